@@ -1,0 +1,9 @@
+"""The one exception that stands for a mistake its reader can mend."""
+
+
+class UserError(Exception):
+    """Something the user can mend: a file, a recipe key, a device.
+
+    The message names the file, key or value and the remedy. The command line prints it without a traceback and
+    exits with 2; a library caller catches this one type.
+    """

@@ -1,0 +1,1 @@
+"""Recipe files: from YAML on disk to a checked, typed ``Recipe``."""

@@ -1,0 +1,257 @@
+"""The sections of a recipe: plain dataclasses, one docstring under each field.
+
+The docstrings are the documentation: ``vision-train recipes --explain`` prints them. A field exists only if a shipped
+recipe or a parity test sets it. ``problems`` yields what types alone cannot say, as ``(key, message)`` pairs relative
+to the section; the validator reports all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Problems = Iterator[tuple[str, str]]
+"""Pairs of a key inside the section and what is wrong with its value."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to train on."""
+
+    source: Literal["images", "digits"] = "images"
+    """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans."""
+    root: str | None = None
+    """Folder of the images. Holds one folder per class, or `train`/`val`/`test` with one folder per class each."""
+    labels: str | None = None
+    """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one."""
+    splits: dict[str, float] | None = None
+    """Shares of `val` and `test` cut from the training images, stratified and seeded, where folders or the csv name
+    no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
+    labels_per_class: int | None = None
+    """Train on this many images of each class, drawn with the seed; null takes all."""
+    image_size: int = 224
+    """Side of the square image that enters the network, in pixels."""
+    batch_size: int = 64
+    """Images per process and step. The effective batch also counts processes and accumulated batches."""
+    workers: int = 2
+    """Loader processes for each training process; 0 loads in the training process itself."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """What an unreadable image does: stop with its name, or be skipped and counted at the end."""
+
+    def problems(self) -> Problems:
+        """Yield values outside their range and keys that need one another."""
+        if self.source == "images" and self.root is None and self.labels is None:
+            yield "root", "no images named; set data.root=FOLDER, or data.labels=FILE.csv"
+        if self.source == "digits" and (self.root is not None or self.labels is not None):
+            yield "source", "`digits` is bundled and takes no root or labels; set data.source=images to use your own"
+        for key in ("image_size", "batch_size", "labels_per_class"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                yield key, f"is {value}; must be at least 1"
+        if self.workers < 0:
+            yield "workers", f"is {self.workers}; must be 0 or more"
+        if self.splits is not None:
+            yield from self._split_problems(self.splits)
+
+    @staticmethod
+    def _split_problems(splits: dict[str, float]) -> Problems:
+        for name, share in splits.items():
+            if name not in ("val", "test"):
+                yield f"splits.{name}", "unknown split; `val` and `test` can be cut from the training images"
+            elif not 0 < share < 1:
+                yield f"splits.{name}", f"is {share}; a share lies strictly between 0 and 1"
+        if sum(splits.values()) >= 1:
+            yield "splits", f"sum to {sum(splits.values()):g}; nothing would be left to train on"
+
+
+@dataclass(frozen=True)
+class TrainAugment:
+    """What happens to one training image before it is put into a batch."""
+
+    crop_scale: tuple[float, float] | None = None
+    """Random resized crop: smallest and largest share of the image area. Null resizes the whole image."""
+    crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333)
+    """Random resized crop: narrowest and widest aspect ratio (width over height)."""
+    horizontal_flip: float = 0.0
+    """Probability of mirroring left and right."""
+    rand_augment: str | None = None
+    """timm's RandAugment configuration, such as `rand-m9-mstd0.5-inc1`; null for none."""
+    color_jitter: float = 0.0
+    """Strength of random brightness, contrast and saturation changes, 0 to 1."""
+    erasing: float = 0.0
+    """Probability of replacing a random rectangle by noise, after normalisation (random erasing)."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    """How pixels are resampled."""
+
+    def problems(self) -> Problems:
+        """Yield probabilities and ranges that make no sense."""
+        for key in ("horizontal_flip", "color_jitter", "erasing"):
+            if not 0 <= getattr(self, key) <= 1:
+                yield key, f"is {getattr(self, key)}; must lie between 0 and 1"
+        if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            yield "crop_scale", f"is {list(self.crop_scale)}; needs 0 < smallest <= largest <= 1"
+        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            yield "crop_ratio", f"is {list(self.crop_ratio)}; needs 0 < narrowest <= widest"
+
+
+@dataclass(frozen=True)
+class EvalAugment:
+    """What happens to one image in validation, test and prediction."""
+
+    resize: int | None = None
+    """Length of the shorter side before the centre crop, in pixels. Null resizes the whole image to `image_size`."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    """How pixels are resampled; always with antialiasing, as the published results were measured."""
+
+    def problems(self) -> Problems:
+        """Yield an impossible size."""
+        if self.resize is not None and self.resize < 1:
+            yield "resize", f"is {self.resize}; must be at least 1"
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Mixing of image pairs within a training batch, drawn once a batch.
+
+    The weights are probabilities and sum to at most 1; the rest of the batches stays as it is.
+    """
+
+    mixup: float = 0.0
+    """Share of batches whose images are blended pixel by pixel (MixUp)."""
+    cutmix: float = 0.0
+    """Share of batches in which a rectangle is pasted from the partner image (CutMix)."""
+    mixup_alpha: float = 0.8
+    """Both parameters of the Beta distribution of the blend."""
+    cutmix_alpha: float = 1.0
+    """Both parameters of the Beta distribution of the rectangle's area."""
+
+    def problems(self) -> Problems:
+        """Yield weights outside [0, 1] and Beta parameters that are not positive."""
+        for key in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, key) <= 1:
+                yield key, f"is {getattr(self, key)}; a weight lies between 0 and 1"
+        if self.mixup + self.cutmix > 1 + 1e-9:
+            yield "", f"weights sum to {self.mixup + self.cutmix:g}; they are shares of the batches and sum to at most 1"
+        for key in ("mixup_alpha", "cutmix_alpha"):
+            if getattr(self, key) <= 0:
+                yield key, f"is {getattr(self, key)}; must be above 0 (set the weight to 0 to switch it off)"
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is done to images: alone (train, eval) and in pairs (mixing)."""
+
+    train: TrainAugment = field(default_factory=TrainAugment)
+    """Per training image."""
+    eval: EvalAugment = field(default_factory=EvalAugment)
+    """Per image in validation, test and prediction."""
+    mixing: Mixing = field(default_factory=Mixing)
+    """Per training batch."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Channel means (red, green, blue) subtracted from pixels in [0, 1]; ImageNet's unless said."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Channel standard deviations that pixels are divided by."""
+
+    def problems(self) -> Problems:
+        """Yield deviations that cannot be divided by."""
+        if min(self.std) <= 0:
+            yield "std", f"is {list(self.std)}; every value must be above 0"
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network and the weights it starts from."""
+
+    name: str = ""
+    """`vit` (timm's VisionTransformer, shaped by `args` alone) or any model name of timm."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments passed on to the model as they are, such as `drop_path_rate: 0.1`."""
+    checkpoint: str | None = None
+    """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory."""
+    min_matched_share: float = 0.9
+    """Refuse a checkpoint that fills less than this share of the model's parameters (heads not counted)."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+
+    def problems(self) -> Problems:
+        """Yield a missing name and an impossible share."""
+        if not self.name:
+            yield "name", "is missing; name a timm model such as vit_small_patch16_224, or `vit`"
+        if not 0 <= self.min_matched_share <= 1:
+            yield "min_matched_share", f"is {self.min_matched_share}; must lie between 0 and 1"
+
+
+@dataclass(frozen=True)
+class AverageWeights:
+    """Exponential moving average of the weights, used for validation, test and prediction."""
+
+    decay: float = 0.999
+    """Share of the old average kept at each optimiser step, reached gradually: min(decay, (1 + n) / (10 + n))."""
+
+    def problems(self) -> Problems:
+        """Yield a decay outside (0, 1)."""
+        if not 0 < self.decay < 1:
+            yield "decay", f"is {self.decay}; must lie strictly between 0 and 1"
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Optimiser, schedule and averaging."""
+
+    name: str = "adamw"
+    """Optimiser, by its name in timm (`adamw`, `sgd`, `lamb`, ...)."""
+    lr: float = 1e-3
+    """Learning rate after warm-up."""
+    lr_reference_batch: int | None = None
+    """Scale the learning rates linearly by effective batch / this number; null takes them as written."""
+    min_lr: float = 0.0
+    """Learning rate at the end of the schedule."""
+    warmup_lr: float = 0.0
+    """Learning rate at the first step of the warm-up."""
+    warmup_epochs: float = 0.0
+    """Length of the linear warm-up in epochs, counted in optimiser steps."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: half a cosine down to `min_lr`, or no change."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay; biases, norms and what the model exempts (positions, tokens) get none."""
+    betas: tuple[float, float] | None = None
+    """Adam's decay rates; null takes the optimiser's own."""
+    layer_decay: float | None = None
+    """Multiply the learning rate by this for each layer further from the head; null treats all layers alike."""
+    ema: AverageWeights | None = None
+    """Moving average of the weights; null for none."""
+
+    def problems(self) -> Problems:
+        """Yield values an optimiser would refuse or silently misuse."""
+        if self.lr <= 0:
+            yield "lr", f"is {self.lr}; must be above 0"
+        for key in ("min_lr", "warmup_lr", "warmup_epochs", "weight_decay"):
+            if getattr(self, key) < 0:
+                yield key, f"is {getattr(self, key)}; must be 0 or more"
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            yield "layer_decay", f"is {self.layer_decay}; must lie in (0, 1]"
+        if self.lr_reference_batch is not None and self.lr_reference_batch < 1:
+            yield "lr_reference_batch", f"is {self.lr_reference_batch}; must be at least 1"
+
+
+@dataclass(frozen=True)
+class Select:
+    """The headline metric: chooses the best epoch and heads every table."""
+
+    metric: str = "val/accuracy"
+    """A validation metric as written in metrics.jsonl."""
+    mode: Literal["max", "min"] = "max"
+    """Whether more or less of it is better."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the run is conducted and judged."""
+
+    select: Select = field(default_factory=Select)
+    """Which metric chooses the best epoch."""
+    pretrain: str | None = None
+    """Recipe to train first, as a phase of this run; its best weights are where this one starts."""
+    on_nan: Literal["stop", "continue"] = "stop"
+    """What a loss that is not finite does: end the run with a message, or nothing."""
