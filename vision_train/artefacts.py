@@ -92,14 +92,16 @@ def write_artefact(folder: Path, artefact: Artefact) -> None:
 
 def read_artefacts(folder: Path) -> list[Artefact]:
     """Read every artefact in a folder, in the order of their names; an absent folder holds none."""
-    artefacts: list[Artefact] = []
-    for file in sorted(folder.glob("*.json")):
-        body = json.loads(file.read_text(encoding="utf-8"))
-        kind = KINDS[body.pop("kind")]
-        if kind is ImageGrid:
-            body["images"] = [np.asarray(Image.open(folder / image).convert("RGB")) for image in body["images"]]
-        artefacts.append(kind(**body))
-    return artefacts
+    return [read_artefact(file) for file in sorted(folder.glob("*.json"))]
+
+
+def read_artefact(file: Path) -> Artefact:
+    """Read one artefact from its json file, and an image grid's pictures from beside it."""
+    body = json.loads(file.read_text(encoding="utf-8"))
+    kind = KINDS[body.pop("kind")]
+    if kind is ImageGrid:
+        body["images"] = [np.asarray(Image.open(file.with_name(image)).convert("RGB")) for image in body["images"]]
+    return kind(**body)
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -1,0 +1,71 @@
+"""The command line: ``vision-train VERB``. One small file a verb; nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from vision_train import __version__
+from vision_train.cli.data import data
+from vision_train.cli.doctor import doctor
+from vision_train.cli.evaluate import evaluate
+from vision_train.cli.fit import fit
+from vision_train.cli.inspect import inspect
+from vision_train.cli.predict import predict
+from vision_train.cli.recipes import recipes
+from vision_train.errors import UserError
+from vision_train.namesakes import check_namesakes
+from vision_train.processes import launched_rank
+
+
+class Verbs(TyperGroup):
+    """Gives every verb the same ending: 2 for what the user can mend, 130 for Ctrl-C, a traceback for our own bugs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            check_namesakes()
+            return super().invoke(ctx)
+        except UserError as error:
+            process = f" (process {launched_rank()})" if launched_rank() else ""
+            print(f"Error{process}: {error}", file=sys.stderr)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            if launched_rank() == 0:
+                print("Interrupted.", file=sys.stderr)
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    name="vision-train",
+    cls=Verbs,
+    help="Train vision models from few labels, unlabelled images and an existing checkpoint.",
+    epilog="Start with: vision-train fit quickstart",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (fit, evaluate, predict, recipes, inspect, doctor):
+    app.command()(verb)
+app.add_typer(data, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vision-train {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Train vision models from few labels, unlabelled images and an existing checkpoint."""
+
+
+def main() -> None:
+    """Entry point of the ``vision-train`` command."""
+    app()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
-from vision_train.recipe.sections import Augment, Data, Model, Optim, Run
+from vision_train.recipe.sections import Augment, Data, Model, Optim, Problems, Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One training run, fully resolved. Re-running it anywhere repeats the run."""
 
-    description: str
+    name: str = "recipe"
+    """Names the run directory. Taken from the file (`classification/vit_small`, or a file's stem) unless it says."""
+    description: str = ""
     """One line for the list of recipes."""
     task: str
     """What is learned: classification."""
-    method: Any
-    """The task's training objective; its keys depend on `task`."""
     seed: int = 0
     """One integer; everything random derives from it."""
     data: Data = field(default_factory=Data)
@@ -26,11 +27,29 @@ class Recipe:
     """What is done to the images."""
     model: Model = field(default_factory=Model)
     """The network and the weights it starts from."""
+    method: Any
+    """The task's training objective; its keys depend on `task`."""
     optim: Optim = field(default_factory=Optim)
     """Optimiser, schedule and averaging."""
     trainer: dict[str, Any] = field(default_factory=dict)
     """Passed on to Lightning's Trainer as it is: max_epochs, devices, strategy, precision, ..."""
     run: Run = field(default_factory=Run)
     """How the run is conducted and judged."""
-    name: str = "recipe"
-    """Where it came from (`mixpro/digits`, or a file's stem); names the run directory. Not a key of the file."""
+
+    def problems(self) -> Problems:
+        """Yield what no section can see alone."""
+        path = PurePath(self.name)
+        if not path.parts or path.is_absolute() or ".." in path.parts:
+            yield "name", f"is `{self.name}`; it names a folder under runs/, so a plain name or a/b"
+        if self.seed < 0 or self.seed >= 2**32:
+            yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
+        size, resize = self.data.image_size, self.augment.eval.resize
+        if resize is not None and resize < size:
+            yield "augment.eval.resize", f"is {resize}, too small for a centre crop of data.image_size={size}"
+        mixing = self.augment.mixing
+        if self.data.batch_size == 1 and mixing.mixup + mixing.cutmix > 0:
+            yield (
+                "data.batch_size",
+                "is 1, and a batch of 1 has no partner to mix with; raise it, or set augment.mixing.mixup=0 and "
+                "augment.mixing.cutmix=0 (trainer.accumulate_grad_batches keeps the effective batch)",
+            )

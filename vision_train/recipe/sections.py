@@ -2,7 +2,7 @@
 
 The docstrings are the documentation: ``vision-train recipes --explain`` prints them. A field exists only if a shipped
 recipe or a parity test sets it. ``problems`` yields what types alone cannot say, as ``(key, message)`` pairs relative
-to the section; the validator reports all of them at once.
+to the section; ``unset`` yields what a recipe has to leave to its user. The validator reports all of them at once.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ class Data:
     """What an unreadable image does: stop with its name, or be skipped and counted at the end."""
 
     def problems(self) -> Problems:
-        """Yield values outside their range and keys that need one another."""
-        if self.source == "images" and self.root is None and self.labels is None:
-            yield "root", "no images named; set data.root=FOLDER, or data.labels=FILE.csv"
+        """Yield values outside their range and keys that exclude one another."""
         if self.source == "digits" and (self.root is not None or self.labels is not None):
             yield "source", "`digits` is bundled and takes no root or labels; set data.source=images to use your own"
         for key in ("image_size", "batch_size", "labels_per_class"):
@@ -53,6 +51,11 @@ class Data:
             yield "workers", f"is {self.workers}; must be 0 or more"
         if self.splits is not None:
             yield from self._split_problems(self.splits)
+
+    def unset(self) -> Problems:
+        """Yield what no recipe can know and whoever runs it has to give."""
+        if self.source == "images" and self.root is None and self.labels is None:
+            yield "root", "no images named; set data.root=FOLDER, or data.labels=FILE.csv"
 
     @staticmethod
     def _split_problems(splits: dict[str, float]) -> Problems:
@@ -132,7 +135,7 @@ class Mixing:
             if not 0 <= getattr(self, key) <= 1:
                 yield key, f"is {getattr(self, key)}; a weight lies between 0 and 1"
         if self.mixup + self.cutmix > 1 + 1e-9:
-            yield "", f"weights sum to {self.mixup + self.cutmix:g}; they are shares of the batches and sum to at most 1"
+            yield "", f"weights sum to {self.mixup + self.cutmix:g}; shares of the batches sum to at most 1"
         for key in ("mixup_alpha", "cutmix_alpha"):
             if getattr(self, key) <= 0:
                 yield key, f"is {getattr(self, key)}; must be above 0 (set the weight to 0 to switch it off)"
@@ -159,6 +162,15 @@ class Augment:
             yield "std", f"is {list(self.std)}; every value must be above 0"
 
 
+OWNED_MODEL_ARGS = {
+    "num_classes": "the head has one output for each class of the data",
+    "img_size": "the network takes images of `data.image_size`",
+    "pretrained": "nothing is downloaded; name a file with `model.checkpoint`",
+    "checkpoint_path": "use `model.checkpoint`, which reads files safely and reports every key",
+}
+"""Model arguments that are set for the user -> where from, as shown to whoever sets one."""
+
+
 @dataclass(frozen=True)
 class Model:
     """The network and the weights it starts from."""
@@ -175,9 +187,11 @@ class Model:
     """Compile the network with torch.compile."""
 
     def problems(self) -> Problems:
-        """Yield a missing name and an impossible share."""
+        """Yield a missing name, an impossible share and arguments that belong elsewhere."""
         if not self.name:
             yield "name", "is missing; name a timm model such as vit_small_patch16_224, or `vit`"
+        for key in self.args.keys() & OWNED_MODEL_ARGS.keys():
+            yield f"args.{key}", f"is not for a recipe to set: {OWNED_MODEL_ARGS[key]}"
         if not 0 <= self.min_matched_share <= 1:
             yield "min_matched_share", f"is {self.min_matched_share}; must lie between 0 and 1"
 

@@ -1,0 +1,221 @@
+"""Pixel pipelines for single images: random ones for training, exact ones for evaluation.
+
+The only module that imports albumentations, so that it can be replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
+from timm.data.random_erasing import RandomErasing
+from torch.nn.functional import interpolate
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+from torchvision.transforms import functional as torchvision_functional
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer release when imported
+import albumentations
+import cv2
+
+Pixels = NDArray[np.uint8]
+Interpolation = Literal["bilinear", "bicubic"]
+Channels = tuple[float, float, float]
+
+_OPENCV_FLAG = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+_TORCH_MODE = {flag: mode for mode, flag in _OPENCV_FLAG.items()}
+
+
+def train_pipeline(
+    image_size: int,
+    mean: Channels,
+    std: Channels,
+    *,
+    crop_scale: tuple[float, float] | None = None,
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    horizontal_flip: float = 0.0,
+    rand_augment: str | None = None,
+    color_jitter: float = 0.0,
+    erasing: float = 0.0,
+    interpolation: Interpolation = "bicubic",
+) -> TrainPipeline:
+    """Random crop, flip, RandAugment, colour jitter, normalisation and random erasing, in this order.
+
+    Args:
+        image_size: Side of the square result, in pixels.
+        mean: Channel means for pixels in [0, 1].
+        std: Channel standard deviations for pixels in [0, 1].
+        crop_scale: Smallest and largest share of the image area to crop; None resizes the whole image.
+        crop_ratio: Narrowest and widest crop, width over height.
+        horizontal_flip: Probability of mirroring left and right.
+        rand_augment: timm's configuration string, such as ``rand-m9-mstd0.5-inc1``; None for none.
+        color_jitter: Brightness, contrast and saturation are each multiplied by up to 1 ± this.
+        erasing: Probability of filling a rectangle with normal noise (timm's ``pixel`` mode).
+        interpolation: How pixels are resampled; shrinking is antialiased.
+
+    Raises:
+        ValueError: timm does not understand ``rand_augment``.
+    """
+    flag, size = _OPENCV_FLAG[interpolation], (image_size, image_size)
+    steps: list[albumentations.BasicTransform] = [
+        _WholeImage(*size, interpolation=flag)
+        if crop_scale is None
+        else _RandomCrop(size, crop_scale, crop_ratio, interpolation=flag)
+    ]
+    if horizontal_flip:
+        steps.append(albumentations.HorizontalFlip(p=horizontal_flip))
+    if rand_augment is not None:
+        steps.append(_RandAugment(_timm_rand_augment(rand_augment, image_size, mean, interpolation)))
+    if color_jitter:
+        strength = (max(0.0, 1 - color_jitter), 1 + color_jitter)
+        steps.append(albumentations.ColorJitter(strength, strength, strength, hue=(0, 0), p=1))
+    return TrainPipeline(
+        albumentations.Compose(steps, is_check_shapes=False),
+        Normalize(mean, std, inplace=True),
+        RandomErasing(erasing, mode="pixel", device="cpu") if erasing else None,
+    )
+
+
+@dataclass(frozen=True)
+class TrainPipeline:
+    """One training image. Called with pixels and a seed; the same two give the same result in any process."""
+
+    pixels: albumentations.Compose
+    normalise: Normalize
+    erase: RandomErasing | None
+
+    def __call__(self, image: Pixels, seed: int) -> torch.Tensor:
+        """H W 3 pixels -> 3 S S float32, a function of ``image`` and ``seed`` (32 bits) alone."""
+        # One stream for all steps: set_random_seed would give each step the same one, and correlate their draws.
+        self.pixels.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
+        tensor = self.normalise(_to_tensor(self.pixels(image=image)["image"]))
+        if self.erase is not None:
+            with _seeded_globals(self.pixels.py_random.getrandbits(32)):
+                tensor = self.erase(tensor)
+        return tensor
+
+
+def eval_pipeline(
+    image_size: int,
+    mean: Channels,
+    std: Channels,
+    *,
+    resize: int | None = None,
+    interpolation: Interpolation = "bicubic",
+) -> EvalPipeline:
+    """Torchvision's resize (antialiased, on a PIL image), centre crop and normalisation, as results are published.
+
+    Args:
+        image_size: Side of the square result, in pixels.
+        mean: Channel means for pixels in [0, 1].
+        std: Channel standard deviations for pixels in [0, 1].
+        resize: Length of the shorter side before the centre crop; None resizes the whole image to the square.
+        interpolation: How pixels are resampled.
+    """
+    mode = InterpolationMode(interpolation)
+    if resize is None:
+        geometry = [Resize((image_size, image_size), mode)]
+    else:
+        geometry = [Resize(resize, mode), CenterCrop(image_size)]
+    return EvalPipeline(Compose([*geometry, ToTensor(), Normalize(mean, std)]))
+
+
+@dataclass(frozen=True)
+class EvalPipeline:
+    """One evaluation image; nothing about it is random."""
+
+    steps: Compose
+
+    def __call__(self, image: Pixels, seed: int = 0) -> torch.Tensor:
+        """H W 3 pixels -> 3 S S float32. ``seed`` is taken, and not used, so that both pipelines are called alike."""
+        return self.steps(Image.fromarray(image))
+
+
+class _RandomCrop(albumentations.RandomResizedCrop):
+    """Random resized crop whose downscaling is antialiased; OpenCV's bicubic is not."""
+
+    def apply(self, img: Pixels, crop_coords: tuple[int, int, int, int], **params: Any) -> Pixels:
+        left, top, right, bottom = crop_coords
+        return _resize(img[top:bottom, left:right], self.size, self.interpolation)
+
+
+class _WholeImage(albumentations.Resize):
+    """Antialiased resize of the whole image."""
+
+    def apply(self, img: Pixels, **params: Any) -> Pixels:
+        return _resize(img, (self.height, self.width), self.interpolation)
+
+
+class _RandAugment(albumentations.ImageOnlyTransform):
+    """timm's RandAugment, whose draws come from Python's and NumPy's global generators."""
+
+    def __init__(self, augment: RandAugment) -> None:
+        super().__init__(p=1)
+        self.augment = augment
+
+    def get_params(self) -> dict[str, Any]:
+        return {"seed": self.py_random.getrandbits(32)}
+
+    def apply(self, img: Pixels, seed: int, **params: Any) -> Pixels:
+        with _seeded_globals(seed):
+            return np.array(self.augment(Image.fromarray(img)))
+
+
+def _timm_rand_augment(config: str, image_size: int, mean: Channels, interpolation: Interpolation) -> RandAugment:
+    hparams = {
+        # As timm's own training transform sets them.
+        "translate_const": int(image_size * 0.45),
+        "img_mean": tuple(min(255, round(255 * channel)) for channel in mean),
+        "interpolation": torchvision_functional.pil_modes_mapping[InterpolationMode(interpolation)],
+    }
+    try:
+        augment = rand_augment_transform(config, hparams)
+    except (AssertionError, ValueError, LookupError) as error:
+        raise ValueError(
+            f"rand_augment `{config}` is not one of timm's configurations, such as rand-m9-mstd0.5-inc1"
+        ) from error
+    for operation in augment.ops:
+        if operation.aug_fn is posterize:
+            operation.aug_fn = _posterize
+    return augment
+
+
+def _posterize(image: Image.Image, bits_to_keep: int, **fill: Any) -> Image.Image:
+    """Posterise as timm does, which may keep no bits: that makes black, and an error since Pillow 13."""
+    return posterize(image, bits_to_keep, **fill) if bits_to_keep > 0 else Image.new(image.mode, image.size)
+
+
+def _resize(image: Pixels, size: tuple[int, int], opencv_flag: int) -> Pixels:
+    """Antialiased resize, within 2 of 255 levels of Pillow's and several times as fast."""
+    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    resized = interpolate(pixels, size, mode=_TORCH_MODE[opencv_flag], antialias=True)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def _to_tensor(image: Pixels) -> torch.Tensor:
+    """H W 3 in 0..255 -> 3 H W in [0, 1]."""
+    channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))  # moving bytes is cheaper than moving floats
+    return torch.from_numpy(channels_first).float().div_(255)
+
+
+@contextmanager
+def _seeded_globals(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and torch (CPU), and put back their states afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

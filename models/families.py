@@ -1,0 +1,33 @@
+"""Recognising which family of networks a set of weights belongs to, from their names alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_SIGNATURES = (
+    # The most particular first: a DETR holds a ResNet, a DropPos or MAE file holds a ViT.
+    ("TransVG", r"(^|\.)visumodel\."),
+    ("DETR", r"(^|\.)transformer\.decoder\.layers\.0\."),
+    ("CLIP", r"(^|\.)visual\.transformer\.resblocks\.0\.|(^|\.)vision_model\.encoder\.layers\.0\."),
+    ("ViT in the Hugging Face layout", r"encoder\.layer\.0\.attention\.attention\.query\.weight$"),
+    ("BERT", r"encoder\.layer\.0\.attention\.self\.query\.weight$"),
+    ("DropPos pre-training", r"(^|\.)mask_pos_token$"),
+    ("MAE pre-training", r"(^|\.)decoder_blocks\.0\."),
+    ("Swin", r"(^|\.)layers\.0\.blocks\.0\.attn\.(relative_position_bias_table|logit_scale|cpb_mlp)"),
+    ("distilled ViT (DeiT)", r"(^|\.)dist_token$"),
+    ("ViT", r"(^|\.)blocks\.0\.attn\.(qkv|q_proj|q)\.weight$"),
+    ("ConvNeXt", r"(^|\.)stages\.0\.(blocks\.)?0\.(conv_dw|dwconv)\.weight$"),
+    ("ResNet", r"(^|\.)layer1\.0\.conv1\.weight$"),
+    ("EfficientNet or MobileNet", r"(^|\.)conv_stem\.weight$|(^|\.)features\.0\.0\.weight$"),
+    ("VGG or AlexNet", r"(^|\.)features\.0\.weight$"),
+)
+
+
+def guess_family(names: Iterable[str]) -> str | None:
+    """Name the family that weights of these names belong to, such as ``Swin``; None where nothing is typical."""
+    listed = list(names)
+    for family, pattern in _SIGNATURES:
+        if any(re.search(pattern, name) for name in listed):
+            return family
+    return None

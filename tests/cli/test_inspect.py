@@ -1,0 +1,77 @@
+"""``vision-train inspect``: what a file is, and what a model would take from it."""
+
+import argparse
+import json
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from models.vit import build_model
+from vision_train.cli.inspect import inspect
+from vision_train.errors import UserError
+
+app = typer.Typer()
+app.command()(inspect)
+
+
+@pytest.fixture
+def deit(tmp_path):
+    """A file in DeiT's layout: weights under `model`, training arguments in a Namespace."""
+    model = build_model("vit_tiny_patch16_224", num_classes=10, image_size=224)
+    torch.save({"model": model.state_dict(), "args": argparse.Namespace(lr=0.1)}, tmp_path / "deit.pth")
+    return tmp_path / "deit.pth"
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_says_what_a_file_is(deit):
+    lines = dict(line.split("  ", 1) for line in run(deit).splitlines())
+    facts = {name: value.strip() for name, value in lines.items()}
+    assert facts["taken from"] == "model"
+    assert facts["looks like"] == "ViT"
+    assert facts["parameters"] == "5,526,346"
+    assert facts["dtypes"] == "float32"
+    assert facts["names"].startswith("cls_token, pos_embed, ")
+
+
+def test_matches_a_model_in_plain_lines(deit):
+    output = run(deit, "--model", "vit_tiny_patch16_224", "--image-size", 384, "--num-classes", 3)
+    assert "fills 100 % of the model; resized: pos_embed (1x197x192 -> 1x577x192)" in output
+    row = next(line for line in output.splitlines() if "blocks.*.attn.qkv.weight" in line)
+    assert row.split()[:5] == ["matched", "blocks.*.attn.qkv.weight", "12", "576x192", "576x192"]
+    assert "\x1b" not in output
+
+
+def test_json_holds_every_tensor(deit):
+    content = json.loads(run(deit, "--model", "vit_tiny_patch16_224", "--json"))
+    assert content["tensors"]["cls_token"] == {"shape": [1, 1, 192], "dtype": "float32"}
+    assert content["match"]["matched_share"] == 1
+    outcomes = {entry["name"]: entry["outcome"] for entry in content["match"]["entries"]}
+    assert outcomes["blocks.11.mlp.fc2.bias"] == "matched"
+    assert outcomes["head.weight"] == "reinitialised"
+
+
+def test_another_family_is_told_without_refusal(deit):
+    assert "fills 0 % of the model" in run(deit, "--model", "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--model", "vit_tiny_patch16"],
+            "--model: no model is called 'vit_tiny_patch16'.*; near to it: vit_tiny_patch16_",
+        ),
+        (["--model", "vit_tiny_patch16_224", "--image-size", "100"], "100 is no multiple, 96 and 112 fit"),
+        (["--num-classes", "3"], "name it with --model"),
+    ],
+)
+def test_mistakes_in_options(deit, options, message):
+    with pytest.raises(UserError, match=message):
+        CliRunner().invoke(app, [str(deit), *options], catch_exceptions=False)

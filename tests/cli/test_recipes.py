@@ -1,0 +1,90 @@
+"""`vision-train recipes`: list, show, explain; plain when piped."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from vision_train.cli import app
+from vision_train.recipe import builtin_recipes, explain, load_recipe, to_plain
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, ["recipes", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make rich believe that it writes to a terminal 70 columns wide."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "70")
+
+
+def test_lists_every_recipe_with_its_description():
+    lines = run().stdout.splitlines()
+    assert [line.split()[0] for line in lines] == builtin_recipes()
+    for name, line in zip(builtin_recipes(), lines, strict=True):
+        assert line.endswith(load_recipe(name, runnable=False).description)
+
+
+def test_shows_one_resolved_as_yaml_that_is_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    shown = run("classification/vit_small", "optim.lr=0.5", "data.root=images").stdout
+    Path("mine.yaml").write_text(shown)
+    recipe = load_recipe("mine")
+    assert (recipe.name, recipe.optim.lr, recipe.data.root) == ("mine", 0.5, str(tmp_path / "images"))
+    expected = to_plain(load_recipe("classification/vit_small", ["optim.lr=0.5", "data.root=images"]))
+    assert {"name": "classification/vit_small", **yaml.safe_load(shown)} == expected
+
+
+def test_shows_a_recipe_that_still_lacks_its_data():
+    assert yaml.safe_load(run("classification/vit_small").stdout)["data"]["root"] is None
+
+
+def test_explains_every_key_on_a_line_of_its_own():
+    lines = run("--explain").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [key.name for key in explain()]
+    assert "optim.lr  (a number; default 0.001)  Learning rate after warm-up." in lines
+    assert "data  What to train on." in lines
+
+
+def test_explains_the_keys_of_a_recipe_with_their_values():
+    lines = run("quickstart", "optim.lr=0.5", "--explain").stdout.splitlines()
+    assert "optim.lr = 0.5  (a number; default 0.001)  Learning rate after warm-up." in lines
+    assert any(line.startswith('model.args = {"patch_size": 4, ') for line in lines)
+    assert any(line.startswith("optim.ema = null  ") for line in lines)
+    assert any(line.startswith("optim.ema.decay  (") for line in lines)  # absent while there is no average
+
+
+@pytest.mark.parametrize("arguments", [[], ["quickstart"], ["--explain"], ["quickstart", "--explain"]])
+def test_plain_when_piped(arguments: list[str]):
+    shown = run(*arguments).stdout
+    assert "\x1b" not in shown
+    assert not set("│┃━─…") & set(shown)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("arguments", [[], ["quickstart"], ["--explain"], ["quickstart", "--explain"]])
+def test_coloured_and_wrapped_on_a_terminal(arguments: list[str]):
+    shown = run(*arguments).stdout
+    assert "\x1b[" in shown
+    assert "…" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quikstart"], "did you mean quickstart?"),
+        (["quickstart", "sed=1"], "command line: sed: unknown key; did you mean seed?"),
+        (["quickstart", "seed"], "command line: `seed` is no override"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_2(arguments: list[str], message: str):
+    result = CliRunner().invoke(app, ["recipes", *arguments], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""

@@ -1,0 +1,53 @@
+"""What every test relies on: fixed seeds, one thread, no window, no network."""
+
+import os
+import random
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+# Set before any test module imports the libraries that read them; child processes inherit them.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SEED = 0
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """Seed the global generators of those libraries that are loaded; a test of text alone need not wait for torch."""
+    random.seed(SEED)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(SEED)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Refuse connections that leave this machine; two processes still meet on the loopback address."""
+    patch = pytest.MonkeyPatch()
+    for name in ("connect", "connect_ex"):
+        patch.setattr(socket.socket, name, loopback_only(getattr(socket.socket, name)))
+    yield
+    patch.undo()
+
+
+def loopback_only(connect: Any) -> Any:
+    """Wrap `connect` so that it raises for any address but a local socket's or the machine's own."""
+
+    def guarded(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+            raise RuntimeError(f"a test tried to reach {address[0]}:{address[1]}; tests work without a network")
+        return connect(self, address)
+
+    return guarded
+
+
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "::1", socket.gethostname()) or host.startswith("127.")

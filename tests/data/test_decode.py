@@ -1,0 +1,143 @@
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from vision_train.data.decode import BadImageError, decode, is_image_file
+from vision_train.data.toy.folder import natural_image
+
+SIZE = (37, 23)  # width, height
+ORIENTATION = 0x112
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return natural_image(SIZE, np.random.default_rng(0))
+
+
+def test_a_png_is_decoded_exactly(picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.PNG")
+    pixels = decode(tmp_path / "a.PNG")
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    np.testing.assert_array_equal(pixels, np.asarray(picture))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_jpeg_is_decoded_as_pillow_does(
+    picture: Image.Image, tmp_path: Path, mode: str, progressive: bool, subsampling: str
+) -> None:
+    path = tmp_path / "a.jpg"
+    picture.convert(mode).save(path, progressive=progressive, subsampling=subsampling)
+    np.testing.assert_array_equal(decode(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(picture: Image.Image, tmp_path: Path, ending: str, orientation: int) -> None:
+    path = tmp_path / f"a.{ending}"
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    picture.save(path, exif=exif)
+    with Image.open(path) as file:
+        np.testing.assert_array_equal(decode(path), np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, ending: str) -> None:
+    values = np.array([[0, 128, 129], [257, 32768, 65535]], dtype=np.uint16)
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(values).save(path)
+    pixels = decode(path)
+    np.testing.assert_array_equal(pixels[..., 0], [[0, 0, 1], [1, 128, 255]])
+    assert (pixels == pixels[..., :1]).all()
+
+
+def test_palette_and_one_bit_images_have_three_channels(picture: Image.Image, tmp_path: Path) -> None:
+    palette, bits = picture.quantize(16), picture.convert("1")
+    palette.save(tmp_path / "palette.png")
+    bits.save(tmp_path / "bits.tiff")
+    np.testing.assert_array_equal(decode(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(decode(tmp_path / "bits.tiff"), np.asarray(bits.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_composed_onto_white(tmp_path: Path, mode: str) -> None:
+    clear_black, solid_black = (0, 0, 0, 0), (0, 0, 0, 255)
+    image = Image.new("RGBA", (2, 1), clear_black)
+    image.putpixel((1, 0), solid_black)
+    image.convert(mode).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode(tmp_path / "a.png"), [[[255, 255, 255], [0, 0, 0]]])
+
+
+def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1), 0)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.gif", transparency=0)
+    np.testing.assert_array_equal(decode(tmp_path / "a.gif"), [[[255, 255, 255], [40, 50, 60]]])
+
+
+def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert (decode(tmp_path / "a.gif") == (255, 0, 0)).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
+@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "bmp", "webp", "tif"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.95])
+def test_truncated_files_are_bad_images(picture: Image.Image, tmp_path: Path, ending: str, kept: float) -> None:
+    path = tmp_path / f"a.{ending}"
+    picture.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(BadImageError):
+        decode(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "empty"), (b"\xff\xd8 not really", "known format"), (b"hello", "known format")]
+)
+def test_the_reason_is_said(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(BadImageError, match=reason):
+        decode(path)
+
+
+def test_a_missing_file_a_folder_and_floating_point_are_bad_images(tmp_path: Path) -> None:
+    with pytest.raises(BadImageError, match="No such file"):
+        decode(tmp_path / "absent.png")
+    with pytest.raises(BadImageError, match="directory"):
+        decode(tmp_path)
+    Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(BadImageError, match="floating-point"):
+        decode(tmp_path / "a.tif")
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
+def test_randomly_damaged_files_are_decoded_or_bad_but_nothing_else(picture: Image.Image, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for ending in ("jpg", "png", "gif", "tif", "webp", "bmp"):
+        path = tmp_path / f"a.{ending}"
+        picture.save(path)
+        content = np.fromfile(path, dtype=np.uint8)
+        for _ in range(30):
+            damaged = content.copy()
+            places = generator.integers(0, min(len(damaged), 200), 5)
+            damaged[places] = generator.integers(0, 256, 5)
+            damaged.tofile(path)
+            with suppress(BadImageError):
+                assert decode(path).shape[2] == 3
+
+
+def test_endings_count_in_any_case_and_hidden_files_do_not() -> None:
+    assert is_image_file(Path("a.JPEG"))
+    assert is_image_file(Path("b.Tif"))
+    assert not is_image_file(Path("._b.jpg"))
+    assert not is_image_file(Path("labels.csv"))

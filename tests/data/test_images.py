@@ -1,0 +1,198 @@
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vision_train.data.images import ImageDataModule, loose_images
+from vision_train.data.toy.folder import make_image_folder
+from vision_train.errors import UserError
+from vision_train.recipe.sections import Augment, Data, EvalAugment, TrainAugment
+
+AUGMENT = Augment(
+    train=TrainAugment(
+        crop_scale=(0.2, 1.0), horizontal_flip=0.5, rand_augment="rand-m9-mstd0.5-inc1", color_jitter=0.3, erasing=0.5
+    ),
+    eval=EvalAugment(resize=18),
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of ten images, 30 x 20: 16 to train on, 2 each for val and test."""
+    folder = tmp_path_factory.mktemp("images")
+    make_image_folder(folder, classes=2, per_class=10, size=(30, 20))
+    return folder
+
+
+def module(
+    root: Path, *, augment: Augment = AUGMENT, classes: list[str] | None = None, **changes: Any
+) -> ImageDataModule:
+    data = Data(root=str(root), image_size=16, batch_size=4, workers=0)
+    return ImageDataModule(replace(data, **changes), augment, seed=0, classes=classes)
+
+
+def epoch_of(data: ImageDataModule, epoch: int) -> list[dict[str, Any]]:
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return list(loader)
+
+
+def assert_equal_batches(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert (one["id"], one["size"]) == (other["id"], other["size"])
+        assert torch.equal(one["label"], other["label"])
+        assert torch.equal(one["image"], other["image"])
+
+
+def test_batches_hold_the_contract_and_nothing_else(root: Path) -> None:
+    data = module(root)
+    assert data.classes == ["class_0", "class_1"]
+    assert data.counts == {"train": 16, "val": 2, "test": 2}
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.split_loader("train")):
+        for batch in loader:
+            assert set(batch) == {"id", "image", "label", "size"}
+            assert batch["image"].shape == (len(batch["id"]), 3, 16, 16)
+            assert batch["image"].dtype == torch.float32
+            assert batch["image"].is_contiguous()
+            assert batch["label"].dtype == torch.int64
+            assert [data.classes[label] for label in batch["label"]] == [name.split("/")[0] for name in batch["id"]]
+            assert batch["size"] == [(20, 30)] * len(batch["id"])
+    with pytest.raises(UserError, match="unknown split `dev`"):
+        data.split_loader("dev")
+
+
+def test_workers_change_nothing_over_two_epochs(root: Path) -> None:
+    alone, helped = module(root), module(root, workers=2)
+    loaders = alone.train_dataloader(), helped.train_dataloader()
+    for epoch in (0, 1):  # the workers persist, so the new epoch must reach them
+        for loader in loaders:
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        assert_equal_batches(list(loaders[0]), list(loaders[1]))
+
+
+def test_augmentation_depends_on_the_epoch_and_the_seed_but_not_on_the_rank(root: Path) -> None:
+    def images(batches: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {name: image for batch in batches for name, image in zip(batch["id"], batch["image"], strict=True)}
+
+    data = module(root)
+    first, second = images(epoch_of(data, 0)), images(epoch_of(data, 1))
+    assert first.keys() == second.keys()
+    assert not any(torch.equal(first[name], second[name]) for name in first)
+    data.trainer = type("Trainer", (), {"global_rank": 1, "world_size": 2})()  # type: ignore[assignment]
+    share = images(epoch_of(data, 0))
+    assert len(share) == 8
+    assert all(torch.equal(image, first[name]) for name, image in share.items())
+
+
+def test_the_global_generators_are_left_alone(root: Path) -> None:
+    data = module(root)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[union-attr]
+    epoch_of(data, 0)
+    list(data.val_dataloader())
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[union-attr]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_state_counts_batches_handed_out_and_continues_there(root: Path, workers: int) -> None:
+    data = module(root, workers=workers)
+    whole = epoch_of(data, 3)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(3)  # type: ignore[attr-defined]
+    batches = iter(loader)
+    next(batches), next(batches)
+    state = data.state_dict()
+    assert state == {"seed": 0, "epoch": 3, "cursor": 2}
+
+    resumed = module(root)
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
+    assert_equal_batches(epoch_of(resumed, 3), whole[2:])
+
+
+def test_a_data_set_smaller_than_a_batch_gives_one_smaller_batch(root: Path) -> None:
+    data = module(root, batch_size=64)
+    assert [len(batch["id"]) for batch in data.train_dataloader()] == [16]
+    assert data.batches_per_epoch(1) == len(data.train_dataloader()) == 1
+    assert module(root, batch_size=5).batches_per_epoch(1) == 3
+    assert module(root, batch_size=1).batches_per_epoch(2) == 8
+
+
+def test_more_processes_than_images(root: Path) -> None:
+    module(root).check_processes(16)
+    with pytest.raises(UserError, match="17 processes for 16 training images"):
+        module(root).check_processes(17)
+
+
+def test_labels_per_class_touches_training_alone(root: Path) -> None:
+    assert module(root, labels_per_class=3).counts == {"train": 6, "val": 2, "test": 2}
+
+
+def test_a_fixed_label_map_keeps_its_order(root: Path) -> None:
+    data = module(root, classes=["class_1", "other", "class_0"])
+    batch = next(iter(data.val_dataloader()))
+    assert batch["label"].tolist() == [2, 0]
+
+
+def test_a_wrong_augmentation_names_its_key(root: Path) -> None:
+    with pytest.raises(UserError, match=r"augment\.train: rand_augment `random`"):
+        module(root, augment=Augment(train=TrainAugment(rand_augment="random")))
+
+
+def test_loose_images_keep_their_paths_and_have_no_label(root: Path) -> None:
+    paths = [str(path) for path in sorted(root.rglob("*.png"))]
+    for loader in (module(root).predict_loader([*paths, paths[0]]), loose_images(Data(image_size=8), AUGMENT, paths)):
+        batches = list(loader)
+        assert [name for batch in batches for name in batch["id"]] == paths
+        assert all(set(batch) == {"id", "image", "size"} for batch in batches)
+    with pytest.raises(UserError, match="no images"):
+        module(root).predict_loader([])
+
+
+@pytest.fixture
+def damaged(root: Path, tmp_path: Path) -> Path:
+    """The images, two of them damaged."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(root, folder)
+    content = (folder / "class_0/0000.jpg").read_bytes()
+    (folder / "class_0/0000.jpg").write_bytes(content[: len(content) // 2])
+    (folder / "class_1/0003.png").write_bytes(b"")
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_stops_with_one_message_that_names_it(damaged: Path, workers: int) -> None:
+    loader = module(damaged, workers=workers).predict_loader([str(damaged / "class_1/0003.png")])
+    with pytest.raises(UserError, match=r"class_1/0003.png: the file is empty.*on_bad_image=skip") as caught:
+        list(loader)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_images_are_replaced_by_the_next_and_counted_once(damaged: Path, workers: int) -> None:
+    data = module(damaged, workers=workers, on_bad_image="skip")
+    for epoch in (0, 1):
+        for batch in epoch_of(data, epoch):
+            assert set(batch) == {"id", "image", "label", "size"}
+            assert len(batch["id"]) == 4
+    paths = [str(damaged / "class_0/0000.jpg"), str(damaged / "class_0/0001.png"), str(damaged / "class_1/0003.png")]
+    names = [name for batch in data.predict_loader(paths) for name in batch["id"]]
+    assert names == [paths[1]] * 3
+    for split in ("train", "val", "test"):
+        list(data.split_loader(split))
+    assert len(data.skipped) == 2
+    assert any("0000.jpg: " in line and "truncated" in line.lower() for line in data.skipped)
+    assert f"{paths[2]}: the file is empty (0 bytes)" in data.skipped
+
+
+def test_nothing_readable_is_left(damaged: Path) -> None:
+    data = module(damaged, on_bad_image="skip")
+    with pytest.raises(UserError, match="no readable image is left"):
+        list(data.predict_loader([str(damaged / "class_1/0003.png")]))

@@ -1,0 +1,98 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vision_train.data.dataset import Sample
+from vision_train.data.splits import divide, draw_labels_per_class, label_map
+from vision_train.errors import UserError
+
+
+def samples(counts: dict[str, int], split: str | None = None) -> list[Sample]:
+    return [
+        Sample(f"{split}/{label}/{index}", "unused", label, split)
+        for label, count in counts.items()
+        for index in range(count)
+    ]
+
+
+def labels(members: list[Sample]) -> Counter[str]:
+    return Counter(str(sample.label) for sample in members)
+
+
+def ids(members: list[Sample]) -> list[str]:
+    return [sample.id for sample in members]
+
+
+def test_without_splits_a_tenth_of_each_class_goes_to_val_and_to_test() -> None:
+    splits = divide(samples({"a": 100, "b": 20}), None, seed=0)
+    assert labels(splits["train"]) == {"a": 80, "b": 16}
+    assert labels(splits["val"]) == labels(splits["test"]) == {"a": 10, "b": 2}
+
+
+def test_named_splits_stay_and_only_the_missing_one_is_cut() -> None:
+    named = samples({"a": 10, "b": 10}, "train") + samples({"a": 3, "b": 3}, "val")
+    splits = divide(named, {"test": 0.3}, seed=0)
+    assert labels(splits["train"]) == {"a": 7, "b": 7}
+    assert labels(splits["val"]) == labels(splits["test"]) == {"a": 3, "b": 3}
+
+
+def test_complete_splits_keep_their_order() -> None:
+    named = [sample for split in ("train", "val", "test") for sample in samples({"b": 2, "a": 1}, split)]
+    splits = divide(named, {"val": 0.5}, seed=0)
+    assert [sample for split in ("train", "val", "test") for sample in splits[split]] == named
+
+
+def test_the_seed_alone_decides() -> None:
+    all_samples = samples({"a": 50, "b": 50})
+    assert divide(all_samples, None, seed=1) == divide(all_samples, None, seed=1)
+    assert divide(all_samples, None, seed=1)["val"] != divide(all_samples, None, seed=2)["val"]
+
+
+@given(
+    counts=st.dictionaries(st.sampled_from("abcd"), st.integers(3, 40), min_size=1),
+    val=st.floats(0.01, 0.49),
+    test=st.floats(0.01, 0.5),
+)
+def test_splits_are_a_partition_with_every_class_in_each(counts: dict[str, int], val: float, test: float) -> None:
+    all_samples = samples(counts)
+    splits = divide(all_samples, {"val": val, "test": test}, seed=0)
+    assert sorted(ids(splits["train"]) + ids(splits["val"]) + ids(splits["test"])) == sorted(ids(all_samples))
+    for members in splits.values():
+        assert set(labels(members)) == set(counts)
+
+
+def test_too_few_images_to_split() -> None:
+    with pytest.raises(UserError, match=r"class b: 2 training image.* too few to cut val and test from.*at least 3"):
+        divide(samples({"a": 10, "b": 2}), None, seed=0)
+
+
+def test_the_label_map_is_sorted_or_fixed() -> None:
+    splits = divide(samples({"b": 5, "a": 5}), None, seed=0)
+    assert label_map(splits) == ["a", "b"]
+    assert label_map(splits, ["b", "c", "a"]) == ["b", "c", "a"]
+    with pytest.raises(UserError, match=r"None/b/\d: label `b` is not one of the run's classes"):
+        label_map(splits, ["a", "c"])
+
+
+def test_one_class_only() -> None:
+    with pytest.raises(UserError, match="only one class, a"):
+        label_map(divide(samples({"a": 10}), None, seed=0))
+
+
+@pytest.mark.parametrize("lacking", ["train", "val", "test"])
+def test_a_class_missing_from_a_split(lacking: str) -> None:
+    splits = {name: samples({"a": 2, "b": 2} if name != lacking else {"a": 2}) for name in ("train", "val", "test")}
+    with pytest.raises(UserError, match=f"the {lacking} split has no image of class b"):
+        label_map(splits)
+
+
+def test_few_label_subsets_are_stratified_seeded_and_nested() -> None:
+    train = samples({"a": 30, "b": 12})
+    four, ten = (draw_labels_per_class(train, count, seed=0) for count in (4, 10))
+    assert labels(four) == {"a": 4, "b": 4}
+    assert set(ids(four)) < set(ids(ten))
+    assert draw_labels_per_class(train, 4, seed=1) != four
+    with pytest.raises(UserError, match=r"labels_per_class.*13.*class b has.*12"):
+        draw_labels_per_class(train, 13, seed=0)

@@ -1,0 +1,239 @@
+"""What is wrong with a recipe: every mistake, all at once, each with its file, line, key and remedy."""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vision_train.errors import UserError
+from vision_train.recipe import explain, load_recipe, to_plain
+from vision_train.recipe.keys import Key
+from vision_train.recipe.plain import to_yaml
+
+Mistakes = Callable[..., list[str]]
+
+KEYS = [key for key in explain("classification") if key.path[0] not in ("extends", "smoke", "name", "task")]
+SECTIONS = [key.path for key in KEYS if not key.kind]
+TYPED = [key for key in KEYS if key.kind]
+SINGLE = [key for key in TYPED if "mapping" not in key.kind]
+
+
+@st.composite
+def planted(draw: st.DrawFn) -> dict[tuple[str, ...], str]:
+    """Paths, none inside another, and what is planted there."""
+    choices = [((*path, f"unknown_{index}"), "unknown") for index, path in enumerate([(), *SECTIONS])]
+    choices += [(key.path, "wrong type") for key in TYPED]
+    choices += [(key.path, "mapping for a value") for key in SINGLE]
+    choices += [(path, "value for a mapping") for path in SECTIONS]
+    chosen: dict[tuple[str, ...], str] = {}
+    for path, what in draw(st.lists(st.sampled_from(choices), min_size=1, max_size=8)):
+        if not any(path[: len(other)] == other or other[: len(path)] == path for other in chosen):
+            chosen[path] = what
+    return chosen
+
+
+def wrong_value(key: Key, marker: str) -> Any:
+    """Return a value that no member of the key's type accepts, holding the marker."""
+    if "text" not in key.kind:
+        return marker
+    number = float(f"{marker.removeprefix('marker')}.5")
+    return [number] if "number" in key.kind and "mapping" in key.kind else number
+
+
+def plant(plain: dict[str, Any], mistakes: dict[tuple[str, ...], str]) -> dict[tuple[str, ...], str]:
+    """Put the mistakes into a plain recipe; return the text by which the line of each can be found."""
+    markers = {}
+    for number, (path, what) in enumerate(mistakes.items(), start=98_000):
+        inside = plain
+        for part in path[:-1]:
+            inside = inside[part]
+        marker = f"marker{number}"
+        if what == "wrong type":
+            inside[path[-1]] = wrong_value(next(key for key in KEYS if key.path == path), marker)
+        else:
+            inside[path[-1]] = {marker: 1} if what == "mapping for a value" else marker
+        markers[path] = str(number)
+    return markers
+
+
+@given(planted())
+@settings(max_examples=60, deadline=None)
+def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[str, ...], str]):
+    plain = to_plain(load_recipe("quickstart", ["optim.ema.decay=0.5"]))
+    markers = plant(plain, mistakes)
+    text = to_yaml(plain)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "mine.yaml"
+        file.write_text(text)
+        with pytest.raises(UserError) as caught:
+            load_recipe(file)
+    found = [line.strip() for line in str(caught.value).splitlines()]
+    expected = []
+    for path, what in mistakes.items():
+        line = next(n for n, line in enumerate(text.splitlines(), start=1) if markers[path] in line)
+        line -= what == "mapping for a value"  # the marker is inside the mapping, a line below its key
+        expected.append((line, f"{file}:{line}: {'.'.join(path)}: "))
+    reported = found if len(mistakes) == 1 else found[1:]
+    assert len(reported) == len(expected)
+    for message, (_, start) in zip(reported, sorted(expected), strict=True):
+        assert message.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.batchsize=3", "data.batchsize: unknown key; did you mean data.batch_size?"),
+        ("lr=3", "lr: unknown key; did you mean optim.lr?"),
+        ("decay=3", "decay: unknown key; did you mean optim.ema.decay?"),
+        ("label_smoothing=0.1", "label_smoothing: unknown key; did you mean method.label_smoothing?"),
+        ("zzz=3", "zzz: unknown key"),
+        ("task=clasification", "task: is `clasification`; expected classification; did you mean classification?"),
+        ("data.on_bad_image=ignore", "data.on_bad_image: is `ignore`; expected error | skip"),
+        ("seed=true", "seed: is true; expected a whole number"),
+        ("seed=1.5", "seed: is 1.5; expected a whole number"),
+        ("seed=null", "seed: is null; expected a whole number"),
+        ("seed=-1", "seed: is -1; must lie between 0 and 4294967295"),
+        ("optim.lr=fast", "optim.lr: is `fast`; expected a number"),
+        ("optim.lr=.nan", "optim.lr: is nan; expected a finite number"),
+        ("optim.lr=-1", "optim.lr: is -1.0; must be above 0"),
+        ("model.name=3", "model.name: is 3; expected text; put it in quotes"),
+        ("model.compile=1", "model.compile: is 1; expected true or false"),
+        ("augment.train.crop_scale=[1]", "augment.train.crop_scale: is [1]; expected a list of 2 numbers or null"),
+        ("augment.mean=[0, 0, x]", "augment.mean[2]: is `x`; expected a number"),
+        ("data.splits={val: a}", "data.splits.val: is `a`; expected a number"),
+        (
+            "data.splits={dev: 0.1}",
+            "data.splits.dev: unknown split; `val` and `test` can be cut from the training images",
+        ),
+        ("model.args={1: 2}", "model.args.1: is no text; put the key in quotes"),
+        ("model.args.num_classes=7", "model.args.num_classes: is not for a recipe to set: the head has one output"),
+        ("optim.ema=0.9", "optim.ema: is 0.9; expected a mapping or null"),
+        ("optim.ema.decay=1", "optim.ema.decay: is 1.0; must lie strictly between 0 and 1"),
+        (
+            "trainer.accelerator=gpus",
+            "trainer.accelerator: is `gpus`; expected auto | cpu | gpu | cuda | mps | tpu; did you",
+        ),
+        ("trainer.precision=bf17", "trainer.precision: is `bf17`; expected 32-true | "),
+        ("trainer.devices=0", "trainer.devices: names no device"),
+        ("trainer.logger=true", "trainer.logger: is not for a recipe to set: every run writes metrics.jsonl"),
+        ("trainer.max_epoch=3", "trainer.max_epoch: unknown key; did you mean trainer.max_epochs?"),
+        ("trainer.max_epochs=0", "trainer.max_epochs: is 0; must be at least 1"),
+        ("trainer=null", "trainer.max_epochs: is missing; expected a whole number, such as trainer.max_epochs=100"),
+        ("augment.eval.resize=8", "augment.eval.resize: is 8, too small for a centre crop of data.image_size=16"),
+        (
+            "run.pretrain=quickstrat",
+            "run.pretrain: is `quickstrat`, which is neither a built-in recipe nor a file; did you",
+        ),
+        ("name=../elsewhere", "name: is `../elsewhere`; it names a folder under runs/"),
+        ("smoke.data.workers=1", "smoke: unknown key"),
+    ],
+)
+def test_the_message(mistakes: Mistakes, override: str, message: str):
+    (found,) = mistakes("quickstart", override)
+    assert found.startswith(f"command line: {message}")
+
+
+def test_a_batch_of_one_cannot_be_mixed(mistakes: Mistakes):
+    (found,) = mistakes("quickstart", "data.batch_size=1")
+    assert "a batch of 1 has no partner to mix with" in found
+    assert "set augment.mixing.mixup=0 and augment.mixing.cutmix=0" in found
+    overrides = ["data.batch_size=1", "augment.mixing.mixup=0", "augment.mixing.cutmix=0"]
+    assert load_recipe("quickstart", overrides).data.batch_size == 1
+
+
+def test_sections_are_checked_against_one_another_though_a_third_is_wrong(mistakes: Mistakes):
+    found = mistakes("quickstart", "optim.lr=fast", "data.batch_size=1")
+    assert [line.split(": ")[1] for line in found] == ["optim.lr", "data.batch_size"]
+
+
+def test_a_section_is_checked_though_one_inside_it_is_out_of_range(mistakes: Mistakes):
+    found = mistakes("quickstart", "augment.train.erasing=2", "augment.std=[0, 1, 1]")
+    assert [line.split(": ")[1] for line in found] == ["augment.train.erasing", "augment.std"]
+
+
+def test_mistakes_come_in_the_order_they_were_written(folder: Path, mistakes: Mistakes):
+    (folder / "base.yaml").write_text("task: classification\nsed: 1\nmodel:\n  nam: vit\n")
+    (folder / "mine.yaml").write_text("extends: base\nrun:\n  on_nan: cry\ndata:\n  source: digits\n\n  workers: two\n")
+    assert mistakes("mine", "trainer.max_epochs=x", "seed=x") == [
+        "base.yaml:2: sed: unknown key; did you mean seed?",
+        "base.yaml:3: model.name: is missing; name a timm model such as vit_small_patch16_224, or `vit`",
+        "base.yaml:4: model.nam: unknown key; did you mean model.name?",
+        "mine.yaml:3: run.on_nan: is `cry`; expected stop | continue",
+        "mine.yaml:7: data.workers: is `two`; expected a whole number",
+        "command line: trainer.max_epochs: is `x`; expected a whole number",
+        "command line: seed: is `x`; expected a whole number",
+    ]
+
+
+def test_an_empty_file_lacks_what_is_required(folder: Path, mistakes: Mistakes):
+    (folder / "mine.yaml").write_text("")
+    keys = [line.split(": ")[1] for line in mistakes("mine")]
+    assert sorted(keys) == ["data.root", "model.name", "task", "trainer.max_epochs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nseed: 2\n", "mine.yaml:2: not valid YAML: found duplicate key seed"),
+        ("data:\n  root: a\n  root: b\n", "mine.yaml:3: not valid YAML: found duplicate key root"),
+        ("seed: [1\n", "mine.yaml:2: not valid YAML: "),
+        (
+            "seed: !!python/object/apply:os.getcwd []\n",
+            "mine.yaml:1: not valid YAML: could not determine a constructor",
+        ),
+        ("- seed\n", "mine.yaml: holds no keys; a recipe is a mapping"),
+        ("seed: 1\ndescription: ${nothing}\n", "mine.yaml:2: description: Interpolation key 'nothing' not found"),
+        ("description: ${seed\n", "mine.yaml:1: description: "),
+        ("seed: 1\naugment:\n  mean: [1, '${augment.mean}', 1]\n", "mine.yaml:3: augment.mean"),
+        ("x: &a [*a]\n", "mine.yaml:1: not valid YAML: "),
+        ("? [1, 2]\n: 3\n", "mine.yaml:1: not valid YAML: "),
+        ("null: 3\n", "mine.yaml"),
+        ("smoke: 3\ntask: classification\n", "mine.yaml:1: smoke: is 3; expected a mapping"),
+    ],
+)
+def test_a_file_that_cannot_be_read(folder: Path, mistakes: Mistakes, text: str, message: str):
+    (folder / "mine.yaml").write_text(text)
+    assert message in "\n".join(mistakes("mine"))
+
+
+def test_a_file_that_is_no_text(folder: Path, mistakes: Mistakes):
+    (folder / "mine.yaml").write_bytes(b"\x80\xff\x00")
+    (found,) = mistakes("mine")
+    assert found.startswith("mine.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "command line: `seed` is no override; write key.path=value, such as trainer.max_epochs=10"),
+        ("=3", "command line: `=3` is no override"),
+        ("seed=[1", "command line: seed: `[1` is not valid YAML; try \"seed='[1'\""),
+        ("description=${nothing}", "command line: description: Interpolation key 'nothing' not found"),
+        ("description=${seed", "command line: description: "),
+    ],
+)
+def test_an_override_that_cannot_be_read(mistakes: Mistakes, override: str, message: str):
+    (found,) = mistakes("quickstart", override)
+    assert found.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("quikstart", "quikstart: no recipe or file of this name; did you mean quickstart?"),
+        ("vit_smal", "did you mean classification/vit_small"),
+        ("missing.yaml", "missing.yaml: no recipe or file of this name; `vision-train recipes` lists them all"),
+        ("_parts/digits", "_parts/digits: no recipe or file of this name"),
+        ("", "no recipe or file of this name"),
+        ("runs/0", "runs/0: is a run directory; its recipe is runs/0/recipe.yaml"),
+    ],
+)
+def test_an_unknown_recipe(folder: Path, mistakes: Mistakes, name: str, message: str):
+    (folder / "runs" / "0").mkdir(parents=True)
+    (folder / "runs" / "0" / "recipe.yaml").write_text("")
+    (found,) = mistakes(name)
+    assert message in found

@@ -1,0 +1,202 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from vision_train.checkpoints import read_weights
+from vision_train.errors import UserError
+from vision_train.metrics_log import read_metrics
+from vision_train.recipe import load_recipe
+from vision_train.run.directory import RunDirectory
+from vision_train.run.evaluate import evaluate_run
+from vision_train.run.fit import fit, plan_phases, resume
+from vision_train.tasks.classification.task import ClassificationTask
+
+SUMMARY_KEYS = {
+    *("test/accuracy", "test/accuracy_top5", "test/calibration_error", "val/accuracy"),
+    *("train/images_per_second", "train/seconds"),
+}
+
+
+def run(recipe: str, *overrides: str, run_dir: Path | None = None) -> RunDirectory:
+    return fit(load_recipe(recipe, overrides), run_dir=run_dir, command=[], console=Console(quiet=True))
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """Let a training step fail, as Ctrl-C or a killed process would make it."""
+    original = ClassificationTask.training_step
+    calls = iter(range(10**6))
+
+    def training_step(self, batch, batch_idx):
+        if next(calls) == step:
+            raise error
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+
+
+def figures(directory: RunDirectory) -> list[dict]:
+    """Everything in the log that does not depend on the clock."""
+    timed = ("time", "train/images_per_second", "train/data_wait")
+    return [{key: value for key, value in line.items() if key not in timed} for line in read_metrics(directory.metrics)]
+
+
+def test_a_run_leaves_every_file_that_the_design_names(tiny):
+    directory = run(tiny)
+    assert directory.path == Path.cwd() / "runs" / "tiny" / "0"
+    names = {entry.name for entry in directory.path.iterdir()}
+    assert names >= {
+        *("recipe.yaml", "environment.json", "metrics.jsonl", "summary.json", "artefacts", "checkpoints"),
+        *("report.html", "log.txt", "phases", "classes.json"),
+    }
+    summary = json.loads(directory.summary.read_text())
+    assert summary.keys() >= SUMMARY_KEYS
+    assert all(isinstance(value, int | float) for value in summary.values())
+    assert {"last.ckpt", "best.ckpt"} == {entry.name for entry in (directory.path / "checkpoints").iterdir()}
+    assert not list(directory.path.rglob("*.tmp"))
+
+
+def test_runs_are_numbered_upwards(tiny):
+    options = ("trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    assert [run(tiny, *options).path.name for _ in range(2)] == ["0", "1"]
+
+
+def test_running_the_resolved_recipe_again_repeats_the_run(tiny):
+    first = run(tiny)
+    again = run(str(first.recipe))
+    assert figures(first) == figures(again)
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tiny, monkeypatch, step):
+    """Losses, learning rates, validation of the average and final weights; 3 steps an epoch, stopped within one and between two."""
+    whole = run(tiny, run_dir=Path("whole"))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny, run_dir=Path("cut"))
+    assert Path("cut/checkpoints/last.ckpt").exists()
+    assert not Path("cut/summary.json").exists()
+    resumed = resume(Path("cut"), console=Console(quiet=True))
+
+    assert figures(resumed) == figures(whole)
+    for file in ("last.ckpt", "best.ckpt"):
+        ours, theirs = (torch.load(d.path / "checkpoints" / file, weights_only=True) for d in (resumed, whole))
+        for part in ("state_dict", "averaged"):
+            assert ours[part].keys() == theirs[part].keys()
+            assert all(torch.equal(ours[part][name], theirs[part][name]) for name in ours[part])
+        assert torch.equal(ours["random_state"][0]["torch"], theirs["random_state"][0]["torch"])
+    old, new = (json.loads(d.summary.read_text()) for d in (whole, resumed))
+    for key in ("test/loss", "val/accuracy", "train/best_epoch", "train/images", "train/steps"):
+        assert old[key] == new[key]
+
+
+def test_a_finished_run_is_not_resumed(tiny, quiet):
+    directory = run(tiny, "trainer.max_epochs=1")
+    with pytest.raises(UserError, match="is finished"):
+        resume(directory.path, console=quiet)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tiny, monkeypatch, quiet):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny, run_dir=Path("cut"))
+    assert figures(resume(Path("cut"), console=quiet)) == figures(run(tiny))
+
+
+def test_validation_and_the_result_use_the_averaged_weights(tiny):
+    directory = run(tiny)
+    best = torch.load(directory.best, weights_only=True)
+    weights = read_weights(directory.path).state
+    assert all(torch.equal(weights[name], value) for name, value in best["averaged"].items())
+    assert any(not torch.equal(value, best["state_dict"][f"network.{name}"]) for name, value in weights.items())
+    summary = json.loads(directory.summary.read_text())
+    assert evaluate_run(directory.path, "val")["val/accuracy"] == summary["val/accuracy"]
+    assert evaluate_run(directory.path, "test")["test/loss"] == pytest.approx(summary["test/loss"], abs=1e-12)
+
+
+def test_best_is_the_epoch_with_the_highest_metric(tiny):
+    directory = run(tiny)
+    lines = [line for line in read_metrics(directory.metrics) if "val/accuracy" in line]
+    best = max(lines, key=lambda line: (line["val/accuracy"], -line["epoch"]))
+    summary = json.loads(directory.summary.read_text())
+    assert summary["val/accuracy"] == best["val/accuracy"]
+    assert torch.load(directory.best, weights_only=True)["epoch"] == best["epoch"] == summary["train/best_epoch"]
+
+
+def test_two_phases_start_the_second_from_the_first(tiny):
+    Path("first.yaml").write_text(f"extends: {tiny}\nrun: {{select: {{metric: val/loss, mode: min}}}}\ntrainer: {{max_epochs: 2}}\n")
+    directory = run(tiny, "run.pretrain=first.yaml", "trainer.max_epochs=1", "seed=5")
+    phases = {line["phase"] for line in read_metrics(directory.metrics)}
+    assert phases == {"pretrain", "fit"}
+    assert load_recipe(str(directory.phase("pretrain") / "recipe.yaml")).seed == 5
+    summary = json.loads(directory.summary.read_text())
+    assert summary["checkpoint/matched_share"] == 1.0
+    assert summary["train/epochs"] == 1
+    assert "best.ckpt" in load_recipe(str(directory.phase("fit") / "recipe.yaml")).model.checkpoint
+    # The run's own recipe still says what was asked for, so that running it again pre-trains again.
+    assert load_recipe(str(directory.recipe)).model.checkpoint is None
+
+
+def test_a_run_cut_short_in_its_second_phase_resumes_there(tiny, monkeypatch, quiet):
+    Path("first.yaml").write_text(f"extends: {tiny}\ntrainer: {{max_epochs: 1}}\n")
+    whole = run(tiny, "run.pretrain=first.yaml", run_dir=Path("whole"))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 10)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny, "run.pretrain=first.yaml", run_dir=Path("cut"))
+    assert figures(resume(Path("cut"), console=quiet)) == figures(whole)
+
+
+def test_recipes_that_pretrain_one_another_are_refused(tiny):
+    Path("a.yaml").write_text(f"extends: {tiny}\nrun: {{pretrain: b.yaml}}\n")
+    Path("b.yaml").write_text(f"extends: {tiny}\nrun: {{pretrain: a.yaml}}\n")
+    with pytest.raises(UserError, match="in a circle"):
+        plan_phases(load_recipe("a.yaml"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny, monkeypatch):
+    original = ClassificationTask.training_step
+
+    def training_step(self, batch, batch_idx):
+        loss = original(self, batch, batch_idx)
+        return loss * float("nan") if self.global_step == 6 else loss
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+    with pytest.raises(UserError, match="no longer finite"):
+        run(tiny, run_dir=Path("nan"))
+    assert Path("nan/checkpoints/last.ckpt").exists()
+
+
+def test_an_unknown_headline_metric_names_those_there_are(tiny):
+    with pytest.raises(UserError, match=r"val/acuracy.*val/accuracy"):
+        run(tiny, "run.select.metric=val/acuracy")
+
+
+def test_nothing_is_written_when_the_input_is_wrong(tiny):
+    before = sorted(Path.cwd().rglob("*"))
+    for override in ("model.name=vit_smal_patch16_224", "model.checkpoint=nowhere.pth", "trainer.accelerator=gpu"):
+        with pytest.raises(UserError):
+            run(tiny, override)
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+def test_an_existing_run_directory_is_refused(tiny):
+    Path("taken").mkdir()
+    Path("taken/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="taken: exists and is not empty"):
+        run(tiny, run_dir=Path("taken"))
+
+
+def test_accumulated_batches_make_one_step(tiny):
+    directory = run(tiny, "trainer.accumulate_grad_batches=2", "trainer.max_epochs=2")
+    assert json.loads(directory.summary.read_text())["train/steps"] == 2 * 2
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_precisions_train(tiny, precision):
+    directory = run(tiny, f"trainer.precision={precision}", "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0")
+    assert json.loads(directory.summary.read_text())["test/loss"] > 0

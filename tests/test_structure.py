@@ -1,0 +1,258 @@
+"""The house rules that a machine can check: who imports whom, what loads late, what is never written."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(file for package in ("vision_train", "augment", "models") for file in (ROOT / package).rglob("*.py"))
+
+# A room imports itself and any room in a later row; `augment` and `models` stand apart from everything.
+ROWS = [
+    {"cli"},
+    {"compare"},
+    {"run"},
+    {"tasks", "data", "semi", "report"},
+    {"checkpoints", "optim", "ema"},
+    {"recipe", "artefacts", "metrics_log"},
+    {"options"},
+    {"augment", "models"},
+    {"foundation"},
+]
+LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
+FOUNDATION = {"errors", "files", "namesakes", "processes", "seeds", "__version__", "__file__"}
+"""What all of vision_train may import: nothing of it knows a recipe, a task or a run."""
+
+HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "albumentations", "matplotlib", "sklearn"}
+HEAVY |= {"lightning", "torchmetrics", "transformers", "xformers", "scipy", "cv2", "h5py"}
+LIGHT_ROOMS = {"cli", "recipe", "options"}
+NOT_IN_LIBRARIES = {"vision_train", "pytorch_lightning", "lightning", "omegaconf", "typer", "rich"}
+MAXIMUM_LINES = 350
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "manager", "managers"}
+
+
+class Import(NamedTuple):
+    line: int
+    name: str
+    """Dotted name of the module or of the thing taken from it."""
+    late: bool
+    """Inside a function, or for the type checker alone."""
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(name: str) -> str | None:
+    """Return the room of a dotted name of ours, None for anyone else's.
+
+    The registry of tasks, which holds names alone, counts as options.
+    """
+    top, *rest = name.split(".")
+    if top in ("augment", "models"):
+        return top
+    if top != "vision_train":
+        return None
+    if not rest or rest[0] in FOUNDATION:
+        return "foundation"
+    if rest[0] == "__main__":
+        return "cli"
+    if rest[0] == "tasks":
+        in_a_task = rest[1:2] != [] and (ROOT / "vision_train" / "tasks" / rest[1]).is_dir()
+        return "tasks" if in_a_task and rest[2:3] != ["options"] else "options"
+    return rest[0]
+
+
+def imports(node: ast.AST, late: bool = False) -> Iterator[Import]:
+    """Find every import, those in functions and those by `import_module("...")` too."""
+    match node:
+        case ast.Import():
+            yield from (Import(node.lineno, alias.name, late) for alias in node.names)
+        case ast.ImportFrom():
+            start = "." * node.level + (node.module or "")
+            yield from (Import(node.lineno, f"{start}.{alias.name}", late) for alias in node.names)
+        case ast.Call(args=[ast.Constant(value=str(name)), *_]):
+            if ast.unparse(node.func) in ("importlib.import_module", "import_module", "__import__"):
+                yield Import(node.lineno, name, late)
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+            late = True
+        case ast.If():
+            late |= "TYPE_CHECKING" in ast.unparse(node.test)
+    for child in ast.iter_child_nodes(node):
+        yield from imports(child, late)
+
+
+def wrong_imports(module: str, source: str) -> list[str]:
+    """Say which imports of a module go up, sideways or too early."""
+    if room_of(module) not in LEVEL:
+        return [f"{module} lies in no room; give it a place in ROWS or FOUNDATION, and in docs/architecture.md"]
+    return [
+        f"{module}:{line}: {name} {reason}"
+        for line, name, late in imports(ast.parse(source))
+        if (reason := _objection(module, name, late))
+    ]
+
+
+def _objection(module: str, name: str, late: bool) -> str | None:
+    top = name.split(".")[0]
+    room, target = room_of(module), room_of(name)
+    if top == "":
+        return "is relative; an import names its room"
+    if room in ("augment", "models") and room != target and (target or top in NOT_IN_LIBRARIES):
+        return f"is not for `{room}`, a plain library"
+    if top in ("albumentations", "albucore") and module != "augment.pipeline":
+        return "is imported by augment/pipeline.py alone"
+    if top == "recipes":
+        return "is found by its path, never imported"
+    if room == "options" and target != "options" and top not in sys.stdlib_module_names:
+        return "is more than the standard library, which is all that options import"
+    if room in LIGHT_ROOMS and top in HEAVY and not late:
+        return "is heavy; import it where it is used"
+    if target and target != room and LEVEL.get(target, 0) <= LEVEL[str(room)]:
+        return f"lies in `{target}`, which is no lower than `{room}`"
+    return None
+
+
+def unsafe_code(source: str) -> list[str]:
+    """Find what would execute a file's content, and handlers that hide any mistake."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            found.append(f"line {node.lineno}: bare except")
+        elif isinstance(node, ast.ImportFrom) and node.module in ("pickle", "yaml"):
+            found += [f"line {node.lineno}: {node.module}.{a.name}" for a in node.names if a.name in ("load", "loads")]
+        elif isinstance(node, ast.Call):
+            found += [f"line {node.lineno}: {what}" for what in _unsafe_call(node)]
+    return found
+
+
+def _unsafe_call(call: ast.Call) -> Iterator[str]:
+    function = ast.unparse(call.func)
+    if function in ("eval", "exec", "pickle.load", "pickle.loads", "yaml.load", "yaml.load_all", "yaml.unsafe_load"):
+        yield function
+    for argument in call.keywords:
+        if ast.unparse(argument) in ("weights_only=False", "allow_pickle=True", "shell=True"):
+            yield ast.unparse(argument)
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_imports_go_down(file: Path):
+    assert wrong_imports(module_name(file), file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_nothing_unsafe(file: Path):
+    assert unsafe_code(file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_name)
+def test_size_and_name(file: Path):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= MAXIMUM_LINES
+    words = {word for part in file.relative_to(ROOT).with_suffix("").parts for word in part.split("_")}
+    assert not words & VAGUE_NAMES
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("models.vit", "import vision_train.files"),
+        ("models.vit", "from augment import mixing"),
+        ("augment.mixing", "from models.attention import attention"),
+        ("augment.mixing", "def f():\n    import pytorch_lightning"),
+        ("augment.mixing", "import albumentations as A"),
+        ("vision_train.data.images", "from vision_train.tasks.classification.task import build"),
+        ("vision_train.data.images", "def f():\n    from vision_train.tasks import classification"),
+        ("vision_train.tasks.classification.task", "from vision_train.data import build"),
+        ("vision_train.tasks.classification.task", "from .options import Method"),
+        ("vision_train.tasks.classification.options", "import numpy"),
+        ("vision_train.tasks.classification.options", "from vision_train.errors import UserError"),
+        ("vision_train.report.page", "from vision_train import run"),
+        ("vision_train.recipe.load", "from vision_train.optim import build_optimizer"),
+        ("vision_train.recipe.load", "import torch"),
+        ("vision_train.recipe.load", "import recipes"),
+        ("vision_train.cli.fit", "import torch.nn as nn"),
+        ("vision_train.cli.fit", "try:\n    from sklearn import datasets\nexcept ImportError:\n    pass"),
+        ("vision_train.checkpoints", "import importlib\nimportlib.import_module('vision_train.run')"),
+        ("vision_train.files", "from vision_train.recipe import load_recipe"),
+    ],
+)
+def test_planted_import_is_found(module: str, line: str):
+    assert len(wrong_imports(module, line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("models.vit", "import torch\nfrom models.attention import attention"),
+        ("augment.pipeline", "import albumentations"),
+        ("vision_train.cli.fit", "def fit():\n    import torch\n    from vision_train import compare"),
+        ("vision_train.cli.fit", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        ("vision_train.run.phase", "from vision_train.tasks import TASKS\nfrom vision_train.data import build"),
+        ("vision_train.recipe.load", "from vision_train.tasks import TASKS\nimport omegaconf"),
+        ("vision_train.tasks.classification.task", "from vision_train.tasks.classification.options import Method"),
+        ("vision_train.tasks.classification.options", "import dataclasses"),
+    ],
+)
+def test_rightful_import_passes(module: str, line: str):
+    assert wrong_imports(module, line) == []
+
+
+def test_module_without_a_room_is_refused():
+    assert "no room" in wrong_imports("vision_train.novelty", "")[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(path, map_location='cpu', weights_only = False)",
+        "try:\n    pass\nexcept:\n    pass",
+        "pickle.load(file)",
+        "from pickle import loads",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "eval('1')",
+        "np.load(path, allow_pickle=True)",
+    ],
+)
+def test_planted_danger_is_found(line: str):
+    assert len(unsafe_code(line)) == 1
+
+
+def test_lookalikes_of_danger_pass():
+    assert unsafe_code("model.eval()\nyaml.safe_load(text)\ntorch.load(path, weights_only=True)") == []
+
+
+PROBE = """
+import json, os, random, sys, threading
+before = dict(os.environ), random.getstate()
+for name in sys.argv[1:]:
+    __import__(name)
+changed = before != (dict(os.environ), random.getstate()) or threading.active_count() > 1
+print(json.dumps({"modules": [*{name.split(".")[0] for name in sys.modules}], "changed": changed}))
+"""
+LIGHT = [name for name in map(module_name, FILES) if room_of(name) in LIGHT_ROOMS and "__main__" not in name]
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [["vision_train"], ["augment"], ["models"], LIGHT],
+    ids=["vision_train", "augment", "models", "light rooms"],
+)
+def test_import_has_no_side_effects(modules: list[str], tmp_path: Path):
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *modules], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1, "importing prints"
+    seen = json.loads(done.stdout)
+    assert not HEAVY & set(seen["modules"])
+    assert not seen["changed"], "importing changes the environment, the random state or starts a thread"
+    assert list(tmp_path.iterdir()) == []

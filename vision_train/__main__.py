@@ -1,0 +1,5 @@
+"""``python -m vision_train`` is ``vision-train``."""
+
+from vision_train.cli import main
+
+main()

@@ -1,0 +1,146 @@
+"""Matching weights to a model by name and shape, and loading them if enough fits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from models.families import guess_family
+from vision_train.checkpoints.read import Weights, read_weights
+from vision_train.checkpoints.report import Entry, LoadReport, Outcome
+from vision_train.errors import UserError
+
+Adapt = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]
+"""Renames and resizes published weights for a model, without side effects; raises ValueError where it cannot."""
+
+
+def load_weights(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    adapt: Adapt | None = None,
+    heads: Iterable[str] = (),
+    min_matched_share: float = 0.9,
+) -> LoadReport:
+    """Load a weights file into a model, and report what became of every tensor.
+
+    Values are cast to the model's own types and devices. A head is loaded whole or, when any of its tensors is absent
+    or of another shape (another number of classes), left whole as it is.
+
+    Args:
+        model: Left untouched when the file is refused.
+        path: A weights file or run directory, as for :func:`read_weights`.
+        adapt: Knows the published names of this kind of model, such as ``models.vit.adapt_published``.
+        heads: Names of the modules that depend on the classes, such as ``head``.
+        min_matched_share: Refuse a file that fills less than this share of the parameters outside the heads.
+
+    Raises:
+        UserError: The file cannot be read, or fills too little of the model.
+    """
+    weights = read_weights(path)
+    report, state = match_weights(model, weights, adapt=adapt, heads=heads)
+    if report.matched_share < min_matched_share:
+        raise UserError(_refusal(report, model, weights, min_matched_share))
+    model.load_state_dict(state, strict=False)
+    return report
+
+
+def match_weights(
+    model: nn.Module, weights: Weights, *, adapt: Adapt | None = None, heads: Iterable[str] = ()
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """Say what would be loaded, and return the tensors that would; changes nothing and takes models on meta.
+
+    Raises:
+        UserError: The names cannot be converted for this model.
+    """
+    own = model.state_dict()
+    found = _under_prefix(weights.state, own)
+    family = guess_family(weights.state)
+    try:
+        offered = adapt(found, model) if adapt else dict(found)
+    except ValueError as error:
+        seems = f"; the file looks like {family}" if family else ""
+        raise UserError(f"{weights.path}: does not fit {type(model).__name__}{seems} ({error})") from error
+    heads = tuple(heads)
+    in_file = {_address(tensor) for tensor in found.values()}
+    entries = [
+        _judge(name, tensor, found.get(name), offered.get(name), in_file, _is_under(name, heads))
+        for name, tensor in own.items()
+    ]
+    entries = _whole_heads(entries, heads)
+    loaded = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
+    placed = {_address(offered[name]) for name in own if name in offered}
+    entries += [
+        Entry(name, "unexpected", tuple(tensor.shape), None)
+        for name, tensor in found.items()
+        if name not in own and _address(tensor) not in placed
+    ]
+    return LoadReport(weights.source, family, tuple(entries)), {name: offered[name] for name in own if name in loaded}
+
+
+def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefix below which the file keeps most of the model's names (``backbone.``, ``teacher.backbone.``).
+
+    Names elsewhere in the file stay as they are.
+    """
+    prefixes: Counter[str] = Counter({"": 0})
+    for name in state:
+        parts = name.split(".")
+        for cut in range(len(parts)):
+            if ".".join(parts[cut:]) in own:
+                prefixes["".join(f"{part}." for part in parts[:cut])] += 1
+    prefix = max(prefixes, key=lambda candidate: prefixes[candidate])
+    inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)} | inside
+
+
+def _is_under(name: str, modules: Iterable[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def _judge(
+    name: str, own: Tensor, before: Tensor | None, after: Tensor | None, in_file: set[tuple[int, int]], head: bool
+) -> Entry:
+    """Compare one tensor of the model with what the file had under its name and what adapting offers for it."""
+    if after is None:
+        return Entry(name, "missing", None if before is None else tuple(before.shape), tuple(own.shape), head)
+    # A renamed tensor may stand where the file had another one under this name (the stages of an original Swin).
+    source = after if before is None or _address(after) in in_file else before
+    outcome: Outcome = "matched" if source.shape == after.shape else "resized"
+    if after.shape != own.shape:
+        outcome = "mismatched"
+    return Entry(name, outcome, tuple(source.shape), tuple(own.shape), head)
+
+
+def _whole_heads(entries: list[Entry], heads: tuple[str, ...]) -> list[Entry]:
+    """Turn every tensor of a head that is not filled completely into a re-initialised one."""
+    partial = [
+        head
+        for head in heads
+        if any(entry.outcome in ("mismatched", "missing") and _is_under(entry.name, [head]) for entry in entries)
+    ]
+    return [
+        Entry(entry.name, "reinitialised", entry.file_shape, entry.model_shape, head=True)
+        if _is_under(entry.name, partial)
+        else entry
+        for entry in entries
+    ]
+
+
+def _address(tensor: Tensor) -> tuple[int, int]:
+    """Tell a renamed tensor from one that was dropped: renaming keeps the memory."""
+    return tensor.data_ptr(), tensor.numel()
+
+
+def _refusal(report: LoadReport, model: nn.Module, weights: Weights, wanted: float) -> str:
+    family = report.family or "no family of networks we know"
+    theirs, ours = ", ".join(list(weights.state)[:3]), ", ".join(list(model.state_dict())[:3])
+    return (
+        f"{report.summary()}\n"
+        f"That is less than model.min_matched_share={wanted:g} asks for. The file looks like {family} "
+        f"(it begins with {theirs}; {type(model).__name__} with {ours}). Name the model that belongs to the file "
+        f"(model.name, model.args), or set model.min_matched_share={int(report.matched_share * 100) / 100:g} to insist"
+    )

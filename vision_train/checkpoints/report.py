@@ -1,0 +1,156 @@
+"""What became of every tensor when a weights file met a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from vision_train.artefacts import Table
+
+Outcome = Literal["matched", "resized", "reinitialised", "mismatched", "missing", "unexpected"]
+OUTCOMES: dict[Outcome, str] = {
+    "matched": "loaded as they are",
+    "resized": "loaded after resizing",
+    "reinitialised": "part of the head, left as freshly initialised",
+    "mismatched": "not loaded, shapes differ",
+    "missing": "not in the file, left as freshly initialised",
+    "unexpected": "in the file, without a place in the model",
+}
+"""Every outcome in the order of reports, and what it means."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of the model or of the file."""
+
+    name: str
+    outcome: Outcome
+    file_shape: tuple[int, ...] | None
+    """None where the file has no such tensor."""
+    model_shape: tuple[int, ...] | None
+    """None where the model has no such tensor."""
+    head: bool = False
+    """Belongs to the classifier; heads count in no share."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of values, in the model if it has the tensor, else in the file."""
+        shape = self.model_shape if self.model_shape is not None else self.file_shape
+        return prod(shape or ())
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Which tensors were loaded, resized, left fresh or not used."""
+
+    source: str
+    """What was read, in words."""
+    family: str | None
+    """What kind of network the file seems to hold."""
+    entries: tuple[Entry, ...]
+    """Every tensor of the model, then those of the file that found no place."""
+
+    def names(self, outcome: Outcome) -> list[str]:
+        """All names of one outcome, in the model's order."""
+        return [entry.name for entry in self.entries if entry.outcome == outcome]
+
+    def parameters(self, outcome: Outcome) -> int:
+        """Number of values of one outcome."""
+        return sum(entry.parameters for entry in self.entries if entry.outcome == outcome)
+
+    @property
+    def matched(self) -> list[str]:
+        """Names loaded as they are."""
+        return self.names("matched")
+
+    @property
+    def resized(self) -> list[str]:
+        """Names loaded after resizing; their entries hold both shapes."""
+        return self.names("resized")
+
+    @property
+    def reinitialised(self) -> list[str]:
+        """Names of the head that stay freshly initialised."""
+        return self.names("reinitialised")
+
+    @property
+    def missing(self) -> list[str]:
+        """Names outside the head that the file could not fill, for want of a tensor or of the right shape."""
+        return self.names("mismatched") + self.names("missing")
+
+    @property
+    def unexpected(self) -> list[str]:
+        """Names in the file without a place in the model."""
+        return self.names("unexpected")
+
+    @property
+    def matched_share(self) -> float:
+        """Share of the model's parameters outside its heads that the file filled, 0 to 1."""
+        body = [entry for entry in self.entries if entry.model_shape is not None and not entry.head]
+        filled = sum(entry.parameters for entry in body if entry.outcome in ("matched", "resized"))
+        return filled / max(sum(entry.parameters for entry in body), 1)
+
+    def summary(self) -> str:
+        """One line on what was loaded, and one on what was not, if anything."""
+        loaded = f"{self.source}: fills {_percent(self.matched_share)} of the model"
+        parts = [self._phrase("resized", "resized"), self._phrase("reinitialised", "fresh head")]
+        lines = ["; ".join([loaded, *filter(None, parts)])]
+        absent = [self._phrase("mismatched", "shapes differ"), self._phrase("missing", "not in the file")]
+        unused = len(self.unexpected)
+        absent.append(f"{unused} tensors of the file not used" if unused else "")
+        if any(absent):
+            lines.append("  " + "; ".join(filter(None, absent)))
+        return "\n".join(lines)
+
+    def _phrase(self, outcome: Outcome, label: str) -> str:
+        entries = [entry for entry in self.entries if entry.outcome == outcome]
+        if not entries:
+            return ""
+        more = f" and {len(entries) - 3} more" if len(entries) > 3 else ""
+        return f"{label}: {', '.join(map(_with_shapes, entries[:3]))}{more}"
+
+    def table(self) -> Table:
+        """One row for each kind of tensor, numbered blocks together; the full list is in :attr:`entries`."""
+        total = max(sum(entry.parameters for entry in self.entries if entry.model_shape is not None), 1)
+        rows = [
+            [
+                first.outcome,
+                pattern,
+                len(group),
+                _shape(first.file_shape),
+                _shape(first.model_shape),
+                sum(entry.parameters for entry in group),
+                _percent(sum(entry.parameters for entry in group) / total) if first.model_shape is not None else "",
+            ]
+            for pattern, first, group in self._groups()
+        ]
+        columns = ["outcome", "name", "tensors", "shape in file", "shape in model", "parameters", "share of model"]
+        note = f"{self.summary()}\n" + "; ".join(f"{outcome}: {meaning}" for outcome, meaning in OUTCOMES.items())
+        return Table("checkpoint", "What the checkpoint filled", columns, rows, note)
+
+    def _groups(self) -> Iterator[tuple[str, Entry, list[Entry]]]:
+        groups: dict[tuple[Outcome, str, tuple[int, ...] | None, tuple[int, ...] | None], list[Entry]] = {}
+        order = list(OUTCOMES)
+        for entry in sorted(self.entries, key=lambda listed: order.index(listed.outcome)):
+            pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", entry.name)
+            groups.setdefault((entry.outcome, pattern, entry.file_shape, entry.model_shape), []).append(entry)
+        for (_, pattern, _, _), group in groups.items():
+            yield group[0].name if len(group) == 1 else pattern, group[0], group
+
+
+def _with_shapes(entry: Entry) -> str:
+    if entry.file_shape is None or entry.model_shape is None or entry.file_shape == entry.model_shape:
+        return entry.name
+    return f"{entry.name} ({_shape(entry.file_shape)} -> {_shape(entry.model_shape)})"
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "" if shape is None else "x".join(map(str, shape)) or "scalar"
+
+
+def _percent(share: float) -> str:
+    # Rounded down, so that 100 % means all of it.
+    return f"{int(share * 1000) / 10:g} %"

@@ -1,0 +1,36 @@
+"""``vision-train evaluate``: measure a finished run on one of its splits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change, such as data.root.")
+    ] = None,
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which images.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Evaluate the best weights of a run. Nothing is written.
+
+    For example:
+
+      vision-train evaluate runs/quickstart/0 --split test --json
+
+      vision-train evaluate runs/classification/vit_small/0 data.root=other_photos
+    """
+    from vision_train.run.evaluate import evaluate_run
+
+    figures = evaluate_run(run, split, overrides or [])
+    if as_json:
+        print(json.dumps(figures))
+        return
+    width = max(len(name) for name in figures)
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {value:.4f}" if isinstance(value, float) else f"{name:<{width}}  {value}")

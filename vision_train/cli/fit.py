@@ -1,0 +1,63 @@
+"""``vision-train fit``: train what a recipe says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vision_train.errors import UserError
+
+
+def fit(
+    recipe: Annotated[str | None, typer.Argument(help="A built-in recipe's name or a YAML file.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Where to put the run; else runs/<recipe>/<n>.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything, take one step, say what to expect.")
+    ] = False,
+) -> None:
+    """Train a recipe and test it.
+
+    For example:
+
+      vision-train fit quickstart
+
+      vision-train fit classification/vit_small data.root=photos model.checkpoint=deit_small.pth
+
+      vision-train fit quickstart trainer.devices=2 trainer.strategy=ddp trainer.accelerator=cpu
+
+      vision-train fit --resume runs/quickstart/0
+    """
+    if (recipe is None) == (resume is None):
+        raise UserError("name a recipe, or a run with --resume; `vision-train recipes` lists the recipes")
+    if resume is not None and (overrides or run_dir or dry_run):
+        raise UserError("--resume repeats the run as its recipe says and takes no other options or keys")
+
+    from rich.console import Console
+
+    console = Console()
+    if resume is not None:
+        from vision_train.run.fit import resume as resume_run
+
+        resume_run(resume, console=console)
+        return
+
+    from vision_train.recipe import load_recipe
+
+    assert recipe is not None
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        from vision_train.run.dry_run import dry_run as try_out
+
+        console.print(try_out(loaded), highlight=False, soft_wrap=True)
+        return
+
+    from vision_train.run.fit import fit as fit_run
+
+    fit_run(loaded, run_dir=run_dir, command=sys.argv[1:], console=console)

@@ -1,0 +1,165 @@
+"""Labelled images, from a recipe to batches."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pytorch_lightning import LightningDataModule
+
+from augment.pipeline import eval_pipeline, train_pipeline
+from vision_train.data.dataset import ImageDataset, ImageLoader, Sample, Transform, image_loader
+from vision_train.data.sampler import EvaluationSampler, TrainingSampler
+from vision_train.data.sources import read_samples
+from vision_train.data.splits import divide, draw_labels_per_class, label_map
+from vision_train.errors import UserError
+from vision_train.recipe.sections import Augment, Data
+
+
+class ImageDataModule(LightningDataModule):
+    """Train, validation and test images of one recipe.
+
+    Everything is listed and checked at construction, before any process is launched. Loaders follow the attached
+    trainer's rank and world size; the trainer must be told ``use_distributed_sampler=False``, since the samplers here
+    share out the images themselves.
+
+    Args:
+        data: What to read.
+        augment: What to do to it.
+        seed: Of the run.
+        classes: Label map of an earlier run, to evaluate or predict with; None takes the sorted names found.
+
+    Attributes:
+        classes: The label map: a label is a place in this list.
+        counts: Images in train, val and test.
+
+    Raises:
+        UserError: The data cannot be used as it is; one message names what is wrong.
+    """
+
+    def __init__(self, data: Data, augment: Augment, seed: int, classes: list[str] | None = None) -> None:
+        super().__init__()
+        self.data = data
+        self.augment = augment
+        self.seed = seed
+        splits = divide(read_samples(data), data.splits, seed)
+        self.classes = label_map(splits, classes)
+        if data.labels_per_class is not None:
+            splits["train"] = draw_labels_per_class(splits["train"], data.labels_per_class, seed)
+        self.counts = {name: len(samples) for name, samples in splits.items()}
+        self._samples = splits
+        self._datasets: list[ImageDataset] = []
+        self._sampler_state: dict[str, int] = {"seed": seed, "epoch": 0, "cursor": 0}
+        self._train_sampler: TrainingSampler | None = None
+        self._train_transform = _train_transform(data, augment)
+        self._eval_transform = _eval_transform(data, augment)
+
+    @property
+    def skipped(self) -> list[str]:
+        """Unreadable images that this process has skipped so far, each once, as ``path: reason``."""
+        reasons = {path: reason for dataset in self._datasets for path, reason in dataset.skipped.items()}
+        return [f"{path}: {reason}" for path, reason in reasons.items()]
+
+    def check_processes(self, processes: int) -> None:
+        """Refuse more training processes than training images.
+
+        Raises:
+            UserError: Some process would have nothing to train on.
+        """
+        if processes > self.counts["train"]:
+            raise UserError(
+                f"{processes} processes for {self.counts['train']} training images; "
+                "lower trainer.devices (or trainer.num_nodes) to at most one process per image"
+            )
+
+    def batches_per_epoch(self, processes: int) -> int:
+        """Training batches that each of so many processes sees in an epoch."""
+        images = len(TrainingSampler(self.counts["train"], self.data.batch_size, self.seed, 0, processes))
+        return -(-images // self.data.batch_size)
+
+    def train_dataloader(self) -> ImageLoader:
+        """Shuffled, augmented batches."""
+        rank, world_size = self._rank_and_world_size()
+        dataset = self._dataset(self._samples["train"], self._train_transform)
+        sampler = TrainingSampler(len(dataset), self.data.batch_size, self.seed, rank, world_size)
+        sampler.load_state_dict(self._sampler_state)
+        self._train_sampler = sampler
+        return image_loader(dataset, sampler, self.data.batch_size, self.data.workers, keep_workers=True)
+
+    def val_dataloader(self) -> ImageLoader:
+        """Validation images in order."""
+        return self._eval_loader(self._samples["val"], keep_workers=True)
+
+    def test_dataloader(self) -> ImageLoader:
+        """Test images in order."""
+        return self._eval_loader(self._samples["test"])
+
+    def split_loader(self, split: str) -> ImageLoader:
+        """Images of ``train``, ``val`` or ``test`` in order, without random augmentation."""
+        if split not in self._samples:
+            raise UserError(f"unknown split `{split}`; there are {', '.join(self._samples)}")
+        return self._eval_loader(self._samples[split])
+
+    def predict_loader(self, paths: list[str]) -> ImageLoader:
+        """Loose image files in order, without labels; the id of an image is its path as given."""
+        loader = loose_images(self.data, self.augment, paths, *self._rank_and_world_size())
+        self._datasets.append(loader.dataset)
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of the training sampler: seed, epoch and batches handed out (cursor)."""
+        return self._sampler_state if self._train_sampler is None else self._train_sampler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue at a position saved by :meth:`state_dict`."""
+        self._sampler_state = state_dict
+        if self._train_sampler is not None:
+            self._train_sampler.load_state_dict(state_dict)
+
+    def _eval_loader(self, samples: list[Sample], keep_workers: bool = False) -> ImageLoader:
+        dataset = self._dataset(samples, self._eval_transform)
+        sampler = EvaluationSampler(len(dataset), *self._rank_and_world_size())
+        return image_loader(dataset, sampler, self.data.batch_size, self.data.workers, keep_workers)
+
+    def _dataset(self, samples: list[Sample], transform: Transform) -> ImageDataset:
+        dataset = ImageDataset(samples, self.classes, transform, self.seed, self.data.on_bad_image)
+        self._datasets.append(dataset)
+        return dataset
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def loose_images(data: Data, augment: Augment, paths: list[str], rank: int = 0, world_size: int = 1) -> ImageLoader:
+    """Load image files with the evaluation transforms, without the data set that the recipe trained on.
+
+    Args:
+        data: Batch size, workers, image size and policy for bad images.
+        augment: Evaluation transforms and normalisation.
+        paths: Files; a path given twice is read once.
+        rank: Of this process.
+        world_size: Number of processes.
+
+    Returns:
+        Loader of batches without labels; an image's id is its path as given. ``loader.dataset.skipped`` maps the
+        unreadable files met to the reasons.
+
+    Raises:
+        UserError: ``paths`` is empty.
+    """
+    samples = [Sample(path, path) for path in dict.fromkeys(paths)]
+    if not samples:
+        raise UserError("no images to predict")
+    dataset = ImageDataset(samples, [], _eval_transform(data, augment), 0, data.on_bad_image)
+    return image_loader(dataset, EvaluationSampler(len(dataset), rank, world_size), data.batch_size, data.workers)
+
+
+def _eval_transform(data: Data, augment: Augment) -> Transform:
+    return eval_pipeline(data.image_size, augment.mean, augment.std, **asdict(augment.eval))
+
+
+def _train_transform(data: Data, augment: Augment) -> Transform:
+    try:
+        return train_pipeline(data.image_size, augment.mean, augment.std, **asdict(augment.train))
+    except ValueError as error:
+        raise UserError(f"augment.train: {error}") from error

@@ -1,0 +1,107 @@
+"""Who learns from which sample: splits cut from the training images, label maps, and few-label subsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+
+import numpy as np
+
+from vision_train.data.dataset import Sample
+from vision_train.errors import UserError
+from vision_train.seeds import derive_seed
+
+DEFAULT_SHARE = 0.1
+"""Share of the training images for a split that neither the source nor ``data.splits`` defines."""
+
+Splits = dict[str, list[Sample]]
+"""Samples of `train`, `val` and `test`."""
+
+
+def divide(samples: list[Sample], shares: Mapping[str, float] | None, seed: int) -> Splits:
+    """Sort samples into train, val and test.
+
+    A split that the samples name is taken as it is. Each of val and test that no sample names is cut from the training
+    images, class by class and at least one of each: ``shares[name]`` of them, or a tenth where ``shares`` does not say.
+
+    Args:
+        samples: From one source; those without a split count as training images.
+        shares: Shares of val and test.
+        seed: Of the run.
+
+    Raises:
+        UserError: A class has too few images to leave one in every split.
+    """
+    splits: Splits = {"train": [], "val": [], "test": []}
+    for sample in samples:
+        splits[sample.split or "train"].append(sample)
+    wanted = {name: (shares or {}).get(name, DEFAULT_SHARE) for name in ("val", "test") if not splits[name]}
+    if not wanted:
+        return splits
+    train: list[Sample] = []
+    for label, members in _by_label(splits["train"]).items():
+        if len(members) <= len(wanted):
+            raise UserError(
+                f"class {label}: {len(members)} training image(s) are too few to cut {' and '.join(wanted)} from; "
+                f"it needs at least {len(wanted) + 1}"
+            )
+        sizes = {name: max(1, round(share * len(members))) for name, share in wanted.items()}
+        order = _permutation(len(members), derive_seed(seed, f"split of {label}"))
+        taken = 0
+        for others, (name, size) in zip(range(len(sizes), 0, -1), sizes.items(), strict=True):
+            size = min(size, len(members) - taken - others)  # one stays for each split still to come, and for training
+            splits[name] += [members[index] for index in sorted(order[taken : taken + size])]
+            taken += size
+        train += [members[index] for index in sorted(order[taken:])]
+    return {**splits, "train": train}
+
+
+def label_map(splits: Splits, fixed: list[str] | None = None) -> list[str]:
+    """Names of the classes, sorted; or ``fixed``, once every label is known to be in it.
+
+    Raises:
+        UserError: Fewer than two classes; a class that one split lacks; a label outside ``fixed``.
+    """
+    if fixed is not None:
+        known = set(fixed)
+        for sample in chain.from_iterable(splits.values()):
+            if sample.label not in known:
+                raise UserError(f"{sample.id}: label `{sample.label}` is not one of the run's classes: {fixed}")
+        return list(fixed)
+    present = {name: {str(sample.label) for sample in members} for name, members in splits.items()}
+    classes = sorted(set.union(*present.values()))
+    if len(classes) < 2:
+        raise UserError(f"only one class, {', '.join(classes)}; classification needs at least two")
+    for split, labels in present.items():
+        missing = [name for name in classes if name not in labels]
+        if missing:
+            raise UserError(
+                f"the {split} split has no image of class {', '.join(missing)}; every split needs every class"
+            )
+    return classes
+
+
+def draw_labels_per_class(train: list[Sample], count: int, seed: int) -> list[Sample]:
+    """Draw ``count`` training images of each class; a larger ``count`` with the same seed contains a smaller one.
+
+    Raises:
+        UserError: A class has fewer.
+    """
+    drawn: list[Sample] = []
+    for label, members in _by_label(train).items():
+        if len(members) < count:
+            raise UserError(f"data.labels_per_class is {count}, but class {label} has {len(members)} training image(s)")
+        order = _permutation(len(members), derive_seed(seed, f"labels of {label}"))
+        drawn += [members[index] for index in sorted(order[:count])]
+    return drawn
+
+
+def _by_label(samples: list[Sample]) -> dict[str, list[Sample]]:
+    members: dict[str, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda sample: str(sample.label)):  # stable: keeps the order within a class
+        members.setdefault(str(sample.label), []).append(sample)
+    return members
+
+
+def _permutation(length: int, seed: int) -> list[int]:
+    return [int(index) for index in np.random.default_rng(seed).permutation(length)]

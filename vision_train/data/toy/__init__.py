@@ -1,0 +1,1 @@
+"""Small data sets in the formats that users have, made without a network."""

@@ -1,0 +1,29 @@
+"""Which of several training processes this one is, and what they tell one another."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+def launched_rank() -> int:
+    """Rank of this process as its launcher set it; 0 in the first process, and before any launch."""
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"])
+    if "SLURM_PROCID" in os.environ and "SLURM_NTASKS" in os.environ:
+        return int(os.environ["SLURM_PROCID"])
+    # Lightning starts the others of a node itself and tells them their place on it only.
+    return int(os.environ.get("LOCAL_RANK", "0")) + int(os.environ.get("NODE_RANK", "0"))
+
+
+def gather_objects(value: Value) -> list[Value]:
+    """What every process holds, in order of rank, on every process. A collective call; alone it returns ``[value]``."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    everyone: list[Value] = [value] * dist.get_world_size()
+    dist.all_gather_object(everyone, value)
+    return everyone

@@ -1,0 +1,85 @@
+"""Which recipes there are, and which file a name means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from pathlib import Path
+
+import vision_train
+from vision_train.errors import UserError
+
+
+def recipes_folder() -> Path:
+    """Return the folder of the built-in recipes, beside the installed package."""
+    return Path(vision_train.__file__).resolve().parents[1] / "recipes"
+
+
+def builtin_files() -> dict[str, Path]:
+    """Return every built-in file by its name (`classification/vit_small`), the shared `_parts/...` included."""
+    folder = recipes_folder()
+    files = sorted(folder.rglob("*.yaml"))
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
+def builtin_recipes() -> list[str]:
+    """Return the names of the recipes that ship with the package, sorted; what they share (`_parts`) left out."""
+    return [name for name in builtin_files() if not any(part.startswith("_") for part in name.split("/"))]
+
+
+def recipe_name(file: Path) -> str:
+    """Return the name of the recipe in a file: the built-in name, or the file's stem for anyone else's."""
+    absolute, folder = file.resolve(), recipes_folder()
+    if absolute.is_relative_to(folder):
+        return absolute.relative_to(folder).with_suffix("").as_posix()
+    return absolute.stem
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """Return the file of a recipe: a built-in name first, then a path, with or without `.yaml`.
+
+    Raises:
+        UserError: There is no such recipe; the message lists the nearest names.
+    """
+    builtin = builtin_recipes()
+    if name_or_path in builtin:
+        return builtin_files()[name_or_path]
+    path = Path(name_or_path).expanduser()
+    for candidate in (path, with_yaml(path)):
+        if candidate.is_file():
+            return candidate
+    if (path / "recipe.yaml").is_file():
+        raise UserError(f"{name_or_path}: is a run directory; its recipe is {path / 'recipe.yaml'}")
+    raise UserError(
+        f"{name_or_path}: no recipe or file of this name{nearest_names(name_or_path, builtin)}; "
+        "`vision-train recipes` lists them all"
+    )
+
+
+def find_extended(name: str, beside: Path) -> Path | None:
+    """Return the file that `extends: name` means in the file ``beside``, or None.
+
+    Files beside it come first, then the built-in ones with their `_parts`.
+    """
+    path = beside.parent / Path(name).expanduser()
+    for candidate in (path, with_yaml(path)):
+        if candidate.is_file():
+            return candidate
+    return builtin_files().get(name.removesuffix(".yaml"))
+
+
+def with_yaml(path: Path) -> Path:
+    """Return the path with `.yaml` appended; unlike ``with_suffix`` it keeps dots within the name."""
+    return path.with_name(f"{path.name}.yaml") if path.name else path
+
+
+def nearest_names(name: str, names: Collection[str], count: int = 3) -> str:
+    """Return `; did you mean ...?` with the nearest names, or nothing where none is near.
+
+    `vit_small` is near `classification/vit_small`: the last part alone counts too.
+    """
+    near = difflib.get_close_matches(name, names, n=count)
+    last_parts = {full.rsplit("/", 1)[-1]: full for full in names}
+    near += [last_parts[part] for part in difflib.get_close_matches(name.rsplit("/", 1)[-1], last_parts, n=count)]
+    near = list(dict.fromkeys(near))[:count]
+    return f"; did you mean {' or '.join(near)}?" if near else ""

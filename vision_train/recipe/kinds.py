@@ -1,0 +1,60 @@
+"""Type annotations of the sections, taken apart and put into words."""
+
+from __future__ import annotations
+
+import importlib
+import types
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from vision_train.recipe.recipe import Recipe
+from vision_train.recipe.trainer_keys import TrainerKeys
+from vision_train.tasks import TASKS
+
+_WORDS: dict[Any, str] = {
+    Any: "anything",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    type(None): "null",
+}
+
+
+def section_kinds(task: str | None) -> dict[str, Any]:
+    """Return the annotation of each key at the top of a recipe.
+
+    Args:
+        task: Types `method`; a task that does not exist leaves it open.
+    """
+    kinds = get_type_hints(Recipe)
+    kinds["task"] = Literal[tuple(TASKS)]
+    kinds["trainer"] = TrainerKeys
+    if task in TASKS:
+        kinds["method"] = importlib.import_module(f"{TASKS[task]}.options").Method
+    return kinds
+
+
+def union_members(kind: Any) -> tuple[Any, ...]:
+    """Return what `X | Y | None` is made of, or the annotation alone."""
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def describe(kind: Any) -> str:
+    """Put an annotation into words: `tuple[float, float] | None` is `a list of 2 numbers or null`."""
+    members = union_members(kind)
+    if len(members) > 1:
+        # A whole number is a number too; saying both says less.
+        words = [describe(member) for member in members if not (member is int and float in members)]
+        return " or ".join(words)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " | ".join(dict.fromkeys(str(choice) for choice in arguments))
+    if origin is tuple:
+        return f"a list of {len(arguments)} {_plural(arguments[0])}"
+    if origin is list:
+        return f"a list of {_plural(arguments[0])}"
+    return _WORDS.get(kind, "a mapping")
+
+
+def _plural(kind: Any) -> str:
+    return {int: "whole numbers", float: "numbers", str: "texts"}.get(kind, "values")

@@ -1,0 +1,62 @@
+"""A recipe as plain values and as YAML text that reads back to the same recipe."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vision_train.files import write_text
+from vision_train.recipe.recipe import Recipe
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block mappings, lists on one line, and text that the reader would take for a number in quotes."""
+
+
+# OmegaConf reads `1e-3` as a number, as YAML 1.2 does; PyYAML alone would write the text 1e-3 without quotes.
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+_Dumper.add_representer(
+    list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+)
+
+
+def to_plain(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as dicts, lists and scalars, in the order of its sections."""
+    plain = _plain(asdict(recipe))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def to_yaml(plain: dict[str, Any]) -> str:
+    """Return plain values as YAML text that a recipe file can hold."""
+    return yaml.dump(_escaped(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def write_recipe(path: Path, recipe: Recipe) -> None:
+    """Write a recipe, resolved and with its name, so that ``load_recipe(path)`` returns an equal one."""
+    write_text(path, to_yaml(to_plain(recipe)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _escaped(value: Any) -> Any:
+    """Mark every `${` as text: in a resolved recipe nothing is left to interpolate."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # a backslash before it stands for itself only when doubled
+    return value

@@ -1,0 +1,130 @@
+"""Recipe files and command-line overrides, read into layers that know the line of every key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vision_train.errors import UserError
+from vision_train.recipe.catalogue import builtin_files, find_extended, nearest_names
+from vision_train.recipe.layers import COMMAND_LINE, KeyPath, Layer, Origin, located_error, show
+
+
+def read_file(file: Path) -> Layer:
+    """Read one YAML file, without what it extends.
+
+    Raises:
+        UserError: The file cannot be read, is not YAML, repeats a key, or holds no mapping.
+    """
+    shown = _shown(file)
+    try:
+        return _parse(file.read_text(encoding="utf-8"), shown)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{shown}: cannot be read: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{shown}{line}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{shown}: not valid YAML: {error}") from error
+
+
+def read_file_layers(file: Path, trail: tuple[Path, ...] = ()) -> list[Layer]:
+    """Read a file and everything it extends, bottom first, the file itself last.
+
+    Args:
+        file: The recipe.
+        trail: The files whose `extends` led here.
+
+    Raises:
+        UserError: A file cannot be read, or `extends` names nothing or leads back to a file of the trail.
+    """
+    trail = (*trail, file.resolve())
+    layer = read_file(file)
+    extended, where = layer.pop("extends")
+    names = [extended] if isinstance(extended, str) else [] if extended is None else extended
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where.origin}: extends: is {show(extended)}; name one recipe, or a list of them")
+    layers: list[Layer] = []
+    for name in names:
+        found = find_extended(name, beside=file)
+        if found is None:
+            near = nearest_names(name, {*builtin_files(), *(other.stem for other in file.parent.glob("*.yaml"))})
+            raise UserError(f"{where.origin}: extends: no recipe `{name}` beside this file or built in{near}")
+        if found.resolve() in trail:
+            circle = " -> ".join(_shown(step) for step in (*trail[trail.index(found.resolve()) :], found))
+            raise UserError(f"{where.origin}: extends: goes in a circle: {circle}")
+        layers += read_file_layers(found, trail)
+    for below in layers:
+        below.values.pop("name", None)  # a recipe that extends a run's recipe is not that run
+    return [*layers, layer]
+
+
+def override_layer(override: str, place: int) -> Layer:
+    """Read one `key.path=value` of the command line; the value is YAML.
+
+    Args:
+        override: What was typed.
+        place: Its place among the overrides, from 1.
+
+    Raises:
+        UserError: There is no `=`, no key before it, or the value is not YAML.
+    """
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(
+            f"{COMMAND_LINE}: `{override}` is no override; write key.path=value, such as trainer.max_epochs=10"
+        )
+    origin = Origin(COMMAND_LINE, place)
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
+    except yaml.YAMLError as error:
+        raise UserError(f"{COMMAND_LINE}: {key}: `{value}` is not valid YAML; try \"{key}='{value}'\"") from error
+    except OmegaConfBaseException as error:
+        raise located_error(error, Layer(origin)) from error
+    assert isinstance(values, dict)
+    return Layer(origin, values, dict.fromkeys(_mapping_paths(values, ()), origin))
+
+
+def _parse(text: str, source: str) -> Layer:
+    tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    if tree is None:
+        return Layer(Origin(source))
+    if not isinstance(tree, yaml.MappingNode):
+        raise UserError(f"{source}: holds no keys; a recipe is a mapping such as `task: classification`")
+    try:
+        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except OmegaConfBaseException as error:
+        raise located_error(error, Layer(Origin(source), {}, dict(_lines(tree, (), source)))) from error
+    assert isinstance(values, dict)
+    return Layer(Origin(source), values, dict(_lines(tree, (), source)))
+
+
+def _lines(node: yaml.Node, path: KeyPath, source: str) -> Iterator[tuple[KeyPath, Origin]]:
+    """Yield the line of every key and list item below a node; merged keys (`<<`) keep the line of their mapping."""
+    if isinstance(node, yaml.MappingNode):
+        children = [(key.value, key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(index, item, item) for index, item in enumerate(node.value)]
+    else:
+        return
+    for key, marked, value in children:
+        yield (*path, key), Origin(source, marked.start_mark.line + 1)
+        yield from _lines(value, (*path, key), source)
+
+
+def _mapping_paths(values: Mapping[Any, Any], path: KeyPath) -> Iterator[KeyPath]:
+    for key, value in values.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from _mapping_paths(value, (*path, key))
+
+
+def _shown(file: Path) -> str:
+    """Write a path relative to the working directory where it lies inside."""
+    absolute = file.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

@@ -1,0 +1,199 @@
+"""Plain values -> a typed Recipe, and every mistake in them at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING
+from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
+
+from vision_train.recipe.keys import section_keys
+from vision_train.recipe.kinds import describe, section_kinds, union_members
+from vision_train.recipe.layers import KeyPath, Mistake, Origin, join_keys, show
+from vision_train.recipe.recipe import Recipe
+from vision_train.recipe.trainer_keys import OWNED, TrainerKeys, trainer_problems
+
+_WRONG: Any = object()
+"""Stands for a value of the wrong type, already reported."""
+
+
+class Validator:
+    """Walks the sections beside the values of one recipe and collects what does not fit.
+
+    Args:
+        origin_of: Where the value at a path was written.
+        runnable: Also report what only the user can give and has not given yet, such as `data.root`.
+    """
+
+    def __init__(self, origin_of: Callable[[KeyPath], Origin], *, runnable: bool) -> None:
+        self.mistakes: list[Mistake] = []
+        self._origin_of = origin_of
+        self._runnable = runnable
+        self._task: str | None = None
+
+    def recipe(self, values: Mapping[Any, Any]) -> Recipe:
+        """Check a whole recipe.
+
+        A section with mistakes is stood in for by its defaults, so that the others can still be checked against one
+        another; the result is of use only if ``mistakes`` is empty.
+        """
+        task = values.get("task")
+        self._task = task if isinstance(task, str) else None
+        kinds = section_kinds(self._task)
+        self._report_unknown(values, kinds, ())
+        typed: dict[str, Any] = {}
+        for field in dataclasses.fields(Recipe):
+            value = self._field(field, kinds[field.name], values, ())
+            if value is not _WRONG:
+                typed[field.name] = value
+        recipe = Recipe(**{"task": "", "method": None, **typed})
+        self._report((), recipe.problems())
+        return recipe
+
+    def report(self, path: KeyPath, message: str) -> None:
+        """Add one mistake."""
+        self.mistakes.append(Mistake(path, self._origin_of(path), message))
+
+    def _report(self, path: KeyPath, problems: Iterable[tuple[str, str]]) -> None:
+        for key, message in problems:
+            self.report((*path, *key.split(".")) if key else path, message)
+
+    def _value(self, kind: Any, value: Any, path: KeyPath) -> Any:
+        """Return the value as its annotation wants it, or report why it cannot be and return ``_WRONG``."""
+        members = union_members(kind)
+        if value is None and type(None) in members:
+            return None
+        members = tuple(member for member in members if member is not type(None))
+        if len(members) > 1:
+            return self._one_of(members, kind, value, path)
+        inner = members[0]
+        if dataclasses.is_dataclass(inner):
+            return self._section(inner, kind, value, path)
+        if inner is TrainerKeys:
+            return self._trainer(value, path)
+        origin = get_origin(inner)
+        if origin is Literal:
+            return self._literal(inner, kind, value, path)
+        if origin in (tuple, list) and isinstance(value, list):
+            return self._sequence(inner, kind, value, path)
+        if origin is dict and isinstance(value, dict):
+            return self._mapping(inner, value, path)
+        return self._scalar(inner, kind, value, path)
+
+    def _section(self, section: Any, kind: Any, value: Any, path: KeyPath) -> Any:
+        """Check a dataclass; null, as in a section whose keys are all commented out, is the section's defaults."""
+        values = {} if value is None else value
+        if not isinstance(values, dict):
+            return self._wrong(kind, value, path)
+        kinds = get_type_hints(section)
+        self._report_unknown(values, kinds, path)
+        typed = {
+            field.name: self._field(field, kinds[field.name], values, path) for field in dataclasses.fields(section)
+        }
+        if any(value is _WRONG for value in typed.values()):
+            return _WRONG
+        checked = section(**typed)
+        if hasattr(checked, "problems"):
+            self._report(path, checked.problems())
+        if self._runnable and hasattr(checked, "unset"):
+            self._report(path, checked.unset())
+        return checked
+
+    def _field(self, field: dataclasses.Field, kind: Any, values: Mapping[Any, Any], path: KeyPath) -> Any:
+        here = (*path, field.name)
+        if field.name in values:
+            return self._value(kind, values[field.name], here)
+        if field.default is not MISSING:
+            return field.default
+        if dataclasses.is_dataclass(kind) or is_typeddict(kind):
+            return self._value(kind, {}, here)  # it may hold keys that are required
+        if field.default_factory is not MISSING:
+            return field.default_factory()
+        if kind is not Any:  # `method` of a task that does not exist
+            self.report(here, f"is missing; expected {describe(kind)}")
+        return _WRONG
+
+    def _trainer(self, value: Any, path: KeyPath) -> Any:
+        values = {} if value is None else value
+        if not isinstance(values, dict):
+            return self._wrong(TrainerKeys, value, path)
+        kinds = get_type_hints(TrainerKeys)
+        self._report_unknown(values, kinds, path)
+        typed = {key: self._value(kind, values[key], (*path, key)) for key, kind in kinds.items() if key in values}
+        for key in sorted(TrainerKeys.__required_keys__ - values.keys()):
+            self.report((*path, key), f"is missing; expected {describe(kinds[key])}, such as trainer.{key}=100")
+        right = {key: value for key, value in typed.items() if value is not _WRONG}
+        self._report(path, trainer_problems(right))
+        return right
+
+    def _one_of(self, members: Iterable[Any], kind: Any, value: Any, path: KeyPath) -> Any:
+        for member in members:
+            attempt = Validator(self._origin_of, runnable=self._runnable)
+            typed = attempt._value(member, value, path)
+            if not attempt.mistakes:
+                return typed
+        return self._wrong(kind, value, path)
+
+    def _literal(self, literal: Any, kind: Any, value: Any, path: KeyPath) -> Any:
+        choices = get_args(literal)
+        if any(value == choice and type(value) is type(choice) for choice in choices):
+            return value
+        near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.report(path, f"is {show(value)}; expected {describe(kind)}{hint}")
+        return _WRONG
+
+    def _sequence(self, sequence: Any, kind: Any, value: list[Any], path: KeyPath) -> Any:
+        arguments = get_args(sequence)
+        is_tuple = get_origin(sequence) is tuple
+        if is_tuple and len(value) != len(arguments):
+            return self._wrong(kind, value, path)
+        kinds = arguments if is_tuple else arguments * len(value)
+        typed = [
+            self._value(item_kind, item, (*path, index))
+            for index, (item_kind, item) in enumerate(zip(kinds, value, strict=True))
+        ]
+        if any(item is _WRONG for item in typed):
+            return _WRONG
+        return tuple(typed) if is_tuple else typed
+
+    def _mapping(self, mapping: Any, value: Mapping[Any, Any], path: KeyPath) -> Any:
+        inner = get_args(mapping)[1]
+        for key in value:
+            if not isinstance(key, str):
+                self.report((*path, str(key)), "is no text; put the key in quotes")
+        typed = {key: self._value(inner, item, (*path, key)) for key, item in value.items()}
+        return _WRONG if any(item is _WRONG for item in typed.values()) else typed
+
+    def _scalar(self, scalar: Any, kind: Any, value: Any, path: KeyPath) -> Any:
+        if scalar is Any:
+            return value
+        if scalar is float and type(value) in (int, float):
+            if math.isfinite(value):
+                return float(value)
+            self.report(path, f"is {value}; expected a finite number")
+            return _WRONG
+        if scalar in (bool, int, str) and type(value) is scalar:
+            return value
+        return self._wrong(kind, value, path)
+
+    def _wrong(self, kind: Any, value: Any, path: KeyPath) -> Any:
+        hint = "; put it in quotes" if str in union_members(kind) and type(value) in (bool, int, float) else ""
+        self.report(path, f"is {show(value)}; expected {describe(kind)}{hint}")
+        return _WRONG
+
+    def _report_unknown(self, values: Mapping[Any, Any], known: Mapping[str, Any], path: KeyPath) -> None:
+        for key in (key for key in values if key not in known):
+            if path == ("trainer",) and key in OWNED:
+                message = f"is not for a recipe to set: {OWNED[key]}"
+            else:
+                message = f"unknown key{self._nearest(str(key), known, path)}"
+            self.report((*path, str(key)), message)
+
+    def _nearest(self, key: str, known: Mapping[str, Any], path: KeyPath) -> str:
+        """Suggest a key of the same section, or one of this name in another."""
+        near = [(*path, name) for name in difflib.get_close_matches(key, known, n=1, cutoff=0.65)]
+        near = near or [found.path for found in section_keys(self._task) if found.path[-1] == key]
+        return f"; did you mean {' or '.join(map(join_keys, near))}?" if near else ""

@@ -1,0 +1,87 @@
+"""The numbers at the head of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vision_train.artefacts import Artefact, Table
+from vision_train.report.formats import format_number, format_percent, metric_format, metric_title
+from vision_train.report.intervals import wilson_interval
+from vision_train.report.learning_curves import best_epoch
+from vision_train.report.page import Tile
+from vision_train.report.record import RunRecord
+
+PROPORTIONS = ("accuracy", "accuracy_top5")
+"""Metrics that are shares of independent items, and so have a binomial interval."""
+SHOWN = ("checkpoint/matched_share", "train/seconds", "train/images_per_second")
+"""Figures that get a tile besides the headline metric and what was measured on the test split."""
+
+
+def headline_tiles(record: RunRecord) -> list[Tile]:
+    """The test value of the headline metric first, then the rest of the test split, then what the run cost.
+
+    A share of test items carries its 95 % Wilson interval if the number of items is known.
+    """
+    select = selection(record)
+    figures = numbers(record.summary)
+    first = [f"test/{select['metric'].rpartition('/')[2]}", select["metric"]]
+    keys = [*first, *(key for key in figures if key.startswith("test/") and key not in first), *SHOWN]
+    return [
+        Tile(metric_title(key), metric_format(key)(figures[key]), _remark(record, key))
+        for key in keys
+        if key in figures
+    ]
+
+
+def other_figures(record: RunRecord) -> dict[str, str]:
+    """Everything in the summary that has no tile, by its title."""
+    shown = {tile.label for tile in headline_tiles(record)}
+    return {title: text for title, text in written_figures(record.summary).items() if title not in shown}
+
+
+def written_figures(figures: dict[str, Any]) -> dict[str, str]:
+    """Flat figures by their titles, as text."""
+    return {metric_title(key): metric_format(key)(value) for key, value in numbers(figures).items()}
+
+
+def numbers(values: dict[str, Any]) -> dict[str, float]:
+    """The entries that are numbers."""
+    return {key: value for key, value in values.items() if _is_number(value)}
+
+
+def selection(record: RunRecord) -> dict[str, str]:
+    """The headline metric and its mode, as the recipe says."""
+    select = (record.recipe.get("run") or {}).get("select") or {}
+    return {"metric": "val/accuracy", "mode": "max", **select}
+
+
+def tested_items(artefacts: Sequence[Artefact]) -> tuple[int, str] | None:
+    """How many items were tested and what they are, such as ``(300, "images")``.
+
+    It is the first row of the table ``test_summary``; None if there is no such table or row.
+    """
+    for artefact in artefacts:
+        if isinstance(artefact, Table) and artefact.name == "test_summary" and artefact.rows:
+            name, count, *_ = [*artefact.rows[0], None, None]
+            if isinstance(count, int) and count >= 1:
+                return count, str(name)
+    return None
+
+
+def _remark(record: RunRecord, key: str) -> str:
+    select = selection(record)
+    if key == select["metric"]:
+        epoch = best_epoch(record.metrics, key, select["mode"])
+        return f"best at epoch {epoch}" if epoch else ""
+    items = tested_items(record.artefacts)
+    split, _, name = key.partition("/")
+    share = record.summary[key]
+    if split != "test" or name not in PROPORTIONS or items is None or not 0 <= share <= 1:
+        return ""
+    low, high = wilson_interval(share, items[0])
+    return f"95 % interval {100 * low:.1f} to {format_percent(high)}, {format_number(items[0])} {items[1]}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

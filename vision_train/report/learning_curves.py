@@ -1,0 +1,97 @@
+"""Lines of metrics.jsonl as charts, one a metric, with one line a split."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from vision_train.report.charts import Line, line_chart
+from vision_train.report.formats import SPLITS, metric_format, metric_title
+
+PLACE = {"phase", "epoch", "step", "time"}
+"""Keys that say when a line was written, not what was measured."""
+FIRST = ("loss", "accuracy")
+LAST = ("lr", "images_per_second", "data_wait")
+
+Records = list[dict[str, Any]]
+
+
+def by_phase(metrics: Iterable[dict[str, Any]]) -> dict[str, Records]:
+    """Split records by the phase that wrote them, in order of appearance."""
+    phases: dict[str, Records] = defaultdict(list)
+    for record in metrics:
+        phases[str(record.get("phase", "fit"))].append(record)
+    return dict(phases)
+
+
+def curves(records: Records) -> dict[str, list[Line]]:
+    """Series of one phase, over epochs; null stands for a value that was not finite.
+
+    Returns:
+        Metric without its split -> its lines, loss and accuracy first, what concerns speed last.
+    """
+    series: dict[str, dict[str, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
+    steps_per_epoch = max((step / (epoch + 1) for step, epoch in map(_place, records)), default=0.0)
+    for record in records:
+        step, epoch = _place(record)
+        x = step / steps_per_epoch if steps_per_epoch else epoch + 1
+        for key, value in record.items():
+            if key not in PLACE and (value is None or isinstance(value, int | float)):
+                metric, line = _metric_and_line(key)
+                series[metric][line][x] = math.nan if value is None else value
+    return {
+        metric: [_line(name, points) for name, points in sorted(series[metric].items(), key=_split_order)]
+        for metric in sorted(series, key=_metric_order)
+    }
+
+
+def curve_charts(records: Records) -> list[str]:
+    """Charts of one phase."""
+    metrics = curves(records)
+    end = max((line.x[-1] for lines in metrics.values() for line in lines), default=None)
+    return [
+        line_chart(metric_title(metric), lines, "epoch", metric_format(metric), x_end=end)
+        for metric, lines in metrics.items()
+    ]
+
+
+def best_epoch(metrics: Iterable[dict[str, Any]], metric: str, mode: str) -> int | None:
+    """Epoch, counted from 1, at which a metric of the last phase was best; None if it never had a finite value."""
+    phases = by_phase(metrics)
+    records = list(phases.values())[-1] if phases else []
+    measured = [record for record in records if isinstance(record.get(metric), int | float)]
+    finite = [record for record in measured if record[metric] == record[metric]]
+    if not finite:
+        return None
+    choose = min if mode == "min" else max
+    return _place(choose(finite, key=lambda record: record[metric]))[1] + 1
+
+
+def _place(record: dict[str, Any]) -> tuple[float, int]:
+    return float(record.get("step") or 0), int(record.get("epoch") or 0)
+
+
+def _metric_and_line(key: str) -> tuple[str, str]:
+    """``val/loss`` is the line ``val`` of ``loss``; ``lr/head`` is the line ``head`` of ``lr``."""
+    first, _, rest = key.partition("/")
+    if first in SPLITS and rest:
+        return rest, first
+    return first, rest or metric_title(first).lower()
+
+
+def _split_order(item: tuple[str, Any]) -> tuple[int, str]:
+    name = item[0]
+    return (SPLITS.index(name) if name in SPLITS else len(SPLITS)), name
+
+
+def _metric_order(metric: str) -> tuple[int, str]:
+    if metric in FIRST:
+        return FIRST.index(metric) - len(FIRST), metric
+    return (LAST.index(metric) + 1 if metric in LAST else 0), metric
+
+
+def _line(name: str, points: dict[float, float]) -> Line:
+    xs = sorted(points)
+    return Line(name, xs, [points[x] for x in xs], SPLITS.index(name) if name in SPLITS else None)

@@ -1,0 +1,116 @@
+"""What a run directory says about its run, read so that a missing or broken file costs only its own part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from vision_train.artefacts import Artefact, read_artefact
+from vision_train.metrics_log import read_metrics
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training phase under ``phases/``."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    recipe_text: str = ""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The files of a run directory."""
+
+    directory: Path
+    recipe_text: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    phases: dict[str, Phase] = field(default_factory=dict)
+    artefacts: list[Artefact] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """``file: reason`` of each file that is there and could not be read."""
+
+    @property
+    def run_name(self) -> str:
+        """The run's place below ``runs``, such as ``mixpro/digits/3``; elsewhere the folder's name."""
+        parts = self.directory.resolve().parts
+        if "runs" in parts[:-1]:
+            last = len(parts) - 1 - parts[::-1].index("runs")
+            return "/".join(parts[last + 1 :])
+        return parts[-1]
+
+    @property
+    def recipe_name(self) -> str:
+        """What the recipe is called, by its file or else by the run's name without its number."""
+        if self.recipe.get("name"):
+            return str(self.recipe["name"])
+        folder, _, number = self.run_name.rpartition("/")
+        return folder if folder and number.isdigit() else self.run_name
+
+
+def read_record(directory: Path) -> RunRecord:
+    """Read what is there.
+
+    Args:
+        directory: A run directory, finished or not.
+
+    Returns:
+        The record; absent files leave their fields empty, broken ones are named in ``unreadable``.
+    """
+    unreadable: list[str] = []
+
+    def read(path: Path, parse: Callable[[Path], Content], empty: Content) -> Content:
+        try:
+            return parse(path)
+        except FileNotFoundError as error:
+            if path.exists():
+                unreadable.append(f"{path.relative_to(directory)}: {error}")
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            unreadable.append(f"{path.relative_to(directory)}: {error}")
+        return empty
+
+    def read_optional_artefact(file: Path) -> Artefact | None:
+        return read(file, read_artefact, None)
+
+    artefacts = [read_optional_artefact(file) for file in sorted((directory / "artefacts").glob("*.json"))]
+    return RunRecord(
+        directory=directory,
+        recipe_text=read(directory / "recipe.yaml", _text, ""),
+        recipe=read(directory / "recipe.yaml", _yaml_mapping, {}),
+        environment=read(directory / "environment.json", _json_mapping, {}),
+        summary=read(directory / "summary.json", _json_mapping, {}),
+        metrics=read(directory / "metrics.jsonl", read_metrics, []),
+        phases={
+            folder.name: Phase(read(folder / "phase.json", _json_mapping, {}), read(folder / "recipe.yaml", _text, ""))
+            for folder in sorted((directory / "phases").glob("*/"))
+        },
+        artefacts=[artefact for artefact in artefacts if artefact is not None],
+        unreadable=unreadable,
+    )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _json_mapping(path: Path) -> dict[str, Any]:
+    return _mapping(json.loads(_text(path)))
+
+
+def _yaml_mapping(path: Path) -> dict[str, Any]:
+    return _mapping(yaml.safe_load(_text(path)))
+
+
+def _mapping(content: object) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError("holds no mapping")
+    return content

@@ -1,0 +1,157 @@
+"""What a run saves at the end of each epoch, and the random state that goes with it."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import Callback, Checkpoint
+
+from vision_train.errors import UserError
+from vision_train.processes import gather_objects
+from vision_train.recipe import Recipe, to_plain
+from vision_train.seeds import derive_seed
+from vision_train.tasks.contract import as_task
+
+
+class EpochCheckpoints(Checkpoint):
+    """Writes ``last.ckpt`` after every epoch and lets ``best.ckpt`` be a copy of it whenever the metric improved.
+
+    Lightning's own ModelCheckpoint keeps the two as separate, separately written files and ties them to absolute
+    paths; here an epoch is written once, and a run directory can be moved.
+
+    Args:
+        folder: Where the two files go.
+        recipe: Stored, resolved, in each checkpoint; its ``run.select`` decides what is best.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+        self.best_metrics: dict[str, float] = {}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch. Lightning calls checkpoint callbacks after all others, so their state is up to date."""
+        improved = self._improved(trainer)
+        last = self.folder / "last.ckpt"
+        temporary = self.folder / ".last.ckpt.tmp"
+        trainer.save_checkpoint(temporary)  # called on every process, written by the first
+        if trainer.is_global_zero:
+            temporary.replace(last)
+            if improved:
+                link_or_copy(last, self.folder / "best.ckpt")
+        trainer.strategy.barrier("epoch saved")
+
+    def _improved(self, trainer: Trainer) -> bool:
+        select = self.recipe.run.select
+        metric = trainer.callback_metrics.get(select.metric)
+        if metric is None:
+            if trainer.num_val_batches and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+                return False  # an epoch without validation
+            known = sorted(key for key in trainer.callback_metrics if key.startswith("val/"))
+            raise UserError(
+                f"run.select.metric={select.metric}: no such metric; there are {', '.join(known) or 'none'}"
+            )
+        value = metric.item()
+        if self.best_value is not None and not math.isnan(self.best_value):
+            better = value > self.best_value if select.mode == "max" else value < self.best_value
+            if not better:
+                return False
+        self.best_value, self.best_epoch = value, trainer.current_epoch
+        self.best_metrics = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        return True
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the file readable on its own: the label map and the recipe."""
+        checkpoint["classes"] = as_task(pl_module).classes
+        checkpoint["recipe"] = to_plain(self.recipe)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch so far."""
+        return {"value": self.best_value, "epoch": self.best_epoch, "metrics": self.best_metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the best epoch of a resumed run."""
+        self.best_value, self.best_epoch = state_dict["value"], state_dict["epoch"]
+        self.best_metrics = state_dict["metrics"]
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let ``target`` name the same content as ``source``, replacing what was there in one step.
+
+    A hard link costs no space and no time; file systems without links get a copy. ``source`` must afterwards only be
+    replaced, never written in place.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+class RandomState(Callback):
+    """Seeds each process for training, and keeps the state of every random generator in the checkpoint.
+
+    Args:
+        seed: The recipe's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._restored: list[dict[str, Any]] | None = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Collect the states of all processes; every process calls this."""
+        checkpoint["random_state"] = gather_objects(_capture(pl_module))
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep them until training starts: building the loaders draws numbers in between."""
+        self._restored = checkpoint["random_state"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on where the checkpoint stood, or start afresh.
+
+        A process that the checkpoint does not know (the run goes on with more of them) starts afresh as well.
+        """
+        if self._restored and trainer.global_rank < len(self._restored):
+            _restore(self._restored[trainer.global_rank], pl_module)
+        else:
+            seed_everything(
+                derive_seed(self.seed, "training", trainer.global_rank, trainer.current_epoch), verbose=False
+            )
+        self._restored = None
+
+
+def _capture(pl_module: LightningModule) -> dict[str, Any]:
+    version, internal, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    own = as_task(pl_module).random_generators()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, [int(key) for key in keys], position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "own": {name: generator.get_state() for name, generator in own.items()},
+    }
+
+
+def _restore(state: dict[str, Any], pl_module: LightningModule) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    for name, generator in as_task(pl_module).random_generators().items():
+        generator.set_state(state["own"][name])

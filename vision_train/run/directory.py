@@ -1,0 +1,190 @@
+"""The run directory: everything that one run leaves behind, and where."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vision_train import __version__
+from vision_train.artefacts import Artefact, write_artefact
+from vision_train.errors import UserError
+from vision_train.files import write_json
+from vision_train.processes import launched_rank
+from vision_train.recipe import Recipe, write_recipe
+
+PASSED_ON = "VISION_TRAIN_RUN_DIRECTORY"
+"""Environment variable by which the first process tells those it starts where the run directory is."""
+
+RECORDED_PACKAGES = (
+    *("torch", "torchvision", "xformers", "pytorch-lightning", "timm", "albumentations", "torchmetrics"),
+    *("omegaconf", "numpy", "pillow", "scikit-learn"),
+)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths inside a run directory."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe; running it again repeats the run."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def classes(self) -> Path:
+        """The label map: class names in the order of the labels."""
+        return self.path / "classes.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The log of all phases."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """Final figures, flat."""
+        return self.path / "summary.json"
+
+    @property
+    def artefacts(self) -> Path:
+        """What the report shows."""
+        return self.path / "artefacts"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best epoch of the last phase."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    def phase(self, name: str) -> Path:
+        """Folder of one training phase."""
+        return self.path / "phases" / name
+
+    def read_classes(self) -> list[str]:
+        """The label map.
+
+        Raises:
+            UserError: The directory holds none, so it is no run or one that never started.
+        """
+        if not self.classes.is_file():
+            raise UserError(f"{self.path}: holds no classes.json, so it is not a run directory of vision-train")
+        return json.loads(self.classes.read_text(encoding="utf-8"))
+
+    def write_artefacts(self, artefacts: list[Artefact]) -> None:
+        """Write artefacts for the report."""
+        for artefact in artefacts:
+            write_artefact(self.artefacts, artefact)
+
+    def seconds_so_far(self) -> float:
+        """Wall-clock seconds that the log covers."""
+        if not self.metrics.exists():
+            return 0.0
+        lines = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        return float(json.loads(lines[-1])["time"]) if lines else 0.0
+
+
+def open_run(path: Path) -> RunDirectory:
+    """Open an existing run directory.
+
+    Raises:
+        UserError: There is no run at this place.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: no such run directory")
+    directory = RunDirectory(path.absolute())
+    if not directory.recipe.is_file():
+        raise UserError(f"{path}: holds no recipe.yaml, so it is not a run directory of vision-train")
+    return directory
+
+
+def create_run(recipe: Recipe, classes: list[str], run_dir: Path | None, command: list[str]) -> RunDirectory:
+    """Create and fill the directory of a new run. Only the first process creates; those it starts are told the name.
+
+    Args:
+        recipe: The resolved recipe; its name and the next free number make the path ``runs/<name>/<n>``.
+        classes: The label map.
+        run_dir: Use this path instead; it must not exist or be empty.
+        command: The command line, for the record.
+
+    Raises:
+        UserError: The path is taken or cannot be written, or processes started by someone else were not told a path.
+    """
+    if launched_rank() > 0:
+        told = os.environ.get(PASSED_ON) or (str(run_dir) if run_dir else None)
+        if told is None:
+            raise UserError("processes started from outside must share one directory; name it with --run-dir")
+        return RunDirectory(Path(told))
+    path = _claim(recipe.name, run_dir)
+    os.environ[PASSED_ON] = str(path)
+    directory = RunDirectory(path)
+    write_recipe(directory.recipe, recipe)
+    write_json(directory.classes, classes)
+    write_json(path / "environment.json", environment(recipe, command))
+    return directory
+
+
+def _claim(name: str, run_dir: Path | None) -> Path:
+    try:
+        if run_dir is not None:
+            if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+                raise UserError(
+                    f"{run_dir}: exists and is not empty; name another --run-dir, or continue with --resume"
+                )
+            run_dir.mkdir(parents=True, exist_ok=True)
+            return run_dir.absolute()
+        parent = Path("runs", name).absolute()
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
+        number = max(taken, default=-1) + 1
+        while True:  # another run may claim the number first; making the folder decides
+            try:
+                (parent / str(number)).mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return parent / str(number)
+    except OSError as error:
+        place = run_dir or Path("runs", name)
+        raise UserError(
+            f"{place}: cannot be created ({error.strerror}); name a writable place with --run-dir"
+        ) from error
+
+
+def environment(recipe: Recipe, command: list[str]) -> dict[str, Any]:
+    """What the run ran on: versions, platform, devices asked for, command line."""
+    packages: dict[str, str | None] = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            packages[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            packages[package] = None  # xformers is an extra
+    import torch
+
+    accelerated = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
+    return {
+        "vision_train": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "device": torch.cuda.get_device_name() if accelerated else _processor(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "command": shlex.join([Path(sys.argv[0]).name, *command]) if command else "",
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

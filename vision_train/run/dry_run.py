@@ -1,0 +1,106 @@
+"""What a recipe would do, found out by doing a little of it. Nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import nn
+
+from vision_train.errors import UserError
+from vision_train.optim import learning_rate_factor
+from vision_train.recipe import Recipe
+from vision_train.run.evaluate import ONE_PROCESS
+from vision_train.run.phase import build_trainer, peak_memory, plan_steps, prepare
+from vision_train.run.progress import format_seconds
+from vision_train.tasks.contract import as_module, as_task
+
+TIMED_STEPS = 4
+"""Training steps: the first warms up and shows which parameters take part, the rest are timed."""
+
+
+def dry_run(recipe: Recipe) -> str:
+    """Build everything, train and validate for a moment, and say what the whole would be like.
+
+    One process stands for all of them; the estimate assumes that the others keep pace.
+
+    Raises:
+        UserError: As ``fit`` would, before it wrote anything.
+    """
+    prepared = prepare(recipe)
+    full = build_trainer(recipe, [])
+    prepared.data.check_processes(full.world_size)
+    steps_per_epoch, total_steps = plan_steps(prepared, full)
+    batches = prepared.data.batches_per_epoch(full.world_size)
+
+    watch = _Watch()
+    with tempfile.TemporaryDirectory() as folder:
+        limits = {"max_epochs": 1, "max_steps": -1, "limit_train_batches": TIMED_STEPS, "limit_val_batches": 1}
+        trainer = build_trainer(recipe, [watch], Path(folder), **limits, **ONE_PROCESS, accumulate_grad_batches=1)
+        prepared.task.steps_per_epoch, prepared.task.total_steps = steps_per_epoch, total_steps
+        trainer.fit(as_module(prepared.task), datamodule=prepared.data)
+
+    network = prepared.task.network
+    batch = recipe.data.batch_size * full.world_size * full.accumulate_grad_batches
+    evaluations = -(-prepared.data.counts["val"] // (recipe.data.batch_size * full.world_size))
+    epochs = total_steps / max(steps_per_epoch, 1)
+    seconds = epochs * (batches * watch.step_seconds + evaluations * watch.validation_seconds)
+    rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
+    lines = {
+        "recipe": recipe.name,
+        "images": ", ".join(f"{count:,} {split}" for split, count in prepared.data.counts.items()),
+        "classes": str(len(prepared.data.classes)),
+        "parameters": _parameters(network),
+        "unused": ", ".join(watch.unused) or "none; every parameter receives a gradient",
+        "checkpoint": prepared.load_report.summary() if prepared.load_report else "none; starts from random weights",
+        "steps": f"{steps_per_epoch:,} an epoch, {total_steps:,} in all",
+        "batch": f"{batch:,} images a step over {full.world_size} process(es) "
+        f"and {full.accumulate_grad_batches} accumulated batch(es)",
+        "learning rate": f"{rate:g} after warm-up"
+        + (f" ({recipe.optim.lr:g} as written)" if rate != recipe.optim.lr else ""),
+        "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",
+        "time": f"about {format_seconds(seconds)} ({watch.step_seconds * 1000:.0f} ms a step)",
+    }
+    width = max(len(name) for name in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _parameters(network: nn.Module) -> str:
+    total = sum(parameter.numel() for parameter in network.parameters())
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    return f"{total:,}" if total == trained else f"{total:,}, of which {trained:,} are trained"
+
+
+class _Watch(Callback):
+    """Times steps and sees which parameters receive no gradient."""
+
+    def __init__(self) -> None:
+        self.unused: list[str] = []
+        self.step_seconds = self.validation_seconds = 0.0
+        self._marks: list[float] = []
+        self._validation_began = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._marks.append(time.perf_counter())
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if len(self._marks) == 1:
+            parameters = as_task(pl_module).network.named_parameters()
+            self.unused = [name for name, p in parameters if p.requires_grad and p.grad is None]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not outputs["loss"].isfinite():
+            raise UserError(f"the loss of step {batch_idx + 1} is not finite; lower optim.lr or leave 16-bit precision")
+        timed = self._marks[1:] or self._marks
+        self.step_seconds = (time.perf_counter() - timed[0]) / len(timed)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_began = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validation_seconds = time.perf_counter() - self._validation_began

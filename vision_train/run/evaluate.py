@@ -1,0 +1,48 @@
+"""Measuring a finished run on one of its splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vision_train.checkpoints import load_weights
+from vision_train.recipe import Recipe, load_recipe
+from vision_train.run.directory import open_run
+from vision_train.run.phase import SkippedImages, build_trainer, prepare
+from vision_train.tasks.contract import as_module
+
+ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
+
+
+def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[str, float | int]:
+    """Metrics of a run's best weights on a split; the run directory is only read.
+
+    Args:
+        run: A run directory.
+        split: ``train``, ``val`` or ``test``; without random augmentation.
+        overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes.
+
+    Returns:
+        ``<split>/<metric>`` and the number of images.
+
+    Raises:
+        UserError: There is no such run, it has no weights yet, or its data cannot be read.
+    """
+    directory = open_run(run)
+    recipe = for_inference(load_recipe(str(directory.recipe), list(overrides)))
+    prepared = prepare(recipe, directory.read_classes())
+    load_weights(prepared.task.network, run)
+    skipped = SkippedImages(prepared.data)
+    trainer = build_trainer(recipe, [skipped])
+    prepared.task.test_split = split
+    trainer.test(as_module(prepared.task), dataloaders=prepared.data.split_loader(split), verbose=False)
+    figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
+    return {f"{split}/images": prepared.data.counts[split], f"{split}/skipped": len(skipped.names), **figures}
+
+
+def for_inference(recipe: Recipe) -> Recipe:
+    """The recipe without what only training needs: a start, other processes, gradient accumulation, limits."""
+    wanted = ("accelerator", "precision", "deterministic", "benchmark", "limit_test_batches")
+    trainer = {key: value for key, value in recipe.trainer.items() if key in wanted}
+    return replace(recipe, model=replace(recipe.model, checkpoint=None), trainer={**trainer, **ONE_PROCESS})

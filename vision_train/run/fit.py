@@ -1,0 +1,169 @@
+"""From a recipe to a finished run directory: one or more phases, the summary, the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from vision_train.errors import UserError
+from vision_train.files import write_json
+from vision_train.metrics_log import MetricsLog
+from vision_train.processes import launched_rank
+from vision_train.recipe import Recipe, load_recipe
+from vision_train.report import write_report
+from vision_train.run.checkpointing import link_or_copy
+from vision_train.run.directory import RunDirectory, create_run, open_run
+from vision_train.run.log import log_file
+from vision_train.run.phase import PhaseResult, Prepared, fit_phase, prepare
+
+HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+"""Trainer keys that one set of processes shares; every phase takes them from the recipe that was asked for."""
+
+
+def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console) -> RunDirectory:
+    """Run a recipe from the start.
+
+    Everything that can fail on the user's input is built before the run directory is made.
+
+    Args:
+        recipe: The resolved recipe.
+        run_dir: Where to put the run; None numbers a new one under ``runs/``.
+        command: The command line, for the record.
+        console: Where progress goes.
+
+    Raises:
+        UserError: The recipe, data, checkpoint or devices do not fit together, or the place is taken.
+    """
+    phases = plan_phases(recipe)
+    final = prepare(recipe)
+    directory = create_run(recipe, final.data.classes, run_dir, command)
+    _run_phases(directory, phases, final, console)
+    return directory
+
+
+def resume(run: Path, *, console: Console) -> RunDirectory:
+    """Go on with a run that was cut short, at the start of the epoch it was in.
+
+    Raises:
+        UserError: There is no run, or it is finished.
+    """
+    directory = open_run(run)
+    if directory.summary.exists() and launched_rank() == 0:
+        raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
+    recipe = load_recipe(str(directory.recipe))
+    _run_phases(directory, plan_phases(recipe), prepare(recipe, directory.read_classes()), console)
+    return directory
+
+
+def plan_phases(recipe: Recipe) -> list[tuple[str, Recipe]]:
+    """The phases of a run in order, by name: what ``run.pretrain`` names, and before it what that names, then ``fit``.
+
+    Every phase takes the seed and the hardware of the recipe that was asked for.
+
+    Raises:
+        UserError: The recipes pre-train one another in a circle.
+    """
+    chain = [recipe]
+    while chain[0].run.pretrain:
+        earlier = load_recipe(chain[0].run.pretrain)
+        if any(earlier.name == known.name for known in chain):
+            raise UserError(f"run.pretrain={earlier.name}: {recipe.name} and it pre-train one another in a circle")
+        hardware = {key: value for key, value in recipe.trainer.items() if key in HARDWARE}
+        kept = {key: value for key, value in earlier.trainer.items() if key not in HARDWARE}
+        chain.insert(0, replace(earlier, seed=recipe.seed, trainer={**kept, **hardware}))
+    names = ["pretrain"] if len(chain) == 2 else [f"pretrain-{index + 1}" for index in range(len(chain) - 1)]
+    return list(zip([*names, "fit"], chain, strict=True))
+
+
+def _run_phases(directory: RunDirectory, phases: list[tuple[str, Recipe]], final: Prepared, console: Console) -> None:
+    first_process = launched_rank() == 0
+    log = MetricsLog(directory.metrics, directory.seconds_so_far()) if first_process else None
+    console = console if first_process else Console(quiet=True)
+    result: PhaseResult | None = None
+    with log_file(directory.path / "log.txt" if first_process else None):
+        for name, recipe in phases:
+            done = _finished(directory, name)
+            if done:
+                result = done
+                continue
+            start = str(result.checkpoint) if result else recipe.model.checkpoint
+            recipe = replace(recipe, model=replace(recipe.model, checkpoint=start))
+            prepared = final if result is None and name == "fit" else prepare(recipe)
+            if len(phases) > 1:
+                console.print(f"phase {name}: {recipe.name}", highlight=False)
+            try:
+                result = _one_phase(directory, name, prepared, log, console)
+            finally:
+                if first_process and name == "fit":
+                    _publish(directory, name)
+        if first_process and result:
+            _conclude(directory, result, console)
+
+
+def _one_phase(
+    directory: RunDirectory, name: str, prepared: Prepared, log: MetricsLog | None, console: Console
+) -> PhaseResult:
+    if log and prepared.load_report:
+        console.print(prepared.load_report.summary(), highlight=False)
+        directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
+    if log and directory.phase(name).exists():
+        _note_resumption(directory, name, log)
+    result = fit_phase(prepared, directory.phase(name), name, log, console)
+    figures = dict(result.figures)
+    if prepared.load_report:
+        figures["checkpoint/matched_share"] = prepared.load_report.matched_share
+    result = replace(result, figures=figures)
+    if log:
+        if name == "fit":
+            directory.write_artefacts(result.artefacts)
+        state = {"name": name, "recipe": prepared.recipe.name, "figures": figures, "skipped": result.skipped}
+        write_json(directory.phase(name) / "phase.json", state)
+    return result
+
+
+def _finished(directory: RunDirectory, name: str) -> PhaseResult | None:
+    state = directory.phase(name) / "phase.json"
+    if not state.exists():
+        return None
+    content = json.loads(state.read_text(encoding="utf-8"))
+    return PhaseResult(state.parent / "checkpoints" / "best.ckpt", content["figures"], skipped=content["skipped"])
+
+
+def _note_resumption(directory: RunDirectory, name: str, log: MetricsLog) -> None:
+    path = directory.phase(name) / "checkpoints" / "last.ckpt"
+    progress = {"epoch": 0, "global_step": 0}  # stopped before its first checkpoint, the phase begins anew
+    if path.exists():
+        progress = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    log.note_resumption(name, progress["epoch"], progress["global_step"])
+
+
+def _publish(directory: RunDirectory, name: str) -> None:
+    """Let the run's own ``checkpoints/`` name the files of its last phase, also when that was interrupted."""
+    target = directory.path / "checkpoints"
+    target.mkdir(exist_ok=True)
+    for file in ("last.ckpt", "best.ckpt"):
+        source = directory.phase(name) / "checkpoints" / file
+        if source.exists():
+            link_or_copy(source, target / file)
+
+
+def _conclude(directory: RunDirectory, result: PhaseResult, console: Console) -> None:
+    write_json(directory.summary, result.figures)
+    report = write_report(directory.path)
+    for image in result.skipped:
+        logging.getLogger("vision_train").warning("skipped %s", image)
+    if result.skipped:
+        some = "\n  ".join(result.skipped[:5])
+        text = f"{len(result.skipped)} unreadable images were skipped; log.txt names all:\n  {some}"
+        console.print(text, highlight=False, soft_wrap=True)
+    headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith("test/"))
+    console.print(f"{headline}\n{_relative(report)}", highlight=False, soft_wrap=True)
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

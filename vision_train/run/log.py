@@ -1,0 +1,35 @@
+"""``log.txt``: the terminal shows progress, the file keeps everything that was said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOGGERS = ("vision_train", "pytorch_lightning", "lightning_fabric", "py.warnings")
+
+
+@contextmanager
+def log_file(path: Path | None) -> Iterator[None]:
+    """Send what Lightning, warnings and we have to say to a file instead of the terminal.
+
+    Args:
+        path: The file, appended to; None discards it (every process but the first).
+    """
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    handler = logging.FileHandler(path, encoding="utf-8") if path else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    before = [(entry.level, entry.propagate, entry.handlers[:]) for entry in loggers]
+    logging.captureWarnings(True)
+    for entry in loggers:
+        entry.setLevel(logging.INFO)
+        entry.propagate, entry.handlers = False, [handler]
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for entry, (level, propagate, handlers) in zip(loggers, before, strict=True):
+            entry.setLevel(level)
+            entry.propagate, entry.handlers = propagate, handlers
+        handler.close()

@@ -1,0 +1,143 @@
+"""Measures training as it goes: loss, throughput, time spent waiting for data. Writes the metrics log."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from vision_train.errors import UserError
+from vision_train.metrics_log import MetricsLog
+
+
+def images_in(batch: Any) -> int:
+    """Number of samples in a batch of the house's form, streams of several kinds added up."""
+    if not isinstance(batch, dict):
+        return 0
+    if "id" in batch:
+        return len(batch["id"])
+    return sum(images_in(part) for part in batch.values())
+
+
+class Meter(Callback):
+    """Counts images and seconds, logs a training line every few steps and a validation line every epoch.
+
+    The share of time waiting for data is the time between two steps over all time, as the training loop sees it.
+    Losses are summed on the device and read only when a line is due, so that a GPU is not made to wait.
+
+    Args:
+        phase: Name of the phase in the log.
+        log: Where lines go; None on every process but the first.
+        on_nan: ``stop`` ends the run when a loss is not finite.
+    """
+
+    def __init__(self, phase: str, log: MetricsLog | None, on_nan: str) -> None:
+        self.phase, self.metrics_log, self.on_nan = phase, log, on_nan
+        self.total_images, self.total_seconds, self.total_wait = 0, 0.0, 0.0
+        self.latest: dict[str, float] = {}
+        self._every = 1
+        self._wall_before, self._began = 0.0, time.monotonic()
+        self._reset()
+        self._mark = 0.0
+
+    def _reset(self) -> None:
+        self._loss: torch.Tensor | None = None
+        self._steps, self._images, self._wait, self._seconds = 0, 0, 0.0, 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the wall clock."""
+        self._every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        self._began = time.monotonic()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the wall clock."""
+        self._every = 1
+        self._wall_before, self._began = self.wall_seconds, math.inf
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; time between epochs belongs to validation."""
+        self._mark = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The time since the last step ended went into getting this batch."""
+        now = time.perf_counter()
+        self._wait += now - self._mark
+        self._seconds += now - self._mark
+        self._mark = now
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the step; write a line when one is due."""
+        loss = outputs["loss"].detach()
+        self._loss = loss if self._loss is None else self._loss + loss
+        self._steps += 1
+        self._images += images_in(batch) * trainer.world_size
+        now = time.perf_counter()
+        self._seconds += now - self._mark
+        self._mark = now
+        if (batch_idx + 1) % self._every == 0 or trainer.is_last_batch:
+            self._write(trainer)
+            self._mark = time.perf_counter()
+
+    def _write(self, trainer: Trainer) -> None:
+        assert self._loss is not None
+        loss = (self._loss / self._steps).item()
+        if self.on_nan == "stop":
+            self._check_finite(trainer, loss)
+        self.total_images += self._images
+        self.total_seconds += self._seconds
+        self.total_wait += self._wait
+        self.latest = {
+            "train/loss": loss,
+            "train/images_per_second": self._images / max(self._seconds, 1e-9),
+            "train/data_wait": self._wait / max(self._seconds, 1e-9),
+            "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+        }
+        if self.metrics_log:
+            self.metrics_log.append(self.phase, trainer.current_epoch, trainer.global_step, self.latest)
+        self._reset()
+
+    def _check_finite(self, trainer: Trainer, loss: float) -> None:
+        # All processes decide together; one that stopped alone would leave the others waiting for its gradients.
+        if not trainer.strategy.reduce_boolean_decision(math.isfinite(loss), all=True):
+            first = trainer.global_step - self._steps
+            raise UserError(
+                f"the training loss is no longer finite (steps {first} to {trainer.global_step}, epoch "
+                f"{trainer.current_epoch}); lower optim.lr, lengthen optim.warmup_epochs, set "
+                "trainer.gradient_clip_val=1.0, or leave 16-bit precision. The last checkpoint is kept; "
+                "run.on_nan=continue trains on regardless"
+            )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the validation metrics."""
+        if self.metrics_log and not trainer.sanity_checking:
+            values = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+            self.metrics_log.append(self.phase, trainer.current_epoch, trainer.global_step, values)
+
+    @property
+    def images_per_second(self) -> float:
+        """Training throughput of the phase over all processes, validation not counted."""
+        return self.total_images / max(self.total_seconds, 1e-9)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds from the first step to the last, validation and saving included, earlier processes counted in."""
+        return self._wall_before + max(time.monotonic() - self._began, 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The totals, so that a resumed run reports the whole."""
+        return {
+            "images": self.total_images,
+            "seconds": self.total_seconds,
+            "wait": self.total_wait,
+            "wall": self.wall_seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from a checkpoint's totals."""
+        self.total_images, self.total_seconds = state_dict["images"], state_dict["seconds"]
+        self.total_wait, self._wall_before = state_dict["wait"], state_dict["wall"]

@@ -1,0 +1,177 @@
+"""Classifying loose images with a finished run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from vision_train.checkpoints import load_weights
+from vision_train.data.decode import IMAGE_ENDINGS, decode, is_image_file
+from vision_train.data.images import loose_images
+from vision_train.errors import UserError
+from vision_train.files import write_bytes, write_text
+from vision_train.recipe import load_recipe
+from vision_train.report.predictions import render_prediction
+from vision_train.run.directory import open_run
+from vision_train.run.evaluate import for_inference
+from vision_train.run.phase import build_task, build_trainer
+from vision_train.tasks.contract import as_module
+
+TOP = 5
+"""Classes named for each image."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image, likeliest first, with their probabilities."""
+
+    path: str
+    top: list[tuple[str, float]]
+
+
+def predict_run(
+    run: Path,
+    inputs: Sequence[Path],
+    *,
+    out: Path,
+    render: Path | None,
+    on_bad_image: str | None,
+    console: Console,
+) -> None:
+    """Predict and write a table, and pictures if asked for.
+
+    Args:
+        run: A run directory; its best weights are used.
+        inputs: Image files, folders that are searched through, csv files with a ``path`` column.
+        out: ``.jsonl`` (path, label, confidence, top) or ``.csv`` (path, label, confidence).
+        render: Folder for one picture a prediction.
+        on_bad_image: ``error`` or ``skip``; None does as the run's recipe says.
+        console: Where to report.
+
+    Raises:
+        UserError: There is no such run, nothing to predict on, an unreadable image, or a place that cannot be written.
+    """
+    directory = open_run(run)
+    changes = [] if on_bad_image is None else [f"data.on_bad_image={on_bad_image}"]
+    recipe = for_inference(load_recipe(str(directory.recipe), changes))
+    paths = list_images(inputs)
+    _check_outputs(out, render)
+    classes = directory.read_classes()
+    task = build_task(recipe, classes)
+    load_weights(task.network, run)
+    loader = loose_images(recipe.data, recipe.augment, paths)
+    collected = _Collect(classes)
+    build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
+    write_predictions(out, collected.predictions)
+    if render:
+        render.mkdir(parents=True, exist_ok=True)
+        for number, prediction in enumerate(collected.predictions):
+            _render(render, number, prediction)
+    console.print(f"{len(collected.predictions)} predictions in {out}", highlight=False, soft_wrap=True)
+    if loader.dataset.skipped:
+        console.print(f"{len(loader.dataset.skipped)} unreadable images were skipped:", highlight=False)
+        for path, reason in loader.dataset.skipped.items():
+            console.print(f"  {path}: {reason}", highlight=False, soft_wrap=True)
+
+
+class _Collect(Callback):
+    """Turns probabilities into predictions batch by batch; an image that stands in for a skipped one counts once."""
+
+    def __init__(self, classes: list[str]) -> None:
+        self.classes = classes
+        self._by_path: dict[str, Prediction] = {}
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        return list(self._by_path.values())
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        confidences, labels = outputs.topk(min(TOP, len(self.classes)), dim=1)
+        for path, values, indices in zip(batch["id"], confidences.tolist(), labels.tolist(), strict=True):
+            top = [(self.classes[index], value) for index, value in zip(indices, values, strict=True)]
+            self._by_path.setdefault(path, Prediction(path, top))
+
+
+def list_images(inputs: Sequence[Path]) -> list[str]:
+    """Every image that the inputs name, in order, each once.
+
+    Raises:
+        UserError: An input does not exist, a csv has no ``path`` column, or there is no image at all.
+    """
+    paths = list(dict.fromkeys(str(path) for entry in inputs for path in _images_of(entry)))
+    if not paths:
+        raise UserError(
+            f"{', '.join(map(str, inputs))}: no images there; known endings are {' '.join(sorted(IMAGE_ENDINGS))}"
+        )
+    return paths
+
+
+def _images_of(entry: Path) -> Iterator[Path]:
+    if entry.is_dir():
+        yield from sorted(path for path in entry.rglob("*") if is_image_file(path))
+    elif not entry.exists():
+        raise UserError(f"{entry}: no such image, folder or csv file")
+    elif entry.suffix.lower() == ".csv":
+        with entry.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if "path" not in (rows.fieldnames or []):
+                raise UserError(
+                    f"{entry}: has no column `path`; its first line names {', '.join(rows.fieldnames or [])}"
+                )
+            yield from (entry.parent / row["path"] for row in rows)
+    else:
+        yield entry
+
+
+def _check_outputs(out: Path, render: Path | None) -> None:
+    if out.suffix not in (".jsonl", ".csv"):
+        raise UserError(f"--out {out}: ends in neither .jsonl nor .csv")
+    for folder in [out.parent, *([render] if render else [])]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".vision-train-probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def write_predictions(out: Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions as JSON lines or as csv, by the ending."""
+    if out.suffix == ".csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["path", "label", "confidence"])
+        writer.writerows([entry.path, entry.top[0][0], f"{entry.top[0][1]:.6f}"] for entry in predictions)
+        write_text(out, text.getvalue())
+        return
+    lines = (
+        {"path": entry.path, "label": entry.top[0][0], "confidence": entry.top[0][1], "top": dict(entry.top)}
+        for entry in predictions
+    )
+    write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def _render(folder: Path, number: int, prediction: Prediction) -> None:
+    picture = render_prediction(Image.fromarray(decode(prediction.path)), Path(prediction.path).name, prediction.top)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    # The number keeps images of one name in different folders apart.
+    write_bytes(folder / f"{number:05d}-{Path(prediction.path).stem}.png", buffer.getvalue())

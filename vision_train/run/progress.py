@@ -1,0 +1,119 @@
+"""What the person who waits sees: a bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from vision_train.recipe import Recipe
+from vision_train.run.meter import Meter
+
+SECONDS_BETWEEN_LINES = 30.0
+"""In a pipe, an epoch longer than this reports in between."""
+
+
+class ProgressDisplay(Callback):
+    """Shows throughput, time left, loss and the share of time spent waiting for data.
+
+    Args:
+        meter: Measures; this only shows.
+        recipe: Names the headline metric.
+        console: Where to write; decides by itself whether it is a terminal.
+    """
+
+    def __init__(self, meter: Meter, recipe: Recipe, console: Console) -> None:
+        self.meter, self.recipe, self.console = meter, recipe, console
+        self.bar: Progress | None = None
+        self._task = TaskID(0)
+        self._steps_done = 0
+        self._steps_total = 0
+        self._began = self._last_line = 0.0
+        self._epoch_began = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lay out the bar over all epochs."""
+        epochs = (trainer.max_epochs or 1) - trainer.current_epoch
+        self._steps_total = epochs * int(trainer.num_training_batches)
+        self._began = self._last_line = time.monotonic()
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:3.0f}%"),
+                TextColumn("{task.fields[figures]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=self.console)
+            self._task = self.bar.add_task("starting", total=self._steps_total, figures="")
+            self.bar.start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the time."""
+        self._epoch_began = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance."""
+        self._steps_done += 1
+        name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        if self.bar:
+            self.bar.update(self._task, advance=1, description=name, figures=self._figures())
+        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES and not trainer.is_last_batch:
+            self._line(f"{name}  step {batch_idx + 1}/{int(trainer.num_training_batches)}  {self._figures()}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """One line an epoch stays on the screen."""
+        if trainer.sanity_checking:
+            return
+        metric = self.recipe.run.select.metric
+        value = trainer.callback_metrics.get(metric)
+        headline = f"  {metric} {value:.4f}" if value is not None else ""
+        self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{headline}  {self._figures()}")
+
+    def _figures(self) -> str:
+        latest = self.meter.latest
+        if not latest:
+            return ""
+        return (
+            f"loss {latest['train/loss']:.4f}  {latest['train/images_per_second']:,.0f} images/s  "
+            f"{latest['train/data_wait']:.0%} waiting for data"
+        )
+
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        if not self.bar and self._steps_done:
+            left = (self._last_line - self._began) / self._steps_done * (self._steps_total - self._steps_done)
+            text += f"  {format_seconds(left)} left"
+        self.console.print(text, highlight=False, soft_wrap=True)
+        logging.getLogger("vision_train").info(text)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the bar away."""
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the bar away, so that the message stands alone."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as ``42 s``, ``3 min 10 s`` or ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

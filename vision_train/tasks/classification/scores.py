@@ -1,0 +1,137 @@
+"""What evaluation keeps of every image, and the metrics made from it.
+
+A few numbers an image are kept instead of its logits, so that a thousand classes cost no more memory than two, and they
+are gathered by sample id, so that an image that two processes saw, or one saw twice, counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
+
+from vision_train.artefacts import Artefact, Curve, Matrix, Table
+from vision_train.processes import gather_objects
+
+FIELDS = ("label", "predicted", "in_top5", "confidence", "loss")
+CALIBRATION_BINS = 15
+"""As in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
+
+
+@dataclass
+class Scores:
+    """Per-image results of one pass over a split, in the order of arrival.
+
+    Attributes:
+        ids: N sample ids.
+        values: N x 5 float64, columns as in ``FIELDS``.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    values: Tensor = field(default_factory=lambda: torch.empty(0, len(FIELDS), dtype=torch.float64))
+
+    def column(self, name: str) -> Tensor:
+        """One column as float64, length N."""
+        return self.values[:, FIELDS.index(name)].contiguous()
+
+
+def score_batch(ids: Sequence[str], logits: Tensor, labels: Tensor) -> Scores:
+    """Score a batch.
+
+    Args:
+        ids: B sample ids.
+        logits: B K.
+        labels: B, int64.
+    """
+    logits = logits.detach().float()
+    confidence, predicted = logits.softmax(dim=1).max(dim=1)
+    top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    columns = (
+        labels,
+        predicted,
+        (top5 == labels[:, None]).any(dim=1),
+        confidence,
+        functional.cross_entropy(logits, labels, reduction="none"),
+    )
+    return Scores(list(ids), torch.stack([column.double() for column in columns], dim=1).cpu())
+
+
+def gather(parts: Sequence[Scores]) -> Scores:
+    """Join the parts of all processes and keep each sample id once, in order of id, the same on every process."""
+    local = ([name for part in parts for name in part.ids], [part.values for part in parts])
+    everyone = gather_objects(local)
+    ids = [name for names, _ in everyone for name in names]
+    if not ids:
+        return Scores()
+    first_row = {name: row for row, name in reversed(list(enumerate(ids)))}
+    unique = sorted(first_row)
+    values = torch.cat([part for _, parts in everyone for part in parts])
+    return Scores(unique, values[[first_row[name] for name in unique]])
+
+
+def metrics(scores: Scores) -> dict[str, float]:
+    """Loss, top-1 and top-5 accuracy and the expected calibration error, without a split's prefix."""
+    correct = scores.column("predicted") == scores.column("label")
+    return {
+        "loss": scores.column("loss").mean().item(),
+        "accuracy": correct.double().mean().item(),
+        "accuracy_top5": scores.column("in_top5").mean().item(),
+        "calibration_error": _calibration_error(scores.column("confidence"), correct),
+    }
+
+
+def _calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    # The top-label error is the binary one of "the prediction is right" (Guo et al., equation 3).
+    return float(binary_calibration_error(confidence, correct.long(), n_bins=CALIBRATION_BINS, norm="l1"))
+
+
+def artefacts(scores: Scores, classes: Sequence[str], split: str) -> list[Artefact]:
+    """What the report shows of a split: size and metrics, per-class table, confusion matrix, reliability."""
+    labels, predicted = scores.column("label").long(), scores.column("predicted").long()
+    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(classes))
+    names = list(classes)
+    rows: list[list[str | float]] = [[name, value] for name, value in metrics(scores).items()]
+    return [
+        Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [["images", len(scores.ids)], *rows]),
+        _per_class(confusion, names, split),
+        Matrix(
+            f"{split}_confusion",
+            f"Confusion on {split}",
+            row_label="true class",
+            column_label="predicted class",
+            rows=names,
+            columns=names,
+            values=confusion.tolist(),
+        ),
+        _reliability(scores.column("confidence"), (predicted == labels).double(), split),
+    ]
+
+
+def _per_class(confusion: Tensor, names: list[str], split: str) -> Table:
+    hits, true, claimed = confusion.diag().double(), confusion.sum(1).double(), confusion.sum(0).double()
+    recall, precision = hits / true.clamp_min(1), hits / claimed.clamp_min(1)
+    f1 = 2 * hits / (true + claimed).clamp_min(1)
+    columns = ["class", "images", "recall", "precision", "F1"]
+    rows = [[name, int(true[k]), recall[k].item(), precision[k].item(), f1[k].item()] for k, name in enumerate(names)]
+    return Table(f"{split}_per_class", f"Per class on {split}", columns, rows, note="Recall is the class's accuracy.")
+
+
+def _reliability(confidence: Tensor, correct: Tensor, split: str) -> Curve:
+    bins = (confidence * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
+    count = torch.bincount(bins, minlength=CALIBRATION_BINS)
+    filled = count > 0
+    mean_confidence = torch.bincount(bins, confidence, CALIBRATION_BINS)[filled] / count[filled]
+    accuracy = torch.bincount(bins, correct, CALIBRATION_BINS)[filled] / count[filled]
+    return Curve(
+        f"{split}_reliability",
+        f"Reliability on {split}",
+        x_label="mean confidence",
+        y_label="accuracy",
+        x=mean_confidence.tolist(),
+        lines={"observed": accuracy.tolist(), "perfectly calibrated": mean_confidence.tolist()},
+        note=f"Images in {CALIBRATION_BINS} bins of equal width by confidence; empty bins are left out.",
+    )

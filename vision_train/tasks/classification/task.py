@@ -1,0 +1,148 @@
+"""Image classification with soft targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+
+from augment.mixing import Mixer, mix_images, mix_targets, soft_targets
+from models.vit import adapt_published, build_model, head_names
+from vision_train.artefacts import Artefact
+from vision_train.errors import UserError
+from vision_train.optim import build_optimizer, build_schedule
+from vision_train.recipe.recipe import Recipe
+from vision_train.seeds import derive_seed
+from vision_train.tasks.classification import scores
+from vision_train.tasks.classification.mistakes import WorstMistakes
+
+
+def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
+    """Build the network that a recipe names and the task that trains it.
+
+    Args:
+        recipe: A checked recipe whose task is ``classification``.
+        classes: K class names, in the order of the labels.
+
+    Raises:
+        UserError: The model does not exist, refuses its arguments or does not take images of this size.
+    """
+    model = recipe.model
+    try:
+        network = build_model(model.name, num_classes=len(classes), image_size=recipe.data.image_size, **model.args)
+    except ValueError as error:
+        raise UserError(f"model.name={model.name}: {error}") from error
+    return ClassificationTask(recipe, network, classes)
+
+
+class ClassificationTask(LightningModule):
+    """Trains a network that maps images (B C H W) to logits (B K) by cross-entropy against soft targets.
+
+    Args:
+        recipe: The checked recipe.
+        network: The network; the task owns it.
+        classes: K class names, in the order of the labels.
+    """
+
+    adapt_published = staticmethod(adapt_published)
+    """Translates published weights of this task's networks; given to the checkpoint loader."""
+
+    def __init__(self, recipe: Recipe, network: nn.Module, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.network = network
+        self.classes = list(classes)
+        self.heads = head_names(network)
+        """Modules that a checkpoint of other classes need not fill."""
+        self.mixer: Mixer | None = None
+        self.steps_per_epoch = 0
+        """Optimiser steps of one epoch; set by the run before training."""
+        self.total_steps = 0
+        """Optimiser steps of the whole training; set by the run before training."""
+        self.test_split = "test"
+        """Name under which the test loop reports: the split that it is given."""
+        self._parts: list[scores.Scores] = []
+        self._mistakes: WorstMistakes | None = None
+        self._artefacts: list[Artefact] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B K) of normalised images (B C H W)."""
+        return self.network(images)
+
+    def on_fit_start(self) -> None:
+        """Give the mixing of each process its own seed."""
+        options = asdict(self.recipe.augment.mixing)
+        self.mixer = Mixer(**options, seed=derive_seed(self.recipe.seed, "mixing", self.global_rank))
+
+    def random_generators(self) -> dict[str, torch.Generator]:
+        """Generators whose state belongs into a checkpoint."""
+        return {"mixing": self.mixer.generator} if self.mixer else {}
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Mix the batch, predict, take the cross-entropy."""
+        images = batch["image"]
+        targets = soft_targets(batch["label"], len(self.classes), self.recipe.method.label_smoothing)
+        mix = self.mixer.draw(len(images), *images.shape[-2:]) if self.mixer else None
+        if mix is not None:
+            images, targets = mix_images(images, mix), mix_targets(targets, mix)
+        return functional.cross_entropy(self(images), targets)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The recipe's optimiser, with its schedule advanced at every optimiser step."""
+        batch = self.recipe.data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        optimizer = build_optimizer(self.network, self.recipe.optim, effective_batch=batch)
+        steps = {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
+        schedule = build_schedule(optimizer, self.recipe.optim, **steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin an empty score sheet."""
+        self._parts = []
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Score one batch."""
+        self._parts.append(scores.score_batch(batch["id"], self(batch["image"]), batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of all processes together."""
+        self._log_scores(scores.gather(self._parts), "val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin an empty score sheet and an empty album of mistakes."""
+        self._parts = []
+        self._mistakes = WorstMistakes(self.recipe.augment.mean, self.recipe.augment.std)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Score one batch and keep its worst mistakes."""
+        assert self._mistakes is not None
+        part = scores.score_batch(batch["id"], self(batch["image"]), batch["label"])
+        self._parts.append(part)
+        self._mistakes.add(part, batch["image"])
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics and prepare what the report shows."""
+        assert self._mistakes is not None
+        gathered = scores.gather(self._parts)
+        self._log_scores(gathered, self.test_split)
+        self._artefacts = [
+            *scores.artefacts(gathered, self.classes, self.test_split),
+            self._mistakes.grid(self.classes, self.test_split),
+        ]
+
+    def artefacts(self) -> list[Artefact]:
+        """What the last test pass has to show."""
+        return self._artefacts
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Class probabilities (B K) in float32."""
+        return self(batch["image"]).float().softmax(dim=1)
+
+    def _log_scores(self, gathered: scores.Scores, split: str) -> None:
+        values = {f"{split}/{name}": value for name, value in scores.metrics(gathered).items()}
+        self.log_dict(values, rank_zero_only=False, sync_dist=False)
