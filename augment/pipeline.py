@@ -78,9 +78,11 @@ def train_pipeline(
         strength = (max(0.0, 1 - color_jitter), 1 + color_jitter)
         steps.append(albumentations.ColorJitter(strength, strength, strength, hue=(0, 0), p=1))
     return TrainPipeline(
-        albumentations.Compose(steps, is_check_shapes=False),
-        Normalize(mean, std, inplace=True),
-        RandomErasing(erasing, mode="pixel", device="cpu") if erasing else None,
+        pixels=albumentations.Compose(steps, is_check_shapes=False),
+        # (x / 255 - mean) / std, as one product and one difference.
+        scale=1 / (255 * torch.tensor(std).view(3, 1, 1)),
+        shift=(torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1),
+        erase=RandomErasing(erasing, mode="pixel", device="cpu") if erasing else None,
     )
 
 
@@ -89,14 +91,17 @@ class TrainPipeline:
     """One training image. Called with pixels and a seed; the same two give the same result in any process."""
 
     pixels: albumentations.Compose
-    normalise: Normalize
+    scale: torch.Tensor
+    shift: torch.Tensor
     erase: RandomErasing | None
 
     def __call__(self, image: Pixels, seed: int) -> torch.Tensor:
         """H W 3 pixels -> 3 S S float32, a function of ``image`` and ``seed`` (32 bits) alone."""
         # One stream for all steps: set_random_seed would give each step the same one, and correlate their draws.
         self.pixels.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
-        tensor = self.normalise(_to_tensor(self.pixels(image=image)["image"]))
+        # Moving bytes to channels first is cheaper than moving floats.
+        channels_first = np.ascontiguousarray(self.pixels(image=image)["image"].transpose(2, 0, 1))
+        tensor = torch.from_numpy(channels_first).float().mul_(self.scale).sub_(self.shift)
         if self.erase is not None:
             with _seeded_globals(self.pixels.py_random.getrandbits(32)):
                 tensor = self.erase(tensor)
@@ -198,12 +203,6 @@ def _resize(image: Pixels, size: tuple[int, int], opencv_flag: int) -> Pixels:
     pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     resized = interpolate(pixels, size, mode=_TORCH_MODE[opencv_flag], antialias=True)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
-
-
-def _to_tensor(image: Pixels) -> torch.Tensor:
-    """H W 3 in 0..255 -> 3 H W in [0, 1]."""
-    channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))  # moving bytes is cheaper than moving floats
-    return torch.from_numpy(channels_first).float().div_(255)
 
 
 @contextmanager

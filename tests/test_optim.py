@@ -24,7 +24,10 @@ def test_warm_up_is_linear_and_ends_at_the_peak():
 
 def test_cosine_reaches_half_way_and_the_floor():
     options = Optim(lr=1e-2, min_lr=2e-3)
-    at = {step: options.lr * schedule(step, options=options, total_steps=100, warmup_steps=0) for step in (0, 50, 100, 500)}
+    at = {
+        step: options.lr * schedule(step, options=options, total_steps=100, warmup_steps=0)
+        for step in (0, 50, 100, 500)
+    }
     assert at[0] == pytest.approx(1e-2)
     assert at[50] == pytest.approx(6e-3)
     assert at[100] == at[500] == pytest.approx(2e-3)
@@ -44,7 +47,9 @@ def test_schedule_is_a_function_of_the_step_alone():
     for _ in range(13):
         optimizer.step()
         straight.step()
-    resumed = build_schedule(build_optimizer(model, options, effective_batch=1), options, total_steps=40, steps_per_epoch=4)
+    resumed = build_schedule(
+        build_optimizer(model, options, effective_batch=1), options, total_steps=40, steps_per_epoch=4
+    )
     resumed.load_state_dict(straight.state_dict())
     optimizer.step()
     straight.step()

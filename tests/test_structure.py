@@ -21,6 +21,7 @@ ROWS = [
     {"run"},
     {"tasks", "data", "semi", "report"},
     {"checkpoints", "optim", "ema"},
+    {"contract"},
     {"recipe", "artefacts", "metrics_log"},
     {"options"},
     {"augment", "models"},

@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from vision_train.tasks.contract import as_task
+from vision_train.contract import as_task
 
 
 class MovingAverage:

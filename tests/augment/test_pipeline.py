@@ -1,3 +1,4 @@
+import pickle
 import random
 import subprocess
 import sys
@@ -98,7 +99,8 @@ def test_resampling_is_pillows_antialiased_one(shape: tuple[int, int], interpola
 def test_normalisation_is_torchvisions() -> None:
     image = picture(16, 16)
     published = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
-    assert torch.equal(train_pipeline(16, MEAN, STD)(image, 0), published(Image.fromarray(image)))
+    ours = train_pipeline(16, MEAN, STD)(image, 0)
+    torch.testing.assert_close(ours, published(Image.fromarray(image)), atol=1e-6, rtol=0)
 
 
 def test_flips_happen_as_often_as_asked_and_mirror_exactly() -> None:
@@ -186,6 +188,12 @@ def test_rand_augment_runs_at_every_magnitude(config: str) -> None:
     pipeline = train_pipeline(16, MEAN, STD, rand_augment=config)
     for seed in range(80):
         assert pipeline(picture(16, 16), seed).isfinite().all()
+
+
+def test_pipelines_travel_to_spawned_workers() -> None:
+    image = picture(40, 60)
+    for pipeline in (train_pipeline(16, MEAN, STD, **EVERYTHING), eval_pipeline(16, MEAN, STD)):  # type: ignore[arg-type]
+        assert torch.equal(pickle.loads(pickle.dumps(pipeline))(image, 3), pipeline(image, 3))
 
 
 def test_importing_augment_alone_loads_nothing_heavy() -> None:

@@ -95,9 +95,7 @@ def write_result_artefacts(folder: Path, classes: list[str], per_class: int, hit
     columns = ["class", "images", "recall", "precision"]
     write_artefact(folder, Table("test_per_class", "Per class on test", columns, rows, "Recall is the accuracy."))
     labels = ("true class", "predicted class")
-    write_artefact(
-        folder, Matrix("test_confusion", "Confusion on test", *labels, classes, classes, confusion.tolist())
-    )
+    write_artefact(folder, Matrix("test_confusion", "Confusion on test", *labels, classes, classes, confusion.tolist()))
     bins = [0.35, 0.45, 0.58, 0.7, 0.82, 0.93, 0.99]
     lines = {"observed": [0.3, 0.5, 0.52, 0.75, 0.86, 0.95, 0.99], "perfectly calibrated": bins}
     title = "Reliability on test"

@@ -1,8 +1,13 @@
-"""A recipe small enough to train whole in a second or two."""
+"""A recipe small enough to train whole in a second or two, and a second process to train it with."""
 
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 TINY = """
@@ -30,3 +35,25 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def quiet() -> Console:
     return Console(quiet=True)
+
+
+@pytest.fixture
+def two_processes() -> Callable[..., None]:
+    """Call ``function(rank, *args)`` in two fresh processes that meet over gloo; a child's traceback is raised here."""
+
+    def call(function: Callable[..., None], *args: Any) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        processes = torch.multiprocessing.spawn(_child, args=(port, function, args), nprocs=2, join=False)
+        # One that waits for a failed other in native code hears no gentle signal.
+        while not processes.join(grace_period=1):
+            pass
+
+    return call
+
+
+def _child(rank: int, port: int, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    function(rank, *args)

@@ -128,7 +128,9 @@ def test_best_is_the_epoch_with_the_highest_metric(tiny):
 
 
 def test_two_phases_start_the_second_from_the_first(tiny):
-    Path("first.yaml").write_text(f"extends: {tiny}\nrun: {{select: {{metric: val/loss, mode: min}}}}\ntrainer: {{max_epochs: 2}}\n")
+    Path("first.yaml").write_text(
+        f"extends: {tiny}\nrun: {{select: {{metric: val/loss, mode: min}}}}\ntrainer: {{max_epochs: 2}}\n"
+    )
     directory = run(tiny, "run.pretrain=first.yaml", "trainer.max_epochs=1", "seed=5")
     phases = {line["phase"] for line in read_metrics(directory.metrics)}
     assert phases == {"pretrain", "fit"}

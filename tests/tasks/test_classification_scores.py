@@ -47,7 +47,9 @@ def test_two_classes_have_a_top5_of_one():
 
 def test_confusion_and_per_class_table_count_every_image():
     ids, logits, labels = batches(100)
-    shown = {artefact.name: artefact for artefact in artefacts(gather([score_batch(ids, logits, labels)]), CLASSES, "test")}
+    shown = {
+        artefact.name: artefact for artefact in artefacts(gather([score_batch(ids, logits, labels)]), CLASSES, "test")
+    }
     confusion, table = shown["test_confusion"], shown["test_per_class"]
     assert isinstance(confusion, Matrix)
     assert isinstance(table, Table)

@@ -60,10 +60,6 @@ def doctor(
     """Check packages, devices, disk and memory; end with `ready`, or with every problem and its remedy.
 
     Exits with 2 if something is broken.
-
-    Examples:
-
-      vision-train doctor
     """
     findings = {name: check() for name, check in CHECKS.items()}
     problems = [advice for found in findings.values() for advice in found.problems]

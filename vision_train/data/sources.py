@@ -72,7 +72,10 @@ def _class_folders(folder: Path, root: Path, split: str | None) -> Iterator[Samp
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

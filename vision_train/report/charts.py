@@ -52,7 +52,7 @@ def line_chart(
     written: Written = format_number,
     remark: str = "",
     y_label: str = "",
-    x_end: float | None = None,
+    x_range: tuple[float, float] | None = None,
     unit_square: bool = False,
 ) -> str:
     """Draw lines with a legend that gives their last values.
@@ -64,7 +64,7 @@ def line_chart(
         written: How values of y are written.
         remark: Small text below.
         y_label: What y measures, where the title does not say it.
-        x_end: Where the x axis ends, for charts that are compared; by default at the last point.
+        x_range: Ends of the x axis, for charts that are compared; by default those of the lines, or 0 if it is near.
         unit_square: Show exactly [0, 1] on both axes, for shares against shares.
 
     Returns:
@@ -75,7 +75,7 @@ def line_chart(
         return ""
     xs = [value for line in lines for value in line.x]
     ys = [value for line in lines for value in line.y if math.isfinite(value)]
-    x_scale = _Scale(*((0.0, 1.0) if unit_square else _x_range(xs, x_end)), LEFT, RIGHT)
+    x_scale = _Scale(*((0.0, 1.0) if unit_square else x_range or _x_range(xs)), LEFT, RIGHT)
     y_ticks = ticks(0.0, 1.0) if unit_square else ticks(*_y_range(ys))
     y_scale = _Scale(y_ticks[0], y_ticks[-1], BOTTOM, TOP)
     thinned = [thin(line) for line in lines]
@@ -120,8 +120,8 @@ def _padded(low: float, high: float, grow: float) -> tuple[float, float]:
     return (low, high) if high > low else (low - grow / 2, low + grow / 2)
 
 
-def _x_range(values: list[float], end: float | None) -> tuple[float, float]:
-    low, high = min(values), max(values) if end is None else end
+def _x_range(values: list[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
     return _padded(0.0 if 0 <= low < 0.1 * high else low, high, grow=1.0)
 
 

@@ -43,6 +43,11 @@ def format_bytes(count: float) -> str:
     return f"{count / 1024**power:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
+def format_epoch(epoch: float) -> str:
+    """An epoch as people count them: the files count from 0."""
+    return format_number(epoch + 1)
+
+
 Written = Callable[[float], str]
 
 KNOWN: dict[str, tuple[str, Written]] = {
@@ -54,6 +59,7 @@ KNOWN: dict[str, tuple[str, Written]] = {
     "data_wait": ("waiting for data", format_percent),
     "seconds": ("time", format_duration),
     "peak_memory_bytes": ("peak memory", format_bytes),
+    "best_epoch": ("best epoch", format_epoch),
     "lr": ("learning rate", format_number),
 }
 """Metric name without its split -> title and how a value is written. Others are written as plain numbers."""

@@ -50,9 +50,9 @@ def curves(records: Records) -> dict[str, list[Line]]:
 def curve_charts(records: Records) -> list[str]:
     """Charts of one phase."""
     metrics = curves(records)
-    end = max((line.x[-1] for lines in metrics.values() for line in lines), default=None)
+    end = max((line.x[-1] for lines in metrics.values() for line in lines), default=1.0)
     return [
-        line_chart(metric_title(metric), lines, "epoch", metric_format(metric), x_end=end)
+        line_chart(metric_title(metric), lines, "epoch", metric_format(metric), x_range=(0.0, end))
         for metric, lines in metrics.items()
     ]
 

@@ -14,11 +14,11 @@ import torch
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
+from vision_train.contract import as_task
 from vision_train.errors import UserError
 from vision_train.processes import gather_objects
 from vision_train.recipe import Recipe, to_plain
 from vision_train.seeds import derive_seed
-from vision_train.tasks.contract import as_task
 
 
 class EpochCheckpoints(Checkpoint):

@@ -10,13 +10,13 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
+from vision_train.contract import as_module, as_task
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.run.evaluate import ONE_PROCESS
-from vision_train.run.phase import build_trainer, peak_memory, plan_steps, prepare
+from vision_train.run.phase import build_trainer, check_devices, peak_memory, plan_steps, prepare
 from vision_train.run.progress import format_seconds
-from vision_train.tasks.contract import as_module, as_task
 
 TIMED_STEPS = 4
 """Training steps: the first warms up and shows which parameters take part, the rest are timed."""
@@ -32,7 +32,7 @@ def dry_run(recipe: Recipe) -> str:
     """
     prepared = prepare(recipe)
     full = build_trainer(recipe, [])
-    prepared.data.check_processes(full.world_size)
+    check_devices(prepared)
     steps_per_epoch, total_steps = plan_steps(prepared, full)
     batches = prepared.data.batches_per_epoch(full.world_size)
 

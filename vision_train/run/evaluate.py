@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_train.checkpoints import load_weights
+from vision_train.contract import as_module
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.run.directory import open_run
 from vision_train.run.phase import SkippedImages, build_trainer, prepare
-from vision_train.tasks.contract import as_module
 
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
 
@@ -32,7 +32,7 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[s
     directory = open_run(run)
     recipe = for_inference(load_recipe(str(directory.recipe), list(overrides)))
     prepared = prepare(recipe, directory.read_classes())
-    load_weights(prepared.task.network, run)
+    load_weights(prepared.task.network, run, min_matched_share=1.0)
     skipped = SkippedImages(prepared.data)
     trainer = build_trainer(recipe, [skipped])
     prepared.task.test_split = split

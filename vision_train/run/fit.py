@@ -19,7 +19,7 @@ from vision_train.report import write_report
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import RunDirectory, create_run, open_run
 from vision_train.run.log import log_file
-from vision_train.run.phase import PhaseResult, Prepared, fit_phase, prepare
+from vision_train.run.phase import PhaseResult, Prepared, check_devices, fit_phase, prepare
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 """Trainer keys that one set of processes shares; every phase takes them from the recipe that was asked for."""
@@ -40,9 +40,11 @@ def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Co
         UserError: The recipe, data, checkpoint or devices do not fit together, or the place is taken.
     """
     phases = plan_phases(recipe)
-    final = prepare(recipe)
-    directory = create_run(recipe, final.data.classes, run_dir, command)
-    _run_phases(directory, phases, final, console)
+    prepared = {name: prepare(phase) for name, phase in phases}
+    for phase in prepared.values():
+        check_devices(phase)
+    directory = create_run(recipe, prepared["fit"].data.classes, run_dir, command)
+    _run_phases(directory, phases, prepared, console)
     return directory
 
 
@@ -55,8 +57,9 @@ def resume(run: Path, *, console: Console) -> RunDirectory:
     directory = open_run(run)
     if directory.summary.exists() and launched_rank() == 0:
         raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
-    recipe = load_recipe(str(directory.recipe))
-    _run_phases(directory, plan_phases(recipe), prepare(recipe, directory.read_classes()), console)
+    phases = plan_phases(load_recipe(str(directory.recipe)))
+    unfinished = [(name, recipe) for name, recipe in phases if not _finished(directory, name)]
+    _run_phases(directory, phases, {name: prepare(recipe) for name, recipe in unfinished}, console)
     return directory
 
 
@@ -80,7 +83,9 @@ def plan_phases(recipe: Recipe) -> list[tuple[str, Recipe]]:
     return list(zip([*names, "fit"], chain, strict=True))
 
 
-def _run_phases(directory: RunDirectory, phases: list[tuple[str, Recipe]], final: Prepared, console: Console) -> None:
+def _run_phases(
+    directory: RunDirectory, phases: list[tuple[str, Recipe]], prepared: dict[str, Prepared], console: Console
+) -> None:
     first_process = launched_rank() == 0
     log = MetricsLog(directory.metrics, directory.seconds_so_far()) if first_process else None
     console = console if first_process else Console(quiet=True)
@@ -91,13 +96,13 @@ def _run_phases(directory: RunDirectory, phases: list[tuple[str, Recipe]], final
             if done:
                 result = done
                 continue
-            start = str(result.checkpoint) if result else recipe.model.checkpoint
-            recipe = replace(recipe, model=replace(recipe.model, checkpoint=start))
-            prepared = final if result is None and name == "fit" else prepare(recipe)
+            if result:
+                start = replace(recipe.model, checkpoint=str(result.checkpoint))
+                prepared[name] = prepare(replace(recipe, model=start))
             if len(phases) > 1:
                 console.print(f"phase {name}: {recipe.name}", highlight=False)
             try:
-                result = _one_phase(directory, name, prepared, log, console)
+                result = _one_phase(directory, name, prepared[name], log, console)
             finally:
                 if first_process and name == "fit":
                     _publish(directory, name)

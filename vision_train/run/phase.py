@@ -19,6 +19,7 @@ from rich.console import Console
 from vision_train import data as data_room
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport, load_weights
+from vision_train.contract import Task, as_module
 from vision_train.data.images import ImageDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
@@ -29,7 +30,6 @@ from vision_train.run.checkpointing import EpochCheckpoints, RandomState
 from vision_train.run.meter import Meter
 from vision_train.run.progress import ProgressDisplay
 from vision_train.tasks import TASKS
-from vision_train.tasks.contract import Task, as_module
 
 
 @dataclass
@@ -116,6 +116,15 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
         raise UserError(f"trainer: {error}") from error
 
 
+def check_devices(prepared: Prepared) -> None:
+    """Refuse devices that are not there, or that the data cannot keep busy.
+
+    Raises:
+        UserError: Lightning refuses the devices, or there are more processes than training images.
+    """
+    prepared.data.check_processes(build_trainer(prepared.recipe, []).world_size)
+
+
 def plan_steps(prepared: Prepared, trainer: Trainer) -> tuple[int, int]:
     """Optimiser steps of an epoch and of the whole phase."""
     batches = prepared.data.batches_per_epoch(trainer.world_size)
@@ -152,12 +161,11 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     average = [AverageWeights(recipe.optim.ema.decay)] if recipe.optim.ema else []
     display = ProgressDisplay(meter, recipe, console)
     trainer = build_trainer(recipe, [RandomState(recipe.seed), *average, meter, display, skipped, keeper], folder)
-    data.check_processes(trainer.world_size)
     task.steps_per_epoch, task.total_steps = plan_steps(prepared, trainer)
 
     last = checkpoints / "last.ckpt"
     _run(trainer, "fit", as_module(task), datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    load_weights(task.network, checkpoints / "best.ckpt")
+    load_weights(task.network, checkpoints / "best.ckpt", min_matched_share=1.0)
     _run(trainer, "test", as_module(task), datamodule=data, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
     return PhaseResult(checkpoints / "best.ckpt", figures, task.artefacts(), skipped.names)

@@ -15,6 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from vision_train.checkpoints import load_weights
+from vision_train.contract import as_module
 from vision_train.data.decode import IMAGE_ENDINGS, decode, is_image_file
 from vision_train.data.images import loose_images
 from vision_train.errors import UserError
@@ -24,7 +25,6 @@ from vision_train.report.predictions import render_prediction
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import for_inference
 from vision_train.run.phase import build_task, build_trainer
-from vision_train.tasks.contract import as_module
 
 TOP = 5
 """Classes named for each image."""
@@ -67,7 +67,7 @@ def predict_run(
     _check_outputs(out, render)
     classes = directory.read_classes()
     task = build_task(recipe, classes)
-    load_weights(task.network, run)
+    load_weights(task.network, run, min_matched_share=1.0)
     loader = loose_images(recipe.data, recipe.augment, paths)
     collected = _Collect(classes)
     build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)

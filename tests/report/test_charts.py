@@ -1,0 +1,76 @@
+"""Line charts: round ticks, honest thinning, gaps where values are not finite."""
+
+import json
+import math
+import re
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vision_train.report.charts import Line, line_chart, thin, ticks
+
+
+@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
+def test_ticks_enclose_the_range_in_even_steps(low, width):
+    if low + width <= low:
+        return
+    marks = ticks(low, low + width)
+    slack = 1e-6 * max(abs(low), width)
+    assert marks[0] <= low + slack
+    assert marks[-1] >= low + width - slack
+    assert 2 <= len(marks) <= 9
+
+
+def test_ticks_are_round():
+    assert ticks(0, 1) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(0, 0.002) == [0.0, 0.0005, 0.001, 0.0015, 0.002]
+
+
+def test_short_lines_are_drawn_point_by_point():
+    line = Line("train", [1, 2], [3, 4])
+    assert thin(line, limit=2) == (line, None)
+
+
+def test_thinning_keeps_means_and_extremes():
+    line = Line("train", list(range(100)), [0.0] * 50 + [1.0, 3.0] * 25, colour=3)
+    short, band = thin(line, limit=10)
+    assert short.x == pytest.approx([4.5 + 10 * k for k in range(10)])
+    assert short.y == pytest.approx([0.0] * 5 + [2.0] * 5)
+    assert short.colour == 3
+    assert band[0].tolist() == [0.0] * 5 + [1.0] * 5
+    assert band[1].tolist() == [0.0] * 5 + [3.0] * 5
+
+
+def test_thinning_hides_no_gap():
+    short, _ = thin(Line("train", list(range(100)), [math.inf] + [1.0] * 99), limit=10)
+    assert math.isnan(short.y[0])
+    assert all(map(math.isfinite, short.y[1:]))
+
+
+def test_gap_starts_a_new_stroke():
+    chart = line_chart("Loss", [Line("val", [0, 1, 2, 3, 4], [1, 2, math.nan, 2, 1])], "epoch")
+    (stroke,) = re.findall(r'class="curve" d="([^"]*)"', chart)
+    assert stroke.count("M") == 2
+    assert "val is not finite here" in chart
+
+
+def test_legend_and_hover_data():
+    chart = line_chart("Loss", [Line("train", [0, 1], [2.0, 0.123456]), Line("val", [1], [math.nan])], "epoch")
+    assert "<b>0.1235</b>" in chart
+    assert "<b>no finite value</b>" in chart
+    data = json.loads(unescape(re.search(r'data-chart="([^"]*)"', chart)[1]))
+    assert data["lines"] == [{"x": [0, 1], "y": [2.0, 0.12346]}, {"x": [1], "y": [None]}]
+
+
+@pytest.mark.parametrize("values", [[0.0], [5.0], [-3.0], [math.nan], [1e-300], [1e300], [math.inf, 1.0]])
+def test_any_values_give_finite_coordinates(values):
+    chart = line_chart("Loss", [Line("train", list(range(len(values))), values)], "epoch")
+    drawn = re.sub(r'data-chart="[^"]*"', "", chart)
+    assert not re.search(r'="[^"]*(nan|inf)\b', re.sub(r'aria-label="[^"]*"', "", drawn))
+
+
+def test_nothing_to_draw_gives_nothing():
+    assert line_chart("Loss", [], "epoch") == ""
+    assert line_chart("Loss", [Line("train", [], [])], "epoch") == ""

@@ -1,0 +1,35 @@
+"""Which lines of metrics.jsonl become which curves."""
+
+import pytest
+
+from vision_train.report.learning_curves import best_epoch, by_phase, curves
+
+
+def test_one_chart_a_metric_one_line_a_split():
+    records = [
+        {"phase": "fit", "epoch": 0, "step": 2, "time": 1, "train/loss": 3.0, "lr": 0.1, "lr/head": 0.2},
+        {"phase": "fit", "epoch": 0, "step": 4, "time": 2, "val/loss": 2.0, "val/box_ap": 0.1, "text": "left out"},
+        {"phase": "fit", "epoch": 1, "step": 8, "time": 3, "val/loss": 1.0, "train/data_wait": 0.5},
+    ]
+    found = curves(records)
+    assert list(found) == ["loss", "box_ap", "lr", "data_wait"]
+    assert [(line.name, line.x, line.y) for line in found["loss"]] == [("train", [0.5], [3.0]), ("val", [1, 2], [2, 1])]
+    assert {line.name for line in found["lr"]} == {"learning rate", "head"}
+
+
+def test_epochs_stand_in_for_steps():
+    (line,) = curves([{"epoch": 0, "val/loss": 1.0}, {"epoch": 1, "val/loss": 2.0}])["loss"]
+    assert line.x == [1, 2]
+
+
+def test_phases_keep_their_order():
+    assert list(by_phase([{"phase": "pretrain"}, {"phase": "fit"}, {"phase": "fit"}])) == ["pretrain", "fit"]
+
+
+@pytest.mark.parametrize(("mode", "epoch"), [("max", 2), ("min", 3)])
+def test_best_epoch_of_the_last_phase(mode, epoch):
+    earlier = [{"phase": "pretrain", "epoch": 9, "val/m": v} for v in (-99.0, 99.0)]
+    last = [{"phase": "fit", "epoch": e, "val/m": v} for e, v in enumerate([None, 5.0, 1.0, float("nan")])]
+    assert best_epoch([*earlier, *last], "val/m", mode) == epoch
+    assert best_epoch(earlier, "val/other", mode) is None
+    assert best_epoch([], "val/m", mode) is None

@@ -1,0 +1,67 @@
+"""Every recipe that ships, found on disk: it resolves, builds at full size and trains at the small size it declares."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from vision_train.data.toy.folder import make_image_folder
+from vision_train.recipe import Recipe, builtin_recipes, load_recipe
+from vision_train.run.fit import fit
+from vision_train.run.phase import build_task
+
+RECIPES = builtin_recipes()
+PER_CLASS = 12
+
+
+def test_recipes_are_found():
+    files = Path(__file__).parents[2].glob("recipes/**/*.yaml")
+    assert sorted(RECIPES) == sorted(
+        str(file.relative_to(Path(__file__).parents[2] / "recipes").with_suffix("")) for file in files if "_parts" not in file.parts
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_builds_at_full_size(name):
+    recipe = load_recipe(name, runnable=False)
+    with torch.device("meta"):
+        task = build_task(recipe, [f"class_{index}" for index in range(1000)])
+    assert {parameter.device.type for parameter in task.network.parameters()} == {"meta"}
+
+
+def small(name: str, images: Path, *overrides: str) -> Recipe:
+    """The recipe at the size it declares for this test, on data of its format."""
+    source = load_recipe(name, runnable=False).data.source
+    data = [f"data.root={images}"] if source == "images" else []
+    return load_recipe(name, [*data, *overrides], smoke=True)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    make_image_folder(folder, classes=3, per_class=PER_CLASS, size=(48, 40))
+    return folder
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_trains_two_steps(name, images, tmp_path):
+    directory = fit(small(name, images), run_dir=tmp_path / "run", command=[], console=Console(quiet=True))
+    summary = json.loads(directory.summary.read_text())
+    assert summary["train/steps"] == 2
+    assert (directory.path / "report.html").stat().st_size > 0
+
+
+def test_every_recipe_trains_in_two_processes(images: Path, tmp_path: Path, two_processes: Callable[..., None]):
+    two_processes(_train_all, images, tmp_path)
+    for name in RECIPES:
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["train/steps"] == 2, name
+
+
+def _train_all(rank: int, images: Path, folder: Path) -> None:
+    for name in RECIPES:
+        recipe = small(name, images, "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+        fit(recipe, run_dir=folder / name, command=[], console=Console(quiet=True))

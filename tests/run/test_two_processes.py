@@ -1,0 +1,79 @@
+"""Two gloo processes do what one does with twice the batch."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from vision_train.metrics_log import read_metrics
+from vision_train.recipe import load_recipe
+from vision_train.run.directory import RunDirectory
+from vision_train.run.fit import fit, resume
+from vision_train.tasks.classification.task import ClassificationTask
+
+TWO = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+# Nothing that each process draws for itself, so that the sum of two half batches is the whole batch.
+SAME = (
+    *("augment.mixing.mixup=0", "augment.mixing.cutmix=0"),
+    *("model.args.drop_path_rate=0", "model.args.proj_drop_rate=0", "trainer.max_epochs=3"),
+)
+
+
+def _fit(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path) -> None:
+    fit(load_recipe(recipe, overrides), run_dir=run_dir, command=[], console=Console(quiet=True))
+
+
+def validation(path: Path) -> list[dict]:
+    return [line for line in read_metrics(path / "metrics.jsonl") if "val/loss" in line]
+
+
+def test_two_processes_train_and_measure_as_one(tiny, two_processes):
+    one, two = Path("one").absolute(), Path("two").absolute()
+    _fit(0, tiny, (*SAME, "data.batch_size=32"), one)
+    two_processes(_fit, tiny, (*SAME, *TWO, "data.batch_size=16"), two)
+    for mine, theirs in zip(validation(one), validation(two), strict=True):
+        assert mine["val/accuracy"] == pytest.approx(theirs["val/accuracy"], abs=0.011)  # two of 200 images
+        assert mine["val/loss"] == pytest.approx(theirs["val/loss"], rel=1e-3)
+    summary = json.loads((two / "summary.json").read_text())
+    # 300 test images, shared by two processes, each counted once.
+    table = json.loads((two / "artefacts" / "test_summary.json").read_text())
+    assert dict(table["rows"])["images"] == 300
+    assert summary["train/images"] == json.loads((one / "summary.json").read_text())["train/images"]
+    assert summary["train/steps"] == 9
+
+
+def _cut_short(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path) -> None:
+    original = ClassificationTask.training_step
+    calls = iter(range(100))
+
+    def training_step(self, batch, batch_idx):
+        if next(calls) == 4:
+            raise RuntimeError("cut short")
+        return original(self, batch, batch_idx)
+
+    ClassificationTask.training_step = training_step  # type: ignore[method-assign]  # a process of its own
+    with pytest.raises(RuntimeError, match="cut short"):
+        _fit(rank, recipe, overrides, run_dir)
+    ClassificationTask.training_step = original  # type: ignore[method-assign]
+    resume(run_dir, console=Console(quiet=True))
+
+
+def test_a_run_of_two_processes_resumes_bit_equal(tiny, two_processes):
+    whole, cut = Path("whole").absolute(), Path("cut").absolute()
+    options = (*TWO, "data.batch_size=16", "trainer.max_epochs=3")
+    two_processes(_fit, tiny, options, whole)
+    two_processes(_cut_short, tiny, options, cut)
+    ours, theirs = (torch.load(RunDirectory(path).best, weights_only=True) for path in (cut, whole))
+    assert all(torch.equal(value, theirs["averaged"][name]) for name, value in ours["averaged"].items())
+    assert len(ours["random_state"]) == 2
+    states = [state["own"]["mixing"] for state in ours["random_state"]]
+    assert not torch.equal(*states), "each process mixes with draws of its own"
+
+
+def test_two_processes_run_two_phases(tiny, two_processes):
+    Path("first.yaml").write_text(f"extends: {tiny}\ntrainer: {{max_epochs: 1}}\n")
+    path = Path("phases").absolute()
+    two_processes(_fit, tiny, (*TWO, "run.pretrain=first.yaml", "trainer.max_epochs=1"), path)
+    assert {line["phase"] for line in read_metrics(path / "metrics.jsonl")} == {"pretrain", "fit"}
