@@ -27,3 +27,11 @@ def gather_objects(value: Value) -> list[Value]:
     everyone: list[Value] = [value] * dist.get_world_size()
     dist.all_gather_object(everyone, value)
     return everyone
+
+
+def leave_process_group() -> None:
+    """Take leave of the other processes, if there are any; an exit without it can end in an abort of native threads."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -26,7 +26,6 @@ trainer: {max_epochs: 4, log_every_n_steps: 1}
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Path of the tiny recipe; the working directory is a fresh one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VISION_TRAIN_RUN_DIRECTORY", raising=False)
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return str(path)

@@ -20,7 +20,9 @@ PER_CLASS = 12
 def test_recipes_are_found():
     files = Path(__file__).parents[2].glob("recipes/**/*.yaml")
     assert sorted(RECIPES) == sorted(
-        str(file.relative_to(Path(__file__).parents[2] / "recipes").with_suffix("")) for file in files if "_parts" not in file.parts
+        str(file.relative_to(Path(__file__).parents[2] / "recipes").with_suffix(""))
+        for file in files
+        if "_parts" not in file.parts
     )
 
 

@@ -118,10 +118,10 @@ def create_run(recipe: Recipe, classes: list[str], run_dir: Path | None, command
         UserError: The path is taken or cannot be written, or processes started by someone else were not told a path.
     """
     if launched_rank() > 0:
-        told = os.environ.get(PASSED_ON) or (str(run_dir) if run_dir else None)
+        told = run_dir or os.environ.get(PASSED_ON)
         if told is None:
             raise UserError("processes started from outside must share one directory; name it with --run-dir")
-        return RunDirectory(Path(told))
+        return RunDirectory(Path(told).absolute())
     path = _claim(recipe.name, run_dir)
     os.environ[PASSED_ON] = str(path)
     directory = RunDirectory(path)

@@ -15,6 +15,7 @@ from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.run.evaluate import ONE_PROCESS
+from vision_train.run.log import logging_to
 from vision_train.run.phase import build_trainer, check_devices, peak_memory, plan_steps, prepare
 from vision_train.run.progress import format_seconds
 
@@ -30,6 +31,11 @@ def dry_run(recipe: Recipe) -> str:
     Raises:
         UserError: As ``fit`` would, before it wrote anything.
     """
+    with logging_to(None):
+        return _try_out(recipe)
+
+
+def _try_out(recipe: Recipe) -> str:
     prepared = prepare(recipe)
     full = build_trainer(recipe, [])
     check_devices(prepared)
@@ -38,7 +44,7 @@ def dry_run(recipe: Recipe) -> str:
 
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder:
-        limits = {"max_epochs": 1, "max_steps": -1, "limit_train_batches": TIMED_STEPS, "limit_val_batches": 1}
+        limits = {"max_epochs": 1, "max_steps": -1, "limit_train_batches": TIMED_STEPS, "limit_val_batches": 2}
         trainer = build_trainer(recipe, [watch], Path(folder), **limits, **ONE_PROCESS, accumulate_grad_batches=1)
         prepared.task.steps_per_epoch, prepared.task.total_steps = steps_per_epoch, total_steps
         trainer.fit(as_module(prepared.task), datamodule=prepared.data)
@@ -81,7 +87,7 @@ class _Watch(Callback):
         self.unused: list[str] = []
         self.step_seconds = self.validation_seconds = 0.0
         self._marks: list[float] = []
-        self._validation_began = 0.0
+        self._validation_mark = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._marks.append(time.perf_counter())
@@ -99,8 +105,8 @@ class _Watch(Callback):
         timed = self._marks[1:] or self._marks
         self.step_seconds = (time.perf_counter() - timed[0]) / len(timed)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validation_began = time.perf_counter()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.validation_seconds = time.perf_counter() - self._validation_began
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        # From the end of one batch to the end of the next; the first one only warms up, where there is a second.
+        now = time.perf_counter()
+        self.validation_seconds = now - (self._validation_mark or self._marks[-1])
+        self._validation_mark = now

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +16,12 @@ from rich.console import Console
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog
-from vision_train.processes import launched_rank
+from vision_train.processes import launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.report import write_report
 from vision_train.run.checkpointing import link_or_copy
-from vision_train.run.directory import RunDirectory, create_run, open_run
-from vision_train.run.log import log_file
+from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
+from vision_train.run.log import logging_to
 from vision_train.run.phase import PhaseResult, Prepared, check_devices, fit_phase, prepare
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
@@ -40,9 +43,10 @@ def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Co
         UserError: The recipe, data, checkpoint or devices do not fit together, or the place is taken.
     """
     phases = plan_phases(recipe)
-    prepared = {name: prepare(phase) for name, phase in phases}
-    for phase in prepared.values():
-        check_devices(phase)
+    with logging_to(None):
+        prepared = {name: prepare(phase) for name, phase in phases}
+        for phase in prepared.values():
+            check_devices(phase)
     directory = create_run(recipe, prepared["fit"].data.classes, run_dir, command)
     _run_phases(directory, phases, prepared, console)
     return directory
@@ -90,7 +94,7 @@ def _run_phases(
     log = MetricsLog(directory.metrics, directory.seconds_so_far()) if first_process else None
     console = console if first_process else Console(quiet=True)
     result: PhaseResult | None = None
-    with log_file(directory.path / "log.txt" if first_process else None):
+    with logging_to(directory.path / "log.txt" if first_process else None), _process_group():
         for name, recipe in phases:
             done = _finished(directory, name)
             if done:
@@ -103,11 +107,25 @@ def _run_phases(
                 console.print(f"phase {name}: {recipe.name}", highlight=False)
             try:
                 result = _one_phase(directory, name, prepared[name], log, console)
+            except KeyboardInterrupt:
+                resume_with = f"vision-train fit --resume {_relative(directory.path)}"
+                console.print(f"Stopped; go on with: {resume_with}", highlight=False, soft_wrap=True)
+                raise
             finally:
                 if first_process and name == "fit":
                     _publish(directory, name)
         if first_process and result:
             _conclude(directory, result, console)
+
+
+@contextmanager
+def _process_group() -> Iterator[None]:
+    """Leave nothing behind in this process that a later run in it would stumble over."""
+    try:
+        yield
+    finally:
+        leave_process_group()
+        os.environ.pop(PASSED_ON, None)
 
 
 def _one_phase(

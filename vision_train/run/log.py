@@ -11,7 +11,7 @@ LOGGERS = ("vision_train", "pytorch_lightning", "lightning_fabric", "py.warnings
 
 
 @contextmanager
-def log_file(path: Path | None) -> Iterator[None]:
+def logging_to(path: Path | None) -> Iterator[None]:
     """Send what Lightning, warnings and we have to say to a file instead of the terminal.
 
     Args:

@@ -24,6 +24,7 @@ from vision_train.recipe import load_recipe
 from vision_train.report.predictions import render_prediction
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import for_inference
+from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task, build_trainer
 
 TOP = 5
@@ -70,7 +71,8 @@ def predict_run(
     load_weights(task.network, run, min_matched_share=1.0)
     loader = loose_images(recipe.data, recipe.augment, paths)
     collected = _Collect(classes)
-    build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
+    with logging_to(None):
+        build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
     write_predictions(out, collected.predictions)
     if render:
         render.mkdir(parents=True, exist_ok=True)
