@@ -71,7 +71,7 @@ def test_running_the_resolved_recipe_again_repeats_the_run(tiny):
 
 @pytest.mark.parametrize("step", [4, 6])
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tiny, monkeypatch, step):
-    """Losses, learning rates, validation of the average and final weights; 3 steps an epoch, stopped within one and between two."""
+    """Stopped within an epoch of three steps and between two: losses, rates, the average and its validation agree."""
     whole = run(tiny, run_dir=Path("whole"))
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)

@@ -15,6 +15,9 @@ from vision_train.recipe.layers import KeyPath, Mistake, Origin, join_keys, show
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.trainer_keys import OWNED, TrainerKeys, trainer_problems
 
+MOST_KEYS_LISTED = 16
+"""A longer section (`trainer`) is not listed in a message; `recipes --explain` lists it."""
+
 _WRONG: Any = object()
 """Stands for a value of the wrong type, already reported."""
 
@@ -193,7 +196,9 @@ class Validator:
             self.report((*path, str(key)), message)
 
     def _nearest(self, key: str, known: Mapping[str, Any], path: KeyPath) -> str:
-        """Suggest a key of the same section, or one of this name in another."""
+        """Suggest a key of the same section, or one of this name in another; else say what the section takes."""
         near = [(*path, name) for name in difflib.get_close_matches(key, known, n=1, cutoff=0.65)]
         near = near or [found.path for found in section_keys(self._task) if found.path[-1] == key]
-        return f"; did you mean {' or '.join(map(join_keys, near))}?" if near else ""
+        if near:
+            return f"; did you mean {' or '.join(map(join_keys, near))}?"
+        return f"; there are {', '.join(known)}" if len(known) <= MOST_KEYS_LISTED else ""
