@@ -33,6 +33,17 @@ def test_steps_repeated_after_a_resumption_replace_the_lost_ones(tmp_path):
     assert [(line["step"], line["train/loss"]) for line in lines] == [(100, 0.1), (1, 1.0), (2, 2.0), (3, 30.0)]
 
 
+def test_a_line_cut_off_does_not_swallow_the_note_of_the_resumption(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        log.append("fit", 0, step, {"train/loss": float(step)})
+    with log.path.open("a") as file:
+        file.write('{"phase": "fit", "ep')
+    log.note_resumption("fit", 0, 1)
+    log.append("fit", 0, 2, {"train/loss": 20.0})
+    assert [line["train/loss"] for line in read_metrics(log.path)] == [1.0, 20.0]
+
+
 def test_values_that_are_not_finite_become_null(tmp_path):
     MetricsLog(tmp_path / "metrics.jsonl").append("fit", 0, 1, {"train/loss": float("nan")})
     assert read_metrics(tmp_path / "metrics.jsonl")[0]["train/loss"] is None

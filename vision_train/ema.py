@@ -6,8 +6,6 @@ to its final value, so that early averages are not dominated by the random start
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +18,8 @@ from vision_train.contract import as_task
 class MovingAverage:
     """Exponential moving average of a network's parameters and buffers, under their plain names.
 
-    Integer buffers (counters) are copied, not averaged.
+    Integer buffers (counters) are copied, not averaged. Weights of 16 bits are averaged in 32: at a decay of 0.999 an
+    update is smaller than their last digit, and the average would never move. Tied weights are averaged once.
 
     Args:
         network: Where the average starts.
@@ -30,7 +29,19 @@ class MovingAverage:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.weights: dict[str, Tensor] = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.weights: dict[str, Tensor] = {}
+        self._distinct: list[str] = []
+        """Names without the second and further ones of tied weights."""
+        self._own: list[Tensor] = []
+        """The network's own weights while it carries the average."""
+        first_names: dict[tuple[int, torch.Size], str] = {}
+        for name, value in network.state_dict().items():
+            first = first_names.setdefault((value.data_ptr(), value.shape), name)
+            if first == name:
+                self._distinct.append(name)
+                self.weights[name] = value.detach().to(_averaging_type(value), copy=True)
+            else:
+                self.weights[name] = self.weights[first]
 
     def current_decay(self) -> float:
         """The decay of the next update: min(decay, (1 + n) / (10 + n)) after n updates."""
@@ -40,48 +51,58 @@ class MovingAverage:
     def update(self, network: nn.Module) -> None:
         """Move the average towards the network's present weights."""
         new = network.state_dict()
-        names = [name for name, value in self.weights.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.weights[n] for n in names], [new[n] for n in names], 1 - self.current_decay())
-        for name in self.weights.keys() - set(names):
-            self.weights[name].copy_(new[name])
+        averaged = [name for name in self._distinct if self.weights[name].is_floating_point()]
+        old = [self.weights[name] for name in averaged]
+        present = [new[name].to(self.weights[name].dtype) for name in averaged]
+        torch._foreach_lerp_(old, present, 1 - self.current_decay())
+        for name in self._distinct:
+            if not self.weights[name].is_floating_point():
+                self.weights[name].copy_(new[name])
         self.updates += 1
 
-    @contextmanager
-    def applied_to(self, network: nn.Module) -> Iterator[None]:
-        """Let the network carry the averaged weights inside a ``with`` block, and its own again afterwards."""
-        self.swap(network)
-        try:
-            yield
-        finally:
-            self.swap(network)
+    @torch.no_grad()
+    def apply_to(self, network: nn.Module) -> None:
+        """Let the network carry the averaged weights until :meth:`restore`; the average itself stays as it is."""
+        state = network.state_dict()
+        self._own = [state[name].clone() for name in self._distinct]
+        for name in self._distinct:
+            state[name].copy_(self.weights[name])
 
     @torch.no_grad()
-    def swap(self, network: nn.Module) -> None:
-        """Exchange the network's weights and the average in place; calling it twice changes nothing."""
-        for name, value in network.state_dict().items():
-            kept = value.clone()
-            value.copy_(self.weights[name])
-            self.weights[name].copy_(kept)
+    def restore(self, network: nn.Module) -> None:
+        """Give the network its own weights back."""
+        state = network.state_dict()
+        for name, own in zip(self._distinct, self._own, strict=True):
+            state[name].copy_(own)
+        self._own = []
+
+
+def _averaging_type(value: Tensor) -> torch.dtype:
+    return torch.promote_types(value.dtype, torch.float32) if value.is_floating_point() else value.dtype
 
 
 class AverageWeights(Callback):
-    """Keeps a moving average during training and lets validation and test see it instead of the raw weights."""
+    """Keeps a moving average during training and lets validation see it instead of the raw weights."""
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
         self.average: MovingAverage | None = None
         self._restored: dict[str, Any] | None = None
         self._last_step = 0
-        self._swapped = False
+        self._shown = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the network as it stands on its device, or from the average of a resumed checkpoint."""
         self.average = MovingAverage(as_task(pl_module).network, self.decay)
-        self._last_step = trainer.global_step
         if self._restored is not None:
             for name, value in self.average.weights.items():
                 value.copy_(self._restored["weights"][name])
             self.average.updates = self._restored["updates"]
+            self._restored = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count steps from here: only now has Lightning restored those of a resumed run."""
+        self._last_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Update once per optimiser step; batches that only accumulate gradients do not count."""
@@ -89,22 +110,22 @@ class AverageWeights(Callback):
             self._last_step = trainer.global_step
             self.average.update(as_task(pl_module).network)
 
-    def _swap(self, pl_module: LightningModule, swapped: bool) -> None:
-        if self.average is not None and self._swapped != swapped:
-            self.average.swap(as_task(pl_module).network)
-            self._swapped = swapped
+    def _show(self, pl_module: LightningModule, average: bool) -> None:
+        if self.average is not None and self._shown != average:
+            (self.average.apply_to if average else self.average.restore)(as_task(pl_module).network)
+            self._shown = average
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate the average."""
-        self._swap(pl_module, True)
+        self._show(pl_module, True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go back to the raw weights."""
-        self._swap(pl_module, False)
+        self._show(pl_module, False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Go back to the raw weights also where validation was cut short."""
-        self._swap(pl_module, False)
+        self._show(pl_module, False)
 
     def state_dict(self) -> dict[str, Any]:
         """Number of updates; the averaged weights themselves stand in the checkpoint under ``averaged``."""

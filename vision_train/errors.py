@@ -6,4 +6,12 @@ class UserError(Exception):
 
     The message names the file, key or value and the remedy. The command line prints it without a traceback and
     exits with 2; a library caller catches this one type.
+
+    Args:
+        message: What is wrong, and the remedy.
+        shared: Every training process raises this same error; the first one speaks for all.
     """
+
+    def __init__(self, message: str, *, shared: bool = False) -> None:
+        super().__init__(message)
+        self.shared = shared

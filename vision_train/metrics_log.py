@@ -45,6 +45,9 @@ class MetricsLog:
 
     def note_resumption(self, phase: str, epoch: int, step: int) -> None:
         """Say that the phase goes on from this step; later lines replace earlier ones beyond it."""
+        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n")  # or this note would be lost with the line that was cut off
         self.append(phase, epoch, step, {"resumed": True})
 
 

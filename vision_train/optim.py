@@ -60,7 +60,8 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
         effective_batch: Images per optimiser step over all processes, for linear learning-rate scaling.
 
     Raises:
-        UserError: The optimiser does not exist, or the network has no layers that a decay could be spread over.
+        UserError: The optimiser does not exist or refuses its options, or the network has no layers that a decay
+            could be spread over.
     """
     if options.name.lower() not in list_optimizers():
         raise UserError(
@@ -72,14 +73,17 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
             "another; set optim.layer_decay=null"
         )
     extra: dict[str, Any] = {"betas": options.betas} if options.betas else {}
-    optimizer = create_optimizer_v2(
-        network,
-        opt=options.name,
-        lr=options.lr * learning_rate_factor(options, effective_batch),
-        weight_decay=options.weight_decay,
-        layer_decay=options.layer_decay,
-        **extra,
-    )
+    try:
+        optimizer = create_optimizer_v2(
+            network,
+            opt=options.name,
+            lr=options.lr * learning_rate_factor(options, effective_batch),
+            weight_decay=options.weight_decay,
+            layer_decay=options.layer_decay,
+            **extra,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optim.name={options.name}: refuses its options: {error}") from error
     for group in optimizer.param_groups:
         # timm leaves the layer's scale to its own schedulers; ours multiplies what stands in `lr`.
         group["lr"] *= group.pop("lr_scale", 1.0)

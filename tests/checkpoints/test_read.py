@@ -1,5 +1,7 @@
 """Finding the weights in files of every layout, and refusing everything else with a remedy."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -120,3 +122,35 @@ class TestRuns:
     def test_directory_of_something_else(self, tmp_path):
         with pytest.raises(UserError, match=r"is a directory without checkpoints/best\.ckpt.*name a weights file"):
             read_weights(tmp_path)
+
+
+class TestCraftedFiles:
+    def test_a_container_that_holds_itself(self, tmp_path):
+        content: dict = {}
+        content["model"] = content["state_dict"] = content
+        torch.save(content, tmp_path / "w.pth")
+        with pytest.raises(UserError, match="holds no weights"):
+            read_weights(tmp_path / "w.pth")
+
+    def test_attributes_that_hide_the_methods_of_a_dict(self, tmp_path):
+        content = OrderedDict(WEIGHT)
+        content.__dict__["get"] = "not a method"
+        torch.save(content, tmp_path / "w.pth")
+        assert same(read_weights(tmp_path / "w.pth").state)
+
+    @pytest.mark.parametrize(
+        "weight", [torch.eye(2).to_sparse(), torch.empty(2, 2, device="meta")], ids=["sparse", "meta"]
+    )
+    def test_tensors_that_hold_no_plain_memory(self, tmp_path, weight):
+        torch.save(WEIGHT | {"odd": weight}, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"w\.pth: odd is a .* tensor"):
+            read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_our_own_weights_keep_names_that_look_wrapped(tmp_path, averaged):
+    """A network whose every name begins with `backbone.` must find its own weights again."""
+    names = {"backbone." + name: tensor for name, tensor in WEIGHT.items()}
+    content = {"pytorch-lightning_version": "2", "state_dict": {"network." + k: v for k, v in names.items()}}
+    torch.save(content | ({"averaged": names} if averaged else {}), tmp_path / "best.ckpt")
+    assert same(read_weights(tmp_path / "best.ckpt").state, names)

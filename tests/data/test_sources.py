@@ -46,7 +46,7 @@ def test_folders_of_splits(tmp_path: Path) -> None:
         (["cat/a.png", "dog/notes.txt"], "class folder .*dog: no images"),
         (["train/cat/a.png", "train/dog/a.png", "val/b.png"], "val: no class folders"),
         (["train/cat/a.png", "validation/cat/b.png"], "train and also validation"),
-        (["val/cat/a.png", "test/cat/b.png"], "test and val, but no folder train"),
+        (["val/cat/a.png", "test/cat/b.png"], "val and test, but no folder train"),
     ],
 )
 def test_folders_that_cannot_be_used(tmp_path: Path, files: list[str], message: str) -> None:

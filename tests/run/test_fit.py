@@ -202,3 +202,28 @@ def test_accumulated_batches_make_one_step(tiny):
 def test_precisions_train(tiny, precision):
     directory = run(tiny, f"trainer.precision={precision}", "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0")
     assert json.loads(directory.summary.read_text())["test/loss"] > 0
+
+
+def test_a_compiled_network_keeps_plain_names_in_checkpoints_and_average(tiny, monkeypatch):
+    """The compiler itself is torch's; a backend that only traces shows whether names and the average survive it."""
+    compile_network = torch.nn.Module.compile
+    traced = []
+
+    def compile_by_tracing(self):
+        traced.append(self)
+        compile_network(self, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_by_tracing)
+    compiled = run(tiny, "model.compile=true", "trainer.max_epochs=2")
+    assert traced
+    monkeypatch.undo()
+    monkeypatch.chdir(compiled.path.parents[2])
+    assert figures(compiled) == figures(run(tiny, "trainer.max_epochs=2"))
+    names = read_weights(compiled.path).state.keys()
+    assert "pos_embed" in names
+    assert not any("_orig_mod" in name for name in names)
+
+
+def test_a_run_from_random_weights_says_so_in_its_summary(tiny):
+    summary = json.loads(run(tiny, "trainer.max_epochs=1").summary.read_text())
+    assert summary["checkpoint/matched_share"] == 0.0

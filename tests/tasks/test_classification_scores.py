@@ -59,6 +59,12 @@ def test_confusion_and_per_class_table_count_every_image():
         assert row[2] == pytest.approx(confusion.values[k][k] / max(sum(confusion.values[k]), 1))
 
 
+def test_a_network_that_diverged_still_has_artefacts():
+    diverged = score_batch(["a", "b", "c"], torch.tensor([[torch.nan] * 7] * 2 + [[1.0] + [0.0] * 6]), torch.arange(3))
+    shown = {artefact.name: artefact for artefact in artefacts(diverged, CLASSES, "test")}
+    assert len(shown["test_reliability"].x) == 1
+
+
 def test_the_worst_mistakes_are_those_of_highest_loss():
     ids, logits, labels = batches(150)
     images = torch.zeros(150, 3, 4, 4)

@@ -41,20 +41,23 @@ def load_weights(
         UserError: The file cannot be read, or fills too little of the model.
     """
     weights = read_weights(path)
-    report, state = match_weights(model, weights, adapt=adapt, heads=heads)
-    if report.matched_share < min_matched_share:
-        raise UserError(_refusal(report, model, weights, min_matched_share))
+    report, state = match_weights(model, weights, adapt=adapt, heads=heads, min_matched_share=min_matched_share)
     model.load_state_dict(state, strict=False)
     return report
 
 
 def match_weights(
-    model: nn.Module, weights: Weights, *, adapt: Adapt | None = None, heads: Iterable[str] = ()
+    model: nn.Module,
+    weights: Weights,
+    *,
+    adapt: Adapt | None = None,
+    heads: Iterable[str] = (),
+    min_matched_share: float = 0.0,
 ) -> tuple[LoadReport, dict[str, Tensor]]:
     """Say what would be loaded, and return the tensors that would; changes nothing and takes models on meta.
 
     Raises:
-        UserError: The names cannot be converted for this model.
+        UserError: The names cannot be converted for this model, or the weights would fill too little of it.
     """
     own = model.state_dict()
     found = _under_prefix(weights.state, own)
@@ -78,7 +81,10 @@ def match_weights(
         for name, tensor in found.items()
         if name not in own and _address(tensor) not in placed
     ]
-    return LoadReport(weights.source, family, tuple(entries)), {name: offered[name] for name in own if name in loaded}
+    report = LoadReport(weights.source, family, tuple(entries))
+    if report.matched_share < min_matched_share:
+        raise UserError(_refusal(report, model, weights, min_matched_share))
+    return report, {name: offered[name] for name in own if name in loaded}
 
 
 def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -137,10 +143,15 @@ def _address(tensor: Tensor) -> tuple[int, int]:
 
 def _refusal(report: LoadReport, model: nn.Module, weights: Weights, wanted: float) -> str:
     family = report.family or "no family of networks we know"
+    remedy = "These weights belong to a recipe with another model or image size; leave both as they were"
+    if wanted < 1:
+        remedy = (
+            "Name the model that belongs to the file (model.name, model.args), or set "
+            f"model.min_matched_share={int(report.matched_share * 100) / 100:g} to insist"
+        )
     theirs, ours = ", ".join(list(weights.state)[:3]), ", ".join(list(model.state_dict())[:3])
     return (
         f"{report.summary()}\n"
-        f"That is less than model.min_matched_share={wanted:g} asks for. The file looks like {family} "
-        f"(it begins with {theirs}; {type(model).__name__} with {ours}). Name the model that belongs to the file "
-        f"(model.name, model.args), or set model.min_matched_share={int(report.matched_share * 100) / 100:g} to insist"
+        f"That is less than the {wanted:.0%} asked for (model.min_matched_share). The file looks like {family} "
+        f"(it begins with {theirs}; {type(model).__name__} with {ours}). {remedy}"
     )

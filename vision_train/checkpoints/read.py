@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vision_train.checkpoints.formats import open_weights
@@ -34,6 +35,8 @@ _CONTAINERS = (
 )
 _AVERAGED = ("averaged", "model_ema", "state_dict_ema", "ema")
 _WRAPPERS = ("module.", "_orig_mod.", "network.", "model.", "backbone.")
+_DEEPEST = 4
+"""Containers within containers that are looked into; a file may even hold itself."""
 _SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".tar")
 
 
@@ -80,13 +83,19 @@ def read_weights(path: str | Path) -> Weights:
         held = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
         raise UserError(f"{file}: holds no weights (only: {held or 'nothing'}); name a file with a state dict")
     container, state = found
+    content = _plain(content)
     classes = content.get("classes")
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         classes = None
-    if "pytorch-lightning_version" in content and any(name.startswith("network.") for name in state):
+    if "pytorch-lightning_version" not in content:
+        state = _unwrap(state)
+    elif container != "averaged":
         # Beside its network, a LightningModule may keep metrics and buffers of its loss.
-        state = {name: weight for name, weight in state.items() if name.startswith("network.")}
-    return Weights(_unwrap(state), file, file_format, container, classes)
+        inside = {n.removeprefix("network."): weight for n, weight in state.items() if n.startswith("network.")}
+        state = inside or _unwrap(state)
+    # Else they are our own averaged weights: plain names already, even where those begin like a wrapper's.
+    _check_dense(file, state)
+    return Weights(state, file, file_format, container, classes)
 
 
 def _file_of(path: Path) -> Path:
@@ -102,12 +111,25 @@ def _file_of(path: Path) -> Path:
     raise UserError(f"{path}: is a directory without checkpoints/best.ckpt, so no finished run{hint}")
 
 
-def _find(content: Any) -> tuple[str, dict[str, Tensor]] | None:
+def _plain(content: dict[Any, Any]) -> dict[Any, Any]:
+    """A dict without the attributes that a file may set on an OrderedDict, which could hide its methods."""
+    return dict(dict.items(content))
+
+
+def _check_dense(file: Path, state: Mapping[str, Tensor]) -> None:
+    for name, weight in state.items():
+        if weight.layout != torch.strided or weight.is_quantized or weight.is_meta:
+            kind = "quantised" if weight.is_quantized else "empty (meta)" if weight.is_meta else str(weight.layout)
+            raise UserError(f"{file}: {name} is a {kind} tensor; save the state dict with ordinary dense tensors")
+
+
+def _find(content: Any, depth: int = 0) -> tuple[str, dict[str, Tensor]] | None:
     """Return the most telling container of tensors and its dotted place in the file."""
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict) or depth > _DEEPEST:
         return None
+    content = _plain(content)
     for name in _CONTAINERS:
-        found = _find(content.get(name))
+        found = _find(content.get(name), depth + 1)
         if found is not None:
             place, state = found
             return f"{name}.{place}".rstrip("."), state

@@ -30,6 +30,9 @@ class Verbs(TyperGroup):
             check_namesakes()
             return super().invoke(ctx)
         except UserError as error:
+            if error.shared and launched_rank():
+                # The first process exits with 2. Lightning would kill it if it saw another one fail before.
+                raise typer.Exit(0) from error
             process = f" (process {launched_rank()})" if launched_rank() else ""
             print(f"Error{process}: {error}", file=sys.stderr)
             raise typer.Exit(2) from error

@@ -34,14 +34,14 @@ def fit(
 
       vision-train fit --resume runs/quickstart/0
     """
-    if (recipe is None) == (resume is None):
+    if resume is not None and (recipe or overrides or run_dir or dry_run):
+        raise UserError("--resume repeats the run as its recipe says and takes no recipe, keys or other options")
+    if recipe is None and resume is None:
         raise UserError("name a recipe, or a run with --resume; `vision-train recipes` lists the recipes")
-    if resume is not None and (overrides or run_dir or dry_run):
-        raise UserError("--resume repeats the run as its recipe says and takes no other options or keys")
 
-    from rich.console import Console
+    from vision_train.cli.console import plain_console
 
-    console = Console()
+    console = plain_console()
     if resume is not None:
         from vision_train.run.fit import resume as resume_run
 
@@ -55,7 +55,7 @@ def fit(
     if dry_run:
         from vision_train.run.dry_run import dry_run as try_out
 
-        console.print(try_out(loaded), highlight=False, soft_wrap=True)
+        console.print(try_out(loaded))
         return
 
     from vision_train.run.fit import fit as fit_run

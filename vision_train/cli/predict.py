@@ -21,8 +21,7 @@ def predict(
 
       vision-train predict runs/quickstart/0 some/folder --out predictions.jsonl --render pictures/
     """
-    from rich.console import Console
-
+    from vision_train.cli.console import plain_console
     from vision_train.run.predict import predict_run
 
-    predict_run(run, inputs, out=out, render=render, on_bad_image=on_bad_image, console=Console())
+    predict_run(run, inputs, out=out, render=render, on_bad_image=on_bad_image, console=plain_console())

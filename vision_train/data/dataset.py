@@ -106,11 +106,14 @@ class ImageDataset(Dataset[dict[str, Any]]):
         """
         if bad and self.on_bad_image == "error":
             path, reason = next(iter(bad.items()))
-            raise UserError(
-                f"unreadable image {path}: {reason}. "
-                "Repair or remove it, or set data.on_bad_image=skip to go on without it"
-            )
+            raise unreadable_image(f"{path}: {reason}")
         self.skipped.update(bad)
+
+
+def unreadable_image(described: str, *, shared: bool = False) -> UserError:
+    """The error about an image, given as ``path: reason``; ``shared`` where every process raises it."""
+    remedy = "Repair or remove it, or set data.on_bad_image=skip to go on without it"
+    return UserError(f"unreadable image {described}. {remedy}", shared=shared)
 
 
 def collate(items: list[dict[str, Any]]) -> Batch:
@@ -138,7 +141,8 @@ class ImageLoader(DataLoader[Batch]):
         for batch in super().__iter__():
             self.dataset.note_bad_images(batch.pop(_BAD))
             if "image" not in batch:
-                raise UserError("no readable image is left: every file of the split was skipped as unreadable")
+                some = ", ".join(list(self.dataset.skipped)[:3])
+                raise UserError(f"no readable image is left of {len(self.dataset)}; among them are {some}")
             batch["size"] = [tuple(size) for size in batch["size"]]  # pinning memory turns tuples into lists
             if isinstance(self.sampler, TrainingSampler):
                 self.sampler.cursor += 1

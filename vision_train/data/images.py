@@ -122,7 +122,10 @@ class ImageDataModule(LightningDataModule):
         return image_loader(dataset, sampler, self.data.batch_size, self.data.workers, keep_workers)
 
     def _dataset(self, samples: list[Sample], transform: Transform) -> ImageDataset:
-        dataset = ImageDataset(samples, self.classes, transform, self.seed, self.data.on_bad_image)
+        # A process that stopped alone would leave the others waiting; they agree on it between steps.
+        alone = self._rank_and_world_size()[1] == 1
+        policy = self.data.on_bad_image if alone else "skip"
+        dataset = ImageDataset(samples, self.classes, transform, self.seed, policy)
         self._datasets.append(dataset)
         return dataset
 

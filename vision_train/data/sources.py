@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vision_train.data.dataset import Sample
@@ -26,7 +27,8 @@ def read_samples(data: Data) -> list[Sample]:
         return digits_samples()
     root = None if data.root is None else Path(data.root)
     if root is not None and not root.is_dir():
-        raise UserError(f"data.root {root}: {'is not a folder' if root.exists() else 'no such folder'}")
+        wrong = "is not a folder" if root.exists() else "no such folder"
+        raise UserError(f"data.root {root}: {wrong}; say where the images are with data.root=FOLDER")
     if data.labels is not None:
         return read_csv(Path(data.labels), root)
     if root is None:
@@ -37,30 +39,40 @@ def read_samples(data: Data) -> list[Sample]:
 def read_folder(root: Path) -> list[Sample]:
     """Read ``root/CLASS/...`` or ``root/{train,val,test}/CLASS/...``; images may lie deeper inside a class folder.
 
-    ``root`` counts as divided into splits when it holds a folder ``train``. An image's id is its path below ``root``.
+    ``root`` counts as divided into splits when it holds a folder ``train``, ``val`` or ``test``. An image's id is its
+    path below ``root``.
 
     Raises:
         UserError: No class folders, an empty one, or folders that fit neither layout.
     """
     names = [folder.name for folder in _subfolders(root)]
-    if "train" not in names:
-        if names and set(names) <= set(SPLITS):
-            raise UserError(f"{root}: holds {' and '.join(names)}, but no folder train to learn from")
+    splits = [name for name in SPLITS if name in names]
+    if not splits:
         return list(_class_folders(root, root, split=None))
     unknown = [name for name in names if name not in SPLITS]
     if unknown:
         raise UserError(
-            f"{root}: holds train and also {', '.join(unknown)}. "
-            "Beside train only val and test may lie; rename or move the rest"
+            f"{root}: holds {' and '.join(splits)} and also {', '.join(unknown)}. "
+            "Beside train, val and test no other folder may lie; rename or move the rest"
         )
-    return [sample for name in SPLITS if name in names for sample in _class_folders(root / name, root, split=name)]
+    if "train" not in splits:
+        raise UserError(f"{root}: holds {' and '.join(splits)}, but no folder train to learn from")
+    return [sample for name in splits for sample in _class_folders(root / name, root, split=name)]
 
 
 def _class_folders(folder: Path, root: Path, split: str | None) -> Iterator[Sample]:
     class_folders = _subfolders(folder)
     if not class_folders:
         raise UserError(f"{folder}: no class folders. Put the images of each class into a folder with the class's name")
+    folder_of: dict[str, Path] = {}
     for class_folder in class_folders:
+        label = _class_name(class_folder.name)
+        if label in folder_of:
+            raise UserError(
+                f"class folders `{folder_of[label]}` and `{class_folder}` have the same name but for invisible "
+                "characters; merge them or rename one"
+            )
+        folder_of[label] = class_folder
         files = sorted(_images_below(class_folder))
         if not files:
             raise UserError(
@@ -68,7 +80,12 @@ def _class_folders(folder: Path, root: Path, split: str | None) -> Iterator[Samp
                 "Add some, or remove the folder."
             )
         for file in files:
-            yield Sample(file.relative_to(root).as_posix(), str(file), class_folder.name, split)
+            yield Sample(file.relative_to(root).as_posix(), str(file), label, split)
+
+
+def _class_name(text: str) -> str:
+    """Text without what nobody sees: surrounding spaces, and accents that one system writes apart and another not."""
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -96,7 +113,7 @@ def read_csv(table: Path, root: Path | None) -> list[Sample]:
     folder = table.parent if root is None else root
     samples: list[Sample] = []
     line_of: dict[str, int] = {}
-    for line, row in _csv_rows(table):
+    for line, row in csv_rows(table, ("path", "label")):
         sample = _csv_sample(table, line, row, folder)
         path = str(sample.image)
         if path in line_of:
@@ -108,35 +125,40 @@ def read_csv(table: Path, root: Path | None) -> list[Sample]:
     return samples
 
 
-def _csv_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and stripped cells of each row."""
+def csv_rows(table: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and stripped cells of each row.
+
+    Raises:
+        UserError: The file cannot be read or lacks a required column or the value in one.
+    """
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
             columns = [name.strip() for name in reader.fieldnames or []]
-            missing = [name for name in ("path", "label") if name not in columns]
+            missing = [name for name in required if name not in columns]
             if missing:
                 raise UserError(
                     f"{table}: no column {' and '.join(missing)} (found: {', '.join(columns) or 'an empty file'}). "
-                    "The first line must read path,label or path,label,split"
+                    f"The first line must name the columns, among them {','.join(required)}"
                 )
             reader.fieldnames = columns
             for row in reader:
-                yield reader.line_num, {name: row[name].strip() for name in columns}
+                cells = {name: row[name].strip() for name in columns}
+                for column in required:
+                    if not cells[column]:
+                        raise UserError(f"{table} line {reader.line_num}: the {column} is empty")
+                yield reader.line_num, cells
     except OSError as error:
-        raise UserError(f"data.labels {table}: {error.strerror}") from error
+        raise UserError(f"{table}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data.labels {table}: not a csv file in UTF-8 ({error})") from error
+        raise UserError(f"{table}: not a csv file in UTF-8 ({error})") from error
 
 
 def _csv_sample(table: Path, line: int, row: dict[str, str], folder: Path) -> Sample:
-    for column in ("path", "label"):
-        if not row[column]:
-            raise UserError(f"{table} line {line}: the {column} is empty")
     split = row.get("split")
     if split is not None and split not in SPLITS:
         raise UserError(f"{table} line {line}: split is `{split}`; write train, val or test")
     path = Path(os.path.normpath(folder / row["path"]))
     if not path.is_file():
         raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {folder}")
-    return Sample(row["path"], str(path), row["label"], split)
+    return Sample(row["path"], str(path), _class_name(row["label"]), split)

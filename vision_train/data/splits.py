@@ -43,7 +43,7 @@ def divide(samples: list[Sample], shares: Mapping[str, float] | None, seed: int)
         if len(members) <= len(wanted):
             raise UserError(
                 f"class {label}: {len(members)} training image(s) are too few to cut {' and '.join(wanted)} from; "
-                f"it needs at least {len(wanted) + 1}"
+                f"it needs at least {len(wanted) + 1}. If that is no class of yours, mend the label of {members[0].id}"
             )
         sizes = {name: max(1, round(share * len(members))) for name, share in wanted.items()}
         order = _permutation(len(members), derive_seed(seed, f"split of {label}"))
@@ -75,8 +75,10 @@ def label_map(splits: Splits, fixed: list[str] | None = None) -> list[str]:
     for split, labels in present.items():
         missing = [name for name in classes if name not in labels]
         if missing:
+            example = next(sample for sample in chain.from_iterable(splits.values()) if sample.label == missing[0])
             raise UserError(
-                f"the {split} split has no image of class {', '.join(missing)}; every split needs every class"
+                f"the {split} split has no image of class {', '.join(missing)}; every split needs every class. "
+                f"If that is no class of yours, mend the label of {example.id}"
             )
     return classes
 

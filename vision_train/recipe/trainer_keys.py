@@ -111,6 +111,12 @@ def trainer_problems(trainer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value = trainer.get(key)
         if value is not None and value < 1:
             yield key, f"is {value}; must be at least 1"
+    for key in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        if trainer.get(key) == 0:
+            yield key, "is 0; every run trains, validates and tests"
+    every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
+    if every is not None and epochs is not None and every > epochs >= 1:
+        yield "check_val_every_n_epoch", f"is {every}, but max_epochs {epochs}; not one epoch would be validated"
     if trainer.get("max_steps", -1) < -1 or trainer.get("max_steps") == 0:
         yield "max_steps", f"is {trainer['max_steps']}; must be at least 1, or -1 for no limit"
     if trainer.get("devices") in (0, "0", "", []):

@@ -183,7 +183,7 @@ class Validator:
         return self._wrong(kind, value, path)
 
     def _wrong(self, kind: Any, value: Any, path: KeyPath) -> Any:
-        hint = "; put it in quotes" if str in union_members(kind) and type(value) in (bool, int, float) else ""
+        hint = "; put it in quotes" if str in union_members(kind) and value is not None else ""
         self.report(path, f"is {show(value)}; expected {describe(kind)}{hint}")
         return _WRONG
 

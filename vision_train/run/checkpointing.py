@@ -45,20 +45,22 @@ class EpochCheckpoints(Checkpoint):
         temporary = self.folder / ".last.ckpt.tmp"
         trainer.save_checkpoint(temporary)  # called on every process, written by the first
         if trainer.is_global_zero:
-            temporary.replace(last)
+            # The best first: killed in between, the run repeats this epoch; the other way round it would believe that
+            # best.ckpt holds it.
             if improved:
-                link_or_copy(last, self.folder / "best.ckpt")
+                link_or_copy(temporary, self.folder / "best.ckpt")
+            temporary.replace(last)
         trainer.strategy.barrier("epoch saved")
 
     def _improved(self, trainer: Trainer) -> bool:
         select = self.recipe.run.select
         metric = trainer.callback_metrics.get(select.metric)
         if metric is None:
-            if trainer.num_val_batches and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
-                return False  # an epoch without validation
             known = sorted(key for key in trainer.callback_metrics if key.startswith("val/"))
+            if not known:
+                return False  # an epoch without validation
             raise UserError(
-                f"run.select.metric={select.metric}: no such metric; there are {', '.join(known) or 'none'}"
+                f"run.select.metric={select.metric}: no such metric; there are {', '.join(known)}", shared=True
             )
         value = metric.item()
         if self.best_value is not None and not math.isnan(self.best_value):

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -76,12 +77,20 @@ class RunDirectory:
         """
         if not self.classes.is_file():
             raise UserError(f"{self.path}: holds no classes.json, so it is not a run directory of vision-train")
-        return json.loads(self.classes.read_text(encoding="utf-8"))
+        try:
+            return json.loads(self.classes.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{self.classes}: is damaged ({error}); restore it from a copy of the run") from error
 
     def write_artefacts(self, artefacts: list[Artefact]) -> None:
         """Write artefacts for the report."""
         for artefact in artefacts:
             write_artefact(self.artefacts, artefact)
+
+    def discard(self) -> None:
+        """Remove a new run that failed before its first checkpoint, so that nothing half-made is left."""
+        if not any(self.path.rglob("*.ckpt")):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def seconds_so_far(self) -> float:
         """Wall-clock seconds that the log covers."""
@@ -91,17 +100,23 @@ class RunDirectory:
         return float(json.loads(lines[-1])["time"]) if lines else 0.0
 
 
-def open_run(path: Path) -> RunDirectory:
+def open_run(path: Path, *, with_weights: bool = False) -> RunDirectory:
     """Open an existing run directory.
 
+    Args:
+        path: The directory.
+        with_weights: Demand the weights of a best epoch.
+
     Raises:
-        UserError: There is no run at this place.
+        UserError: There is no run at this place, or it has not come so far.
     """
     if not path.is_dir():
         raise UserError(f"{path}: no such run directory")
     directory = RunDirectory(path.absolute())
     if not directory.recipe.is_file():
         raise UserError(f"{path}: holds no recipe.yaml, so it is not a run directory of vision-train")
+    if with_weights and not directory.best.is_file():
+        raise UserError(f"{path}: has no weights yet; finish it with `vision-train fit --resume {path}`")
     return directory
 
 

@@ -21,6 +21,12 @@ from vision_train.run.progress import format_seconds
 
 TIMED_STEPS = 4
 """Training steps: the first warms up and shows which parameters take part, the rest are timed."""
+SHORT: dict[str, Any] = {
+    **{"max_epochs": 1, "max_steps": -1, "limit_train_batches": TIMED_STEPS, "accumulate_grad_batches": 1},
+    # Validate after these few steps, whatever interval the recipe has.
+    **{"limit_val_batches": 2, "check_val_every_n_epoch": 1, "val_check_interval": 1.0},
+}
+"""Trainer keys of the trial."""
 
 
 def dry_run(recipe: Recipe) -> str:
@@ -44,8 +50,7 @@ def _try_out(recipe: Recipe) -> str:
 
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder:
-        limits = {"max_epochs": 1, "max_steps": -1, "limit_train_batches": TIMED_STEPS, "limit_val_batches": 2}
-        trainer = build_trainer(recipe, [watch], Path(folder), **limits, **ONE_PROCESS, accumulate_grad_batches=1)
+        trainer = build_trainer(recipe, [watch], Path(folder), **SHORT, **ONE_PROCESS)
         prepared.task.steps_per_epoch, prepared.task.total_steps = steps_per_epoch, total_steps
         trainer.fit(as_module(prepared.task), datamodule=prepared.data)
 

@@ -11,7 +11,7 @@ from vision_train.contract import as_module
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.run.directory import open_run
 from vision_train.run.log import logging_to
-from vision_train.run.phase import SkippedImages, build_trainer, prepare
+from vision_train.run.phase import BadImages, build_trainer, prepare
 
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
 
@@ -30,17 +30,17 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[s
     Raises:
         UserError: There is no such run, it has no weights yet, or its data cannot be read.
     """
-    directory = open_run(run)
+    directory = open_run(run, with_weights=True)
     recipe = for_inference(load_recipe(str(directory.recipe), list(overrides)))
     with logging_to(None):
         prepared = prepare(recipe, directory.read_classes())
         load_weights(prepared.task.network, run, min_matched_share=1.0)
-        skipped = SkippedImages(prepared.data)
-        trainer = build_trainer(recipe, [skipped])
+        bad_images = BadImages(prepared.data)
+        trainer = build_trainer(recipe, [bad_images])
         prepared.task.test_split = split
         trainer.test(as_module(prepared.task), dataloaders=prepared.data.split_loader(split), verbose=False)
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
-    return {f"{split}/images": prepared.data.counts[split], f"{split}/skipped": len(skipped.names), **figures}
+    return {f"{split}/images": prepared.data.counts[split], f"{split}/skipped": len(bad_images.skipped), **figures}
 
 
 def for_inference(recipe: Recipe) -> Recipe:

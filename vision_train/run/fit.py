@@ -8,11 +8,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from vision_train.checkpoints import Weights, match_weights
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog
@@ -22,10 +24,7 @@ from vision_train.report import write_report
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
 from vision_train.run.log import logging_to
-from vision_train.run.phase import PhaseResult, Prepared, check_devices, fit_phase, prepare
-
-HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
-"""Trainer keys that one set of processes shares; every phase takes them from the recipe that was asked for."""
+from vision_train.run.phase import HARDWARE, PhaseResult, Prepared, check_devices, fit_phase, prepare
 
 
 def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console) -> RunDirectory:
@@ -47,8 +46,15 @@ def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Co
         prepared = {name: prepare(phase) for name, phase in phases}
         for phase in prepared.values():
             check_devices(phase)
+        for earlier, later in pairwise(prepared.values()):
+            _check_handover(earlier, later)
     directory = create_run(recipe, prepared["fit"].data.classes, run_dir, command)
-    _run_phases(directory, phases, prepared, console)
+    try:
+        _run_phases(directory, phases, prepared, console)
+    except UserError:
+        if launched_rank() == 0:
+            directory.discard()
+        raise
     return directory
 
 
@@ -56,14 +62,16 @@ def resume(run: Path, *, console: Console) -> RunDirectory:
     """Go on with a run that was cut short, at the start of the epoch it was in.
 
     Raises:
-        UserError: There is no run, or it is finished.
+        UserError: There is no run, it is finished, or its data has got other classes.
     """
     directory = open_run(run)
     if directory.summary.exists() and launched_rank() == 0:
         raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
     phases = plan_phases(load_recipe(str(directory.recipe)))
+    # The label map of the start: a class folder that came, went or was renamed since must not shift the labels.
+    classes = {"fit": directory.read_classes()}
     unfinished = [(name, recipe) for name, recipe in phases if not _finished(directory, name)]
-    _run_phases(directory, phases, {name: prepare(recipe) for name, recipe in unfinished}, console)
+    _run_phases(directory, phases, {name: prepare(recipe, classes.get(name)) for name, recipe in unfinished}, console)
     return directory
 
 
@@ -102,20 +110,35 @@ def _run_phases(
                 continue
             if result:
                 start = replace(recipe.model, checkpoint=str(result.checkpoint))
-                prepared[name] = prepare(replace(recipe, model=start))
+                prepared[name] = prepare(replace(recipe, model=start), prepared[name].data.classes)
             if len(phases) > 1:
-                console.print(f"phase {name}: {recipe.name}", highlight=False)
+                console.print(f"phase {name}: {recipe.name}")
             try:
                 result = _one_phase(directory, name, prepared[name], log, console)
             except KeyboardInterrupt:
                 resume_with = f"vision-train fit --resume {_relative(directory.path)}"
-                console.print(f"Stopped; go on with: {resume_with}", highlight=False, soft_wrap=True)
+                console.print(f"Stopped; go on with: {resume_with}")
                 raise
             finally:
                 if first_process and name == "fit":
                     _publish(directory, name)
         if first_process and result:
             _conclude(directory, result, console)
+
+
+def _check_handover(earlier: Prepared, later: Prepared) -> None:
+    """Refuse now what loading the earlier phase's weights would refuse once they are trained."""
+    weights = Weights(earlier.task.network.state_dict(), Path(earlier.recipe.name), file_format="", container="")
+    try:
+        match_weights(
+            later.task.network,
+            weights,
+            adapt=later.task.adapt_published,
+            heads=later.task.heads,
+            min_matched_share=later.recipe.model.min_matched_share,
+        )
+    except UserError as error:
+        raise UserError(f"run.pretrain={error}") from error
 
 
 @contextmanager
@@ -132,7 +155,7 @@ def _one_phase(
     directory: RunDirectory, name: str, prepared: Prepared, log: MetricsLog | None, console: Console
 ) -> PhaseResult:
     if log and prepared.load_report:
-        console.print(prepared.load_report.summary(), highlight=False)
+        console.print(prepared.load_report.summary())
         directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
     if log and directory.phase(name).exists():
         _note_resumption(directory, name, log)
@@ -183,9 +206,9 @@ def _conclude(directory: RunDirectory, result: PhaseResult, console: Console) ->
     if result.skipped:
         some = "\n  ".join(result.skipped[:5])
         text = f"{len(result.skipped)} unreadable images were skipped; log.txt names all:\n  {some}"
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text)
     headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith("test/"))
-    console.print(f"{headline}\n{_relative(report)}", highlight=False, soft_wrap=True)
+    console.print(f"{headline}\n{_relative(report)}")
 
 
 def _relative(path: Path) -> Path:

@@ -72,7 +72,8 @@ class Meter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the step; write a line when one is due."""
-        loss = outputs["loss"].detach()
+        # Lightning has divided it by the number of batches that share a step.
+        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
         self._loss = loss if self._loss is None else self._loss + loss
         self._steps += 1
         self._images += images_in(batch) * trainer.world_size
@@ -108,12 +109,14 @@ class Meter(Callback):
             raise UserError(
                 f"the training loss is no longer finite (steps {first} to {trainer.global_step}, epoch "
                 f"{trainer.current_epoch}); lower optim.lr, lengthen optim.warmup_epochs, set "
-                "trainer.gradient_clip_val=1.0, or leave 16-bit precision. The last checkpoint is kept; "
-                "run.on_nan=continue trains on regardless"
+                "trainer.gradient_clip_val=1.0, or leave 16-bit precision. Checkpoints of earlier epochs are kept; "
+                "run.on_nan=continue trains on regardless",
+                shared=True,
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the validation metrics."""
+        """Log the validation metrics; where training goes on within the epoch, its clock starts anew."""
+        self._mark = time.perf_counter()
         if self.metrics_log and not trainer.sanity_checking:
             values = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
             self.metrics_log.append(self.phase, trainer.current_epoch, trainer.global_step, values)

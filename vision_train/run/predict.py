@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
 from vision_train.data.decode import IMAGE_ENDINGS, decode, is_image_file
 from vision_train.data.images import loose_images
+from vision_train.data.sources import csv_rows
 from vision_train.errors import UserError
 from vision_train.files import write_bytes, write_text
 from vision_train.recipe import load_recipe
@@ -61,7 +63,7 @@ def predict_run(
     Raises:
         UserError: There is no such run, nothing to predict on, an unreadable image, or a place that cannot be written.
     """
-    directory = open_run(run)
+    directory = open_run(run, with_weights=True)
     changes = [] if on_bad_image is None else [f"data.on_bad_image={on_bad_image}"]
     recipe = for_inference(load_recipe(str(directory.recipe), changes))
     paths = list_images(inputs)
@@ -73,16 +75,17 @@ def predict_run(
     collected = _Collect(classes)
     with logging_to(None):
         build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(out, collected.predictions)
     if render:
         render.mkdir(parents=True, exist_ok=True)
         for number, prediction in enumerate(collected.predictions):
             _render(render, number, prediction)
-    console.print(f"{len(collected.predictions)} predictions in {out}", highlight=False, soft_wrap=True)
+    console.print(f"{len(collected.predictions)} predictions in {out}")
     if loader.dataset.skipped:
-        console.print(f"{len(loader.dataset.skipped)} unreadable images were skipped:", highlight=False)
+        console.print(f"{len(loader.dataset.skipped)} unreadable images were skipped:")
         for path, reason in loader.dataset.skipped.items():
-            console.print(f"  {path}: {reason}", highlight=False, soft_wrap=True)
+            console.print(f"  {path}: {reason}")
 
 
 class _Collect(Callback):
@@ -131,13 +134,7 @@ def _images_of(entry: Path) -> Iterator[Path]:
     elif not entry.exists():
         raise UserError(f"{entry}: no such image, folder or csv file")
     elif entry.suffix.lower() == ".csv":
-        with entry.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if "path" not in (rows.fieldnames or []):
-                raise UserError(
-                    f"{entry}: has no column `path`; its first line names {', '.join(rows.fieldnames or [])}"
-                )
-            yield from (entry.parent / row["path"] for row in rows)
+        yield from (entry.parent / row["path"] for _, row in csv_rows(entry, ("path",)))
     else:
         yield entry
 
@@ -145,12 +142,12 @@ def _images_of(entry: Path) -> Iterator[Path]:
 def _check_outputs(out: Path, render: Path | None) -> None:
     if out.suffix not in (".jsonl", ".csv"):
         raise UserError(f"--out {out}: ends in neither .jsonl nor .csv")
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; name a file")
     for folder in [out.parent, *([render] if render else [])]:
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".vision-train-probe"
-            probe.touch()
-            probe.unlink()
+            tempfile.TemporaryFile(dir=existing).close()
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 

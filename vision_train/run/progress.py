@@ -92,7 +92,7 @@ class ProgressDisplay(Callback):
         if not self.bar and self._steps_done:
             left = (self._last_line - self._began) / self._steps_done * (self._steps_total - self._steps_done)
             text += f"  {format_seconds(left)} left"
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text)
         logging.getLogger("vision_train").info(text)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

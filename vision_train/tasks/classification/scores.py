@@ -121,6 +121,8 @@ def _per_class(confusion: Tensor, names: list[str], split: str) -> Table:
 
 
 def _reliability(confidence: Tensor, correct: Tensor, split: str) -> Curve:
+    known = confidence.isfinite()  # a network that diverged is sure of nothing
+    confidence, correct = confidence[known], correct[known]
     bins = (confidence * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
     count = torch.bincount(bins, minlength=CALIBRATION_BINS)
     filled = count > 0

@@ -1,0 +1,63 @@
+"""What a phase plans and what it keeps when it is killed at the worst moment."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vision_train.data.toy.folder import make_image_folder
+from vision_train.errors import UserError
+from vision_train.recipe import load_recipe
+from vision_train.run import checkpointing
+from vision_train.run.dry_run import dry_run
+from vision_train.run.fit import fit, resume
+from vision_train.run.phase import build_trainer, plan_steps, prepare
+from vision_train.tasks.classification.task import ClassificationTask
+
+
+@pytest.mark.parametrize(("limit", "steps"), [("1", 1), ("2", 2), ("1.0", 3), ("0.5", 1), ("null", 3)])
+def test_steps_are_planned_within_the_limits_as_lightning_reads_them(tiny, limit, steps):
+    recipe = load_recipe(tiny, [f"trainer.limit_train_batches={limit}"])
+    assert plan_steps(prepare(recipe), build_trainer(recipe, [])) == (steps, 4 * steps)
+
+
+def test_a_run_killed_while_it_saves_its_best_epoch_resumes(tiny, monkeypatch, quiet):
+    """With nothing learned, no later epoch would write `best.ckpt` again."""
+
+    def killed(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    recipe = load_recipe(tiny, ["optim.lr=1e-9", "trainer.max_epochs=2"])
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointing, "link_or_copy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe, run_dir=Path("cut"), command=[], console=quiet)
+    directory = resume(Path("cut"), console=quiet)
+    assert json.loads(directory.summary.read_text())["train/best_epoch"] == 0
+
+
+def test_a_run_is_not_resumed_on_other_classes(tiny, tmp_path, monkeypatch, quiet):
+    images = tmp_path / "images"
+    make_image_folder(images, classes=3, per_class=12, size=(20, 20))
+    options = ["data.source=images", f"data.root={images}", "data.labels_per_class=null", "data.batch_size=8"]
+
+    def stopped(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointing, "link_or_copy", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fit(load_recipe(tiny, options), run_dir=Path("cut"), command=[], console=quiet)
+    (images / "class_0").rename(images / "zebra")  # sorted last, it would take another label
+    with pytest.raises(UserError, match="`zebra` is not one of the run's classes"):
+        resume(Path("cut"), console=quiet)
+
+
+@pytest.mark.parametrize("override", ["trainer.val_check_interval=10", "trainer.check_val_every_n_epoch=2"])
+def test_a_dry_run_validates_whenever_the_recipe_does(tiny, monkeypatch, override):
+    """Shortened to a few steps, the recipe's own interval would never come, or be refused by Lightning."""
+    scored = []
+    original = ClassificationTask.validation_step
+    monkeypatch.setattr(ClassificationTask, "validation_step", lambda *given: scored.append(1) or original(*given))
+    assert "steps" in dry_run(load_recipe(tiny, ["data.labels_per_class=80", override]))
+    assert len(scored) == 2

@@ -1,0 +1,18 @@
+"""Where verbs report to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def plain_console() -> Console:
+    """Standard output as a console that prints text as it is, on lines as long as they are.
+
+    Paths and class names are the user's: `[red]` in one is no colour, and `:cat:` no picture.
+    """
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
