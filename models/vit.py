@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-_ELSEWHERE = {
+DECIDED_ELSEWHERE = {
     "img_size": "is the image size of the data",
     "pretrained": "would download weights; they come from a checkpoint file instead",
     "pretrained_cfg": "would download weights; they come from a checkpoint file instead",
@@ -40,8 +41,8 @@ def build_model(name: str, *, num_classes: int, image_size: int, **args: Any) ->
     Raises:
         ValueError: The name or an argument is unknown, a value does not fit, or the patches do not tile the image.
     """
-    for argument in sorted(_ELSEWHERE.keys() & args.keys()):
-        raise ValueError(f"{argument!r} {_ELSEWHERE[argument]}; take it out of the arguments of {name!r}")
+    for argument in sorted(DECIDED_ELSEWHERE.keys() & args.keys()):
+        raise ValueError(f"{argument!r} {DECIDED_ELSEWHERE[argument]}; take it out of the arguments of {name!r}")
     sizes = {"num_classes": num_classes}
     if name == "vit":
         model = _construct(name, VisionTransformer, sizes | {"img_size": image_size}, args)
@@ -62,9 +63,17 @@ def _check_name(name: str) -> None:
             f"{name!r}: the part after the dot names weights, which come from a file; write {architecture!r}"
         )
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, ["vit", *timm.list_models()], n=3, cutoff=0.5)
+        near = _near_names(name, ["vit", *timm.list_models()])
         hint = f"; near to it: {', '.join(near)}" if near else ""
         raise ValueError(f"no model is called {name!r}; it is `vit` or a timm model{hint}")
+
+
+def _near_names(name: str, known: list[str]) -> list[str]:
+    """Names that look alike, then the shortest of those that begin alike: a long name is often cut short."""
+    shared = max(len(os.path.commonprefix([name, other])) for other in known)
+    begin_alike = [other for other in known if other.startswith(name[:shared])] if shared > 1 else []
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return list(dict.fromkeys([*near, *sorted(begin_alike, key=len)[:3]]))
 
 
 def _construct(name: str, factory: Callable[..., nn.Module], sizes: dict[str, int], args: dict[str, Any]) -> nn.Module:

@@ -90,11 +90,6 @@ def write_artefact(folder: Path, artefact: Artefact) -> None:
     write_json(folder / f"{artefact.name}.json", {"kind": type(artefact).__name__, **body})
 
 
-def read_artefacts(folder: Path) -> list[Artefact]:
-    """Read every artefact in a folder, in the order of their names; an absent folder holds none."""
-    return [read_artefact(file) for file in sorted(folder.glob("*.json"))]
-
-
 def read_artefact(file: Path) -> Artefact:
     """Read one artefact from its json file, and an image grid's pictures from beside it."""
     body = json.loads(file.read_text(encoding="utf-8"))

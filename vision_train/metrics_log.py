@@ -7,10 +7,11 @@ log notes where it went on, and reading drops what was repeated.
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
+
+from vision_train.files import finite
 
 
 class MetricsLog:
@@ -34,12 +35,8 @@ class MetricsLog:
             step: Optimiser steps taken in this phase.
             values: What was measured; values that are not finite are written as null.
         """
-        finite = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in values.items()
-        }
         seconds = round(time.monotonic() - self._began, 3)
-        line = {"phase": phase, "epoch": epoch, "step": step, "time": seconds, **finite}
+        line = {"phase": phase, "epoch": epoch, "step": step, "time": seconds, **finite(values)}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -10,10 +10,11 @@ def mixer(seed: int = 0, **options: float) -> Mixer:
 
 def test_same_seed_draws_the_same_mixes_and_leaves_the_global_state_alone():
     before = torch.get_rng_state()
-    first = [mixer(3, mixup=0.5, cutmix=0.5).draw(7, 16, 24) for _ in range(1)]
-    again = [mixer(3, mixup=0.5, cutmix=0.5).draw(7, 16, 24) for _ in range(1)]
-    assert first[0].share == again[0].share
-    assert torch.equal(first[0].partner, again[0].partner)
+    first, again = (mixer(3, mixup=0.5, cutmix=0.5) for _ in range(2))
+    for _ in range(20):
+        one, two = first.draw(7, 16, 24), again.draw(7, 16, 24)
+        assert (one.share, one.box) == (two.share, two.box)
+        assert torch.equal(one.partner, two.partner)
     assert torch.equal(torch.get_rng_state(), before)
 
 

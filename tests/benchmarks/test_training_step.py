@@ -28,8 +28,9 @@ from vision_train.optim import build_optimizer, build_schedule
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.run.checkpointing import RandomState
 from vision_train.run.meter import Meter
-from vision_train.run.phase import Prepared, build_trainer, plan_steps, prepare
+from vision_train.run.phase import Prepared, prepare
 from vision_train.run.progress import ProgressDisplay
+from vision_train.run.trainer import build_trainer, plan_steps
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def ours(recipe: Recipe, folder: Path) -> float:
     display = ProgressDisplay(meter, recipe, Console(quiet=True))
     callbacks = [RandomState(recipe.seed), *average, meter, display, clock]
     trainer = build_trainer(recipe, callbacks, folder, limit_val_batches=0, enable_checkpointing=False)
-    prepared.task.steps_per_epoch, prepared.task.total_steps = plan_steps(prepared, trainer)
+    prepared.task.steps_per_epoch, prepared.task.total_steps = plan_steps(prepared.recipe, prepared.data, trainer)
     trainer.fit(as_module(prepared.task), datamodule=prepared.data)
     return median_step(clock.marks)
 

@@ -1,3 +1,4 @@
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from augment.pipeline import eval_pipeline
+from vision_train.data.decode import decode
 from vision_train.data.images import ImageDataModule, loose_images
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
@@ -17,7 +20,7 @@ AUGMENT = Augment(
     train=TrainAugment(
         crop_scale=(0.2, 1.0), horizontal_flip=0.5, rand_augment="rand-m9-mstd0.5-inc1", color_jitter=0.3, erasing=0.5
     ),
-    eval=EvalAugment(resize=18),
+    eval=EvalAugment(crop_share=0.875),
 )
 
 
@@ -30,10 +33,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def module(
-    root: Path, *, augment: Augment = AUGMENT, classes: list[str] | None = None, **changes: Any
+    root: Path,
+    *,
+    augment: Augment = AUGMENT,
+    seed: int = 0,
+    classes: list[str] | None = None,
+    only: str | None = None,
+    **changes: Any,
 ) -> ImageDataModule:
     data = Data(root=str(root), image_size=16, batch_size=4, workers=0)
-    return ImageDataModule(replace(data, **changes), augment, seed=0, classes=classes)
+    return ImageDataModule(replace(data, **changes), augment, seed, classes, only)
 
 
 def epoch_of(data: ImageDataModule, epoch: int) -> list[dict[str, Any]]:
@@ -135,6 +144,39 @@ def test_labels_per_class_touches_training_alone(root: Path) -> None:
     assert module(root, labels_per_class=3).counts == {"train": 6, "val": 2, "test": 2}
 
 
+def split_ids(data: ImageDataModule) -> dict[str, set[str]]:
+    return {
+        split: {name for batch in data.split_loader(split) for name in batch["id"]}
+        for split in ("train", "val", "test")
+    }
+
+
+def test_every_seed_and_a_csv_of_the_same_files_give_the_same_splits(root: Path, tmp_path: Path) -> None:
+    files = sorted((path.relative_to(root) for path in root.rglob("*.*") if path.is_file()), reverse=True)
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\n" + "".join(f"{file.as_posix()},{file.parts[0]}\n" for file in files))
+    assert split_ids(module(root)) == split_ids(module(root, seed=1)) == split_ids(module(root, labels=str(table)))
+
+
+def test_evaluating_one_split_takes_all_images_of_an_unsplit_folder(root: Path) -> None:
+    data = module(root, only="test", classes=["class_0", "class_1"], labels_per_class=3)
+    assert data.counts == {"train": 0, "val": 0, "test": 20}
+
+
+@pytest.mark.parametrize("image_size", [16, 224])
+def test_the_crop_keeps_its_share_at_every_image_size(root: Path, image_size: int) -> None:
+    (path,) = (str(path) for path in root.rglob("0000.*") if path.parent.name == "class_0")
+    (batch,) = loose_images(Data(image_size=image_size, workers=0), AUGMENT, [path])
+    expected = eval_pipeline(image_size, AUGMENT.mean, AUGMENT.std, resize={16: 18, 224: 256}[image_size])
+    assert torch.equal(batch["image"][0], expected(decode(path), 0))
+
+
+def test_no_more_workers_than_processors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    assert module(root, workers=64).val_dataloader().num_workers == 2
+    assert module(root, workers=1).val_dataloader().num_workers == 1
+
+
 def test_a_fixed_label_map_keeps_its_order(root: Path) -> None:
     data = module(root, classes=["class_1", "other", "class_0"])
     batch = next(iter(data.val_dataloader()))
@@ -148,12 +190,11 @@ def test_a_wrong_augmentation_names_its_key(root: Path) -> None:
 
 def test_loose_images_keep_their_paths_and_have_no_label(root: Path) -> None:
     paths = [str(path) for path in sorted(root.rglob("*.png"))]
-    for loader in (module(root).predict_loader([*paths, paths[0]]), loose_images(Data(image_size=8), AUGMENT, paths)):
-        batches = list(loader)
-        assert [name for batch in batches for name in batch["id"]] == paths
-        assert all(set(batch) == {"id", "image", "size"} for batch in batches)
+    batches = list(loose_images(Data(image_size=8, workers=0), AUGMENT, [*paths, paths[0]]))
+    assert [name for batch in batches for name in batch["id"]] == paths
+    assert all(set(batch) == {"id", "image", "size"} for batch in batches)
     with pytest.raises(UserError, match="no images"):
-        module(root).predict_loader([])
+        loose_images(Data(), AUGMENT, [])
 
 
 @pytest.fixture
@@ -169,7 +210,7 @@ def damaged(root: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_image_stops_with_one_message_that_names_it(damaged: Path, workers: int) -> None:
-    loader = module(damaged, workers=workers).predict_loader([str(damaged / "class_1/0003.png")])
+    loader = loose_images(Data(image_size=16, workers=workers), AUGMENT, [str(damaged / "class_1/0003.png")])
     with pytest.raises(UserError, match=r"class_1/0003.png: the file is empty.*on_bad_image=skip") as caught:
         list(loader)
     assert "\n" not in str(caught.value)
@@ -182,17 +223,21 @@ def test_skipped_images_are_replaced_by_the_next_and_counted_once(damaged: Path,
         for batch in epoch_of(data, epoch):
             assert set(batch) == {"id", "image", "label", "size"}
             assert len(batch["id"]) == 4
-    paths = [str(damaged / "class_0/0000.jpg"), str(damaged / "class_0/0001.png"), str(damaged / "class_1/0003.png")]
-    names = [name for batch in data.predict_loader(paths) for name in batch["id"]]
-    assert names == [paths[1]] * 3
     for split in ("train", "val", "test"):
         list(data.split_loader(split))
     assert len(data.skipped) == 2
     assert any("0000.jpg: " in line and "truncated" in line.lower() for line in data.skipped)
-    assert f"{paths[2]}: the file is empty (0 bytes)" in data.skipped
+    assert f"{damaged / 'class_1/0003.png'}: the file is empty (0 bytes)" in data.skipped
+
+
+def test_skipped_loose_images_are_replaced_by_the_next(damaged: Path) -> None:
+    paths = [str(damaged / name) for name in ("class_0/0000.jpg", "class_0/0001.png", "class_1/0003.png")]
+    loader = loose_images(Data(image_size=16, workers=0, on_bad_image="skip"), AUGMENT, paths)
+    assert [name for batch in loader for name in batch["id"]] == [paths[1]] * 3
+    assert set(loader.dataset.skipped) == {paths[0], paths[2]}
 
 
 def test_nothing_readable_is_left(damaged: Path) -> None:
-    data = module(damaged, on_bad_image="skip")
+    data = Data(image_size=16, workers=0, on_bad_image="skip")
     with pytest.raises(UserError, match="no readable image is left"):
-        list(data.predict_loader([str(damaged / "class_1/0003.png")]))
+        list(loose_images(data, AUGMENT, [str(damaged / "class_1/0003.png")]))

@@ -55,6 +55,12 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: list[str], message: 
         read_folder(tmp_path)
 
 
+def test_data_that_is_evaluated_needs_no_training_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "test/cat/a.png", "test/dog/a.png")
+    for samples in (read_folder(tmp_path, divided=False), read_samples(Data(root=str(tmp_path)), divided=False)):
+        assert [(s.id, s.split) for s in samples] == [("test/cat/a.png", "test"), ("test/dog/a.png", "test")]
+
+
 def test_a_missing_root(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.root .*nowhere: no such folder"):
         read_samples(Data(root=str(tmp_path / "nowhere")))

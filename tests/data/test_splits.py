@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vision_train.data.dataset import Sample
-from vision_train.data.splits import divide, draw_labels_per_class, label_map
+from vision_train.data.splits import divide, draw_labels_per_class, label_map, whole_split
 from vision_train.errors import UserError
 
 
@@ -26,28 +26,47 @@ def ids(members: list[Sample]) -> list[str]:
 
 
 def test_without_splits_a_tenth_of_each_class_goes_to_val_and_to_test() -> None:
-    splits = divide(samples({"a": 100, "b": 20}), None, seed=0)
+    splits = divide(samples({"a": 100, "b": 20}), None)
     assert labels(splits["train"]) == {"a": 80, "b": 16}
     assert labels(splits["val"]) == labels(splits["test"]) == {"a": 10, "b": 2}
 
 
 def test_named_splits_stay_and_only_the_missing_one_is_cut() -> None:
     named = samples({"a": 10, "b": 10}, "train") + samples({"a": 3, "b": 3}, "val")
-    splits = divide(named, {"test": 0.3}, seed=0)
+    splits = divide(named, {"test": 0.3})
     assert labels(splits["train"]) == {"a": 7, "b": 7}
     assert labels(splits["val"]) == labels(splits["test"]) == {"a": 3, "b": 3}
 
 
 def test_complete_splits_keep_their_order() -> None:
     named = [sample for split in ("train", "val", "test") for sample in samples({"b": 2, "a": 1}, split)]
-    splits = divide(named, {"val": 0.5}, seed=0)
+    splits = divide(named, {"val": 0.5})
     assert [sample for split in ("train", "val", "test") for sample in splits[split]] == named
 
 
-def test_the_seed_alone_decides() -> None:
-    all_samples = samples({"a": 50, "b": 50})
-    assert divide(all_samples, None, seed=1) == divide(all_samples, None, seed=1)
-    assert divide(all_samples, None, seed=1)["val"] != divide(all_samples, None, seed=2)["val"]
+def test_an_image_that_joins_a_class_displaces_at_most_two_others() -> None:
+    members = samples({"a": 40})
+    for newcomer in range(100):
+        before = divide(members, None)
+        after = divide([*members, Sample(f"new/{newcomer}", "unused", "a")], None)
+        kept = [set(ids(before[split])) & set(ids(after[split])) for split in ("val", "test")]
+        assert sum(map(len, kept)) >= len(before["val"]) + len(before["test"]) - 2
+        members = [*members, Sample(f"new/{newcomer}", "unused", "a")]
+
+
+def test_the_order_of_the_source_does_not_matter() -> None:
+    members = samples({"a": 50, "b": 50})
+    there, back = divide(members, None), divide(members[::-1], None)
+    assert {split: set(ids(there[split])) for split in there} == {split: set(ids(back[split])) for split in back}
+
+
+def test_a_whole_split_is_cut_from_nothing() -> None:
+    members = samples({"a": 2})
+    assert whole_split(members, "test") == {"train": [], "val": [], "test": members}
+    named = samples({"a": 2}, "val")
+    assert whole_split([*samples({"a": 1}, "train"), *named], "val") == {"train": [], "val": named, "test": []}
+    with pytest.raises(UserError, match="divided into splits, and none of them is test"):
+        whole_split(named, "test")
 
 
 @given(
@@ -57,7 +76,7 @@ def test_the_seed_alone_decides() -> None:
 )
 def test_splits_are_a_partition_with_every_class_in_each(counts: dict[str, int], val: float, test: float) -> None:
     all_samples = samples(counts)
-    splits = divide(all_samples, {"val": val, "test": test}, seed=0)
+    splits = divide(all_samples, {"val": val, "test": test})
     assert sorted(ids(splits["train"]) + ids(splits["val"]) + ids(splits["test"])) == sorted(ids(all_samples))
     for members in splits.values():
         assert set(labels(members)) == set(counts)
@@ -65,11 +84,11 @@ def test_splits_are_a_partition_with_every_class_in_each(counts: dict[str, int],
 
 def test_too_few_images_to_split() -> None:
     with pytest.raises(UserError, match=r"class b: 2 training image.* too few to cut val and test from.*at least 3"):
-        divide(samples({"a": 10, "b": 2}), None, seed=0)
+        divide(samples({"a": 10, "b": 2}), None)
 
 
 def test_the_label_map_is_sorted_or_fixed() -> None:
-    splits = divide(samples({"b": 5, "a": 5}), None, seed=0)
+    splits = divide(samples({"b": 5, "a": 5}), None)
     assert label_map(splits) == ["a", "b"]
     assert label_map(splits, ["b", "c", "a"]) == ["b", "c", "a"]
     with pytest.raises(UserError, match=r"None/b/\d: label `b` is not one of the run's classes"):
@@ -78,7 +97,7 @@ def test_the_label_map_is_sorted_or_fixed() -> None:
 
 def test_one_class_only() -> None:
     with pytest.raises(UserError, match="only one class, a"):
-        label_map(divide(samples({"a": 10}), None, seed=0))
+        label_map(divide(samples({"a": 10}), None))
 
 
 @pytest.mark.parametrize("lacking", ["train", "val", "test"])
@@ -94,5 +113,11 @@ def test_few_label_subsets_are_stratified_seeded_and_nested() -> None:
     assert labels(four) == {"a": 4, "b": 4}
     assert set(ids(four)) < set(ids(ten))
     assert draw_labels_per_class(train, 4, seed=1) != four
-    with pytest.raises(UserError, match=r"labels_per_class.*13.*class b has.*12"):
+    with pytest.raises(UserError, match=r"labels_per_class is 13, but there are fewer training images of b \(12\)$"):
         draw_labels_per_class(train, 13, seed=0)
+
+
+def test_all_classes_with_too_few_labels_are_named_up_to_five() -> None:
+    train = samples(dict.fromkeys("abcdefg", 2) | {"h": 3})
+    with pytest.raises(UserError, match=r"of a \(2\), b \(2\), c \(2\), d \(2\), e \(2\) and 2 more classes$"):
+        draw_labels_per_class(train, 3, seed=0)

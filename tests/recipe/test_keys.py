@@ -52,9 +52,7 @@ def test_type_and_default(name: str, kind: str, default: str):
 
 def test_a_text_over_several_lines_becomes_one():
     (key,) = [key for key in explain("classification") if key.name == "data.splits"]
-    assert (
-        "cut from the training images, stratified and seeded, where folders or the csv name no such split." in key.text
-    )
+    assert "by the images' paths alone, where folders or the csv name no such split." in key.text
 
 
 def test_without_a_task_each_method_key_says_whose_it_is():

@@ -123,5 +123,5 @@ def test_pretrain_is_a_builtin_name_or_a_path_made_absolute(folder: Path):
 def test_what_the_user_must_give_is_demanded_only_to_run(folder: Path):
     assert load_recipe("classification/vit_small", runnable=False).data.root is None
     assert load_recipe("classification/vit_small", ["data.root=images"]).data.root == str(folder / "images")
-    with pytest.raises(UserError, match=r"data\.root: no images named; set data\.root=FOLDER"):
+    with pytest.raises(UserError, match=r"^data\.root: no images named; set data\.root=FOLDER"):
         load_recipe("classification/vit_small")

@@ -123,7 +123,11 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("trainer.max_epoch=3", "trainer.max_epoch: unknown key; did you mean trainer.max_epochs?"),
         ("trainer.max_epochs=0", "trainer.max_epochs: is 0; must be at least 1"),
         ("trainer=null", "trainer.max_epochs: is missing; expected a whole number, such as trainer.max_epochs=100"),
-        ("augment.eval.resize=8", "augment.eval.resize: is 8, too small for a centre crop of data.image_size=16"),
+        ("augment.eval.crop_share=0", "augment.eval.crop_share: is 0.0; must lie in (0, 1]"),
+        ("augment.eval.crop_share=1.1", "augment.eval.crop_share: is 1.1; must lie in (0, 1]"),
+        ("trainer.strategy=fsdp", "trainer.strategy: is `fsdp`; it may split the weights over processes, and"),
+        ("trainer.strategy=ddp_spawn", "trainer.strategy: is `ddp_spawn`; it starts processes that end with training"),
+        ("trainer.strategy=dpp", "trainer.strategy: is `dpp`; expected auto | ddp | "),
         (
             "run.pretrain=quickstrat",
             "run.pretrain: is `quickstrat`, which is neither a built-in recipe nor a file; did you",
@@ -171,8 +175,16 @@ def test_mistakes_come_in_the_order_they_were_written(folder: Path, mistakes: Mi
 
 def test_an_empty_file_lacks_what_is_required(folder: Path, mistakes: Mistakes):
     (folder / "mine.yaml").write_text("")
-    keys = [line.split(": ")[1] for line in mistakes("mine")]
-    assert sorted(keys) == ["data.root", "model.name", "task", "trainer.max_epochs"]
+    *written, root = mistakes("mine")
+    assert sorted(line.split(": ")[1] for line in written) == ["model.name", "task", "trainer.max_epochs"]
+    assert root.startswith("data.root: ")
+
+
+def test_data_that_only_the_user_can_name_is_missing_from_no_file(mistakes: Mistakes):
+    assert mistakes("classification/vit_small") == [
+        "data.root: no images named; set data.root=FOLDER, or data.labels=FILE.csv"
+    ]
+    assert mistakes("classification/vit_small", "seed=-1")[-1].startswith("data.root: no images named")
 
 
 @pytest.mark.parametrize(

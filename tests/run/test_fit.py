@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_validation_and_the_result_use_the_averaged_weights(tiny):
 def test_best_is_the_epoch_with_the_highest_metric(tiny):
     directory = run(tiny)
     lines = [line for line in read_metrics(directory.metrics) if "val/accuracy" in line]
-    best = max(lines, key=lambda line: (line["val/accuracy"], -line["epoch"]))
+    best = max(lines, key=lambda line: (line["val/accuracy"], -line["val/loss"]))
     summary = json.loads(directory.summary.read_text())
     assert summary["val/accuracy"] == best["val/accuracy"]
     assert torch.load(directory.best, weights_only=True)["epoch"] == best["epoch"] == summary["train/best_epoch"]
@@ -198,10 +199,62 @@ def test_accumulated_batches_make_one_step(tiny):
     assert json.loads(directory.summary.read_text())["train/steps"] == 2 * 2
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
-def test_precisions_train(tiny, precision):
-    directory = run(tiny, f"trainer.precision={precision}", "trainer.max_epochs=1", "trainer.gradient_clip_val=1.0")
-    assert json.loads(directory.summary.read_text())["test/loss"] > 0
+def test_bfloat16_comes_near_float32(tiny):
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        directory = run(tiny, f"trainer.precision={precision}", "trainer.gradient_clip_val=1.0")
+        losses.append([line["train/loss"] for line in read_metrics(directory.metrics) if "train/loss" in line])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_float16_without_a_gpu_is_refused(tiny):
+    with pytest.raises(UserError, match=r"trainer\.precision=16-mixed.*bf16-mixed"):
+        run(tiny, "trainer.precision=16-mixed")
+
+
+def test_a_run_without_validation_keeps_its_latest_epoch(tiny):
+    directory = run(tiny, "trainer.max_steps=2")
+    assert json.loads(directory.summary.read_text())["train/steps"] == 2
+    assert directory.best.exists()
+
+
+def test_a_starting_checkpoint_that_is_gone_does_not_stop_a_resumption(tiny, monkeypatch, quiet):
+    start = run(tiny, "trainer.max_epochs=1")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny, f"model.checkpoint={start.path}", run_dir=Path("cut"))
+    start.path.rename("moved")
+    summary = json.loads(resume(Path("cut"), console=quiet).summary.read_text())
+    assert summary["checkpoint/matched_share"] == 1.0
+
+
+def test_a_pretraining_recipe_edited_since_changes_nothing_on_resumption(tiny, monkeypatch, quiet):
+    first = Path("first.yaml")
+    first.write_text(f"extends: {tiny}\ntrainer: {{max_epochs: 2}}\n")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny, "run.pretrain=first.yaml", "trainer.max_epochs=1", run_dir=Path("cut"))
+    first.unlink()
+    directory = resume(Path("cut"), console=quiet)
+    assert max(line["epoch"] for line in read_metrics(directory.metrics) if line["phase"] == "pretrain") == 1
+
+
+def test_ties_in_accuracy_go_to_the_lower_loss(tiny, monkeypatch):
+    from vision_train.tasks.classification import scores
+
+    losses = iter([3.0, 1.0, 2.0, 2.5])
+    original = scores.metrics
+    monkeypatch.setattr(scores, "metrics", lambda s: original(s) | {"accuracy": 0.5, "loss": next(losses, 9.0)})
+    assert json.loads(run(tiny).summary.read_text())["train/best_epoch"] == 1
+
+
+def test_a_warm_up_longer_than_the_training_is_pointed_out(tiny):
+    console = Console(file=io.StringIO(), width=300)
+    fit(load_recipe(tiny, ["trainer.max_epochs=1"]), run_dir=None, command=[], console=console)
+    assert "ends before the full learning rate" in console.file.getvalue()
 
 
 def test_a_compiled_network_keeps_plain_names_in_checkpoints_and_average(tiny, monkeypatch):

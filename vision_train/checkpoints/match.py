@@ -81,7 +81,8 @@ def match_weights(
         for name, tensor in found.items()
         if name not in own and _address(tensor) not in placed
     ]
-    report = LoadReport(weights.source, family, tuple(entries))
+    not_finite = tuple(name for name in own if name in loaded and not offered[name].isfinite().all())
+    report = LoadReport(weights.source, family, tuple(entries), not_finite)
     if report.matched_share < min_matched_share:
         raise UserError(_refusal(report, model, weights, min_matched_share))
     return report, {name: offered[name] for name in own if name in loaded}
@@ -116,7 +117,7 @@ def _judge(
     # A renamed tensor may stand where the file had another one under this name (the stages of an original Swin).
     source = after if before is None or _address(after) in in_file else before
     outcome: Outcome = "matched" if source.shape == after.shape else "resized"
-    if after.shape != own.shape:
+    if after.shape != own.shape or (after.is_complex() and not own.is_complex()):
         outcome = "mismatched"
     return Entry(name, outcome, tuple(source.shape), tuple(own.shape), head)
 

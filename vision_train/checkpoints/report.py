@@ -15,7 +15,7 @@ OUTCOMES: dict[Outcome, str] = {
     "matched": "loaded as they are",
     "resized": "loaded after resizing",
     "reinitialised": "part of the head, left as freshly initialised",
-    "mismatched": "not loaded, shapes differ",
+    "mismatched": "not loaded, of another shape or complex-valued",
     "missing": "not in the file, left as freshly initialised",
     "unexpected": "in the file, without a place in the model",
 }
@@ -52,6 +52,8 @@ class LoadReport:
     """What kind of network the file seems to hold."""
     entries: tuple[Entry, ...]
     """Every tensor of the model, then those of the file that found no place."""
+    not_finite: tuple[str, ...] = ()
+    """Names loaded with values that are NaN or infinite."""
 
     def names(self, outcome: Outcome) -> list[str]:
         """All names of one outcome, in the model's order."""
@@ -94,16 +96,30 @@ class LoadReport:
         return filled / max(sum(entry.parameters for entry in body), 1)
 
     def summary(self) -> str:
-        """One line on what was loaded, and one on what was not, if anything."""
+        """One line on what was loaded, and one each on what was not and what is not finite, if anything."""
         loaded = f"{self.source}: fills {_percent(self.matched_share)} of the model"
         parts = [self._phrase("resized", "resized"), self._phrase("reinitialised", "fresh head")]
         lines = ["; ".join([loaded, *filter(None, parts)])]
-        absent = [self._phrase("mismatched", "shapes differ"), self._phrase("missing", "not in the file")]
+        absent = [self._phrase("mismatched", "do not fit"), self._phrase("missing", "not in the file")]
         unused = len(self.unexpected)
         absent.append(f"{unused} tensors of the file not used" if unused else "")
         if any(absent):
             lines.append("  " + "; ".join(filter(None, absent)))
+        if self.not_finite:
+            lines.append(
+                f"  {len(self.not_finite)} tensors of the file hold values that are not finite, first {self.not_finite[0]}"
+            )
         return "\n".join(lines)
+
+    def verdict(self, min_matched_share: float) -> str:
+        """One line on whether a run that asks for ``min_matched_share`` would take the file."""
+        wanted = f"{_percent(min_matched_share)} (model.min_matched_share={min_matched_share:g})"
+        if self.matched_share >= min_matched_share:
+            return f"Fits: {_percent(self.matched_share)} of the model would be filled; `fit` asks for {wanted}."
+        return (
+            f"Does not fit: only {_percent(self.matched_share)} of the model would be filled; "
+            f"`fit` would refuse it, as it asks for {wanted}."
+        )
 
     def _phrase(self, outcome: Outcome, label: str) -> str:
         entries = [entry for entry in self.entries if entry.outcome == outcome]

@@ -25,11 +25,12 @@ def evaluate(
 
       vision-train evaluate runs/classification/vit_small/0 data.root=other_photos
     """
+    from vision_train.files import finite
     from vision_train.run.evaluate import evaluate_run
 
     figures = evaluate_run(run, split, overrides or [])
     if as_json:
-        print(json.dumps(figures))
+        print(json.dumps(finite(figures)))
         return
     width = max(len(name) for name in figures)
     for name, value in figures.items():

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vision_train.checkpoints import LoadReport, Weights
 
 NAMES_SHOWN = 8
+UNFOLDED = 10_000
+"""Columns of a pipe: a program that reads the lines wants them whole."""
 
 
 def inspect(
@@ -26,7 +28,9 @@ def inspect(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every tensor.")] = False,
 ) -> None:
-    """Say what a weights file holds without running any code from it; with --model, what that model would load.
+    """Say what a weights file holds without running any code from it; with --model, whether it fits that model.
+
+    Exits with 2 if the file fills less of the model than `fit` asks for by default.
 
     For example:
 
@@ -38,26 +42,41 @@ def inspect(
         raise UserError("--image-size and --num-classes describe a model; name it with --model")
 
     from vision_train.checkpoints import read_weights
+    from vision_train.recipe.sections import Model
 
     weights = read_weights(checkpoint)
     facts = _facts(weights)
     report = None if model is None else _match(weights, model, image_size, num_classes)
+    fits = report is None or report.matched_share >= Model().min_matched_share
     if as_json:
         tensors = {
             name: {"shape": list(tensor.shape), "dtype": _dtype(tensor)} for name, tensor in weights.state.items()
         }
-        print(json.dumps(facts | {"tensors": tensors} | ({} if report is None else {"match": _as_plain(report)})))
-        return
-    facts["names"] = ", ".join(list(weights.state)[:NAMES_SHOWN]) + (
-        ", ..." if len(weights.state) > NAMES_SHOWN else ""
-    )
-    facts["classes"] = ", ".join(facts["classes"][:NAMES_SHOWN]) if facts["classes"] else "not in the file"
-    width = max(map(len, facts))
-    for name, value in facts.items():
+        match = {} if report is None else {"fits": fits, "match": _as_plain(report)}
+        print(json.dumps(facts | {"tensors": tensors} | match))
+    else:
+        _print_facts(facts, weights)
+        if report is not None:
+            print(f"\n{report.summary()}\n")
+            _print_table(report.table())
+            print(report.verdict(Model().min_matched_share))
+    if not fits:
+        raise typer.Exit(2)
+
+
+def _print_facts(facts: dict[str, Any], weights: Weights) -> None:
+    listed = weights.classes
+    lines = facts | {
+        "names": _beginning(list(weights.state)),
+        "classes": f"{len(listed):,}: {_beginning(listed)}" if listed else "not in the file",
+    }
+    width = max(map(len, lines))
+    for name, value in lines.items():
         print(f"{name:<{width}}  {value:,}" if isinstance(value, int) else f"{name:<{width}}  {value}")
-    if report is not None:
-        print(f"\n{report.summary()}\n")
-        _print_table(report.table())
+
+
+def _beginning(names: list[str]) -> str:
+    return ", ".join([*names[:NAMES_SHOWN], *(["…"] if len(names) > NAMES_SHOWN else [])])
 
 
 def _facts(weights: Weights) -> dict[str, Any]:
@@ -113,11 +132,11 @@ def _print_table(table: Table) -> None:
     from rich.table import Table as RichTable
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=UNFOLDED)
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, value in zip(table.columns, table.rows[0], strict=True):
         drawn.add_column(column, justify="right" if isinstance(value, int) else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    if not console.is_terminal:
-        console = Console(width=200)  # a pipe has no width: do not fold lines that a program will read
     console.print(drawn, highlight=False, markup=False)

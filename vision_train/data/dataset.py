@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -158,9 +159,10 @@ def image_loader(
         dataset: Where items come from.
         sampler: Yields (index, epoch).
         batch_size: Images per batch; the last one may be smaller.
-        workers: Loader processes, 0 for none.
+        workers: Loader processes, 0 for none; at most as many are started as there are processors to run them.
         keep_workers: Keep them between passes, for a loader that is run every epoch.
     """
+    workers = min(workers, _usable_processors())
     return ImageLoader(
         dataset,
         batch_size=batch_size,
@@ -172,3 +174,8 @@ def image_loader(
         # Of its own, or every pass would draw from torch's global generator.
         generator=torch.Generator().manual_seed(dataset.seed),
     )
+
+
+def _usable_processors() -> int:
+    """Processors that this process may use; a container or scheduler often grants fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

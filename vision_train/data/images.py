@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from augment.pipeline import eval_pipeline, train_pipeline
 from vision_train.data.dataset import ImageDataset, ImageLoader, Sample, Transform, image_loader
 from vision_train.data.sampler import EvaluationSampler, TrainingSampler
 from vision_train.data.sources import read_samples
-from vision_train.data.splits import divide, draw_labels_per_class, label_map
+from vision_train.data.splits import divide, draw_labels_per_class, label_map, whole_split
 from vision_train.errors import UserError
 from vision_train.recipe.sections import Augment, Data
 
@@ -28,6 +29,7 @@ class ImageDataModule(LightningDataModule):
         augment: What to do to it.
         seed: Of the run.
         classes: Label map of an earlier run, to evaluate or predict with; None takes the sorted names found.
+        only: Evaluate this one split of other data than the run's own: nothing is cut from it or drawn.
 
     Attributes:
         classes: The label map: a label is a place in this list.
@@ -37,14 +39,17 @@ class ImageDataModule(LightningDataModule):
         UserError: The data cannot be used as it is; one message names what is wrong.
     """
 
-    def __init__(self, data: Data, augment: Augment, seed: int, classes: list[str] | None = None) -> None:
+    def __init__(
+        self, data: Data, augment: Augment, seed: int, classes: list[str] | None = None, only: str | None = None
+    ) -> None:
         super().__init__()
         self.data = data
         self.augment = augment
         self.seed = seed
-        splits = divide(read_samples(data), data.splits, seed)
+        samples = read_samples(data, divided=only is None)
+        splits = whole_split(samples, only) if only else divide(samples, data.splits)
         self.classes = label_map(splits, classes)
-        if data.labels_per_class is not None:
+        if data.labels_per_class is not None and not only:
             splits["train"] = draw_labels_per_class(splits["train"], data.labels_per_class, seed)
         self.counts = {name: len(samples) for name, samples in splits.items()}
         self._samples = splits
@@ -100,12 +105,6 @@ class ImageDataModule(LightningDataModule):
             raise UserError(f"unknown split `{split}`; there are {', '.join(self._samples)}")
         return self._eval_loader(self._samples[split])
 
-    def predict_loader(self, paths: list[str]) -> ImageLoader:
-        """Loose image files in order, without labels; the id of an image is its path as given."""
-        loader = loose_images(self.data, self.augment, paths, *self._rank_and_world_size())
-        self._datasets.append(loader.dataset)
-        return loader
-
     def state_dict(self) -> dict[str, Any]:
         """Position of the training sampler: seed, epoch and batches handed out (cursor)."""
         return self._sampler_state if self._train_sampler is None else self._train_sampler.state_dict()
@@ -158,7 +157,11 @@ def loose_images(data: Data, augment: Augment, paths: list[str], rank: int = 0, 
 
 
 def _eval_transform(data: Data, augment: Augment) -> Transform:
-    return eval_pipeline(data.image_size, augment.mean, augment.std, **asdict(augment.eval))
+    share = augment.eval.crop_share
+    resize = None if share is None else math.floor(data.image_size / share)  # rounded as timm does
+    return eval_pipeline(
+        data.image_size, augment.mean, augment.std, resize=resize, interpolation=augment.eval.interpolation
+    )
 
 
 def _train_transform(data: Data, augment: Augment) -> Transform:

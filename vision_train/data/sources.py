@@ -17,8 +17,12 @@ from vision_train.recipe.sections import Data
 SPLITS = ("train", "val", "test")
 
 
-def read_samples(data: Data) -> list[Sample]:
+def read_samples(data: Data, *, divided: bool = True) -> list[Sample]:
     """List the samples that a recipe's ``data`` names, in a fixed order.
+
+    Args:
+        data: What to read.
+        divided: As for :func:`read_folder`.
 
     Raises:
         UserError: Something is missing, empty, listed twice or contradictory; the message names it.
@@ -33,14 +37,19 @@ def read_samples(data: Data) -> list[Sample]:
         return read_csv(Path(data.labels), root)
     if root is None:
         raise UserError("no images named; set data.root=FOLDER, or data.labels=FILE.csv")
-    return read_folder(root)
+    return read_folder(root, divided=divided)
 
 
-def read_folder(root: Path) -> list[Sample]:
+def read_folder(root: Path, *, divided: bool = True) -> list[Sample]:
     """Read ``root/CLASS/...`` or ``root/{train,val,test}/CLASS/...``; images may lie deeper inside a class folder.
 
     ``root`` counts as divided into splits when it holds a folder ``train``, ``val`` or ``test``. An image's id is its
     path below ``root``.
+
+    Args:
+        root: The folder.
+        divided: Whether the samples are to be divided for training. Data that is evaluated need not hold a ``train``
+            folder.
 
     Raises:
         UserError: No class folders, an empty one, or folders that fit neither layout.
@@ -55,7 +64,7 @@ def read_folder(root: Path) -> list[Sample]:
             f"{root}: holds {' and '.join(splits)} and also {', '.join(unknown)}. "
             "Beside train, val and test no other folder may lie; rename or move the rest"
         )
-    if "train" not in splits:
+    if divided and "train" not in splits:
         raise UserError(f"{root}: holds {' and '.join(splits)}, but no folder train to learn from")
     return [sample for name in splits for sample in _class_folders(root / name, root, split=name)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from itertools import chain
 
@@ -14,20 +15,26 @@ from vision_train.seeds import derive_seed
 DEFAULT_SHARE = 0.1
 """Share of the training images for a split that neither the source nor ``data.splits`` defines."""
 
+MOST_CLASSES_LISTED = 5
+"""A message about more classes counts the rest."""
+
 Splits = dict[str, list[Sample]]
 """Samples of `train`, `val` and `test`."""
 
 
-def divide(samples: list[Sample], shares: Mapping[str, float] | None, seed: int) -> Splits:
+def divide(samples: list[Sample], shares: Mapping[str, float] | None) -> Splits:
     """Sort samples into train, val and test.
 
     A split that the samples name is taken as it is. Each of val and test that no sample names is cut from the training
     images, class by class and at least one of each: ``shares[name]`` of them, or a tenth where ``shares`` does not say.
 
+    Which ones depends on their ids alone. Runs of different seeds are measured on the same images, a run that starts
+    from the weights of another is not tested on what that one learned, and images that join a class later displace at
+    most one or two others.
+
     Args:
         samples: From one source; those without a split count as training images.
         shares: Shares of val and test.
-        seed: Of the run.
 
     Raises:
         UserError: A class has too few images to leave one in every split.
@@ -46,7 +53,7 @@ def divide(samples: list[Sample], shares: Mapping[str, float] | None, seed: int)
                 f"it needs at least {len(wanted) + 1}. If that is no class of yours, mend the label of {members[0].id}"
             )
         sizes = {name: max(1, round(share * len(members))) for name, share in wanted.items()}
-        order = _permutation(len(members), derive_seed(seed, f"split of {label}"))
+        order = sorted(range(len(members)), key=lambda index: _digest(members[index].id))
         taken = 0
         for others, (name, size) in zip(range(len(sizes), 0, -1), sizes.items(), strict=True):
             size = min(size, len(members) - taken - others)  # one stays for each split still to come, and for training
@@ -54,6 +61,19 @@ def divide(samples: list[Sample], shares: Mapping[str, float] | None, seed: int)
             taken += size
         train += [members[index] for index in sorted(order[taken:])]
     return {**splits, "train": train}
+
+
+def whole_split(samples: list[Sample], split: str) -> Splits:
+    """Take one split as it is, cutting nothing: the samples that name it, or all of them where none names any.
+
+    Raises:
+        UserError: The samples name splits, but not this one.
+    """
+    if any(sample.split for sample in samples):
+        samples = [sample for sample in samples if sample.split == split]
+        if not samples:
+            raise UserError(f"data.root: its images are divided into splits, and none of them is {split}")
+    return {"train": [], "val": [], "test": [], split: samples}
 
 
 def label_map(splits: Splits, fixed: list[str] | None = None) -> list[str]:
@@ -87,12 +107,16 @@ def draw_labels_per_class(train: list[Sample], count: int, seed: int) -> list[Sa
     """Draw ``count`` training images of each class; a larger ``count`` with the same seed contains a smaller one.
 
     Raises:
-        UserError: A class has fewer.
+        UserError: Classes have fewer; the message names them.
     """
+    by_label = _by_label(train)
+    small = [f"{label} ({len(members)})" for label, members in by_label.items() if len(members) < count]
+    if small:
+        rest = len(small) - MOST_CLASSES_LISTED
+        named = ", ".join(small[:MOST_CLASSES_LISTED]) + (f" and {rest} more classes" if rest > 0 else "")
+        raise UserError(f"data.labels_per_class is {count}, but there are fewer training images of {named}")
     drawn: list[Sample] = []
-    for label, members in _by_label(train).items():
-        if len(members) < count:
-            raise UserError(f"data.labels_per_class is {count}, but class {label} has {len(members)} training image(s)")
+    for label, members in by_label.items():
         order = _permutation(len(members), derive_seed(seed, f"labels of {label}"))
         drawn += [members[index] for index in sorted(order[:count])]
     return drawn
@@ -103,6 +127,11 @@ def _by_label(samples: list[Sample]) -> dict[str, list[Sample]]:
     for sample in sorted(samples, key=lambda sample: str(sample.label)):  # stable: keeps the order within a class
         members.setdefault(str(sample.label), []).append(sample)
     return members
+
+
+def _digest(sample_id: str) -> bytes:
+    """A fixed pseudo-random key of an id; unlike ``hash``, the same in every process."""
+    return hashlib.sha256(sample_id.encode("utf-8", "surrogateescape")).digest()
 
 
 def _permutation(length: int, seed: int) -> list[int]:

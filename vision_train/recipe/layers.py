@@ -41,11 +41,13 @@ class Mistake:
     """One thing wrong with a recipe."""
 
     path: KeyPath
-    origin: Origin
+    origin: Origin | None
+    """None for what was never written."""
     message: str
 
     def __str__(self) -> str:
-        return f"{self.origin}: {join_keys(self.path)}: {self.message}"
+        text = f"{join_keys(self.path)}: {self.message}"
+        return text if self.origin is None else f"{self.origin}: {text}"
 
 
 @dataclass

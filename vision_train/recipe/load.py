@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vision_train.errors import UserError
 from vision_train.recipe.catalogue import builtin_recipes, find_recipe, nearest_names, recipe_name
-from vision_train.recipe.layers import COMMAND_LINE, Layer, LayeredValues, Mistake, Origin, show
+from vision_train.recipe.layers import COMMAND_LINE, Layer, LayeredValues, Mistake, show
 from vision_train.recipe.read import override_layer, read_file_layers
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.validate import Validator
@@ -42,19 +41,6 @@ def load_recipe(
     return _with_absolute_paths(recipe)
 
 
-def recipe_from_plain(plain: Mapping[str, Any]) -> Recipe:
-    """Check what ``to_plain`` returned, read back from a run or a checkpoint.
-
-    Raises:
-        UserError: Lists every mistake.
-    """
-    origin = Origin(f"recipe {plain.get('name', '')}".rstrip())
-    validator = Validator(lambda path: origin, runnable=False)
-    recipe = validator.recipe(plain)
-    _refuse(origin.source, validator.mistakes, [origin.source])
-    return recipe
-
-
 def _merge(file: Path, overrides: Sequence[str], *, smoke: bool) -> tuple[LayeredValues, list[str]]:
     """Lay files, smoke sizes and overrides over one another; also return the sources in that order."""
     files = read_file_layers(file)
@@ -83,7 +69,12 @@ def _check_pretrain(recipe: Recipe, validator: Validator) -> None:
 
 def _refuse(name: str | Path, mistakes: Iterable[Mistake], sources: Sequence[str]) -> None:
     """Raise one error that lists every mistake in the order it was written, or return if there is none."""
-    ordered = sorted(mistakes, key=lambda each: (sources.index(each.origin.source), each.origin.line or 0))
+
+    def place(mistake: Mistake) -> tuple[int, int]:
+        origin = mistake.origin
+        return (len(sources), 0) if origin is None else (sources.index(origin.source), origin.line or 0)
+
+    ordered = sorted(mistakes, key=place)
     if len(ordered) == 1:
         raise UserError(str(ordered[0]))
     if ordered:

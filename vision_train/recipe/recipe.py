@@ -43,9 +43,6 @@ class Recipe:
             yield "name", f"is `{self.name}`; it names a folder under runs/, so a plain name or a/b"
         if self.seed < 0 or self.seed >= 2**32:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
-        size, resize = self.data.image_size, self.augment.eval.resize
-        if resize is not None and resize < size:
-            yield "augment.eval.resize", f"is {resize}, too small for a centre crop of data.image_size={size}"
         mixing = self.augment.mixing
         if self.data.batch_size == 1 and mixing.mixup + mixing.cutmix > 0:
             yield (

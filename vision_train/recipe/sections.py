@@ -26,16 +26,19 @@ class Data:
     labels: str | None = None
     """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one."""
     splits: dict[str, float] | None = None
-    """Shares of `val` and `test` cut from the training images, stratified and seeded, where folders or the csv name
-    no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
+    """Shares of `val` and `test` cut from the training images, class by class and by the images' paths alone, where
+    folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
     labels_per_class: int | None = None
     """Train on this many images of each class, drawn with the seed; null takes all."""
     image_size: int = 224
     """Side of the square image that enters the network, in pixels."""
     batch_size: int = 64
-    """Images per process and step. The effective batch also counts processes and accumulated batches."""
+    """Images per process and step. The effective batch also counts processes and accumulated batches. Images that do
+    not fill a last batch wait for another epoch's shuffle: each epoch leaves out others. Only where all of them are
+    fewer than one batch do they make a smaller one."""
     workers: int = 2
-    """Loader processes for each training process; 0 loads in the training process itself."""
+    """Loader processes for each training process, at most one for each processor that it may use; 0 loads in the
+    training process itself."""
     on_bad_image: Literal["error", "skip"] = "error"
     """What an unreadable image does: stop with its name, or be skipped and counted at the end."""
 
@@ -102,15 +105,16 @@ class TrainAugment:
 class EvalAugment:
     """What happens to one image in validation, test and prediction."""
 
-    resize: int | None = None
-    """Length of the shorter side before the centre crop, in pixels. Null resizes the whole image to `image_size`."""
+    crop_share: float | None = None
+    """Side of the centre crop over the shorter side of the resized image: 0.875 resizes to 256 for a crop of 224. Null
+    resizes the whole image to the square."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     """How pixels are resampled; always with antialiasing, as the published results were measured."""
 
     def problems(self) -> Problems:
-        """Yield an impossible size."""
-        if self.resize is not None and self.resize < 1:
-            yield "resize", f"is {self.resize}; must be at least 1"
+        """Yield an impossible share."""
+        if self.crop_share is not None and not 0 < self.crop_share <= 1:
+            yield "crop_share", f"is {self.crop_share}; must lie in (0, 1]"
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,14 @@ class Augment:
 
 
 OWNED_MODEL_ARGS = {
+    "name": "use `model.name`",
     "num_classes": "the head has one output for each class of the data",
+    "image_size": "the network takes images of `data.image_size`",
     "img_size": "the network takes images of `data.image_size`",
+    "features_only": "the network is a classifier",
     "pretrained": "nothing is downloaded; name a file with `model.checkpoint`",
+    "pretrained_cfg": "nothing is downloaded; name a file with `model.checkpoint`",
+    "pretrained_cfg_overlay": "nothing is downloaded; name a file with `model.checkpoint`",
     "checkpoint_path": "use `model.checkpoint`, which reads files safely and reports every key",
 }
 """Model arguments that are set for the user -> where from, as shown to whoever sets one."""
@@ -220,9 +229,10 @@ class Optim:
     lr_reference_batch: int | None = None
     """Scale the learning rates linearly by effective batch / this number; null takes them as written."""
     min_lr: float = 0.0
-    """Learning rate at the end of the schedule."""
+    """Learning rate at the end of the schedule; `lr_reference_batch` and `layer_decay` scale it along with `lr`."""
     warmup_lr: float = 0.0
-    """Learning rate at the first step of the warm-up."""
+    """Learning rate at the first step of the warm-up; `lr_reference_batch` and `layer_decay` scale it too, along
+    with `lr`."""
     warmup_epochs: float = 0.0
     """Length of the linear warm-up in epochs, counted in optimiser steps."""
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -12,17 +12,28 @@ Precision = Literal[
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true",
     "transformer-engine", "transformer-engine-float16", "32", "16", "bf16", "64", 32, 16, 64,
 ]  # fmt: skip
-Strategy = Literal[
-    "auto", "single_device", "single_tpu", "single_xla", "xla", "xla_debug",
-    "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook",
-    "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true",
-    "ddp_spawn_find_unused_parameters_false", "ddp_spawn_find_unused_parameters_true",
-    "ddp_fork_find_unused_parameters_false", "ddp_fork_find_unused_parameters_true",
-    "ddp_notebook_find_unused_parameters_false", "ddp_notebook_find_unused_parameters_true",
-    "fsdp", "fsdp_cpu_offload",
-    "deepspeed", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_2_offload",
-    "deepspeed_stage_3", "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme",
-]  # fmt: skip
+Strategy = Literal["auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"]
+
+_LOST = "it starts processes that end with training, and what the run keeps in the first one would be lost"
+_PARTIAL = "it may split the weights over processes, and a checkpoint here is one whole file"
+_CHOSEN = "`auto` chooses by itself what a single device needs"
+REFUSED_STRATEGIES = {
+    **dict.fromkeys(("single_device", "single_tpu", "single_xla"), _CHOSEN),
+    **dict.fromkeys(("xla", "xla_debug"), _LOST),
+    **{
+        f"ddp_{start}{suffix}": _LOST
+        for start in ("spawn", "fork", "notebook")
+        for suffix in ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
+    },
+    **dict.fromkeys(("fsdp", "fsdp_cpu_offload"), _PARTIAL),
+    **{
+        f"deepspeed{stage}": _PARTIAL
+        for stage in (
+            "", "_stage_1", "_stage_2", "_stage_2_offload", "_stage_3", "_stage_3_offload", "_stage_3_offload_nvme"
+        )
+    },
+}  # fmt: skip
+"""Lightning's other strategies -> why a run does not take them, as shown to whoever asks for one."""
 
 
 class TrainerKeys(TypedDict, total=False):

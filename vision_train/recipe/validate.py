@@ -13,7 +13,7 @@ from vision_train.recipe.keys import section_keys
 from vision_train.recipe.kinds import describe, section_kinds, union_members
 from vision_train.recipe.layers import KeyPath, Mistake, Origin, join_keys, show
 from vision_train.recipe.recipe import Recipe
-from vision_train.recipe.trainer_keys import OWNED, TrainerKeys, trainer_problems
+from vision_train.recipe.trainer_keys import OWNED, REFUSED_STRATEGIES, TrainerKeys, trainer_problems
 
 MOST_KEYS_LISTED = 16
 """A longer section (`trainer`) is not listed in a message; `recipes --explain` lists it."""
@@ -101,7 +101,8 @@ class Validator:
         if hasattr(checked, "problems"):
             self._report(path, checked.problems())
         if self._runnable and hasattr(checked, "unset"):
-            self._report(path, checked.unset())
+            # Of no place: the nearest mapping that was written may stand in a file that is not the user's.
+            self.mistakes += [Mistake((*path, key), None, message) for key, message in checked.unset()]
         return checked
 
     def _field(self, field: dataclasses.Field, kind: Any, values: Mapping[Any, Any], path: KeyPath) -> Any:
@@ -124,12 +125,20 @@ class Validator:
             return self._wrong(TrainerKeys, value, path)
         kinds = get_type_hints(TrainerKeys)
         self._report_unknown(values, kinds, path)
-        typed = {key: self._value(kind, values[key], (*path, key)) for key, kind in kinds.items() if key in values}
+        typed = {
+            key: self._trainer_value(kind, values[key], (*path, key)) for key, kind in kinds.items() if key in values
+        }
         for key in sorted(TrainerKeys.__required_keys__ - values.keys()):
             self.report((*path, key), f"is missing; expected {describe(kinds[key])}, such as trainer.{key}=100")
         right = {key: value for key, value in typed.items() if value is not _WRONG}
         self._report(path, trainer_problems(right))
         return right
+
+    def _trainer_value(self, kind: Any, value: Any, path: KeyPath) -> Any:
+        if path[-1] == "strategy" and isinstance(value, str) and value in REFUSED_STRATEGIES:
+            self.report(path, f"is {show(value)}; {REFUSED_STRATEGIES[value]}; expected {describe(kind)}")
+            return _WRONG
+        return self._value(kind, value, path)
 
     def _one_of(self, members: Iterable[Any], kind: Any, value: Any, path: KeyPath) -> Any:
         for member in members:

@@ -35,7 +35,15 @@ def curve_block(curve: Curve) -> str:
     lines = [Line(name, curve.x, values) for name, values in curve.lines.items()]
     values = [value for line in lines for value in (*line.x, *line.y) if value == value]
     shares = bool(values) and all(0 <= value <= 1 for value in values)
-    return line_chart(curve.title, lines, curve.x_label, remark=curve.note, y_label=curve.y_label, unit_square=shares)
+    return line_chart(
+        curve.title,
+        lines,
+        curve.x_label,
+        remark=curve.note,
+        y_label=curve.y_label,
+        unit_square=shares,
+        last_values=False,
+    )
 
 
 def image_grid_block(grid: ImageGrid) -> str:

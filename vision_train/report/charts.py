@@ -54,8 +54,9 @@ def line_chart(
     y_label: str = "",
     x_range: tuple[float, float] | None = None,
     unit_square: bool = False,
+    last_values: bool = True,
 ) -> str:
-    """Draw lines with a legend that gives their last values.
+    """Draw lines with a legend; its values follow the pointer.
 
     Args:
         title: Heading above the chart.
@@ -66,6 +67,7 @@ def line_chart(
         y_label: What y measures, where the title does not say it.
         x_range: Ends of the x axis, for charts that are compared; by default those of the lines, or 0 if it is near.
         unit_square: Show exactly [0, 1] on both axes, for shares against shares.
+        last_values: Give each line's last value in the legend, where the end is what the line leads to.
 
     Returns:
         A ``figure``; an empty string if no line has a point.
@@ -76,14 +78,14 @@ def line_chart(
     xs = [value for line in lines for value in line.x]
     ys = [value for line in lines for value in line.y if math.isfinite(value)]
     x_scale = _Scale(*((0.0, 1.0) if unit_square else x_range or _x_range(xs)), LEFT, RIGHT)
-    y_ticks = ticks(0.0, 1.0) if unit_square else ticks(*_y_range(ys))
+    y_ticks = ticks(0.0, 1.0) if unit_square else ticks(*_y_range(ys, shares=written is format_percent))
     y_scale = _Scale(y_ticks[0], y_ticks[-1], BOTTOM, TOP)
     thinned = [thin(line) for line in lines]
     marks = "".join(_draw(index, line, band, x_scale, y_scale) for index, (line, band) in enumerate(thinned))
     summary = f"{title} by {x_label}: " + "; ".join(f"{line.name} ends at {_last(line, written)}" for line in lines)
     return (
         f'<figure class="chart" data-chart="{escape(_hover_data(thinned, x_scale, x_label, written))}">'
-        f"<figcaption>{escape(title)}</figcaption>{_legend(lines, x_label, written)}"
+        f"<figcaption>{escape(title)}</figcaption>{_legend(lines, x_label, written if last_values else None)}"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(summary)}">'
         f"{_axes(x_scale, y_scale, y_ticks, x_label, written)}{_upright(y_label)}{marks}"
         f'<line class="cursor" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{BOTTOM}"/></svg>{note(remark)}</figure>'
@@ -125,13 +127,15 @@ def _x_range(values: list[float]) -> tuple[float, float]:
     return _padded(0.0 if 0 <= low < 0.1 * high else low, high, grow=1.0)
 
 
-def _y_range(values: list[float]) -> tuple[float, float]:
+def _y_range(values: list[float], shares: bool) -> tuple[float, float]:
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
     if 0 <= low < 0.7 * high:
         low = 0.0
-    return _padded(low, high, grow=0.2 * abs(low) or 1.0)
+    padded = _padded(low, high, grow=0.2 * abs(low) or 1.0)
+    # A line that stays at 100 % is no reason to show more than that.
+    return (max(padded[0], 0.0), min(padded[1], 1.0)) if shares and 0 <= low <= high <= 1 else padded
 
 
 def _last(line: Line, written: Written) -> str:
@@ -142,14 +146,15 @@ def _colour(index: int, line: Line) -> int:
     return (index if line.colour is None else line.colour) % COLOURS
 
 
-def _legend(lines: Sequence[Line], x_label: str, written: Written) -> str:
+def _legend(lines: Sequence[Line], x_label: str, written: Written | None) -> str:
+    """Names, and with ``written`` last values; else their places stay empty until the pointer fills them."""
     keys = "".join(
         f'<span class="key series-{_colour(index, line)}">{escape(line.name)} '
-        f"<b>{escape(_last(line, written))}</b></span>"
+        f"<b>{escape(_last(line, written)) if written else ''}</b></span>"
         for index, line in enumerate(lines)
     )
-    end = format_number(round(max(line.x[-1] for line in lines), 2))
-    return f'<div class="legend">{keys}<span class="at">{escape(x_label)} {end}</span></div>'
+    end = f"{x_label} {format_number(round(max(line.x[-1] for line in lines), 2))}" if written else ""
+    return f'<div class="legend">{keys}<span class="at">{escape(end)}</span></div>'
 
 
 def _axes(x_scale: _Scale, y_scale: _Scale, y_ticks: list[float], x_label: str, written: Written) -> str:

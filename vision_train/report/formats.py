@@ -19,6 +19,11 @@ def format_number(value: float) -> str:
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
+def format_rate(value: float) -> str:
+    """Items a second: three significant digits below ten, else whole numbers; more is noise."""
+    return f"{value:.3g}" if abs(value) < 10 else format_number(round(value) if math.isfinite(value) else value)
+
+
 def format_percent(value: float) -> str:
     """A share in [0, 1] as a percentage with one decimal."""
     return f"{100 * value:.1f} %" if math.isfinite(value) else format_number(value)
@@ -55,7 +60,7 @@ KNOWN: dict[str, tuple[str, Written]] = {
     "accuracy_top5": ("top-5 accuracy", format_percent),
     "calibration_error": ("calibration error", format_percent),
     "matched_share": ("weights matched", format_percent),
-    "images_per_second": ("images per second", format_number),
+    "images_per_second": ("images per second", format_rate),
     "data_wait": ("waiting for data", format_percent),
     "seconds": ("time", format_duration),
     "peak_memory_bytes": ("peak memory", format_bytes),

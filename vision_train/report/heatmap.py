@@ -17,6 +17,8 @@ SMALL = 20
 """Matrices of up to this many rows and columns show every value and every label."""
 SIDE = 460
 """Length of the longer side of the cells together, in the drawing's own units."""
+LARGEST_CELL = 64
+"""Largest side of a cell, in the drawing's own units; a matrix of few classes stays small."""
 LABEL = 14
 """Labels longer than this are shortened; the full text is in their tooltip."""
 LISTED = 12
@@ -55,7 +57,7 @@ def heat_map(matrix: Matrix) -> str:
     rows, columns = len(matrix.rows), len(matrix.columns)
     if not rows or not columns:
         return ""
-    cell = SIDE / max(rows, columns)
+    cell = min(SIDE / max(rows, columns), LARGEST_CELL)
     width, height = cell * columns, cell * rows
     small = max(rows, columns) <= SMALL
     left = 40 + 7 * min(LABEL, max(map(len, matrix.rows)))
@@ -64,8 +66,11 @@ def heat_map(matrix: Matrix) -> str:
     shares = _shares(_finite(matrix))
     body = _cells(matrix, shares, cell) if small else _pixels(matrix, shares, width, height)
     label = escape(f"{matrix.title}: {rows} by {columns}, {matrix.row_label} down, {matrix.column_label} across")
+    across = f"{width + left + 8:.0f}"
+    # One unit is at most one pixel: text is as large as in the charts, however wide the page.
     return (
-        f'<svg viewBox="{-left} -4 {width + left + 8:.0f} {height + bottom + 8:.0f}" role="img" aria-label="{label}">'
+        f'<svg viewBox="{-left} -4 {across} {height + bottom + 8:.0f}" style="max-width:{across}px" role="img" '
+        f'aria-label="{label}">'
         f'{body}<rect class="frame" width="{width:.1f}" height="{height:.1f}"/>'
         f"{_labels(matrix, cell, upright)}"
         f'<text x="{width / 2:.1f}" y="{height + bottom:.1f}" text-anchor="middle">{escape(matrix.column_label)}</text>'

@@ -14,6 +14,8 @@ PLACE = {"phase", "epoch", "step", "time"}
 """Keys that say when a line was written, not what was measured."""
 FIRST = ("loss", "accuracy")
 LAST = ("lr", "images_per_second", "data_wait")
+SCHEDULE = "lr"
+"""Set, not measured: where it ends tells nothing about the run."""
 
 Records = list[dict[str, Any]]
 
@@ -52,7 +54,14 @@ def curve_charts(records: Records) -> list[str]:
     metrics = curves(records)
     end = max((line.x[-1] for lines in metrics.values() for line in lines), default=1.0)
     return [
-        line_chart(metric_title(metric), lines, "epoch", metric_format(metric), x_range=(0.0, end))
+        line_chart(
+            metric_title(metric),
+            lines,
+            "epoch",
+            metric_format(metric),
+            x_range=(0.0, end),
+            last_values=metric != SCHEDULE,
+        )
         for metric, lines in metrics.items()
     ]
 

@@ -1,6 +1,6 @@
 "use strict";
 
-// Charts: the legend shows the last values; under the pointer it shows the values there.
+// Charts: under the pointer, the legend shows the values there.
 for (const chart of document.querySelectorAll(".chart[data-chart]")) {
   const svg = chart.querySelector("svg");
   const cursor = chart.querySelector(".cursor");

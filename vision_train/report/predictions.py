@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def render_prediction(image: Image.Image, title: str, bars: Sequence[tuple[str, 
 
     Args:
         image: Any 8-bit mode, any size; transparency is laid over white.
-        title: One line below the picture, shortened if it is too long.
+        title: One line below the picture, such as a path; its beginning is left out as far as needed.
         bars: Label and probability in [0, 1], likeliest first.
 
     Returns:
@@ -39,13 +39,13 @@ def render_prediction(image: Image.Image, title: str, bars: Sequence[tuple[str, 
     canvas.paste(picture, ((WIDTH - picture.width) // 2, (frame - picture.height) // 2))
     font, title_font = _font(TEXT_SIZE), _font(TITLE_SIZE)
     inner = WIDTH - 2 * MARGIN
-    draw.text((MARGIN, frame + 10), _shortened(title, title_font, inner), fill=INK, font=title_font)
+    draw.text((MARGIN, frame + 10), _shortened(title, title_font, inner, _ending), fill=INK, font=title_font)
     for index, (label, probability) in enumerate(bars):
         top = frame + ROW + ROW * index
         share = f"{100 * probability:.1f} %"
         room = inner - font.getlength(share) - MARGIN
         ink = INK if index == 0 else MUTED
-        draw.text((MARGIN, top), _shortened(label, font, room), fill=ink, font=font)
+        draw.text((MARGIN, top), _shortened(label, font, room, _ends), fill=ink, font=font)
         draw.text((WIDTH - MARGIN, top), share, fill=ink, font=font, anchor="ra")
         _bar(draw, top + 20, probability)
     return canvas
@@ -83,14 +83,20 @@ def _bar(draw: ImageDraw.ImageDraw, top: float, probability: float) -> None:
         draw.rounded_rectangle((MARGIN, top, right, top + BAR), radius=radius, fill=FULL)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """The text on one line, its middle left out as far as needed; ends tell file and class names apart."""
+def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float, keep: Callable[[str, int], str]) -> str:
+    """The text on one line, with as many characters as there is room for; ``keep`` chooses which."""
     text = " ".join(text.split())
     if font.getlength(text) <= room:
         return text
-    kept = next(kept for kept in range(min(len(text), 200), -1, -1) if font.getlength(_ends(text, kept)) <= room)
-    return _ends(text, kept)
+    kept = next(kept for kept in range(min(len(text), 200), -1, -1) if font.getlength(keep(text, kept)) <= room)
+    return keep(text, kept)
+
+
+def _ending(text: str, kept: int) -> str:
+    """Of paths, the end tells most."""
+    return "…" + text[len(text) - kept :]
 
 
 def _ends(text: str, kept: int) -> str:
+    """Of class names, both ends: breeds of dogs end alike, bird families begin alike."""
     return text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]

@@ -64,7 +64,8 @@ def read_record(directory: Path) -> RunRecord:
         directory: A run directory, finished or not.
 
     Returns:
-        The record; absent files leave their fields empty, broken ones are named in ``unreadable``.
+        The record, without metrics that cannot differ between runs; absent files leave their fields empty, broken
+        ones are named in ``unreadable``.
     """
     unreadable: list[str] = []
 
@@ -81,14 +82,15 @@ def read_record(directory: Path) -> RunRecord:
     def read_optional_artefact(file: Path) -> Artefact | None:
         return read(file, read_artefact, None)
 
+    certain = _certain_metrics(read(directory / "classes.json", _json, None))
     artefacts = [read_optional_artefact(file) for file in sorted((directory / "artefacts").glob("*.json"))]
     return RunRecord(
         directory=directory,
         recipe_text=read(directory / "recipe.yaml", _text, ""),
         recipe=read(directory / "recipe.yaml", _yaml_mapping, {}),
         environment=read(directory / "environment.json", _json_mapping, {}),
-        summary=read(directory / "summary.json", _json_mapping, {}),
-        metrics=read(directory / "metrics.jsonl", read_metrics, []),
+        summary=_without(certain, read(directory / "summary.json", _json_mapping, {})),
+        metrics=[_without(certain, line) for line in read(directory / "metrics.jsonl", read_metrics, [])],
         phases={
             folder.name: Phase(read(folder / "phase.json", _json_mapping, {}), read(folder / "recipe.yaml", _text, ""))
             for folder in sorted((directory / "phases").glob("*/"))
@@ -98,12 +100,25 @@ def read_record(directory: Path) -> RunRecord:
     )
 
 
+def _certain_metrics(classes: object) -> set[str]:
+    """Metrics that say nothing about a run: of up to five classes, the right one is always among the first five."""
+    return {"accuracy_top5"} if isinstance(classes, list) and len(classes) <= 5 else set()
+
+
+def _without(metrics: set[str], figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if key.rpartition("/")[2] not in metrics}
+
+
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def _json(path: Path) -> Any:
+    return json.loads(_text(path))
+
+
 def _json_mapping(path: Path) -> dict[str, Any]:
-    return _mapping(json.loads(_text(path)))
+    return _mapping(_json(path))
 
 
 def _yaml_mapping(path: Path) -> dict[str, Any]:

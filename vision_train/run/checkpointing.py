@@ -6,6 +6,7 @@ import math
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,19 @@ class EpochCheckpoints(Checkpoint):
     Args:
         folder: Where the two files go.
         recipe: Stored, resolved, in each checkpoint; its ``run.select`` decides what is best.
+        on_saved: Called once the epoch is on disk.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
-        self.folder, self.recipe = folder, recipe
+    def __init__(self, folder: Path, recipe: Recipe, on_saved: Callable[[Trainer], None]) -> None:
+        self.folder, self.recipe, self.on_saved = folder, recipe, on_saved
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.best_metrics: dict[str, float] = {}
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that this epoch's metrics are its own; Lightning keeps those of earlier epochs."""
+        self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch. Lightning calls checkpoint callbacks after all others, so their state is up to date."""
@@ -51,25 +58,31 @@ class EpochCheckpoints(Checkpoint):
                 link_or_copy(temporary, self.folder / "best.ckpt")
             temporary.replace(last)
         trainer.strategy.barrier("epoch saved")
+        self.on_saved(trainer)
 
     def _improved(self, trainer: Trainer) -> bool:
+        if not self._validated:
+            return self.best_value is None  # until the first validation, the latest epoch is the best there is
+        self._validated = False
         select = self.recipe.run.select
         metric = trainer.callback_metrics.get(select.metric)
         if metric is None:
             known = sorted(key for key in trainer.callback_metrics if key.startswith("val/"))
-            if not known:
-                return False  # an epoch without validation
             raise UserError(
                 f"run.select.metric={select.metric}: no such metric; there are {', '.join(known)}", shared=True
             )
-        value = metric.item()
-        if self.best_value is not None and not math.isnan(self.best_value):
-            better = value > self.best_value if select.mode == "max" else value < self.best_value
-            if not better:
-                return False
-        self.best_value, self.best_epoch = value, trainer.current_epoch
-        self.best_metrics = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        metrics = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+        if self.best_value is not None and not self._better(metric.item(), metrics):
+            return False
+        self.best_value, self.best_epoch, self.best_metrics = metric.item(), trainer.current_epoch, metrics
         return True
+
+    def _better(self, value: float, metrics: dict[str, float]) -> bool:
+        assert self.best_value is not None
+        if math.isnan(self.best_value) or value == self.best_value:
+            # A small validation set often ties in accuracy; the loss still tells epochs apart.
+            return metrics.get("val/loss", math.inf) < self.best_metrics.get("val/loss", math.inf)
+        return value > self.best_value if self.recipe.run.select.mode == "max" else value < self.best_value
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what makes the file readable on its own: the label map and the recipe."""

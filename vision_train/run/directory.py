@@ -88,8 +88,8 @@ class RunDirectory:
             write_artefact(self.artefacts, artefact)
 
     def discard(self) -> None:
-        """Remove a new run that failed before its first checkpoint, so that nothing half-made is left."""
-        if not any(self.path.rglob("*.ckpt")):
+        """Remove a new run that failed before it measured anything, so that nothing half-made is left."""
+        if not self.metrics.exists() and not any(self.path.rglob("*.ckpt")):
             shutil.rmtree(self.path, ignore_errors=True)
 
     def seconds_so_far(self) -> float:

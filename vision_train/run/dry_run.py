@@ -16,8 +16,10 @@ from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.run.evaluate import ONE_PROCESS
 from vision_train.run.log import logging_to
-from vision_train.run.phase import build_trainer, check_devices, peak_memory, plan_steps, prepare
+from vision_train.run.phase import Prepared, peak_memory, prepare
+from vision_train.run.phases import plan_phases, warm_up_note
 from vision_train.run.progress import format_seconds
+from vision_train.run.trainer import build_trainer, check_devices, plan_steps
 
 TIMED_STEPS = 4
 """Training steps: the first warms up and shows which parameters take part, the rest are timed."""
@@ -32,51 +34,59 @@ SHORT: dict[str, Any] = {
 def dry_run(recipe: Recipe) -> str:
     """Build everything, train and validate for a moment, and say what the whole would be like.
 
-    One process stands for all of them; the estimate assumes that the others keep pace.
+    One process stands for all of them; the estimate assumes that the others keep pace. Phases that come first are tried
+    out as well, each from random weights.
 
     Raises:
         UserError: As ``fit`` would, before it wrote anything.
     """
     with logging_to(None):
-        return _try_out(recipe)
+        phases = plan_phases(recipe)
+        texts = [_try_out(phase) for _, phase in phases]
+    if len(phases) == 1:
+        return texts[0]
+    return "\n\n".join(f"phase {name}\n{text}" for (name, _), text in zip(phases, texts, strict=True))
 
 
 def _try_out(recipe: Recipe) -> str:
     prepared = prepare(recipe)
     full = build_trainer(recipe, [])
-    check_devices(prepared)
-    steps_per_epoch, total_steps = plan_steps(prepared, full)
-    batches = prepared.data.batches_per_epoch(full.world_size)
-
+    check_devices(recipe, prepared.data)
+    task = prepared.task
+    task.steps_per_epoch, task.total_steps = plan_steps(recipe, prepared.data, full)
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(recipe, [watch], Path(folder), **SHORT, **ONE_PROCESS)
-        prepared.task.steps_per_epoch, prepared.task.total_steps = steps_per_epoch, total_steps
-        trainer.fit(as_module(prepared.task), datamodule=prepared.data)
-
-    network = prepared.task.network
-    batch = recipe.data.batch_size * full.world_size * full.accumulate_grad_batches
-    evaluations = -(-prepared.data.counts["val"] // (recipe.data.batch_size * full.world_size))
-    epochs = total_steps / max(steps_per_epoch, 1)
-    seconds = epochs * (batches * watch.step_seconds + evaluations * watch.validation_seconds)
-    rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
-    lines = {
-        "recipe": recipe.name,
-        "images": ", ".join(f"{count:,} {split}" for split, count in prepared.data.counts.items()),
-        "classes": str(len(prepared.data.classes)),
-        "parameters": _parameters(network),
-        "unused": ", ".join(watch.unused) or "none; every parameter receives a gradient",
-        "checkpoint": prepared.load_report.summary() if prepared.load_report else "none; starts from random weights",
-        "steps": f"{steps_per_epoch:,} an epoch, {total_steps:,} in all",
-        "batch": f"{batch:,} images a step over {full.world_size} process(es) "
-        f"and {full.accumulate_grad_batches} accumulated batch(es)",
-        "learning rate": f"{rate:g} after warm-up"
-        + (f" ({recipe.optim.lr:g} as written)" if rate != recipe.optim.lr else ""),
-        "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",
-        "time": f"about {format_seconds(seconds)} ({watch.step_seconds * 1000:.0f} ms a step)",
-    }
+        trainer.fit(as_module(task), datamodule=prepared.data)
+    lines = _describe(prepared, full, watch)
     width = max(len(name) for name in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _describe(prepared: Prepared, full: Trainer, watch: _Watch) -> dict[str, str]:
+    recipe, task, counts = prepared.recipe, prepared.task, prepared.data.counts
+    batch = recipe.data.batch_size * full.world_size * full.accumulate_grad_batches
+    rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
+    as_written = f" ({recipe.optim.lr:g} as written)" if rate != recipe.optim.lr else ""
+    batches = prepared.data.batches_per_epoch(full.world_size)
+    evaluations = -(-counts["val"] // (recipe.data.batch_size * full.world_size))
+    epochs = task.total_steps / max(task.steps_per_epoch, 1)
+    seconds = epochs * (batches * watch.step_seconds + evaluations * watch.validation_seconds)
+    return {
+        "recipe": recipe.name,
+        "images": ", ".join(f"{count:,} {split}" for split, count in counts.items()),
+        "classes": str(len(prepared.data.classes)),
+        "parameters": _parameters(task.network),
+        "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
+        "checkpoint": prepared.load_report.summary() if prepared.load_report else "none; starts from random weights",
+        "steps": f"{task.steps_per_epoch:,} an epoch, {task.total_steps:,} in all",
+        "batch": f"{batch:,} images a step: {recipe.data.batch_size} for each of {full.world_size} process(es), "
+        f"{full.accumulate_grad_batches} batch(es) accumulated",
+        "learning rate": f"{rate:g} after the warm-up{as_written}",
+        "warm-up": warm_up_note(recipe) or f"{recipe.optim.warmup_epochs:g} epochs",
+        "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",
+        "time": f"about {format_seconds(seconds)}, start and test aside ({watch.step_seconds * 1000:.0f} ms a step)",
+    }
 
 
 def _parameters(network: nn.Module) -> str:

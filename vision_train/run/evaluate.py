@@ -9,9 +9,11 @@ from pathlib import Path
 from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
 from vision_train.recipe import Recipe, load_recipe
+from vision_train.run.bad_images import BadImages
 from vision_train.run.directory import open_run
 from vision_train.run.log import logging_to
-from vision_train.run.phase import BadImages, build_trainer, prepare
+from vision_train.run.phase import prepare
+from vision_train.run.trainer import build_trainer
 
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
 
@@ -22,7 +24,8 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[s
     Args:
         run: A run directory.
         split: ``train``, ``val`` or ``test``; without random augmentation.
-        overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes.
+        overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes. Those are the
+            split as they are, unless they are divided into splits themselves; nothing is cut from them.
 
     Returns:
         ``<split>/<metric>`` and the number of images.
@@ -31,16 +34,19 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[s
         UserError: There is no such run, it has no weights yet, or its data cannot be read.
     """
     directory = open_run(run, with_weights=True)
-    recipe = for_inference(load_recipe(str(directory.recipe), list(overrides)))
+    recipe = for_inference(load_recipe(directory.recipe, list(overrides)))
+    own = load_recipe(directory.recipe, runnable=False).data
+    other_images = (recipe.data.root, recipe.data.labels) != (own.root, own.labels)
     with logging_to(None):
-        prepared = prepare(recipe, directory.read_classes())
+        prepared = prepare(recipe, directory.read_classes(), only=split if other_images else None)
         load_weights(prepared.task.network, run, min_matched_share=1.0)
         bad_images = BadImages(prepared.data)
         trainer = build_trainer(recipe, [bad_images])
         prepared.task.test_split = split
         trainer.test(as_module(prepared.task), dataloaders=prepared.data.split_loader(split), verbose=False)
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
-    return {f"{split}/images": prepared.data.counts[split], f"{split}/skipped": len(bad_images.skipped), **figures}
+    skipped = len(bad_images.skipped)
+    return {f"{split}/images": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
 
 
 def for_inference(recipe: Recipe) -> Recipe:

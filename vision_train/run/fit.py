@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,17 +15,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from vision_train.checkpoints import Weights, match_weights
 from vision_train.errors import UserError
 from vision_train.files import write_json
-from vision_train.metrics_log import MetricsLog
+from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.processes import launched_rank, leave_process_group
-from vision_train.recipe import Recipe, load_recipe
+from vision_train.recipe import Recipe, write_recipe
 from vision_train.report import write_report
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
 from vision_train.run.log import logging_to
-from vision_train.run.phase import HARDWARE, PhaseResult, Prepared, check_devices, fit_phase, prepare
+from vision_train.run.phase import PhaseResult, Prepared, fit_phase, prepare
+from vision_train.run.phases import Phases, check_handover, plan_phases, stored_phases, warm_up_note
+from vision_train.run.trainer import check_devices
 
 
 def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console) -> RunDirectory:
@@ -45,10 +47,14 @@ def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Co
     with logging_to(None):
         prepared = {name: prepare(phase) for name, phase in phases}
         for phase in prepared.values():
-            check_devices(phase)
+            check_devices(phase.recipe, phase.data)
         for earlier, later in pairwise(prepared.values()):
-            _check_handover(earlier, later)
+            check_handover(earlier, later)
     directory = create_run(recipe, prepared["fit"].data.classes, run_dir, command)
+    if launched_rank() == 0:
+        for name, phase_recipe in phases:
+            directory.phase(name).mkdir(parents=True)
+            write_recipe(directory.phase(name) / "recipe.yaml", phase_recipe)
     try:
         _run_phases(directory, phases, prepared, console)
     except UserError:
@@ -67,37 +73,21 @@ def resume(run: Path, *, console: Console) -> RunDirectory:
     directory = open_run(run)
     if directory.summary.exists() and launched_rank() == 0:
         raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
-    phases = plan_phases(load_recipe(str(directory.recipe)))
+    phases = stored_phases(directory)
     # The label map of the start: a class folder that came, went or was renamed since must not shift the labels.
     classes = {"fit": directory.read_classes()}
-    unfinished = [(name, recipe) for name, recipe in phases if not _finished(directory, name)]
-    _run_phases(directory, phases, {name: prepare(recipe, classes.get(name)) for name, recipe in unfinished}, console)
+    prepared = {}
+    for name, recipe in phases:
+        if not _finished(directory, name):
+            # What it began with is in its own last checkpoint by now; the file it came from may be gone.
+            begun = _last_checkpoint(directory, name).exists()
+            start = replace(recipe.model, checkpoint=None) if begun else recipe.model
+            prepared[name] = prepare(replace(recipe, model=start), classes.get(name))
+    _run_phases(directory, phases, prepared, console)
     return directory
 
 
-def plan_phases(recipe: Recipe) -> list[tuple[str, Recipe]]:
-    """The phases of a run in order, by name: what ``run.pretrain`` names, and before it what that names, then ``fit``.
-
-    Every phase takes the seed and the hardware of the recipe that was asked for.
-
-    Raises:
-        UserError: The recipes pre-train one another in a circle.
-    """
-    chain = [recipe]
-    while chain[0].run.pretrain:
-        earlier = load_recipe(chain[0].run.pretrain)
-        if any(earlier.name == known.name for known in chain):
-            raise UserError(f"run.pretrain={earlier.name}: {recipe.name} and it pre-train one another in a circle")
-        hardware = {key: value for key, value in recipe.trainer.items() if key in HARDWARE}
-        kept = {key: value for key, value in earlier.trainer.items() if key not in HARDWARE}
-        chain.insert(0, replace(earlier, seed=recipe.seed, trainer={**kept, **hardware}))
-    names = ["pretrain"] if len(chain) == 2 else [f"pretrain-{index + 1}" for index in range(len(chain) - 1)]
-    return list(zip([*names, "fit"], chain, strict=True))
-
-
-def _run_phases(
-    directory: RunDirectory, phases: list[tuple[str, Recipe]], prepared: dict[str, Prepared], console: Console
-) -> None:
+def _run_phases(directory: RunDirectory, phases: Phases, prepared: dict[str, Prepared], console: Console) -> None:
     first_process = launched_rank() == 0
     log = MetricsLog(directory.metrics, directory.seconds_so_far()) if first_process else None
     console = console if first_process else Console(quiet=True)
@@ -108,7 +98,7 @@ def _run_phases(
             if done:
                 result = done
                 continue
-            if result:
+            if result and not _last_checkpoint(directory, name).exists():
                 start = replace(recipe.model, checkpoint=str(result.checkpoint))
                 prepared[name] = prepare(replace(recipe, model=start), prepared[name].data.classes)
             if len(phases) > 1:
@@ -116,29 +106,16 @@ def _run_phases(
             try:
                 result = _one_phase(directory, name, prepared[name], log, console)
             except KeyboardInterrupt:
-                resume_with = f"vision-train fit --resume {_relative(directory.path)}"
-                console.print(f"Stopped; go on with: {resume_with}")
+                epoch = _epochs_saved(directory, name)
+                saved = f"epoch {epoch} is saved" if epoch else "no epoch was finished yet"
+                command = shlex.join(["vision-train", "fit", "--resume", str(_relative(directory.path))])
+                console.print(f"Stopped; {saved}. Go on with: {command}")
                 raise
             finally:
                 if first_process and name == "fit":
                     _publish(directory, name)
         if first_process and result:
             _conclude(directory, result, console)
-
-
-def _check_handover(earlier: Prepared, later: Prepared) -> None:
-    """Refuse now what loading the earlier phase's weights would refuse once they are trained."""
-    weights = Weights(earlier.task.network.state_dict(), Path(earlier.recipe.name), file_format="", container="")
-    try:
-        match_weights(
-            later.task.network,
-            weights,
-            adapt=later.task.adapt_published,
-            heads=later.task.heads,
-            min_matched_share=later.recipe.model.min_matched_share,
-        )
-    except UserError as error:
-        raise UserError(f"run.pretrain={error}") from error
 
 
 @contextmanager
@@ -154,22 +131,39 @@ def _process_group() -> Iterator[None]:
 def _one_phase(
     directory: RunDirectory, name: str, prepared: Prepared, log: MetricsLog | None, console: Console
 ) -> PhaseResult:
-    if log and prepared.load_report:
-        console.print(prepared.load_report.summary())
-        directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
-    if log and directory.phase(name).exists():
-        _note_resumption(directory, name, log)
-    result = fit_phase(prepared, directory.phase(name), name, log, console)
-    figures = dict(result.figures)
-    if prepared.load_report:
-        figures["checkpoint/matched_share"] = prepared.load_report.matched_share
-    result = replace(result, figures=figures)
+    share_file = directory.phase(name) / "matched_share.json"
     if log:
+        _announce(directory, name, prepared, console)
+        begun = _last_checkpoint(directory, name).exists()
+        if not begun:
+            write_json(share_file, prepared.load_report.matched_share if prepared.load_report else 0.0)
+        if any(line["phase"] == name for line in read_metrics(log.path)):
+            log.note_resumption(name, *_progress(directory, name))
+    result = fit_phase(prepared, directory.phase(name), name, log, console)
+    if log:
+        share = json.loads(share_file.read_text(encoding="utf-8"))
+        result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
         if name == "fit":
             directory.write_artefacts(result.artefacts)
-        state = {"name": name, "recipe": prepared.recipe.name, "figures": figures, "skipped": result.skipped}
+        state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
         write_json(directory.phase(name) / "phase.json", state)
     return result
+
+
+def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: Console) -> None:
+    """Say what is about to be trained, on what, from what, and where to."""
+    recipe, data = prepared.recipe, prepared.data
+    counts = ", ".join(f"{count:,} {split}" for split, count in data.counts.items())
+    console.print(f"{recipe.name}: {counts} images of {len(data.classes)} classes -> {_relative(directory.path)}")
+    if prepared.load_report:
+        console.print(prepared.load_report.summary())
+        directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
+    elif epoch := _epochs_saved(directory, name):
+        console.print(f"going on after epoch {epoch}")
+    else:
+        console.print("starting from random weights; model.checkpoint names a file or run to start from")
+    if note := warm_up_note(recipe):
+        console.print(f"note: the warm-up takes {note}")
 
 
 def _finished(directory: RunDirectory, name: str) -> PhaseResult | None:
@@ -180,12 +174,20 @@ def _finished(directory: RunDirectory, name: str) -> PhaseResult | None:
     return PhaseResult(state.parent / "checkpoints" / "best.ckpt", content["figures"], skipped=content["skipped"])
 
 
-def _note_resumption(directory: RunDirectory, name: str, log: MetricsLog) -> None:
-    path = directory.phase(name) / "checkpoints" / "last.ckpt"
-    progress = {"epoch": 0, "global_step": 0}  # stopped before its first checkpoint, the phase begins anew
-    if path.exists():
-        progress = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    log.note_resumption(name, progress["epoch"], progress["global_step"])
+def _last_checkpoint(directory: RunDirectory, name: str) -> Path:
+    return directory.phase(name) / "checkpoints" / "last.ckpt"
+
+
+def _progress(directory: RunDirectory, name: str) -> tuple[int, int]:
+    """Epoch, from 0, and step of a phase's last checkpoint; without one, the phase begins anew."""
+    if not _last_checkpoint(directory, name).exists():
+        return 0, 0
+    progress = torch.load(_last_checkpoint(directory, name), weights_only=True, map_location="cpu", mmap=True)
+    return progress["epoch"], progress["global_step"]
+
+
+def _epochs_saved(directory: RunDirectory, name: str) -> int:
+    return _progress(directory, name)[0] + 1 if _last_checkpoint(directory, name).exists() else 0
 
 
 def _publish(directory: RunDirectory, name: str) -> None:

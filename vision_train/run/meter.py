@@ -105,10 +105,9 @@ class Meter(Callback):
     def _check_finite(self, trainer: Trainer, loss: float) -> None:
         # All processes decide together; one that stopped alone would leave the others waiting for its gradients.
         if not trainer.strategy.reduce_boolean_decision(math.isfinite(loss), all=True):
-            first = trainer.global_step - self._steps
             raise UserError(
-                f"the training loss is no longer finite (steps {first} to {trainer.global_step}, epoch "
-                f"{trainer.current_epoch}); lower optim.lr, lengthen optim.warmup_epochs, set "
+                f"the training loss is no longer finite (epoch {trainer.current_epoch + 1}, by step "
+                f"{trainer.global_step}); lower optim.lr, lengthen optim.warmup_epochs, set "
                 "trainer.gradient_clip_val=1.0, or leave 16-bit precision. Checkpoints of earlier epochs are kept; "
                 "run.on_nan=continue trains on regardless",
                 shared=True,
@@ -120,6 +119,13 @@ class Meter(Callback):
         if self.metrics_log and not trainer.sanity_checking:
             values = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
             self.metrics_log.append(self.phase, trainer.current_epoch, trainer.global_step, values)
+
+    def running(self) -> dict[str, float]:
+        """Images per second and share of waiting since the last line was written, or of that line right after it."""
+        if not self._steps:
+            return {key.removeprefix("train/"): value for key, value in self.latest.items()}
+        seconds = max(self._seconds, 1e-9)
+        return {"images_per_second": self._images / seconds, "data_wait": self._wait / seconds}
 
     @property
     def images_per_second(self) -> float:

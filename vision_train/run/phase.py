@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import importlib
-import math
 import resource
-import signal
 import sys
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Trainer, seed_everything
 from rich.console import Console
 
 from vision_train import data as data_room
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport, load_weights
 from vision_train.contract import Task, as_module
-from vision_train.data.dataset import unreadable_image
 from vision_train.data.images import ImageDataModule
 from vision_train.ema import AverageWeights
-from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
-from vision_train.processes import gather_objects
 from vision_train.recipe import Recipe, write_recipe
+from vision_train.run.bad_images import BadImages
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
 from vision_train.run.meter import Meter
 from vision_train.run.progress import ProgressDisplay
+from vision_train.run.trainer import build_trainer, call_trainer, plan_steps
 from vision_train.tasks import TASKS
-
-HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
-"""Trainer keys that one set of processes shares; every phase takes them from the recipe that was asked for."""
 
 
 @dataclass
@@ -64,18 +55,19 @@ class PhaseResult:
     skipped: list[str] = field(default_factory=list)
 
 
-def prepare(recipe: Recipe, classes: list[str] | None = None) -> Prepared:
+def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> Prepared:
     """Build everything that can fail on the user's input.
 
     Args:
         recipe: The checked recipe.
         classes: A label map to keep, for runs that exist already.
+        only: Prepare to evaluate this one split of other data than the run's own.
 
     Raises:
         UserError: Data, model, checkpoint or devices are not as the recipe says.
     """
     seed_everything(recipe.seed, verbose=False)
-    data = data_room.build(recipe, classes)
+    data = data_room.build(recipe, classes, only)
     task = build_task(recipe, data.classes)
     report = None
     if recipe.model.checkpoint:
@@ -100,57 +92,6 @@ def build_task(recipe: Recipe, classes: list[str]) -> Task:
     return importlib.import_module(TASKS[recipe.task] + ".task").build(recipe, classes)
 
 
-def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None = None, **limits: Any) -> Trainer:
-    """A Trainer with the recipe's ``trainer`` keys and nothing of Lightning's that we do ourselves.
-
-    Raises:
-        UserError: Lightning refuses the devices, the strategy or another key.
-    """
-    options = {"num_sanity_val_steps": 0, **recipe.trainer, **limits}
-    try:
-        return Trainer(
-            **options,
-            callbacks=callbacks,
-            default_root_dir=folder,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
-        asked = ", ".join(f"trainer.{key}={recipe.trainer[key]}" for key in HARDWARE if key in recipe.trainer)
-        raise UserError(f"{asked or 'trainer'}: {error}") from error
-
-
-def check_devices(prepared: Prepared) -> None:
-    """Refuse devices that are not there, or that the data cannot keep busy.
-
-    Raises:
-        UserError: Lightning refuses the devices, or there are more processes than training images.
-    """
-    prepared.data.check_processes(build_trainer(prepared.recipe, []).world_size)
-
-
-def plan_steps(prepared: Prepared, trainer: Trainer) -> tuple[int, int]:
-    """Optimiser steps of an epoch and of the whole phase.
-
-    Raises:
-        UserError: The recipe's limits leave an epoch without a step or without validation.
-    """
-    batches = prepared.data.batches_per_epoch(trainer.world_size)
-    limit = trainer.limit_train_batches
-    if limit is not None:  # 1 is one batch, 1.0 all of them
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    if batches == 0:
-        raise UserError(f"trainer.limit_train_batches={limit}: leaves no training batch; take more of them")
-    interval = prepared.recipe.trainer.get("val_check_interval")
-    if isinstance(interval, int) and trainer.check_val_every_n_epoch and interval > batches:
-        raise UserError(f"trainer.val_check_interval={interval}: an epoch has only {batches} batches")
-    steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    total = steps_per_epoch * (trainer.max_epochs or 1)
-    return steps_per_epoch, min(total, trainer.max_steps) if trainer.max_steps > 0 else total
-
-
 def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | None, console: Console) -> PhaseResult:
     """Train to the end, going on from the phase's last checkpoint if there is one, then test the best epoch.
 
@@ -167,49 +108,27 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     """
     recipe, data, task = prepared.recipe, prepared.data, prepared.task
     checkpoints = folder / "checkpoints"
+    last = checkpoints / "last.ckpt"
     if log:
         checkpoints.mkdir(parents=True, exist_ok=True)
-        write_recipe(folder / "recipe.yaml", recipe)
+        if not last.exists():
+            write_recipe(folder / "recipe.yaml", recipe)
     meter = Meter(name, log, recipe.run.on_nan)
-    keeper = EpochCheckpoints(checkpoints, recipe)
     bad_images = BadImages(data)
     average = [AverageWeights(recipe.optim.ema.decay)] if recipe.optim.ema else []
     display = ProgressDisplay(meter, recipe, console)
+    keeper = EpochCheckpoints(checkpoints, recipe, on_saved=display.epoch_saved)
     trainer = build_trainer(recipe, [RandomState(recipe.seed), *average, bad_images, meter, display, keeper], folder)
-    task.steps_per_epoch, task.total_steps = plan_steps(prepared, trainer)
+    task.steps_per_epoch, task.total_steps = plan_steps(recipe, data, trainer)
 
-    last = checkpoints / "last.ckpt"
-    _run(trainer, "fit", as_module(task), datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    call_trainer(
+        trainer, "fit", as_module(task), datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True
+    )
     best = checkpoints / "best.ckpt"
-    if not best.exists():
-        raise UserError("training ended before its first validation; raise trainer.max_steps or max_time", shared=True)
     load_weights(task.network, best, min_matched_share=1.0)
-    _run(trainer, "test", as_module(task), datamodule=data, verbose=False)
+    call_trainer(trainer, "test", as_module(task), datamodule=data, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
     return PhaseResult(best, figures, task.artefacts(), bad_images.skipped)
-
-
-def _run(trainer: Trainer, verb: str, *args: Any, **kwargs: Any) -> None:
-    """Call a verb of the Trainer so that Ctrl-C stays Ctrl-C: Lightning exits with 1 and leaves the signal ignored.
-
-    Raises:
-        UserError: Lightning finds that the recipe's ``trainer`` keys do not suit the data.
-        KeyboardInterrupt: The user stopped it.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        getattr(trainer, verb)(*args, **kwargs)
-    except MisconfigurationException as error:
-        raise UserError(f"trainer: {error}", shared=True) from error
-    except SystemExit as error:
-        if not trainer.interrupted:
-            raise
-        # Lightning has killed the processes it started; its observer, finding them dead, would kill this one too.
-        killed = getattr(trainer.strategy.launcher, "procs", [])
-        while killed:
-            killed.pop().wait()
-        signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from error
 
 
 def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Task) -> dict[str, float | int]:
@@ -235,41 +154,3 @@ def peak_memory() -> int:
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-class BadImages(Callback):
-    """Collects the unreadable images of all processes, and under the policy ``error`` stops all of them together.
-
-    One process alone raises at once; several carry on with other images until they next meet here.
-    """
-
-    def __init__(self, data: ImageDataModule) -> None:
-        self.data = data
-        self.skipped: list[str] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Look as often as the metrics are written: between processes, looking costs time."""
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it in a connector
-        if trainer.world_size > 1 and ((batch_idx + 1) % every == 0 or trainer.is_last_batch):
-            self._look(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look after validation."""
-        self._look(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look after training."""
-        self._look(trainer)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look after testing."""
-        self._look(trainer)
-
-    def _look(self, trainer: Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(not self.data.skipped, all=True):
-            return
-        self.skipped = sorted({*self.skipped, *chain.from_iterable(gather_objects(self.data.skipped))})
-        if self.data.data.on_bad_image == "error":
-            raise unreadable_image(self.skipped[0], shared=True)

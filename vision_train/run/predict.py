@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +30,13 @@ from vision_train.report.predictions import render_prediction
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import for_inference
 from vision_train.run.log import logging_to
-from vision_train.run.phase import build_task, build_trainer
+from vision_train.run.phase import build_task
+from vision_train.run.trainer import build_trainer
 
 TOP = 5
 """Classes named for each image."""
+LONGEST_NAME = 200
+"""Bytes of a path in the name of its picture; file systems take 255, and writing needs some more for a moment."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ def predict_run(
         console: Where to report.
 
     Raises:
-        UserError: There is no such run, nothing to predict on, an unreadable image, or a place that cannot be written.
+        UserError: There is no such run, nothing to predict on, a missing or unreadable image, or a place that cannot
+            be written.
     """
     directory = open_run(run, with_weights=True)
     changes = [] if on_bad_image is None else [f"data.on_bad_image={on_bad_image}"]
@@ -73,19 +80,29 @@ def predict_run(
     load_weights(task.network, run, min_matched_share=1.0)
     loader = loose_images(recipe.data, recipe.augment, paths)
     collected = _Collect(classes)
-    with logging_to(None):
+    with logging_to(None), _naming_the_flag():
         build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(out, collected.predictions)
     if render:
         render.mkdir(parents=True, exist_ok=True)
-        for number, prediction in enumerate(collected.predictions):
-            _render(render, number, prediction)
+        titles = _below_common_parent([prediction.path for prediction in collected.predictions])
+        for number, (title, prediction) in enumerate(zip(titles, collected.predictions, strict=True)):
+            _render(render, number, title, prediction)
     console.print(f"{len(collected.predictions)} predictions in {out}")
     if loader.dataset.skipped:
         console.print(f"{len(loader.dataset.skipped)} unreadable images were skipped:")
         for path, reason in loader.dataset.skipped.items():
             console.print(f"  {path}: {reason}")
+
+
+@contextmanager
+def _naming_the_flag() -> Iterator[None]:
+    """Let errors about unreadable images name this verb's own flag: it takes no keys of a recipe."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace("set data.on_bad_image=skip", "give --on-bad-image skip")) from error
 
 
 class _Collect(Callback):
@@ -118,7 +135,8 @@ def list_images(inputs: Sequence[Path]) -> list[str]:
     """Every image that the inputs name, in order, each once.
 
     Raises:
-        UserError: An input does not exist, a csv has no ``path`` column, or there is no image at all.
+        UserError: An input or a file that a csv lists does not exist, a csv has no ``path`` column, or there is no
+            image at all.
     """
     paths = list(dict.fromkeys(str(path) for entry in inputs for path in _images_of(entry)))
     if not paths:
@@ -134,9 +152,17 @@ def _images_of(entry: Path) -> Iterator[Path]:
     elif not entry.exists():
         raise UserError(f"{entry}: no such image, folder or csv file")
     elif entry.suffix.lower() == ".csv":
-        yield from (entry.parent / row["path"] for _, row in csv_rows(entry, ("path",)))
+        yield from _images_in_table(entry)
     else:
         yield entry
+
+
+def _images_in_table(table: Path) -> Iterator[Path]:
+    for line, row in csv_rows(table, ("path",)):
+        path = table.parent / row["path"]
+        if not path.is_file():
+            raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {table.absolute().parent}")
+        yield path
 
 
 def _check_outputs(out: Path, render: Path | None) -> None:
@@ -168,9 +194,26 @@ def write_predictions(out: Path, predictions: Sequence[Prediction]) -> None:
     write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def _render(folder: Path, number: int, prediction: Prediction) -> None:
-    picture = render_prediction(Image.fromarray(decode(prediction.path)), Path(prediction.path).name, prediction.top)
+def _below_common_parent(paths: Sequence[str]) -> list[str]:
+    """Paths relative to the folder that holds all of them, so that their own folders are told where they differ."""
+    if not paths:
+        return []
+    places = [os.path.abspath(path) for path in paths]
+    try:
+        common = os.path.commonpath([os.path.dirname(place) for place in places])
+    except ValueError:  # on different drives
+        return places
+    return [os.path.relpath(place, common) for place in places]
+
+
+def _render(folder: Path, number: int, title: str, prediction: Prediction) -> None:
+    picture = render_prediction(Image.fromarray(decode(prediction.path)), title, prediction.top)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    # The number keeps images of one name in different folders apart.
-    write_bytes(folder / f"{number:05d}-{Path(prediction.path).stem}.png", buffer.getvalue())
+    write_bytes(folder / f"{number:05d}-{_as_file_name(title)}.png", buffer.getvalue())
+
+
+def _as_file_name(path: str) -> str:
+    """A path in one name, without its ending and what some file systems refuse; of a long one, the end."""
+    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", os.path.splitext(path)[0])
+    return name.encode("utf-8", "replace")[-LONGEST_NAME:].decode("utf-8", "ignore")

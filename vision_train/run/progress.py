@@ -69,23 +69,17 @@ class ProgressDisplay(Callback):
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES and not trainer.is_last_batch:
             self._line(f"{name}  step {batch_idx + 1}/{int(trainer.num_training_batches)}  {self._figures()}")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One line an epoch stays on the screen."""
-        if trainer.sanity_checking:
-            return
+    def epoch_saved(self, trainer: Trainer) -> None:
+        """One line an epoch stays on the screen, once its checkpoint is written."""
         metric = self.recipe.run.select.metric
         value = trainer.callback_metrics.get(metric)
         headline = f"  {metric} {value:.4f}" if value is not None else ""
         self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{headline}  {self._figures()}")
 
     def _figures(self) -> str:
-        latest = self.meter.latest
-        if not latest:
-            return ""
-        return (
-            f"loss {latest['train/loss']:.4f}  {latest['train/images_per_second']:,.0f} images/s  "
-            f"{latest['train/data_wait']:.0%} waiting for data"
-        )
+        now = self.meter.running()
+        loss = f"loss {self.meter.latest['train/loss']:.4f}  " if self.meter.latest else ""
+        return f"{loss}{now['images_per_second']:,.0f} images/s  {now['data_wait']:.0%} waiting for data"
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
