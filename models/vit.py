@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -70,8 +69,11 @@ def _check_name(name: str) -> None:
 
 def _near_names(name: str, known: list[str]) -> list[str]:
     """Names that look alike, then the shortest of those that begin alike: a long name is often cut short."""
-    shared = max(len(os.path.commonprefix([name, other])) for other in known)
-    begin_alike = [other for other in known if other.startswith(name[:shared])] if shared > 1 else []
+    begin_alike = next(
+        found
+        for length in range(len(name), -1, -1)
+        if (found := [other for other in known if other.startswith(name[:length])])
+    )
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return list(dict.fromkeys([*near, *sorted(begin_alike, key=len)[:3]]))
 

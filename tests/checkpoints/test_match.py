@@ -214,7 +214,7 @@ class TestPositions:
         torch.save(state, tmp_path / "w.pth")
         report = load(small_vit(), tmp_path / "w.pth")
         assert report.missing == ["pos_embed"]
-        assert "shapes differ: pos_embed (1x13x24 -> 1x17x24)" in report.summary()
+        assert "do not fit: pos_embed (1x13x24 -> 1x17x24)" in report.summary()
 
 
 class TestRefusal:
@@ -268,3 +268,18 @@ class TestReport:
         counted = sum(row[5] for row in rows.values() if row[0] != "unexpected")
         assert counted == sum(parameter.numel() for parameter in model.parameters())
         assert len(report.entries) == len(model.state_dict()) + 1
+
+
+class TestValues:
+    def test_values_that_are_not_finite_are_told(self, tmp_path, small_vit):
+        state = small_vit().state_dict()
+        state["pos_embed"][0, 0, 0] = torch.nan
+        torch.save(state, tmp_path / "w.pth")
+        report = load(small_vit(), tmp_path / "w.pth")
+        assert report.not_finite == ("pos_embed",)
+        assert "1 tensors hold values that are not finite, the first of them pos_embed" in report.summary()
+
+    def test_complex_values_are_not_cast(self, tmp_path, small_vit):
+        state = small_vit().state_dict()
+        torch.save(state | {"pos_embed": state["pos_embed"].to(torch.complex64)}, tmp_path / "w.pth")
+        assert load(small_vit(), tmp_path / "w.pth").missing == ["pos_embed"]

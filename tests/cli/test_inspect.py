@@ -24,9 +24,9 @@ def deit(tmp_path):
     return tmp_path / "deit.pth"
 
 
-def run(*arguments):
+def run(*arguments, exit_code=0):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert result.exit_code == 0
+    assert result.exit_code == exit_code
     return result.output
 
 
@@ -45,20 +45,44 @@ def test_matches_a_model_in_plain_lines(deit):
     assert "fills 100 % of the model; resized: pos_embed (1x197x192 -> 1x577x192)" in output
     row = next(line for line in output.splitlines() if "blocks.*.attn.qkv.weight" in line)
     assert row.split()[:5] == ["matched", "blocks.*.attn.qkv.weight", "12", "576x192", "576x192"]
+    assert output.splitlines()[-1].startswith("Fits: 100 % of the model would be filled")
     assert "\x1b" not in output
+
+
+def test_many_classes_are_counted_and_cut_short(tmp_path):
+    state = {"head.weight": torch.zeros(10, 2), "head.bias": torch.zeros(10)}
+    torch.save({"state_dict": state, "classes": [f"c{k}" for k in range(10)]}, tmp_path / "w.pt")
+    assert "classes            10: c0, c1, c2, c3, c4, c5, c6, c7, …\n" in run(tmp_path / "w.pt")
+    torch.save({"state_dict": state, "classes": ["a", "b"]}, tmp_path / "w.pt")
+    assert "classes            2: a, b\n" in run(tmp_path / "w.pt")
+
+
+def test_lines_of_a_pipe_are_never_folded(tmp_path):
+    name = "a." * 150 + "weight"
+    torch.save({name: torch.zeros(2), "b": torch.zeros(2)}, tmp_path / "w.pt")
+    output = run(tmp_path / "w.pt", "--model", "resnet18", exit_code=2)
+    assert any(name in line and line.startswith("unexpected") for line in output.splitlines())
 
 
 def test_json_holds_every_tensor(deit):
     content = json.loads(run(deit, "--model", "vit_tiny_patch16_224", "--json"))
     assert content["tensors"]["cls_token"] == {"shape": [1, 1, 192], "dtype": "float32"}
     assert content["match"]["matched_share"] == 1
+    assert content["fits"] is True
     outcomes = {entry["name"]: entry["outcome"] for entry in content["match"]["entries"]}
     assert outcomes["blocks.11.mlp.fc2.bias"] == "matched"
     assert outcomes["head.weight"] == "reinitialised"
 
 
-def test_another_family_is_told_without_refusal(deit):
-    assert "fills 0 % of the model" in run(deit, "--model", "resnet18")
+def test_a_file_that_fit_would_refuse_is_shown_and_fails(deit):
+    output = run(deit, "--model", "resnet18", exit_code=2)
+    assert "fills 0 % of the model" in output
+    assert "missing" in output
+    assert output.splitlines()[-1] == (
+        "Does not fit: only 0 % of the model would be filled; `fit` would refuse it, "
+        "as it asks for 90 % (model.min_matched_share=0.9)."
+    )
+    assert json.loads(run(deit, "--model", "resnet18", "--json", exit_code=2))["fits"] is False
 
 
 @pytest.mark.parametrize(
@@ -68,6 +92,7 @@ def test_another_family_is_told_without_refusal(deit):
             ["--model", "vit_tiny_patch16"],
             "--model: no model is called 'vit_tiny_patch16'.*; near to it: vit_tiny_patch16_",
         ),
+        (["--model", "vit_tinyy"], "near to it: .*vit_tiny_patch16_224"),
         (["--model", "vit_tiny_patch16_224", "--image-size", "100"], "100 is no multiple, 96 and 112 fit"),
         (["--num-classes", "3"], "name it with --model"),
     ],

@@ -26,7 +26,9 @@ def test_fit_says_what_came_out_and_where(cli):
     result = cli(*FIT)
     assert result.exit_code == 0
     assert result.stderr == ""
-    progress, headline, place = result.stdout.splitlines()
+    data, start, progress, headline, place = result.stdout.splitlines()
+    assert data == "tiny: 8 train, 2 val, 2 test images of 2 classes -> runs/tiny/0"
+    assert start.startswith("starting from random weights")
     assert re.fullmatch(
         r"epoch 1/1  val/accuracy \d\.\d{4}  loss \d+\.\d{4}  [\d,]+ images/s  \d+% waiting for data  \d+ s left",
         progress,
@@ -41,7 +43,7 @@ def test_long_lines_are_not_wrapped(cli):
     cli(*FIT, "--run-dir", "first")
     folder = Path("a_long_name" * 10)
     result = cli(*FIT, "--run-dir", folder / "run", "model.checkpoint=first")
-    checkpoint, *_, place = result.stdout.splitlines()
+    _, checkpoint, *_, place = result.stdout.splitlines()
     assert checkpoint.endswith("first/checkpoints/best.ckpt: fills 100 % of the model")
     assert place == f"{folder}/run/report.html"
 
@@ -231,7 +233,7 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_resume_goes_on(place, cli, process
     assert code == 130, errors
     assert errors.endswith("Interrupted.\n")
     assert "Traceback" not in errors
-    assert "Stopped; go on with: vision-train fit --resume run" in output
+    assert "Stopped; epoch 1 is saved. Go on with: vision-train fit --resume run" in output
     assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["epoch"] < epochs - 1
     assert not Path("run/summary.json").exists()
     if processes == 1:

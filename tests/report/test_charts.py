@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vision_train.report.charts import Line, line_chart, thin, ticks
+from vision_train.report.formats import format_percent
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
@@ -74,3 +75,16 @@ def test_any_values_give_finite_coordinates(values):
 def test_nothing_to_draw_gives_nothing():
     assert line_chart("Loss", [], "epoch") == ""
     assert line_chart("Loss", [Line("train", [], [])], "epoch") == ""
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [0.2, 1.0], [0.0, 0.0]])
+def test_axis_of_shares_stays_between_nothing_and_all(values):
+    chart = line_chart("Accuracy", [Line("val", [1, 2], values)], "epoch", format_percent)
+    labels = [float(label) for label in re.findall(r">(-?[\d.]+) %</text>", chart)]
+    assert labels[0] >= 0
+    assert labels[-1] <= 100
+
+
+def test_legend_without_last_values_leaves_their_places_to_the_pointer():
+    chart = line_chart("Learning rate", [Line("lr", [1, 2], [0.1, 0.0])], "epoch", last_values=False)
+    assert 'lr <b></b></span><span class="at"></span>' in chart

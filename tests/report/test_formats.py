@@ -41,6 +41,11 @@ def test_other_units():
     assert format_cell({"a": None, "b": [1, True]}) == "a: –, b: 1, yes"
 
 
+@pytest.mark.parametrize(("rate", "text"), [(4.3333, "4.33"), (43.21, "43"), (1316.31, "1,316"), (float("nan"), "nan")])
+def test_rates(rate, text):
+    assert metric_format("train/images_per_second")(rate).lower() == text
+
+
 def test_metric_names():
     assert metric_title("test/accuracy_top5") == "Test top-5 accuracy"
     assert metric_title("val/box_ap") == "Val box ap"

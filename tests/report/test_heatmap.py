@@ -57,3 +57,9 @@ def test_odd_values_are_drawn(values):
 
 def test_empty_matrix_is_left_out():
     assert heat_map(confusion([])) == ""
+
+
+def test_few_classes_make_a_small_matrix():
+    widths = [int(re.search(r"max-width:(\d+)px", heat_map(confusion(np.eye(n).tolist())))[1]) for n in (3, 10, 200)]
+    assert widths[0] < 320
+    assert 500 < widths[1] <= widths[2] < 640

@@ -113,6 +113,12 @@ def test_interval_is_left_out_without_the_number_of_items(digits_run):
     assert "95 % interval" not in report(digits_run).text
 
 
+@pytest.mark.parametrize(("classes", "shown"), [(5, False), (6, True)])
+def test_top_five_of_five_classes_is_left_out(digits_run, classes, shown):
+    (digits_run / "classes.json").write_text(json.dumps([str(k) for k in range(classes)]))
+    assert ("op-5 accuracy" in report(digits_run).text) == shown
+
+
 def test_best_epoch_is_counted_from_one(digits_run, write_metrics):
     lines = [{"phase": "fit", "epoch": e, "step": e + 1, "val/accuracy": v} for e, v in enumerate([0.1, 0.9, 0.3])]
     write_metrics(digits_run / "metrics.jsonl", lines)

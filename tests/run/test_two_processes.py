@@ -1,6 +1,7 @@
 """Two gloo processes do what one does with twice the batch."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def _cut_short(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path
     with pytest.raises(RuntimeError, match="cut short"):
         _fit(rank, recipe, overrides, run_dir)
     ClassificationTask.training_step = original  # type: ignore[method-assign]
+    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the other process may not have left the first
     resume(run_dir, console=Console(quiet=True))
 
 

@@ -81,7 +81,10 @@ def match_weights(
         for name, tensor in found.items()
         if name not in own and _address(tensor) not in placed
     ]
-    not_finite = tuple(name for name in own if name in loaded and not offered[name].isfinite().all())
+    # In the model's own type: a value may also be too large for it.
+    not_finite = tuple(
+        name for name, tensor in own.items() if name in loaded and not offered[name].to(tensor.dtype).isfinite().all()
+    )
     report = LoadReport(weights.source, family, tuple(entries), not_finite)
     if report.matched_share < min_matched_share:
         raise UserError(_refusal(report, model, weights, min_matched_share))

@@ -106,9 +106,8 @@ class LoadReport:
         if any(absent):
             lines.append("  " + "; ".join(filter(None, absent)))
         if self.not_finite:
-            lines.append(
-                f"  {len(self.not_finite)} tensors of the file hold values that are not finite, first {self.not_finite[0]}"
-            )
+            count, first = len(self.not_finite), self.not_finite[0]
+            lines.append(f"  {count} tensors hold values that are not finite, the first of them {first}")
         return "\n".join(lines)
 
     def verdict(self, min_matched_share: float) -> str:

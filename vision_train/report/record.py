@@ -83,6 +83,7 @@ def read_record(directory: Path) -> RunRecord:
         return read(file, read_artefact, None)
 
     certain = _certain_metrics(read(directory / "classes.json", _json, None))
+    metrics: list[dict[str, Any]] = read(directory / "metrics.jsonl", read_metrics, [])
     artefacts = [read_optional_artefact(file) for file in sorted((directory / "artefacts").glob("*.json"))]
     return RunRecord(
         directory=directory,
@@ -90,7 +91,7 @@ def read_record(directory: Path) -> RunRecord:
         recipe=read(directory / "recipe.yaml", _yaml_mapping, {}),
         environment=read(directory / "environment.json", _json_mapping, {}),
         summary=_without(certain, read(directory / "summary.json", _json_mapping, {})),
-        metrics=[_without(certain, line) for line in read(directory / "metrics.jsonl", read_metrics, [])],
+        metrics=[_without(certain, line) for line in metrics],
         phases={
             folder.name: Phase(read(folder / "phase.json", _json_mapping, {}), read(folder / "recipe.yaml", _text, ""))
             for folder in sorted((directory / "phases").glob("*/"))

@@ -23,6 +23,9 @@ from vision_train.recipe import Recipe, write_recipe
 PASSED_ON = "VISION_TRAIN_RUN_DIRECTORY"
 """Environment variable by which the first process tells those it starts where the run directory is."""
 
+WORTH_KEEPING = 60.0
+"""Seconds of training after which the log of a failed run is worth more than a tidy folder."""
+
 RECORDED_PACKAGES = (
     *("torch", "torchvision", "xformers", "pytorch-lightning", "timm", "albumentations", "torchmetrics"),
     *("omegaconf", "numpy", "pillow", "scikit-learn"),
@@ -88,8 +91,11 @@ class RunDirectory:
             write_artefact(self.artefacts, artefact)
 
     def discard(self) -> None:
-        """Remove a new run that failed before it measured anything, so that nothing half-made is left."""
-        if not self.metrics.exists() and not any(self.path.rglob("*.ckpt")):
+        """Remove a new run that failed before its first checkpoint, so that nothing half-made is left.
+
+        One that had trained for a while is kept all the same: its log says what happened.
+        """
+        if self.seconds_so_far() < WORTH_KEEPING and not any(self.path.rglob("*.ckpt")):
             shutil.rmtree(self.path, ignore_errors=True)
 
     def seconds_so_far(self) -> float:

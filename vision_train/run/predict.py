@@ -198,12 +198,12 @@ def _below_common_parent(paths: Sequence[str]) -> list[str]:
     """Paths relative to the folder that holds all of them, so that their own folders are told where they differ."""
     if not paths:
         return []
-    places = [os.path.abspath(path) for path in paths]
+    places = [Path(os.path.normpath(Path(path).absolute())) for path in paths]
     try:
-        common = os.path.commonpath([os.path.dirname(place) for place in places])
+        common = os.path.commonpath([place.parent for place in places])
     except ValueError:  # on different drives
-        return places
-    return [os.path.relpath(place, common) for place in places]
+        return list(map(str, places))
+    return [str(place.relative_to(common)) for place in places]
 
 
 def _render(folder: Path, number: int, title: str, prediction: Prediction) -> None:
@@ -215,5 +215,5 @@ def _render(folder: Path, number: int, title: str, prediction: Prediction) -> No
 
 def _as_file_name(path: str) -> str:
     """A path in one name, without its ending and what some file systems refuse; of a long one, the end."""
-    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", os.path.splitext(path)[0])
+    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", str(Path(path).with_suffix("")))
     return name.encode("utf-8", "replace")[-LONGEST_NAME:].decode("utf-8", "ignore")

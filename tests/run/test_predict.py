@@ -1,0 +1,44 @@
+"""What predictions are called, and what is said about files that are not there."""
+
+import pytest
+from PIL import Image
+
+from vision_train.errors import UserError
+from vision_train.run.predict import (
+    Prediction,
+    _as_file_name,
+    _below_common_parent,
+    _naming_the_flag,
+    _render,
+    list_images,
+)
+
+
+def test_a_missing_file_of_a_table_is_told_with_its_line(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    table = tmp_path / "table.csv"
+    table.write_text("path\na.png\nb.png\n")
+    with pytest.raises(UserError, match=r"table\.csv line 3: no file .*b\.png\. Paths are relative to"):
+        list_images([table])
+
+
+def test_unreadable_images_are_skipped_by_the_flag():
+    with pytest.raises(UserError, match="remove it, or give --on-bad-image skip to go on"), _naming_the_flag():
+        raise UserError("Repair or remove it, or set data.on_bad_image=skip to go on without it")
+
+
+def test_titles_tell_folders_apart():
+    assert _below_common_parent(["in/red/1.png", "in/blue/../blue/1.png"]) == ["red/1.png", "blue/1.png"]
+    assert _below_common_parent(["in/red/1.png"]) == ["1.png"]
+    assert _below_common_parent([]) == []
+
+
+def test_a_picture_is_named_after_its_folder_and_file(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "x.png")
+    _render(tmp_path, 7, "red circle/img 14 (1).png", Prediction(str(tmp_path / "x.png"), [("red", 1.0)]))
+    assert (tmp_path / "00007-red circle-img 14 (1).png").is_file()
+
+
+def test_names_suit_every_file_system():
+    assert _as_file_name('a/b:c?"d.tar.png') == "a-b-c-d.tar"
+    assert len(_as_file_name("ü" * 400 + "/1.png").encode()) <= 200
