@@ -69,11 +69,9 @@ def _check_name(name: str) -> None:
 
 def _near_names(name: str, known: list[str]) -> list[str]:
     """Names that look alike, then the shortest of those that begin alike: a long name is often cut short."""
-    begin_alike = next(
-        found
-        for length in range(len(name), -1, -1)
-        if (found := [other for other in known if other.startswith(name[:length])])
-    )
+    beginnings = (name[:length] for length in range(len(name), 1, -1))
+    alike = ([other for other in known if other.startswith(beginning)] for beginning in beginnings)
+    begin_alike = next(filter(None, alike), [])
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return list(dict.fromkeys([*near, *sorted(begin_alike, key=len)[:3]]))
 

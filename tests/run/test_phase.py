@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
 
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
@@ -62,3 +64,16 @@ def test_a_dry_run_validates_whenever_the_recipe_does(tiny, monkeypatch, overrid
     monkeypatch.setattr(ClassificationTask, "validation_step", lambda *given: scored.append(1) or original(*given))
     assert "steps" in dry_run(load_recipe(tiny, ["data.labels_per_class=80", override]))
     assert len(scored) == 2
+
+
+def test_a_compiler_that_is_not_there_is_one_message(tiny, monkeypatch):
+    def compile_badly(self):
+        def backend(graph, inputs):
+            raise ModuleNotFoundError("No module named 'setuptools'")
+
+        compile_network(self, backend=backend)
+
+    compile_network = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_badly)
+    with pytest.raises(UserError, match=r"model\.compile=true: .*setuptools"):
+        fit(load_recipe(tiny, ["model.compile=true"]), run_dir=None, command=[], console=Console(quiet=True))

@@ -87,10 +87,9 @@ def call_trainer(trainer: Trainer, verb: str, *args: Any, **kwargs: Any) -> None
     try:
         getattr(trainer, verb)(*args, **kwargs)
     except TorchDynamoException as error:
-        raise UserError(
-            f"model.compile=true: torch.compile fails here ({error}); it needs a C++ compiler. Set model.compile=false",
-            shared=True,
-        ) from error
+        reason = str(error).splitlines()[0]
+        remedy = "On a CPU it needs a C++ compiler and the package setuptools; or set model.compile=false"
+        raise UserError(f"model.compile=true: torch.compile fails here: {reason}. {remedy}", shared=True) from error
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}", shared=True) from error
     except SystemExit as error:
