@@ -40,6 +40,10 @@ class Sample:
     """`train`, `val` or `test`; None where the source does not say."""
 
 
+SKIP_BY_RECIPE = "set data.on_bad_image=skip"
+"""How a recipe lets unreadable images be skipped; a verb with a flag for it says so instead."""
+
+
 class ImageDataset(Dataset[dict[str, Any]]):
     """Decodes and transforms one sample at a time.
 
@@ -54,6 +58,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
         seed: Of the run.
         on_bad_image: The policy.
 
+        skip_with: What the user does to choose ``skip``, for the message.
+
     Attributes:
         skipped: Unreadable files met so far and why, filled in the training process.
     """
@@ -65,11 +71,13 @@ class ImageDataset(Dataset[dict[str, Any]]):
         transform: Transform,
         seed: int,
         on_bad_image: Literal["error", "skip"],
+        skip_with: str = SKIP_BY_RECIPE,
     ) -> None:
         self.samples = samples
         self.transform = transform
         self.seed = seed
         self.on_bad_image = on_bad_image
+        self.skip_with = skip_with
         self.skipped: dict[str, str] = {}
         self._class_index = {name: index for index, name in enumerate(classes)}
 
@@ -107,13 +115,13 @@ class ImageDataset(Dataset[dict[str, Any]]):
         """
         if bad and self.on_bad_image == "error":
             path, reason = next(iter(bad.items()))
-            raise unreadable_image(f"{path}: {reason}")
+            raise unreadable_image(f"{path}: {reason}", self.skip_with)
         self.skipped.update(bad)
 
 
-def unreadable_image(described: str, *, shared: bool = False) -> UserError:
+def unreadable_image(described: str, skip_with: str = SKIP_BY_RECIPE, *, shared: bool = False) -> UserError:
     """The error about an image, given as ``path: reason``; ``shared`` where every process raises it."""
-    remedy = "Repair or remove it, or set data.on_bad_image=skip to go on without it"
+    remedy = f"Repair or remove it, or {skip_with} to go on without it"
     return UserError(f"unreadable image {described}. {remedy}", shared=shared)
 
 

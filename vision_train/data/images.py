@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import LightningDataModule
 
 from augment.pipeline import eval_pipeline, train_pipeline
-from vision_train.data.dataset import ImageDataset, ImageLoader, Sample, Transform, image_loader
+from vision_train.data.dataset import SKIP_BY_RECIPE, ImageDataset, ImageLoader, Sample, Transform, image_loader
 from vision_train.data.sampler import EvaluationSampler, TrainingSampler
 from vision_train.data.sources import read_samples
 from vision_train.data.splits import divide, draw_labels_per_class, label_map, whole_split
@@ -132,15 +132,14 @@ class ImageDataModule(LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
-def loose_images(data: Data, augment: Augment, paths: list[str], rank: int = 0, world_size: int = 1) -> ImageLoader:
+def loose_images(data: Data, augment: Augment, paths: list[str], *, skip_with: str = SKIP_BY_RECIPE) -> ImageLoader:
     """Load image files with the evaluation transforms, without the data set that the recipe trained on.
 
     Args:
         data: Batch size, workers, image size and policy for bad images.
         augment: Evaluation transforms and normalisation.
         paths: Files; a path given twice is read once.
-        rank: Of this process.
-        world_size: Number of processes.
+        skip_with: What the user does to have unreadable images skipped, for the message.
 
     Returns:
         Loader of batches without labels; an image's id is its path as given. ``loader.dataset.skipped`` maps the
@@ -152,8 +151,8 @@ def loose_images(data: Data, augment: Augment, paths: list[str], rank: int = 0, 
     samples = [Sample(path, path) for path in dict.fromkeys(paths)]
     if not samples:
         raise UserError("no images to predict")
-    dataset = ImageDataset(samples, [], _eval_transform(data, augment), 0, data.on_bad_image)
-    return image_loader(dataset, EvaluationSampler(len(dataset), rank, world_size), data.batch_size, data.workers)
+    dataset = ImageDataset(samples, [], _eval_transform(data, augment), 0, data.on_bad_image, skip_with)
+    return image_loader(dataset, EvaluationSampler(len(dataset)), data.batch_size, data.workers)
 
 
 def _eval_transform(data: Data, augment: Augment) -> Transform:

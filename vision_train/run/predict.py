@@ -9,7 +9,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +77,9 @@ def predict_run(
     classes = directory.read_classes()
     task = build_task(recipe, classes)
     load_weights(task.network, run, min_matched_share=1.0)
-    loader = loose_images(recipe.data, recipe.augment, paths)
+    loader = loose_images(recipe.data, recipe.augment, paths, skip_with="give --on-bad-image skip")
     collected = _Collect(classes)
-    with logging_to(None), _naming_the_flag():
+    with logging_to(None):
         build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(out, collected.predictions)
@@ -94,15 +93,6 @@ def predict_run(
         console.print(f"{len(loader.dataset.skipped)} unreadable images were skipped:")
         for path, reason in loader.dataset.skipped.items():
             console.print(f"  {path}: {reason}")
-
-
-@contextmanager
-def _naming_the_flag() -> Iterator[None]:
-    """Let errors about unreadable images name this verb's own flag: it takes no keys of a recipe."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace("set data.on_bad_image=skip", "give --on-bad-image skip")) from error
 
 
 class _Collect(Callback):
