@@ -216,6 +216,13 @@ def test_a_bad_image_stops_with_one_message_that_names_it(damaged: Path, workers
     assert "\n" not in str(caught.value)
 
 
+def test_the_message_says_how_the_caller_has_bad_images_skipped(damaged: Path) -> None:
+    paths = [str(damaged / "class_1/0003.png")]
+    loader = loose_images(Data(image_size=16, workers=0), AUGMENT, paths, skip_with="give --on-bad-image skip")
+    with pytest.raises(UserError, match="remove it, or give --on-bad-image skip to go on without it"):
+        list(loader)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_images_are_replaced_by_the_next_and_counted_once(damaged: Path, workers: int) -> None:
     data = module(damaged, workers=workers, on_bad_image="skip")

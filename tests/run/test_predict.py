@@ -8,7 +8,6 @@ from vision_train.run.predict import (
     Prediction,
     _as_file_name,
     _below_common_parent,
-    _naming_the_flag,
     _render,
     list_images,
 )
@@ -20,11 +19,6 @@ def test_a_missing_file_of_a_table_is_told_with_its_line(tmp_path):
     table.write_text("path\na.png\nb.png\n")
     with pytest.raises(UserError, match=r"table\.csv line 3: no file .*b\.png\. Paths are relative to"):
         list_images([table])
-
-
-def test_unreadable_images_are_skipped_by_the_flag():
-    with pytest.raises(UserError, match="remove it, or give --on-bad-image skip to go on"), _naming_the_flag():
-        raise UserError("Repair or remove it, or set data.on_bad_image=skip to go on without it")
 
 
 def test_titles_tell_folders_apart():
