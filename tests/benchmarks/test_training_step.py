@@ -19,7 +19,8 @@ from pytorch_lightning import Callback
 from rich.console import Console
 from torch.nn import functional
 
-from augment.mixing import mix_images, mix_targets, soft_targets
+from augment.labels import mix_targets, soft_targets
+from augment.mixing import mix_images
 from vision_train.contract import as_module
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.ema import AverageWeights, MovingAverage
@@ -74,7 +75,7 @@ def by_hand(recipe: Recipe) -> float:
     prepared: Prepared = prepare(recipe)
     network, classes = prepared.task.network, len(prepared.data.classes)
     as_module(prepared.task).on_fit_start()
-    mixer = prepared.task.mixer  # type: ignore[attr-defined]
+    mixer = prepared.task.mixing.mixer  # type: ignore[attr-defined]
     optimizer = build_optimizer(network, recipe.optim, effective_batch=recipe.data.batch_size)
     schedule = build_schedule(optimizer, recipe.optim, total_steps=1000, steps_per_epoch=100)
     average = MovingAverage(network, recipe.optim.ema.decay) if recipe.optim.ema else None
@@ -88,7 +89,7 @@ def by_hand(recipe: Recipe) -> float:
             images, targets = batch["image"], soft_targets(batch["label"], classes, recipe.method.label_smoothing)
             mix = mixer.draw(len(images), *images.shape[-2:])
             if mix is not None:
-                images, targets = mix_images(images, mix), mix_targets(targets, mix)
+                images, targets = mix_images(images, mix), mix_targets(targets, mix.partner, mix.share)
             optimizer.zero_grad()
             functional.cross_entropy(network(images), targets).backward()
             if clip := recipe.trainer.get("gradient_clip_val"):
