@@ -1,4 +1,4 @@
-"""What a task hands to its run for the report: curves, tables, matrices and grids of images.
+"""What a task hands to its run for the report: curves, tables, matrices, grids of images and results of single items.
 
 A task returns these; the run writes them under ``artefacts/``; the report reads them back. None of them knows a task.
 """
@@ -67,8 +67,18 @@ class ImageGrid:
     note: str = ""
 
 
-Artefact = Table | Curve | Matrix | ImageGrid
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (Table, Curve, Matrix, ImageGrid)}
+@dataclass(frozen=True)
+class Items:
+    """Metrics of single items, for whoever compares runs item by item; too many for a report to show."""
+
+    name: str
+    ids: list[str]
+    values: dict[str, list[float]]
+    """Metric, without its split -> its value for each item; their mean is the metric."""
+
+
+Artefact = Table | Curve | Matrix | ImageGrid | Items
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (Table, Curve, Matrix, ImageGrid, Items)}
 
 
 def write_artefact(folder: Path, artefact: Artefact) -> None:

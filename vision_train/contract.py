@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
 
 
@@ -20,6 +21,8 @@ class Task(Protocol):
 
     network: nn.Module
     """The network, its parameters under plain names."""
+    attention: AttentionReceipt
+    """What was installed to compute the network's attention."""
     classes: list[str]
     """The label map."""
     heads: tuple[str, ...]

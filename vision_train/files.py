@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from vision_train.errors import UserError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -27,6 +30,19 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON atomically; numbers that are not finite, which JSON has not, become null."""
     write_text(path, json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_writable(folder: Path) -> None:
+    """Find out, leaving nothing behind, whether files can be put into a folder that may have yet to be made.
+
+    Raises:
+        UserError: They cannot.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def finite(content: Any) -> Any:

@@ -13,7 +13,15 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from vision_train.cli.doctor import check_compiled, check_devices, check_origins, check_packages, check_places, doctor
+from vision_train.cli.doctor import (
+    check_attention,
+    check_compiled,
+    check_devices,
+    check_origins,
+    check_packages,
+    check_places,
+    doctor,
+)
 from vision_train.errors import UserError
 
 module = sys.modules["vision_train.cli.doctor"]
@@ -45,7 +53,7 @@ def test_sound_machine_is_ready(tmp_path, monkeypatch):
     assert report["ready"] is True
     assert report["problems"] == []
     sections = report["sections"]
-    assert set(sections) == {"packages", "compiled", "devices", "places", "origins"}
+    assert set(sections) == {"packages", "compiled", "devices", "attention", "places", "origins"}
     assert sections["packages"]["torch"] == metadata.version("torch")
     assert {"python", "vision-train", "torchvision", "timm", "albumentations"} <= set(sections["packages"])
     assert sections["compiled"]["torchvision"] == "works"
@@ -156,6 +164,17 @@ def show_gpu(monkeypatch, major: int):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+
+
+def test_attention_is_told_for_each_device(monkeypatch):
+    assert list(check_attention().facts) == ["cpu"]
+    assert check_attention().facts["cpu"].startswith("sdpa (not xformers: it has kernels for CUDA devices only")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("models.attention.cuda_facts", lambda kind, index: ((7, 0), None) if index == 0 else (None, None))
+    facts = check_attention().facts
+    assert facts["cuda:0 float32"] == "xformers"
+    assert facts["cuda:0 bfloat16"].startswith("sdpa (not xformers: ")
+    assert facts["cuda:0 float16, learned bias"] == "xformers"
 
 
 @pytest.mark.parametrize(("major", "bf16", "precision"), [(9, True, "bf16-mixed"), (7, False, "16-mixed")])

@@ -9,12 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from vision_train import __version__
+from vision_train.cli.compare import compare
 from vision_train.cli.data import data
 from vision_train.cli.doctor import doctor
 from vision_train.cli.evaluate import evaluate
 from vision_train.cli.fit import fit
 from vision_train.cli.inspect import inspect
 from vision_train.cli.predict import predict
+from vision_train.cli.preview import preview
 from vision_train.cli.recipes import recipes
 from vision_train.errors import UserError
 from vision_train.namesakes import check_namesakes
@@ -51,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (fit, evaluate, predict, recipes, inspect, doctor):
+for verb in (fit, evaluate, predict, compare, preview, recipes, inspect, doctor):
     app.command()(verb)
 app.add_typer(data, name="data")
 

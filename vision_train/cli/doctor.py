@@ -202,6 +202,32 @@ def _check_gpu(index: int, found: Findings) -> None:
         found.problems.append(Advice(what, remedy))
 
 
+def check_attention() -> Findings:
+    """Which backend `model.attention=auto` trains with on each device, and why not a faster one."""
+    found = Findings()
+    try:
+        import torch
+
+        from models.attention import AttentionCall, choose_backend, cuda_facts
+    except BROKEN:
+        found.facts["auto"] = "unknown: torch cannot be imported"
+        return found
+    training: dict[str, Any] = {"head_dim": 64, "value_dim": 64, "inputs_need_gradient": True}
+    for device in (torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))):
+        capability, problem = cuda_facts(device.type, device.index)
+        answers = {}
+        for dtype in ("float32", "bfloat16", "float16"):
+            for case, bias in {dtype: False, f"{dtype}, learned bias": True}.items():
+                facts = {"capability": capability, "has_bias": bias, "bias_needs_gradient": bias, **training}
+                call = AttentionCall(device.type, getattr(torch, dtype), **facts, xformers_problem=problem)
+                choice = choose_backend(call)
+                reasons = "".join(f" (not {backend}: {reason})" for backend, reason in choice.refused.items())
+                answers[f"{device} {case}"] = choice.backend + reasons
+        alike = len(set(answers.values())) == 1
+        found.facts |= {str(device): answers.popitem()[1]} if alike else answers
+    return found
+
+
 def check_places() -> Findings:
     """Room and permission to write where runs go, and the memory that loader processes share."""
     here = Path.cwd()
@@ -249,6 +275,7 @@ CHECKS: dict[str, Callable[[], Findings]] = {
     "packages": check_packages,
     "compiled": check_compiled,
     "devices": check_devices,
+    "attention": check_attention,
     "places": check_places,
     "origins": check_origins,
 }

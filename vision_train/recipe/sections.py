@@ -124,25 +124,57 @@ class Mixing:
     The weights are probabilities and sum to at most 1; the rest of the batches stays as it is.
     """
 
+    maskmix: float = 0.0
+    """Share of batches in which random cells of a grid come from the partner image (MaskMix)."""
     mixup: float = 0.0
     """Share of batches whose images are blended pixel by pixel (MixUp)."""
     cutmix: float = 0.0
     """Share of batches in which a rectangle is pasted from the partner image (CutMix)."""
+    mask_patch: int | None = None
+    """Side of one MaskMix cell in pixels: a multiple of the model's patch that divides `data.image_size`, so that every
+    token shows one image."""
+    maskmix_alpha: float = 1.0
+    """Both parameters of the Beta distribution of the share of cells that stay an image's own."""
     mixup_alpha: float = 0.8
     """Both parameters of the Beta distribution of the blend."""
     cutmix_alpha: float = 1.0
     """Both parameters of the Beta distribution of the rectangle's area."""
+    partner: Literal["permutation", "flip"] = "permutation"
+    """Who is mixed with whom: a random permutation of the batch, or the batch in reverse order (timm, TransMix)."""
+    labels: Literal["area", "transmix", "progressive"] = "area"
+    """How two images share their label. `area`: by pixels. `transmix`: CutMix batches by the mean of area and attention.
+    `progressive`: MaskMix batches go from area to attention as far as the prediction resembles the label (MixPro)."""
+    alpha_grad: bool = False
+    """Progressive labels: let the gradient flow through that resemblance too, as the released code of MixPro does."""
+    alpha_rescale: bool = False
+    """Progressive labels: measure that resemblance from what a prediction without knowledge reaches, so that attention
+    counts for nothing at the start; matters with few classes."""
 
     def problems(self) -> Problems:
-        """Yield weights outside [0, 1] and Beta parameters that are not positive."""
-        for key in ("mixup", "cutmix"):
-            if not 0 <= getattr(self, key) <= 1:
-                yield key, f"is {getattr(self, key)}; a weight lies between 0 and 1"
-        if self.mixup + self.cutmix > 1 + 1e-9:
-            yield "", f"weights sum to {self.mixup + self.cutmix:g}; shares of the batches sum to at most 1"
-        for key in ("mixup_alpha", "cutmix_alpha"):
+        """Yield weights outside [0, 1], Beta parameters that are not positive and keys that lack what they act on."""
+        weights = {key: getattr(self, key) for key in ("maskmix", "mixup", "cutmix")}
+        for key, weight in weights.items():
+            if not 0 <= weight <= 1:
+                yield key, f"is {weight}; a weight lies between 0 and 1"
+        if sum(weights.values()) > 1 + 1e-9:
+            yield "", f"weights sum to {sum(weights.values()):g}; shares of the batches sum to at most 1"
+        for key in ("maskmix_alpha", "mixup_alpha", "cutmix_alpha"):
             if getattr(self, key) <= 0:
                 yield key, f"is {getattr(self, key)}; must be above 0 (set the weight to 0 to switch it off)"
+        yield from self._maskmix_problems()
+        if self.labels == "transmix" and not self.cutmix:
+            yield "labels", "is `transmix`, which shares the labels of CutMix batches; give cutmix a weight"
+
+    def _maskmix_problems(self) -> Problems:
+        if self.mask_patch is not None and self.mask_patch < 1:
+            yield "mask_patch", f"is {self.mask_patch}; must be at least 1"
+        if self.maskmix > 0 and self.mask_patch is None:
+            yield "mask_patch", "is missing; MaskMix needs the side of its cells in pixels, such as 32 for images of 224"
+        if self.labels == "progressive" and not self.maskmix:
+            yield "labels", "is `progressive`, which shares the labels of MaskMix batches; give maskmix a weight"
+        for key in ("alpha_grad", "alpha_rescale"):
+            if getattr(self, key) and self.labels != "progressive":
+                yield key, f"is set, but labels is `{self.labels}`; it acts on `progressive` labels only"
 
 
 @dataclass(frozen=True)
@@ -192,6 +224,9 @@ class Model:
     """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory."""
     min_matched_share: float = 0.9
     """Refuse a checkpoint that fills less than this share of the model's parameters (heads not counted)."""
+    attention: Literal["auto", "xformers", "sdpa", "math"] = "auto"
+    """What computes attention: memory-efficient kernels of `xformers` (CUDA only), torch's `sdpa`, or plain `math`. `auto`
+    takes the fastest that can run and records why it refused others; a name that cannot run is an error."""
     compile: bool = False
     """Compile the network with torch.compile."""
 

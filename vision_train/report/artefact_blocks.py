@@ -20,14 +20,14 @@ LARGEST = 320
 
 
 def artefact_block(artefact: Artefact) -> str:
-    """Markup of one artefact."""
+    """Markup of one artefact; results of single items have none."""
     if isinstance(artefact, Table):
         return table(artefact.title, artefact.columns, artefact.rows, artefact.note)
     if isinstance(artefact, Curve):
         return curve_block(artefact)
     if isinstance(artefact, Matrix):
         return matrix_block(artefact)
-    return image_grid_block(artefact)
+    return image_grid_block(artefact) if isinstance(artefact, ImageGrid) else ""
 
 
 def curve_block(curve: Curve) -> str:

@@ -30,10 +30,12 @@ class Line:
     y: Sequence[float]
     colour: int | None = None
     """Which of the page's line colours to take; by default the line's place in the chart decides."""
+    spread: tuple[Sequence[float], Sequence[float]] | None = None
+    """Lower and upper values around those of a line of at most ``MAX_POINTS``, such as an interval of each."""
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Linear map from data to pixels."""
 
     low: float
@@ -42,6 +44,7 @@ class _Scale:
     end: float
 
     def __call__(self, value: float) -> float:
+        """Pixels of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
@@ -76,10 +79,11 @@ def line_chart(
     if not lines:
         return ""
     xs = [value for line in lines for value in line.x]
-    ys = [value for line in lines for value in line.y if math.isfinite(value)]
-    x_scale = _Scale(*((0.0, 1.0) if unit_square else x_range or _x_range(xs)), LEFT, RIGHT)
+    ys = [value for line in lines for values in (line.y, *(line.spread or ())) for value in values]
+    ys = [value for value in ys if math.isfinite(value)]
+    x_scale = Scale(*((0.0, 1.0) if unit_square else x_range or _x_range(xs)), LEFT, RIGHT)
     y_ticks = ticks(0.0, 1.0) if unit_square else ticks(*_y_range(ys, shares=written is format_percent))
-    y_scale = _Scale(y_ticks[0], y_ticks[-1], BOTTOM, TOP)
+    y_scale = Scale(y_ticks[0], y_ticks[-1], BOTTOM, TOP)
     thinned = [thin(line) for line in lines]
     marks = "".join(_draw(index, line, band, x_scale, y_scale) for index, (line, band) in enumerate(thinned))
     summary = f"{title} by {x_label}: " + "; ".join(f"{line.name} ends at {_last(line, written)}" for line in lines)
@@ -105,11 +109,11 @@ def thin(line: Line, limit: int = MAX_POINTS) -> tuple[Line, tuple[np.ndarray, n
     """Join neighbouring points into means until at most ``limit`` are left.
 
     Returns:
-        The line, and the smallest and largest value behind each of its points, or None if it was short enough.
-        A mean over a value that is not finite is NaN: a gap is never hidden.
+        The line, and the smallest and largest value behind each of its points, or its own spread if it was short
+        enough. A mean over a value that is not finite is NaN: a gap is never hidden.
     """
     if len(line.x) <= limit:
-        return line, None
+        return line, None if line.spread is None else (np.asarray(line.spread[0]), np.asarray(line.spread[1]))
     groups = np.array_split(np.arange(len(line.x)), range(width := -(-len(line.x) // limit), len(line.x), width))
     x, y = np.asarray(line.x, dtype=float), np.asarray(line.y, dtype=float)
     y = np.where(np.isfinite(y), y, np.nan)
@@ -157,18 +161,18 @@ def _legend(lines: Sequence[Line], x_label: str, written: Written | None) -> str
     return f'<div class="legend">{keys}<span class="at">{escape(end)}</span></div>'
 
 
-def _axes(x_scale: _Scale, y_scale: _Scale, y_ticks: list[float], x_label: str, written: Written) -> str:
+def _axes(x_scale: Scale, y_scale: Scale, y_ticks: list[float], x_label: str, written: Written) -> str:
     parts = []
     for tick in y_ticks:
         y = y_scale(tick)
         kind = "axis" if tick == y_ticks[0] else "grid"
-        label = f"{round(100 * tick, 6):g} %" if written is format_percent else _tick_label(tick)
+        label = tick_label(tick, written)
         parts.append(f'<line class="{kind}" x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>')
     for tick in ticks(x_scale.low, x_scale.high):
         if x_scale.low - 1e-9 <= tick <= x_scale.high + 1e-9:
             parts.append(
-                f'<text x="{x_scale(tick):.1f}" y="{BOTTOM + 18}" text-anchor="middle">{_tick_label(tick)}</text>'
+                f'<text x="{x_scale(tick):.1f}" y="{BOTTOM + 18}" text-anchor="middle">{tick_label(tick)}</text>'
             )
     parts.append(f'<text x="{RIGHT}" y="{BOTTOM + 34}" text-anchor="end">{escape(x_label)}</text>')
     return "".join(parts)
@@ -179,11 +183,14 @@ def _upright(label: str) -> str:
     return f'<text transform="translate(10 {middle}) rotate(-90)" text-anchor="middle">{escape(label)}</text>'
 
 
-def _tick_label(value: float) -> str:
+def tick_label(value: float, written: Written = format_number) -> str:
+    """A round number at an axis whose values are ``written`` so."""
+    if written is format_percent:
+        return f"{round(100 * value, 6):g} %"
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.6g}"
 
 
-def _draw(index: int, line: Line, band: tuple[np.ndarray, np.ndarray] | None, x_scale: _Scale, y_scale: _Scale) -> str:
+def _draw(index: int, line: Line, band: tuple[np.ndarray, np.ndarray] | None, x_scale: Scale, y_scale: Scale) -> str:
     points = [(x_scale(x), y_scale(y) if math.isfinite(y) else None) for x, y in zip(line.x, line.y, strict=True)]
     strokes, pen = [], "M"
     for x, y in points:
@@ -204,7 +211,7 @@ def _draw(index: int, line: Line, band: tuple[np.ndarray, np.ndarray] | None, x_
     return f'<g class="series-{_colour(index, line)}">{"".join(parts)}</g>'
 
 
-def _spread(line: Line, band: tuple[np.ndarray, np.ndarray], x_scale: _Scale, y_scale: _Scale) -> str:
+def _spread(line: Line, band: tuple[np.ndarray, np.ndarray], x_scale: Scale, y_scale: Scale) -> str:
     corners = list(zip(line.x, band[1], strict=True)) + list(zip(reversed(line.x), band[0][::-1], strict=True))
     points = " ".join(f"{x_scale(x):.1f},{y_scale(y):.1f}" for x, y in corners if math.isfinite(y))
     return f'<polygon class="spread" points="{points}"/>'
@@ -212,7 +219,7 @@ def _spread(line: Line, band: tuple[np.ndarray, np.ndarray], x_scale: _Scale, y_
 
 def _hover_data(
     thinned: Sequence[tuple[Line, tuple[np.ndarray, np.ndarray] | None]],
-    x_scale: _Scale,
+    x_scale: Scale,
     x_label: str,
     written: Written,
 ) -> str:

@@ -45,6 +45,19 @@ class Tile:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that is more than its text."""
+
+    text: str
+    value: float | None = None
+    """The number that the text stands for; the column sorts by it."""
+    fault: bool = False
+    """Coloured, so that it is not overlooked."""
+    href: str = ""
+    """Relative address that the text leads to."""
+
+
 def escape(value: object) -> str:
     """Text as markup, in content and in quoted attributes alike."""
     return html.escape(str(value), quote=True)
@@ -134,7 +147,7 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], r
     """A table that sorts by a click on a heading.
 
     Columns of numbers are aligned to the right; a column of three or more shares (fractions in [0, 1]) gets a bar
-    in each cell. Long tables scroll.
+    in each cell. Long tables scroll. A value may be a :class:`Cell`.
     """
     kinds = [_column_kind([row[index] for row in rows if index < len(row)]) for index in range(len(columns))]
     head = "".join(
@@ -151,6 +164,9 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], r
 
 def _column_kind(values: list[Any]) -> str:
     known = [value for value in values if value is not None]
+    if any(isinstance(value, Cell) for value in known):
+        known = [value.value if isinstance(value, Cell) else value for value in known]
+        return "text" if any(value is None or isinstance(value, str) for value in known) else "number"
     if not known or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
         return "text"
     shares = len(known) > 2 and any(isinstance(value, float) for value in known)
@@ -162,11 +178,23 @@ def _alignment(kind: str) -> str:
 
 
 def _cell(value: Any, kind: str) -> str:
+    if isinstance(value, Cell):
+        return _marked_cell(value, kind)
     if kind == "text" or value is None:
         return f"<td{_alignment(kind)}>{breakable(format_cell(value))}</td>"
     if kind == "number" or math.isnan(value):
         return f'<td class="number" data-value="{value}">{escape(format_cell(value))}</td>'
     return f'<td class="number share" data-value="{value}" style="--share:{value:.3f}">{value:.3f}</td>'
+
+
+def _marked_cell(cell: Cell, kind: str) -> str:
+    classes = " ".join(filter(None, ("number" if kind == "number" else "", "fault" if cell.fault else "")))
+    style = f' class="{classes}"' if classes else ""
+    sorts = "" if cell.value is None else f' data-value="{cell.value}"'
+    text = breakable(cell.text)
+    if cell.href:
+        text = f'<a href="{escape(cell.href)}">{text}</a>'
+    return f"<td{style}{sorts}>{text}</td>"
 
 
 def facts(values: Mapping[str, Any]) -> str:

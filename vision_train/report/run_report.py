@@ -82,7 +82,7 @@ def _unfinished(record: RunRecord) -> str:
 
 
 def _sections(record: RunRecord) -> list[Section]:
-    loaded = [artefact for artefact in record.artefacts if artefact.name.endswith("checkpoint")]
+    loaded = [a for a in record.artefacts if isinstance(a, Table) and a.name.endswith("checkpoint")]
     results = [artefact for artefact in record.artefacts if not artefact.name.endswith("checkpoint")]
     return [
         Section("Learning curves", _learning_curves(record)),
@@ -108,13 +108,12 @@ def _results(artefacts: list[Artefact]) -> str:
     return _blocks(artefacts, Matrix) + pair(filter(None, narrow))
 
 
-def _starting_weights(artefacts: list[Artefact]) -> str:
+def _starting_weights(loaded: list[Table]) -> str:
     """Reports of loaded checkpoints; of several, each with its phase, which begins its name."""
-    if len(artefacts) < 2:
-        return _blocks(artefacts, Table)
-    phases = [artefact.name.rpartition("_")[0] for artefact in artefacts]
-    titled = [replace(a, title=f"{a.title}, phase {phase}") for a, phase in zip(artefacts, phases, strict=True)]
-    return _blocks(titled, Table)
+    if len(loaded) > 1:
+        phases = [report.name.rpartition("_")[0] for report in loaded]
+        loaded = [replace(r, title=f"{r.title}, phase {phase}") for r, phase in zip(loaded, phases, strict=True)]
+    return "\n".join(artefact_block(report) for report in loaded)
 
 
 def _learning_curves(record: RunRecord) -> str:

@@ -14,6 +14,7 @@ from vision_train.contract import as_module, as_task
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
+from vision_train.run.attention import attention_line
 from vision_train.run.evaluate import ONE_PROCESS
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, peak_memory, prepare
@@ -79,6 +80,7 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch) -> dict[str, str
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
         "checkpoint": prepared.load_report.summary() if prepared.load_report else "none; starts from random weights",
+        "attention": attention_line(prepared.attention),
         "steps": f"{task.steps_per_epoch:,} an epoch, {task.total_steps:,} in all",
         "batch": f"{batch:,} images a step: {recipe.data.batch_size} for each of {full.world_size} process(es), "
         f"{full.accumulate_grad_batches} batch(es) accumulated",

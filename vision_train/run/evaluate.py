@@ -9,6 +9,7 @@ from pathlib import Path
 from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
 from vision_train.recipe import Recipe, load_recipe
+from vision_train.recipe.sections import Mixing
 from vision_train.run.bad_images import BadImages
 from vision_train.run.directory import open_run
 from vision_train.run.log import logging_to
@@ -34,7 +35,7 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[s
         UserError: There is no such run, it has no weights yet, or its data cannot be read.
     """
     directory = open_run(run, with_weights=True)
-    recipe = for_inference(load_recipe(directory.recipe, list(overrides)))
+    recipe = load_for_inference(directory.recipe, overrides)
     own = load_recipe(directory.recipe, runnable=False).data
     other_images = (recipe.data.root, recipe.data.labels) != (own.root, own.labels)
     with logging_to(None):
@@ -49,8 +50,23 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[s
     return {f"{split}/images": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
 
 
-def for_inference(recipe: Recipe) -> Recipe:
-    """The recipe without what only training needs: a start, other processes, gradient accumulation, limits."""
+def load_for_inference(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A run's recipe without what only training needs: a start, mixing, other processes, accumulation, limits.
+
+    Memory-efficient attention, which the training machine had, gives way to what this machine can do, unless asked for
+    in ``overrides``; results agree.
+
+    Raises:
+        UserError: An override is mistaken.
+    """
+    trained = load_recipe(path, runnable=False)
+    anywhere = ["model.attention=auto"] if trained.model.attention == "xformers" else []
+    recipe = load_recipe(path, [*anywhere, *overrides])
     wanted = ("accelerator", "precision", "deterministic", "benchmark", "limit_test_batches")
     trainer = {key: value for key, value in recipe.trainer.items() if key in wanted}
-    return replace(recipe, model=replace(recipe.model, checkpoint=None), trainer={**trainer, **ONE_PROCESS})
+    return replace(
+        recipe,
+        model=replace(recipe.model, checkpoint=None),
+        augment=replace(recipe.augment, mixing=Mixing()),
+        trainer={**trainer, **ONE_PROCESS},
+    )

@@ -21,6 +21,7 @@ from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.processes import launched_rank, leave_process_group
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.report import write_report
+from vision_train.run.attention import attention_line
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
 from vision_train.run.log import logging_to
@@ -44,12 +45,7 @@ def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Co
         UserError: The recipe, data, checkpoint or devices do not fit together, or the place is taken.
     """
     phases = plan_phases(recipe)
-    with logging_to(None):
-        prepared = {name: prepare(phase) for name, phase in phases}
-        for phase in prepared.values():
-            check_devices(phase.recipe, phase.data)
-        for earlier, later in pairwise(prepared.values()):
-            check_handover(earlier, later)
+    prepared = prepare_phases(phases)
     directory = create_run(recipe, prepared["fit"].data.classes, run_dir, command)
     if launched_rank() == 0:
         for name, phase_recipe in phases:
@@ -62,6 +58,21 @@ def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Co
             directory.discard()
         raise
     return directory
+
+
+def prepare_phases(phases: Phases) -> dict[str, Prepared]:
+    """Build every phase by name and check that the devices suit it and that each can start from the one before.
+
+    Raises:
+        UserError: The recipes, data, checkpoints or devices do not fit together.
+    """
+    with logging_to(None):
+        prepared = {name: prepare(phase) for name, phase in phases}
+        for phase in prepared.values():
+            check_devices(phase.recipe, phase.data)
+        for earlier, later in pairwise(prepared.values()):
+            check_handover(earlier, later)
+    return prepared
 
 
 def resume(run: Path, *, console: Console) -> RunDirectory:
@@ -162,6 +173,7 @@ def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: C
         console.print(f"going on after epoch {epoch}")
     else:
         console.print("starting from random weights; model.checkpoint names a file or run to start from")
+    console.print(f"attention: {attention_line(prepared.attention)}")
     if note := warm_up_note(recipe):
         console.print(f"note: the warm-up takes {note}")
 

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning import Trainer, seed_everything
 from rich.console import Console
 
+from models.timm_attention import AttentionReceipt
 from vision_train import data as data_room
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport, load_weights
@@ -20,6 +21,7 @@ from vision_train.data.images import ImageDataModule
 from vision_train.ema import AverageWeights
 from vision_train.metrics_log import MetricsLog
 from vision_train.recipe import Recipe, write_recipe
+from vision_train.run.attention import attention_table, decide_attention
 from vision_train.run.bad_images import BadImages
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
 from vision_train.run.meter import Meter
@@ -36,6 +38,8 @@ class Prepared:
     data: ImageDataModule
     task: Task
     load_report: LoadReport | None
+    attention: AttentionReceipt
+    """What computes attention on the recipe's device."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
     seed_everything(recipe.seed, verbose=False)
     data = data_room.build(recipe, classes, only)
     task = build_task(recipe, data.classes)
+    attention = decide_attention(task, recipe, build_trainer(recipe, []))
     report = None
     if recipe.model.checkpoint:
         report = load_weights(
@@ -80,7 +85,7 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
         )
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
-    return Prepared(recipe, data, task, report)
+    return Prepared(recipe, data, task, report, attention)
 
 
 def build_task(recipe: Recipe, classes: list[str]) -> Task:
@@ -128,7 +133,8 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     load_weights(task.network, best, min_matched_share=1.0)
     call_trainer(trainer, "test", as_module(task), datamodule=data, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
-    return PhaseResult(best, figures, task.artefacts(), bad_images.skipped)
+    artefacts = [*task.artefacts(), attention_table(prepared.attention)]
+    return PhaseResult(best, figures, artefacts, bad_images.skipped)
 
 
 def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Task) -> dict[str, float | int]:

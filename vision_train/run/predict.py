@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,10 @@ from vision_train.data.decode import IMAGE_ENDINGS, decode, is_image_file
 from vision_train.data.images import loose_images
 from vision_train.data.sources import csv_rows
 from vision_train.errors import UserError
-from vision_train.files import write_bytes, write_text
-from vision_train.recipe import load_recipe
+from vision_train.files import check_writable, write_bytes, write_text
 from vision_train.report.predictions import render_prediction
 from vision_train.run.directory import open_run
-from vision_train.run.evaluate import for_inference
+from vision_train.run.evaluate import load_for_inference
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
 from vision_train.run.trainer import build_trainer
@@ -71,7 +69,7 @@ def predict_run(
     """
     directory = open_run(run, with_weights=True)
     changes = [] if on_bad_image is None else [f"data.on_bad_image={on_bad_image}"]
-    recipe = for_inference(load_recipe(str(directory.recipe), changes))
+    recipe = load_for_inference(directory.recipe, changes)
     paths = list_images(inputs)
     _check_outputs(out, render)
     classes = directory.read_classes()
@@ -161,11 +159,7 @@ def _check_outputs(out: Path, render: Path | None) -> None:
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder; name a file")
     for folder in [out.parent, *([render] if render else [])]:
-        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        try:
-            tempfile.TemporaryFile(dir=existing).close()
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        check_writable(folder)
 
 
 def write_predictions(out: Path, predictions: Sequence[Prediction]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
 
-from vision_train.artefacts import Artefact, Curve, Matrix, Table
+from vision_train.artefacts import Artefact, Curve, Items, Matrix, Table
 from vision_train.processes import gather_objects
 
 FIELDS = ("label", "predicted", "in_top5", "confidence", "loss")
@@ -90,7 +90,7 @@ def _calibration_error(confidence: Tensor, correct: Tensor) -> float:
 
 
 def artefacts(scores: Scores, classes: Sequence[str], split: str) -> list[Artefact]:
-    """What the report shows of a split: size and metrics, per-class table, confusion matrix, reliability."""
+    """What a split has to show: size and metrics, per-class table, confusion matrix, reliability, every image."""
     labels, predicted = scores.column("label").long(), scores.column("predicted").long()
     confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(classes))
     names = list(classes)
@@ -108,6 +108,15 @@ def artefacts(scores: Scores, classes: Sequence[str], split: str) -> list[Artefa
             values=confusion.tolist(),
         ),
         _reliability(scores.column("confidence"), (predicted == labels).double(), split),
+        Items(
+            f"{split}_items",
+            scores.ids,
+            {
+                "accuracy": (predicted == labels).double().tolist(),
+                "accuracy_top5": scores.column("in_top5").tolist(),
+                "loss": scores.column("loss").tolist(),
+            },
+        ),
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,15 +11,16 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from augment.mixing import Mixer, mix_images, mix_targets, soft_targets
+from models.attention_row import predict_with_attention
+from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import adapt_published, build_model, head_names
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
 from vision_train.optim import build_optimizer, build_schedule
 from vision_train.recipe.recipe import Recipe
-from vision_train.seeds import derive_seed
 from vision_train.tasks.classification import scores
 from vision_train.tasks.classification.mistakes import WorstMistakes
+from vision_train.tasks.classification.mixing import BatchMixing, LabelShares, MixedBatch
 
 
 def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
@@ -31,14 +31,19 @@ def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
         classes: K class names, in the order of the labels.
 
     Raises:
-        UserError: The model does not exist, refuses its arguments or does not take images of this size.
+        UserError: The model does not exist, refuses its arguments or does not take images of this size; its attention
+            cannot be computed as asked; the mixing does not suit it.
     """
     model = recipe.model
     try:
         network = build_model(model.name, num_classes=len(classes), image_size=recipe.data.image_size, **model.args)
     except ValueError as error:
         raise UserError(f"model.name={model.name}: {error}") from error
-    return ClassificationTask(recipe, network, classes)
+    try:
+        receipt = install_attention(network, model.attention)
+    except ValueError as error:
+        raise UserError(f"model.attention={model.attention}: {error}") from error
+    return ClassificationTask(recipe, network, classes, receipt)
 
 
 class ClassificationTask(LightningModule):
@@ -48,19 +53,27 @@ class ClassificationTask(LightningModule):
         recipe: The checked recipe.
         network: The network; the task owns it.
         classes: K class names, in the order of the labels.
+        attention: What computes the network's attention.
+
+    Raises:
+        UserError: The recipe's mixing does not suit the network.
     """
 
     adapt_published = staticmethod(adapt_published)
     """Translates published weights of this task's networks; given to the checkpoint loader."""
 
-    def __init__(self, recipe: Recipe, network: nn.Module, classes: Sequence[str]) -> None:
+    def __init__(
+        self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.network = network
         self.classes = list(classes)
         self.heads = head_names(network)
         """Modules that a checkpoint of other classes need not fill."""
-        self.mixer: Mixer | None = None
+        self.attention = attention
+        """What computes attention in the network, and what was refused."""
+        self.mixing = BatchMixing(recipe, network, len(classes))
         self.steps_per_epoch = 0
         """Optimiser steps of one epoch; set by the run before training."""
         self.total_steps = 0
@@ -77,21 +90,25 @@ class ClassificationTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Give the mixing of each process its own seed."""
-        options = asdict(self.recipe.augment.mixing)
-        self.mixer = Mixer(**options, seed=derive_seed(self.recipe.seed, "mixing", self.global_rank))
+        self.mixing.mixer = self.mixing.mixer_of(self.global_rank)
 
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
-        return {"mixing": self.mixer.generator} if self.mixer else {}
+        return self.mixing.random_generators()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Mix the batch, predict, take the cross-entropy."""
-        images = batch["image"]
-        targets = soft_targets(batch["label"], len(self.classes), self.recipe.method.label_smoothing)
-        mix = self.mixer.draw(len(images), *images.shape[-2:]) if self.mixer else None
-        if mix is not None:
-            images, targets = mix_images(images, mix), mix_targets(targets, mix)
-        return functional.cross_entropy(self(images), targets)
+        mixed = self.mixing.mix(batch["image"])
+        logits, shares = self.predict_mixed(mixed, batch["label"])
+        targets = self.mixing.targets(batch["label"], mixed.mix, shares.shared if shares else None)
+        return functional.cross_entropy(logits, targets)
+
+    def predict_mixed(self, mixed: MixedBatch, labels: Tensor) -> tuple[Tensor, LabelShares | None]:
+        """Logits (B K) of mixed images, and how they share their labels (B) where attention decides; else None."""
+        if not self.mixing.wants_attention(mixed.mix):
+            return self(mixed.images), None
+        prediction = predict_with_attention(self.network, mixed.images)
+        return prediction.logits, self.mixing.share(mixed, labels, prediction.logits, prediction.attention)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser, with its schedule advanced at every optimiser step."""

@@ -1,0 +1,328 @@
+"""Whole studies of made-up runs: what is trained, repeated and left out, and what is said and written."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from rich.console import Console
+
+from vision_train.artefacts import Items, write_artefact
+from vision_train.compare import conduct as room
+from vision_train.compare.plan import make_plan
+from vision_train.compare.settings import Setting
+from vision_train.compare.study import Study
+from vision_train.errors import UserError
+from vision_train.recipe import load_recipe
+
+ARMS = ("plain.yaml", "mixed.yaml")
+ITEMS = [f"scan {index}" for index in range(20)]
+
+
+@dataclass
+class MadeUpRuns:
+    """Stands for training: every run of recipe ``name`` and a seed scores ``accuracy(name, seed)``."""
+
+    accuracy: Callable[[str, int], float | None]
+    failing: set[tuple[str, int]] = field(default_factory=set)
+    trained: list[tuple[str, int]] = field(default_factory=list)
+    commands: list[list[str]] = field(default_factory=list)
+    steps: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, arguments: Sequence[str], log: BinaryIO) -> int:
+        self.commands.append(list(arguments))
+        if arguments[1] == "--resume":
+            folder = Path(arguments[2])
+            name, seed = folder.parent.name, int(folder.name)
+        else:
+            recipe = load_recipe(arguments[1], arguments[2:-2], runnable=False)
+            name, seed, folder = recipe.name, recipe.seed, Path(arguments[-1])
+        self.trained.append((name, seed))
+        if (name, seed) in self.failing:
+            log.write(b"epoch 1/40\nError: the training loss is no longer finite;\n  lower optim.lr\n")
+            return 2
+        write_run(folder, self.accuracy(name, seed), steps=self.steps.get(name, 100))
+        return 0
+
+
+def write_run(folder: Path, accuracy: float | None, steps: int = 100) -> None:
+    """What ``compare`` reads of a finished run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if accuracy is not None:
+        hits = [float(index < round(accuracy * len(ITEMS))) for index in range(len(ITEMS))]
+        write_artefact(folder / "artefacts", Items("test_items", ITEMS, {"accuracy": hits}))
+    figures = {"test/accuracy": accuracy, "train/steps": steps, "train/images": 64 * steps, "train/seconds": 12.5}
+    figures |= {"train/peak_memory_bytes": 2**30, "model/parameters": 1000}
+    (folder / "summary.json").write_text(json.dumps(figures))
+
+
+def setting(recipe, phases=()) -> Setting:
+    """A setting that nothing was built for."""
+    return Setting((*phases, ("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest")
+
+
+def study_of(*arguments: str, seeds: int = 3, grid: str | None = None, folder: str = "study") -> Study:
+    """A study that nothing was built for, without pre-training."""
+    plan = make_plan(arguments, seeds, grid)
+    return Study(Path(folder).absolute(), plan, [[setting(recipe) for recipe in arm.recipes] for arm in plan.arms])
+
+
+def with_pretraining(study: Study, *recipes: tuple[int, str]) -> Study:
+    """The study with a pre-training phase before some of its arms: pairs of an arm's place and a recipe."""
+    settings = [list(of_arm) for of_arm in study.settings]
+    for arm, name in recipes:
+        settings[arm] = [setting(s.recipe, (("pretrain", load_recipe(name)),)) for s in settings[arm]]
+    return replace(study, settings=settings)
+
+
+def accuracy(name: str, seed: int) -> float:
+    gain = {"plain": 0.0, "mixed": 0.1, "fast": 0.05}.get(name, 0.0)
+    return round(0.5 + 0.05 * (seed % 4) + gain * (1 + 0.1 * (seed % 3)), 4)
+
+
+@pytest.fixture
+def conduct(recipes, monkeypatch):
+    """Conduct a study of made-up runs; returns what was said."""
+
+    def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=()):
+        study = with_pretraining(study_of(*arguments, seeds=seeds, grid=grid), *pretraining)
+        monkeypatch.setattr(room, "build_settings", lambda plan: study.settings)
+        console = Console(file=io.StringIO(), width=1000)
+        options = {"jobs": jobs, "command": "vision-train compare ...", "console": console, "train": train}
+        try:
+            room.conduct(study.plan, Path("study"), **options)
+        finally:
+            call.said = console.file.getvalue()
+        return call.said
+
+    return call
+
+
+def table() -> dict:
+    return json.loads(Path("study/table.json").read_text())
+
+
+def test_seeds_alternate_between_the_arms_and_leave_every_file(conduct):
+    runs = MadeUpRuns(accuracy)
+    said = conduct(runs, *ARMS)
+    assert runs.trained == [(name, seed) for seed in range(3) for name in ("plain", "mixed")]
+    assert {path.name for path in Path("study").iterdir() if path.is_file()} >= {
+        *("table.md", "table.json", "plot.png", "compare.html", "study.json"),
+    }
+    assert "plain seed 1/3  test/accuracy 0.5000" in said
+    assert said.count("left") == 5
+    assert said.splitlines()[-1] == "study/compare.html"
+
+
+def test_runs_are_paired_by_seed(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    (cell,) = table()["cells"]
+    (comparison,) = cell["comparisons"]
+    assert comparison["difference"] == pytest.approx((0.1 + 0.11 + 0.12) / 3)
+    assert comparison["verdict"] == "better"
+    assert comparison["wins"] == 3
+    assert cell["arms"][1]["values"] == {"0": 0.6, "1": 0.66, "2": 0.72}
+    assert cell["arms"][1]["runs"]["2"] == "runs/mixed/2"
+    low, high = comparison["item_interval"].values()
+    assert low < comparison["difference"] < high
+
+
+def test_a_second_call_trains_nothing_and_more_seeds_and_arms_are_added(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS, seeds=2)
+    again = MadeUpRuns(accuracy)
+    assert "4 of 4 runs are finished already" in conduct(again, *ARMS, seeds=2)
+    assert again.trained == []
+    conduct(again, *ARMS, "fast.yaml", seeds=3)
+    assert again.trained == [("fast", 0), ("fast", 1), ("plain", 2), ("mixed", 2), ("fast", 2)]
+    comparisons = table()["cells"][0]["comparisons"]
+    assert [comparison["name"] for comparison in comparisons] == ["mixed", "fast"]
+    assert "2 comparisons are judged together" in Path("study/table.md").read_text()
+
+
+def test_a_run_with_a_checkpoint_goes_on_and_one_without_starts_again(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS, seeds=2)
+    for name in ("plain", "mixed"):
+        Path(f"study/runs/{name}/1/summary.json").unlink()
+    Path("study/runs/plain/1/leftover").write_text("")
+    last = Path("study/runs/mixed/1/phases/fit/checkpoints/last.ckpt")
+    last.parent.mkdir(parents=True)
+    last.write_text("")
+    runs = MadeUpRuns(accuracy)
+    conduct(runs, *ARMS, seeds=2)
+    assert [command[1] for command in runs.commands] == [str(Path.cwd() / "study/recipes/plain/fit.yaml"), "--resume"]
+    assert not Path("study/runs/plain/1/leftover").exists()
+    assert last.exists()
+
+
+def test_a_failed_arm_is_reported_and_the_rest_goes_on(conduct):
+    runs = MadeUpRuns(accuracy, failing={("mixed", 1)})
+    with pytest.raises(
+        UserError, match=r"1 runs? failed.*(?s:.)*mixed seed 2/3: the training loss is no longer"
+    ) as error:
+        conduct(runs, *ARMS)
+    log = Path.cwd() / "study/logs/mixed/1.txt"
+    assert f"lower optim.lr ({log})" in str(error.value)
+    assert log.read_text().startswith("$ vision-train fit ")
+    assert len(runs.trained) == 6
+    assert table()["cells"][0]["comparisons"][0]["seeds"] == 2
+    assert table()["runs"]["finished"] == 5
+    assert "Failed: mixed seed 2/3" in Path("study/compare.html").read_text()
+    runs.failing.clear()
+    conduct(runs, *ARMS)
+    assert runs.trained[6:] == [("mixed", 1)]
+
+
+def test_an_arm_that_fails_on_every_seed_leaves_the_others_comparable(conduct):
+    runs = MadeUpRuns(accuracy, failing={("mixed", seed) for seed in range(3)})
+    with pytest.raises(UserError, match="3 runs failed"):
+        conduct(runs, *ARMS, "fast.yaml")
+    assert [comparison["name"] for comparison in table()["cells"][0]["comparisons"]] == ["fast"]
+
+
+def test_a_result_that_is_not_finite_counts_as_failed(conduct):
+    runs = MadeUpRuns(lambda name, seed: None if (name, seed) == ("mixed", 0) else accuracy(name, seed))
+    with pytest.raises(UserError, match="mixed seed 1/3: measured no finite test/accuracy"):
+        conduct(runs, *ARMS)
+
+
+def test_pretraining_is_shared_between_arms_and_done_once_a_seed(conduct):
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    runs = MadeUpRuns(accuracy, steps={"pre": 7})
+    conduct(runs, *ARMS, "fast.yaml", seeds=2, pretraining=[(1, "pre.yaml"), (2, "pre.yaml")])
+    each = ["plain", "pre", "mixed", "fast"]
+    assert runs.trained == [(name, seed) for seed in range(2) for name in each]
+    (digest,) = Path("study/pretrained").iterdir()
+    start = f'model.checkpoint="{digest.absolute()}/1"'
+    assert [start in command for command in runs.commands[4:]] == [False, False, True, True]
+    plain, mixed, fast = (arm["budget"] for arm in table()["cells"][0]["arms"])
+    assert [plain["pretraining_steps"], mixed["pretraining_steps"], fast["pretraining_images"]] == [0, 7, 7 * 64]
+    assert "Unequal budgets" in Path("study/compare.html").read_text()
+    assert "**7 (!)**" in Path("study/table.md").read_text()
+
+
+def test_arms_whose_pretraining_failed_fail_with_its_reason(conduct):
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    runs = MadeUpRuns(accuracy, failing={("pre", 0)})
+    with pytest.raises(UserError, match="mixed seed 1/2: it starts from mixed pretrain, which failed: the training"):
+        conduct(runs, *ARMS, seeds=2, pretraining=[(1, "pre.yaml")])
+    assert ("mixed", 1) in runs.trained
+
+
+@pytest.mark.parametrize("jobs", [2, 8])
+def test_several_jobs_come_to_the_same_result(conduct, jobs):
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    cells = []
+    for count in (1, jobs):
+        said = conduct(MadeUpRuns(accuracy), *ARMS, jobs=count, pretraining=[(0, "pre.yaml"), (1, "pre.yaml")])
+        cells.append(table()["cells"])
+        shutil.rmtree("study")
+    assert cells[0] == cells[1]
+    assert f"{jobs} runs at a time" in said
+
+
+def test_a_grid_gets_a_table_for_each_value_and_joint_tests(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS, grid="data.labels_per_class=5,20")
+    cells = table()["cells"]
+    assert [cell["title"] for cell in cells] == ["data.labels_per_class=5", "data.labels_per_class=20"]
+    assert Path("study/runs/mixed/labels_per_class=20/2/summary.json").exists()
+    first = cells[0]["comparisons"][0]
+    assert first["adjusted_p"] == pytest.approx(2 * first["p"])
+    page = Path("study/compare.html").read_text()
+    assert page.count('class="spread"') == 3  # two arms, one difference
+    assert "### data.labels_per_class=20" in Path("study/table.md").read_text()
+
+
+def test_a_grid_of_names_is_drawn_without_an_axis(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS, seeds=2, grid="optim.name=adamw,sgd")
+    assert 'class="spread"' not in Path("study/compare.html").read_text()
+    assert Path("study/plot.png").stat().st_size > 1000
+
+
+def test_one_seed_has_a_table_but_no_interval_and_says_why(conduct):
+    said = conduct(MadeUpRuns(accuracy), *ARMS, seeds=1)
+    (comparison,) = table()["cells"][0]["comparisons"]
+    assert (comparison["interval"], comparison["p"], comparison["verdict"]) == (None, None, "not tested")
+    assert "one run does not show how far another would lie" in said
+    assert "With a single seed there is no interval" in Path("study/table.md").read_text()
+
+
+def test_stopping_keeps_what_is_finished(conduct):
+    def interrupted(arguments, log):
+        if runs.trained:
+            raise KeyboardInterrupt
+        return runs(arguments, log)
+
+    runs = MadeUpRuns(accuracy)
+    with pytest.raises(KeyboardInterrupt):
+        conduct(interrupted, *ARMS)
+    assert "The same command goes on." in conduct.said
+    runs.trained.clear()
+    conduct(runs, *ARMS)
+    assert ("plain", 0) not in runs.trained
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "says"),
+    [
+        ((*ARMS, "optim.lr=0.5"), {}, r"plain: optim.lr was 0.002, is 0.5"),
+        (("mixed.yaml", "plain.yaml"), {}, "recipes: were plain, mixed, are mixed, plain"),
+        (ARMS, {"seeds": 2}, "--seeds: were 3, are 2"),
+        (ARMS, {"grid": "data.labels_per_class=5,10"}, "--grid: was not given, is data.labels_per_class"),
+    ],
+)
+def test_a_folder_of_another_study_is_refused_and_says_what_differs(conduct, arguments, options, says):
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    with pytest.raises(UserError, match=rf"holds another study(?s:.)*{says}"):
+        conduct(MadeUpRuns(accuracy), *arguments, **options)
+
+
+def test_a_recipe_edited_since_is_refused(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    Path("mixed.yaml").write_text("extends: plain.yaml\naugment: {mixing: {cutmix: 0.5}}\n")
+    with pytest.raises(UserError, match=r"mixed: augment.mixing.cutmix was 0.75, is 0.5"):
+        conduct(MadeUpRuns(accuracy), *ARMS)
+
+
+def test_a_folder_that_is_no_study_is_refused(conduct):
+    Path("study").mkdir()
+    Path("study/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds notes.txt and is no study"):
+        conduct(MadeUpRuns(accuracy), *ARMS)
+
+
+def test_a_file_in_the_folders_place_is_refused(conduct):
+    Path("study").write_text("")
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        conduct(MadeUpRuns(accuracy), *ARMS)
+
+
+def test_an_unwritable_folder_is_refused(conduct, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("vision_train.compare.study.tempfile.TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"--out .*study: cannot be written \(Permission denied\)"):
+        conduct(MadeUpRuns(accuracy), *ARMS)
+
+
+def test_two_commands_at_once_are_refused(conduct):
+    study = study_of(*ARMS)
+    with study.opened("first"), pytest.raises(UserError, match="another compare is at work here"):
+        conduct(MadeUpRuns(accuracy), *ARMS)
+
+
+def test_no_jobs_are_refused(conduct):
+    with pytest.raises(UserError, match="--jobs 0"):
+        conduct(MadeUpRuns(accuracy), *ARMS, jobs=0)
+
+
+def test_the_page_lists_what_differs_and_links_every_run(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    page = Path("study/compare.html").read_text()
+    assert "augment.<wbr>" in page or "augment.mixing.cutmix" in page
+    assert '<a href="runs/mixed/2/report.html">72.0 %</a>' in page
+    assert "http" not in page.replace("http-equiv", "")

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from vision_train.compare.plan import folder_names, make_plan, split_values
+from vision_train.errors import UserError
+
+
+def test_recipes_and_overrides_are_told_apart(recipes):
+    plan = make_plan(["plain.yaml", "optim.lr=0.5", "mixed"], 4, None)
+    assert [arm.name for arm in plan.arms] == ["plain", "mixed"]
+    assert {arm.recipes[0].optim.lr for arm in plan.arms} == {0.5}
+    assert plan.metric == "test/accuracy"
+    assert plan.cells == [""]
+
+
+def test_a_grid_resolves_every_recipe_at_every_value(recipes):
+    plan = make_plan(["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5,10")
+    assert plan.cells == ["data.labels_per_class=5", "data.labels_per_class=10"]
+    assert plan.grid.folders == ["labels_per_class=5", "labels_per_class=10"]
+    assert [recipe.data.labels_per_class for recipe in plan.arms[1].recipes] == [5, 10]
+
+
+def test_recipes_of_one_name_are_called_what_was_typed(recipes):
+    Path("other").mkdir()
+    Path("other/plain.yaml").write_text("extends: ../plain.yaml\noptim: {lr: 0.1}\n")
+    assert [arm.name for arm in make_plan(["plain.yaml", "other/plain.yaml"], 2, None).arms] == ["plain", "other/plain"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seeds", "grid", "says"),
+    [
+        (["plain.yaml"], 2, None, "two recipes or more, got plain.yaml"),
+        (["optim.lr=1"], 2, None, "got none"),
+        (["plain.yaml", "nowhere"], 2, None, "nowhere: no recipe or file of this name"),
+        (["plain.yaml", "plain.yaml"], 2, None, "plain and plain: are the same recipe once resolved"),
+        (["plain.yaml", "mixed.yaml", "augment.mixing.cutmix=0.5"], 2, None, "are the same recipe once resolved"),
+        (["plain.yaml", "mixed.yaml"], 0, None, "--seeds 0: a study needs at least 2"),
+        (["plain.yaml", "mixed.yaml", "seed=3"], 2, None, "say how many with --seeds"),
+        (["plain.yaml", "mixed.yaml"], 2, "seed=1,2", "say how many with --seeds"),
+        (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_clas=5,10", "did you mean data.labels_per_class"),
+        (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5,ten", r"data.labels_per_class: is `ten`; expected"),
+        (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class", "write KEY=a,b,c"),
+        (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5,", "write KEY=a,b,c"),
+        (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5", "is a single value"),
+        (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5,5", "stands there twice"),
+        (["plain.yaml", "mixed.yaml", "optim.lr=1"], 2, "optim.lr=1,2", "leave out one of the two"),
+        (["plain.yaml", "loss.yaml"], 2, None, r"val/accuracy \(max\) in plain and val/loss \(min\) in loss"),
+        (["loss.yaml", "mixed.yaml", "run.select.metric=train/loss"], 2, None, "run.select"),
+    ],
+)
+def test_bad_input_is_one_message(recipes, arguments, seeds, grid, says):
+    Path("loss.yaml").write_text("extends: plain.yaml\nrun: {select: {metric: val/loss, mode: min}}\n")
+    with pytest.raises(UserError, match=says):
+        make_plan(arguments, seeds, grid)
+
+
+def test_values_of_a_grid_may_hold_commas():
+    assert split_values("1, [2,3],'a,b',{c: [4,5]}") == ["1", "[2,3]", "'a,b'", "{c: [4,5]}"]
+
+
+def test_folder_names_are_plain_and_never_meet():
+    assert folder_names(["mixpro/digits", "mixpro-digits", "a b", "../..", "é=1.5"]) == [
+        "mixpro-digits",
+        "mixpro-digits~2",
+        "a-b",
+        "arm",
+        "é=1.5",
+    ]

@@ -1,0 +1,186 @@
+"""What the classification task makes of a recipe's mixing: which batches it mixes, how their labels are shared."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from augment.labels import soft_targets
+from augment.mixing import Mix
+from models.attention_row import predict_with_attention
+from vision_train.errors import UserError
+from vision_train.recipe import load_recipe
+from vision_train.tasks.classification.task import ClassificationTask, build
+
+SMALL = ("model.args.embed_dim=24", "model.args.depth=2", "model.args.num_heads=2")
+CLASSES = [str(digit) for digit in range(10)]
+
+
+def task(recipe: str, *overrides: str, small: tuple[str, ...] = SMALL) -> ClassificationTask:
+    torch.manual_seed(0)
+    return build(load_recipe(recipe, [*small, *overrides], runnable=False), CLASSES)
+
+
+def only(kind: str, labels: str = "area") -> list[str]:
+    """Mix every batch in one way."""
+    weights = {"maskmix": 0.0, "mixup": 0.0, "cutmix": 0.0, kind: 1.0}
+    keys = {**weights, "mask_patch": 4, "labels": labels}
+    return [f"augment.mixing.{key}={value}" for key, value in keys.items()]
+
+
+def batch(size: int = 6) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(size, 3, 16, 16, generator=generator)
+    return {"id": list("abcdef")[:size], "image": images, "label": torch.arange(size) % 10}
+
+
+def forward(of: ClassificationTask, given: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, Mix | None]:
+    """Logits, soft targets and mix of a training step."""
+    mixed = of.mixing.mix(given["image"])
+    logits, shares = of.predict_mixed(mixed, given["label"])
+    return logits, of.mixing.targets(given["label"], mixed.mix, shares.shared if shares else None), mixed.mix
+
+
+@pytest.mark.parametrize("labels", ["area", "transmix", "progressive"])
+@pytest.mark.parametrize("kind", ["maskmix", "mixup", "cutmix"])
+def test_attention_shares_only_the_labels_it_was_made_for(kind: str, labels: str) -> None:
+    made_for = {"area": "", "transmix": "cutmix", "progressive": "maskmix"}[labels]
+    # The recipe is refused where nothing would be shared by attention, so the other kinds get a little weight.
+    other = [f"augment.mixing.{made_for}=1e-9"] if made_for not in ("", kind) else []
+    subject = task("mixpro/digits_plain", *only(kind, labels), *other)
+    mixed = subject.mixing.mix(batch()["image"])
+    assert mixed.mix is not None
+    assert mixed.mix.kind == kind
+    assert (subject.predict_mixed(mixed, batch()["label"])[1] is not None) == (kind == made_for)
+
+
+def test_unmixed_batches_keep_their_images_and_smoothed_labels() -> None:
+    subject, given = task("mixpro/digits_plain"), batch()
+    _, targets, mix = forward(subject, given)
+    assert mix is None
+    assert subject.mixing.mix(given["image"]).images is given["image"]
+    assert torch.equal(targets, soft_targets(given["label"], 10, 0.1))
+
+
+def test_progressive_labels_are_not_smoothed_area_labels_are() -> None:
+    for labels, unnamed in (("area", 0.01), ("progressive", 0.0)):
+        _, targets, mix = forward(task("mixpro/digits_plain", *only("maskmix", labels)), batch())
+        assert mix is not None
+        assert targets.min().item() == pytest.approx(unnamed)
+        assert torch.allclose(targets.sum(1), torch.ones(6))
+
+
+@pytest.mark.parametrize(("labels", "kind"), [("transmix", "cutmix"), ("progressive", "maskmix")])
+def test_shares_lie_between_area_and_attention(labels: str, kind: str) -> None:
+    subject, given = task("mixpro/digits_plain", *only(kind, labels)), batch()
+    mixed = subject.mixing.mix(given["image"])
+    _, shares = subject.predict_mixed(mixed, given["label"])
+    assert shares is not None
+    assert mixed.mix is not None
+    assert torch.equal(shares.area, mixed.mix.share)
+    assert ((shares.shared >= 0) & (shares.shared <= 1)).all()
+    assert not torch.equal(shares.shared, shares.area)
+
+
+@pytest.mark.parametrize("alpha_grad", [False, True])
+def test_alpha_takes_part_in_the_gradient_only_if_asked(alpha_grad: bool) -> None:
+    subject = task("mixpro/digits_plain", *only("maskmix", "progressive"), f"augment.mixing.alpha_grad={alpha_grad}")
+    logits, targets, _ = forward(subject, batch())
+    assert targets.requires_grad == alpha_grad
+    functional.cross_entropy(logits, targets).backward()
+    assert all(parameter.grad is not None for parameter in subject.network.parameters())
+
+
+def test_training_step_is_the_cross_entropy_of_the_shared_labels() -> None:
+    subject, given = task("mixpro/digits", *only("maskmix", "progressive")), batch()
+    subject.eval()  # nothing random but the mix
+    state = subject.mixing.mixer.generator.get_state()
+    logits, targets, _ = forward(subject, given)
+    subject.mixing.mixer.generator.set_state(state)
+    assert torch.equal(subject.training_step(given, 0), functional.cross_entropy(logits, targets))
+
+
+def test_the_attention_comes_from_the_training_forward_and_costs_no_second_one() -> None:
+    subject, given = task("mixpro/digits", *only("maskmix", "progressive")), batch()
+    calls = []
+    subject.network.register_forward_hook(lambda *_: calls.append(1))
+    subject.training_step(given, 0)
+    assert len(calls) == 1
+
+
+def test_sixteen_bit_logits_share_labels_in_float32() -> None:
+    subject, given = task("mixpro/digits", *only("maskmix", "progressive")), batch()
+    state = subject.mixing.mixer.generator.get_state()
+    mixed = subject.mixing.mix(given["image"])
+    _, exact = subject.predict_mixed(mixed, given["label"])
+    subject.mixing.mixer.generator.set_state(state)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, rough = subject.predict_mixed(mixed, given["label"])
+    assert exact is not None
+    assert rough is not None
+    assert logits.dtype == torch.bfloat16
+    assert rough.shared.dtype == torch.float32
+    assert torch.allclose(rough.shared, exact.shared, atol=1e-2)
+
+
+def test_a_batch_of_one_is_trained_on_as_it_is() -> None:
+    subject, given = task("mixpro/digits", *only("maskmix", "progressive")), batch(1)
+    mixed = subject.mixing.mix(given["image"])
+    _, shares = subject.predict_mixed(mixed, given["label"])
+    targets = subject.mixing.targets(given["label"], mixed.mix, shares.shared if shares else None)
+    assert torch.equal(mixed.images, given["image"])
+    assert torch.allclose(targets, soft_targets(given["label"], 10))
+
+
+def test_processes_draw_from_seeds_of_their_own() -> None:
+    mixing = task("mixpro/digits", *only("maskmix")).mixing
+    first, second, again = (mixing.mixer_of(rank).draw(6, 16, 16) for rank in (0, 1, 0))
+    assert first is not None
+    assert second is not None
+    assert again is not None
+    assert torch.equal(first.cells, again.cells)  # type: ignore[arg-type]
+    assert not torch.equal(first.cells, second.cells)  # type: ignore[arg-type]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("recipe", "patch", "fitting"),
+        [
+            ("mixpro/deit_tiny", 56, "16, 32, 112, 224"),
+            ("mixpro/deit_tiny", 64, "16, 32, 112, 224"),
+            ("mixpro/swin_tiny", 30, "4, 8, 16, 28, 32, 56, 112, 224"),
+        ],
+    )
+    def test_a_mask_that_cuts_patches_or_the_image_is_told_what_fits(self, recipe, patch, fitting):
+        with torch.device("meta"), pytest.raises(UserError, match=f"mask_patch={patch}: .*these fit: {fitting}$"):
+            task(recipe, f"augment.mixing.mask_patch={patch}", small=())
+
+    @pytest.mark.parametrize(
+        ("model", "reason"), [("resnet18", "has no attention row"), ("vit_base_patch16_siglip_224", "pooling 'map'")]
+    )
+    def test_progressive_labels_need_an_attention_row(self, model, reason):
+        changes = (f"model.name={model}", "augment.mixing.mask_patch=32")
+        with torch.device("meta"), pytest.raises(UserError, match=f"labels=progressive: .*{reason}.*labels=area"):
+            task("mixpro/deit_tiny", *changes, small=())
+
+    def test_pairing_by_flip_needs_an_even_batch(self):
+        with torch.device("meta"), pytest.raises(UserError, match="data.batch_size=7: .*partner=permutation"):
+            task("mixpro/transmix_deit_small", "data.batch_size=7", small=())
+
+    def test_an_odd_rest_of_a_batch_is_told_too(self):
+        subject = task("mixpro/digits_cutmix", *only("cutmix"), "augment.mixing.partner=flip")
+        with pytest.raises(UserError, match=r"augment.mixing: .*5"):
+            subject.mixing.mix(batch(5)["image"])
+
+    def test_attention_that_cannot_run_as_named(self):
+        with torch.device("meta"), pytest.raises(UserError, match="model.attention=math: .*cannot be routed"):
+            task("classification/vit_tiny", "model.name=xcit_nano_12_p16_224", "model.attention=math", small=())
+
+
+def test_predictions_carry_attention_for_the_released_swin() -> None:
+    """MixPro's own code has no attention for Swin; here the mean over the last window gives it."""
+    small = ("model.args={embed_dim: 12, depths: [1, 1, 1, 1], num_heads: [1, 1, 2, 2]}", "data.image_size=32")
+    subject = task("mixpro/swin_tiny", "augment.mixing={mask_patch: 16, labels: progressive}", small=small)
+    assert subject.mixing.grid == (1, 1)
+    assert predict_with_attention(subject.network, torch.randn(2, 3, 32, 32)).attention.shape == (2, 1)

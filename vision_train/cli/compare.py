@@ -1,0 +1,47 @@
+"""``vision-train compare``: which recipe is better on these data, and is it luck."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE RECIPE... [KEY=VALUE]...",
+            help="Two recipes or more, the first of which the others are compared with; and recipe keys to change in "
+            "all of them.",
+        ),
+    ],
+    seeds: Annotated[int, typer.Option(help="Runs of each recipe, with the seeds 0, 1, 2, ...")] = 10,
+    grid: Annotated[
+        str | None, typer.Option(metavar="KEY=A,B,C", help="Compare at each of these values of a key.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the study; one of the same study goes on.")] = Path("study"),
+    jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
+) -> None:
+    """Train recipes with the same seeds and say which is better, by how much, and how sure that is.
+
+    Stopped at any moment, the same command goes on. More seeds, or more recipes at the end, are added to a study.
+
+    For example:
+
+      vision-train compare quickstart mine.yaml --seeds 10 data.labels_per_class=10
+
+      vision-train compare scratch.yaml pretrained.yaml --seeds 5 --grid data.labels_per_class=5,10,20 --out few
+    """
+    from vision_train.cli.console import plain_console
+    from vision_train.compare.plan import make_plan
+
+    plan = make_plan(arguments, seeds, grid)
+
+    from vision_train.compare.conduct import conduct
+
+    command = shlex.join(["vision-train", *sys.argv[1:]])
+    conduct(plan, out, jobs=jobs, command=command, console=plain_console())

@@ -1,0 +1,113 @@
+"""A study from its plan to its tables."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+
+from vision_train.compare import words
+from vision_train.compare.execution import Execution, Outcome, Train
+from vision_train.compare.page import State
+from vision_train.compare.plan import Plan
+from vision_train.compare.processes import RunProcesses, threads_for_each
+from vision_train.compare.results import StudyResult, collect, measured_value
+from vision_train.compare.settings import build_settings
+from vision_train.compare.study import Study
+from vision_train.compare.writing import write_results
+from vision_train.errors import UserError
+from vision_train.run.progress import format_seconds
+
+
+def conduct(
+    plan: Plan, folder: Path, *, jobs: int, command: str, console: Console, train: Train | None = None
+) -> StudyResult:
+    """Run what is not finished yet and write the tables, anew after every run.
+
+    Args:
+        plan: What to compare.
+        folder: Of the study; an earlier one of the same plan goes on.
+        jobs: Runs at a time.
+        command: The command line, for the record.
+        console: Where progress goes.
+        train: Calls ``vision-train`` with a command line; by default in a process of its own.
+
+    Raises:
+        UserError: Arms cannot be built or compared, the folder holds something else, or runs failed; of those that did
+            not, the tables are written all the same.
+        KeyboardInterrupt: The user stopped it; the same command goes on.
+    """
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: must be at least 1")
+    study = Study(folder.absolute(), plan, build_settings(plan))
+    with study.opened(command):
+        progress = _Progress(study, jobs, command, console)
+        processes = RunProcesses(jobs)
+        execution = Execution(study.runs(), train or processes, jobs, console.print, processes.stop)
+        try:
+            with closing(execution.outcomes()) as outcomes:
+                for outcome in outcomes:
+                    progress.ended(outcome)
+        except KeyboardInterrupt:
+            console.print("Stopped; what is finished is kept. The same command goes on.")
+            raise
+        result = progress.write()
+    for cell in result.cells:
+        for comparison in cell.comparisons:
+            tests = sum(other.p is not None for other in result.comparisons)
+            console.print(f"{cell.title}: " if cell.title else "", end="")
+            console.print(words.sentence(comparison, plan.metric, tests))
+    console.print(str(folder / "compare.html"))
+    if progress.failures:
+        heading = f"{len(progress.failures)} runs failed; mend the cause and give the same command again"
+        raise UserError("\n  ".join([heading, *progress.failures]))
+    return result
+
+
+class _Progress:
+    """Follows the runs: a line for each, and the tables as far as they go."""
+
+    def __init__(self, study: Study, jobs: int, command: str, console: Console) -> None:
+        self.study, self.jobs, self.command, self.console = study, jobs, command, console
+        self.failures: list[str] = []
+        self._runs = study.runs()
+        self._done = {run.folder for run in self._runs if run.finished}
+        self._began, self._trained = time.monotonic(), 0
+        if before := len(self._done):
+            console.print(f"{before} of {len(self._runs)} runs are finished already")
+        if jobs > 1:
+            threads = threads_for_each(jobs)
+            console.print(f"{jobs} runs at a time, {threads} processor{'s' if threads > 1 else ''} each")
+
+    def ended(self, outcome: Outcome) -> None:
+        """Note how a run ended; say so and write the tables if it was trained just now."""
+        run, error = outcome.run, outcome.error
+        seeds = f"seed {run.seed + 1}/{self.study.plan.seeds}"
+        value = measured_value(run, self.study.plan.metric) if run.finished and not error else None
+        if run.finished and value is None and "pretrained" not in run.folder.relative_to(self.study.path).parts:
+            error = f"measured no finite {self.study.plan.metric} ({run.log})"
+        if error:
+            self.failures.append(f"{run.title} {seeds}: {error}")
+        if not outcome.seconds and not error:
+            return
+        self._done.add(run.folder)
+        self._trained += 1
+        shown = f"failed: {error}" if error else f"{self.study.plan.metric} {value:.4f}" if value is not None else ""
+        parts = [f"{run.title} {seeds}", shown, format_seconds(outcome.seconds)]
+        self.console.print("  ".join(filter(None, parts)) + self._time_left())
+        self.write()
+
+    def write(self) -> StudyResult:
+        """Write the tables from what is finished."""
+        finished = sum(run.finished for run in self._runs)
+        result = collect(self.study)
+        state = State(self.command, finished, len(self._runs), self.failures, self.jobs)
+        write_results(self.study, result, state)
+        return result
+
+    def _time_left(self) -> str:
+        left = len(self._runs) - len(self._done)
+        seconds = (time.monotonic() - self._began) / max(self._trained, 1) * left
+        return f", about {format_seconds(seconds)} left" if left else ""

@@ -1,0 +1,136 @@
+"""Bringing every run of a study to its end, one after another or several at once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shlex
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from vision_train.compare.study import Run
+
+Train = Callable[[Sequence[str], BinaryIO], int]
+"""Runs a command line of ``vision-train`` with a log to write to; returns the exit code."""
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    run: Run
+    seconds: float = 0.0
+    """Wall-clock seconds of its process; 0 if it was finished before."""
+    error: str | None = None
+
+
+class Execution:
+    """Trains the runs of a study that are not finished.
+
+    Args:
+        runs: In order; what a run starts from stands before it.
+        train: Calls the command line.
+        jobs: How many runs at once.
+        say: Takes remarks for whoever waits.
+        stop: Ends all calls of ``train`` that are under way, when the study is broken off.
+    """
+
+    def __init__(
+        self, runs: Sequence[Run], train: Train, jobs: int, say: Callable[[str], None], stop: Callable[[], None]
+    ) -> None:
+        self.runs, self.train, self.jobs, self.say, self.stop = runs, train, jobs, say, stop
+        self._stopping = threading.Event()
+        self._outcomes: dict[Path, Future[Outcome]] = {}
+
+    def outcomes(self) -> Generator[Outcome, None, None]:
+        """Train, and yield each run as it ends; a failed one does not stop the others.
+
+        Closed early, as Ctrl-C does, it stops the runs under way and starts no others.
+        """
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="run") as pool:
+            try:
+                # In the order of the list, so that whatever a run waits for has been started before it.
+                for run in self.runs:
+                    self._outcomes[run.folder] = pool.submit(self._bring_to_its_end, run)
+                for future in as_completed(list(self._outcomes.values())):
+                    yield future.result()
+            finally:
+                self._stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.stop()
+
+    def _bring_to_its_end(self, run: Run) -> Outcome:
+        if run.start and (before := self._outcomes[run.start.folder].result()).error:
+            return Outcome(run, error=f"it starts from {run.start.title}, which failed: {before.error}")
+        if run.finished:
+            return Outcome(run)
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        with self._alone(run) as log:
+            if run.finished or self._stopping.is_set():  # a process of a killed command has ended it meanwhile
+                return Outcome(run)
+            began = time.monotonic()
+            arguments = _arguments(run)
+            log.write(f"$ {shlex.join(['vision-train', *arguments])}\n".encode())
+            place = log.tell()
+            code = self.train(arguments, log)
+            seconds = time.monotonic() - began
+        if code == 0 and run.finished:
+            return Outcome(run, seconds)
+        return Outcome(run, seconds, f"{_reason(run.log, place, code)} ({run.log})")
+
+    @contextmanager
+    def _alone(self, run: Run) -> Iterator[BinaryIO]:
+        """Open the run's log once no other process trains this run.
+
+        A process outlives the command that started it if that is killed. It holds its log open, and the lock with it.
+        """
+        with run.log.open("ab") as log:
+            waiting = False
+            while not self._stopping.is_set():
+                try:
+                    fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not waiting:
+                        self.say(f"{run.title} seed {run.seed}: a process of an earlier command trains it; waiting")
+                    waiting = True
+                    self._stopping.wait(SECONDS_BETWEEN_LOOKS)
+            yield log
+
+
+def _arguments(run: Run) -> list[str]:
+    if run.begun:
+        return ["fit", "--resume", str(run.folder)]
+    if run.folder.exists():
+        shutil.rmtree(run.folder)  # killed before its first checkpoint: there is nothing to go on from
+    start = []
+    if run.start:
+        # As the phases of one run would hand over, but from a run of its own that several may start from.
+        start = [f"model.checkpoint={json.dumps(str(run.start.folder.absolute()))}"]
+    overrides = [f"seed={run.seed}", "run.pretrain=null", *start]
+    return ["fit", str(run.recipe), *overrides, "--run-dir", str(run.folder)]
+
+
+def _reason(log: Path, place: int, code: int) -> str:
+    """What a failed run said last: its error message, or the last line of its traceback."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
+        return f"was ended by {name}{hint}"
+    with log.open("rb") as file:
+        file.seek(place)
+        text = file.read().decode("utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    said = [index for index, line in enumerate(lines) if line.startswith("Error: ")]
+    if said:
+        return "\n".join(lines[said[-1] :]).removeprefix("Error: ")
+    return lines[-1].strip() if lines else f"exit code {code} without a word"

@@ -1,0 +1,181 @@
+"""What a study compares: recipes, seeds and the values of one key; checked without building anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from vision_train.compare.recipe_diff import flatten
+from vision_train.errors import UserError
+from vision_train.recipe import Recipe, load_recipe, to_plain
+from vision_train.recipe.sections import Select
+
+UNSEEN = ("name", "description", "seed")
+"""Keys that change nothing in a run of a given seed."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The key that a study varies, and its values as typed."""
+
+    key: str
+    values: tuple[str, ...]
+
+    @property
+    def folders(self) -> list[str]:
+        """A folder name for each value."""
+        return folder_names(f"{self.key.rpartition('.')[2]}={value}" for value in self.values)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the things compared: a recipe, resolved once for each value of the grid."""
+
+    name: str
+    folder: str
+    recipes: tuple[Recipe, ...]
+    """One for each cell; their seed is replaced in each run."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole study. Without a grid it has one cell."""
+
+    arms: tuple[Arm, ...]
+    seeds: int
+    grid: Grid | None = None
+
+    @property
+    def cells(self) -> list[str]:
+        """Title of each cell; a study without a grid has one, without a title."""
+        return [f"{self.grid.key}={value}" for value in self.grid.values] if self.grid else [""]
+
+    @property
+    def select(self) -> Select:
+        """The headline metric, the same in every arm."""
+        return self.arms[0].recipes[0].run.select
+
+    @property
+    def metric(self) -> str:
+        """The headline metric as measured on the test split."""
+        return f"test/{self.select.metric.partition('/')[2]}"
+
+
+def make_plan(arguments: Sequence[str], seeds: int, grid: str | None) -> Plan:
+    """Read what was typed; what holds an ``=`` is an override for all arms, the rest are recipes.
+
+    Args:
+        arguments: Recipes and overrides, in any order.
+        seeds: Seeds 0 to ``seeds - 1``.
+        grid: ``KEY=a,b,c``, or None.
+
+    Raises:
+        UserError: There is nothing to compare, or something that cannot be compared.
+    """
+    names = [argument for argument in arguments if "=" not in argument]
+    overrides = [argument for argument in arguments if "=" in argument]
+    if len(names) < 2:
+        raise UserError(f"compare needs two recipes or more, got {', '.join(names) or 'none'}; name the other one too")
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: a study needs at least 2 seeds; 10 are a good start")
+    read_grid = _read_grid(grid, overrides) if grid else None
+    _refuse_seed([*overrides, *([grid] if grid else [])])
+    cells = [[f"{read_grid.key}={value}"] for value in read_grid.values] if read_grid else [[]]
+    recipes = [tuple(_load(name, [*overrides, *cell]) for cell in cells) for name in names]
+    titles = _titles(names, recipes)
+    arms = [Arm(*parts) for parts in zip(titles, folder_names(titles), recipes, strict=True)]
+    _refuse_duplicates(arms)
+    _refuse_other_metrics(arms)
+    return Plan(tuple(arms), seeds, read_grid)
+
+
+def folder_names(titles: Iterable[str]) -> list[str]:
+    """A file name of plain characters for each title; those that would meet are numbered."""
+    names: list[str] = []
+    for title in titles:
+        plain = re.sub(r"[^\w.=+-]+", "-", title).strip("-.") or "arm"
+        taken = sum(name == plain or re.fullmatch(re.escape(plain) + r"~\d+", name) is not None for name in names)
+        names.append(f"{plain}~{taken + 1}" if taken else plain)
+    return names
+
+
+def split_values(text: str) -> list[str]:
+    """Split at commas outside brackets and quotes: ``1,[2,3]`` holds two values."""
+    values, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        else:
+            depth += (character in "[{(") - (character in "]})")
+        if character == "," and not depth and not quote:
+            values.append("")
+        else:
+            values[-1] += character
+    return [value.strip() for value in values]
+
+
+def _load(name: str, overrides: Sequence[str]) -> Recipe:
+    return replace(load_recipe(name, overrides), seed=0)
+
+
+def _read_grid(text: str, overrides: Sequence[str]) -> Grid:
+    key, equals, values = text.partition("=")
+    found = split_values(values)
+    if not equals or not key.strip() or not all(found):
+        raise UserError(f"--grid {text}: write KEY=a,b,c, such as data.labels_per_class=5,10,20")
+    if len(found) < 2:
+        raise UserError(f"--grid {text}: is a single value; give it as {text} without --grid, or name more")
+    if len(set(found)) < len(found):
+        raise UserError(f"--grid {text}: a value stands there twice")
+    if any(override.partition("=")[0] == key for override in overrides):
+        raise UserError(f"{key}: is set for all arms and varied by --grid; leave out one of the two")
+    return Grid(key.strip(), tuple(found))
+
+
+def _refuse_seed(assignments: Iterable[str]) -> None:
+    if any(assignment.partition("=")[0].strip() == "seed" for assignment in assignments):
+        raise UserError("seed: a study runs every recipe with the same seeds from 0 on; say how many with --seeds")
+
+
+def _titles(names: Sequence[str], recipes: Sequence[tuple[Recipe, ...]]) -> list[str]:
+    """The recipes' own names; where two have the same, the arguments as typed."""
+    own = [cells[0].name for cells in recipes]
+    return own if len(set(own)) == len(own) else [name.removesuffix(".yaml") for name in names]
+
+
+def _refuse_duplicates(arms: Sequence[Arm]) -> None:
+    for one, other in combinations(arms, 2):
+        if all(_meaning(a) == _meaning(b) for a, b in zip(one.recipes, other.recipes, strict=True)):
+            raise UserError(
+                f"{one.name} and {other.name}: are the same recipe once resolved, so every run of one would repeat the "
+                "other; name recipes that differ"
+            )
+
+
+def _meaning(recipe: Recipe) -> dict[str, object]:
+    return {key: value for key, value in flatten(to_plain(recipe)).items() if key not in UNSEEN}
+
+
+def _refuse_other_metrics(arms: Sequence[Arm]) -> None:
+    first = arms[0]
+    for arm, recipe in _all_recipes(arms):
+        select, wanted = recipe.run.select, first.recipes[0].run.select
+        if select != wanted:
+            raise UserError(
+                f"run.select: the headline metric is {wanted.metric} ({wanted.mode}) in {first.name} and "
+                f"{select.metric} ({select.mode}) in {arm.name}; set run.select.metric and run.select.mode for all"
+            )
+        if select.metric.partition("/")[0] != "val":
+            raise UserError(
+                f"run.select.metric={select.metric}: has no counterpart on the test split; choose one of val/..."
+            )
+
+
+def _all_recipes(arms: Sequence[Arm]) -> Iterator[tuple[Arm, Recipe]]:
+    for arm in arms:
+        for recipe in arm.recipes:
+            yield arm, recipe

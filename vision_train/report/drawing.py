@@ -1,0 +1,53 @@
+"""Pictures and lines of text brought to the size of their place, for everything that is drawn as pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageFont
+
+PAPER, BACKDROP, INK, MUTED = "#ffffff", "#eef0f2", "#1a1d21", "#59616b"
+LARGEST_ENLARGEMENT = 32
+
+
+@cache
+def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, as it comes with matplotlib: Pillow's own font has no accents, no Greek and no Cyrillic."""
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+
+
+def fitted(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The picture at the largest size within ``width`` x ``height`` pixels; the aspect ratio stays.
+
+    A picture less than half as large is enlarged by a whole factor, at most 32, with sharp pixels.
+    """
+    scale = min(width / image.width, height / image.height)
+    if scale >= 2:
+        factor = min(int(scale), LARGEST_ENLARGEMENT)
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
+def shortened(text: str, font: ImageFont.FreeTypeFont, room: float, keep: Callable[[str, int], str]) -> str:
+    """The text on one line, with as many characters as there is room for; ``keep`` chooses which."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= room:
+        return text
+    kept = next(kept for kept in range(min(len(text), 200), -1, -1) if font.getlength(keep(text, kept)) <= room)
+    return keep(text, kept)
+
+
+def ending(text: str, kept: int) -> str:
+    """Of paths, the end tells most."""
+    return "…" + text[len(text) - kept :]
+
+
+def ends(text: str, kept: int) -> str:
+    """Of class names, both ends: breeds of dogs end alike, bird families begin alike."""
+    return text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]
