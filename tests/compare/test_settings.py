@@ -51,7 +51,7 @@ def test_arms_on_other_test_images_are_refused(recipes):
 
 
 def test_an_arm_that_cannot_be_built_is_named(recipes):
-    Path("wrong.yaml").write_text("extends: plain.yaml\nmodel: {name: vit_smal_patch16_224, args: null}\n")
+    Path("wrong.yaml").write_text("extends: plain.yaml\nmodel: {name: vit_smal_patch16_224}\n")
     with pytest.raises(UserError, match=r"^wrong: model.name=vit_smal_patch16_224"):
         build("plain.yaml", "wrong.yaml")
 

@@ -54,16 +54,22 @@ def conduct(
             console.print("Stopped; what is finished is kept. The same command goes on.")
             raise
         result = progress.write()
-    for cell in result.cells:
-        for comparison in cell.comparisons:
-            tests = sum(other.p is not None for other in result.comparisons)
-            console.print(f"{cell.title}: " if cell.title else "", end="")
-            console.print(words.sentence(comparison, plan.metric, tests))
+    for line in verdicts(result):
+        console.print(line)
     console.print(str(folder / "compare.html"))
     if progress.failures:
         heading = f"{len(progress.failures)} runs failed; mend the cause and give the same command again"
         raise UserError("\n  ".join([heading, *progress.failures]))
     return result
+
+
+def verdicts(result: StudyResult) -> list[str]:
+    """One sentence for each comparison, with the value of the grid before it."""
+    return [
+        (f"{cell.title}: " if cell.title else "") + words.sentence(comparison, result.metric, result.tests)
+        for cell in result.cells
+        for comparison in cell.comparisons
+    ]
 
 
 class _Progress:

@@ -78,8 +78,9 @@ class Execution:
             if run.finished or self._stopping.is_set():  # a process of a killed command has ended it meanwhile
                 return Outcome(run)
             began = time.monotonic()
-            arguments = _arguments(run)
+            arguments = fit_arguments(run)
             log.write(f"$ {shlex.join(['vision-train', *arguments])}\n".encode())
+            log.flush()
             place = log.tell()
             code = self.train(arguments, log)
             seconds = time.monotonic() - began
@@ -107,7 +108,8 @@ class Execution:
             yield log
 
 
-def _arguments(run: Run) -> list[str]:
+def fit_arguments(run: Run) -> list[str]:
+    """The command line that goes on with a run, or that starts it in a cleared place."""
     if run.begun:
         return ["fit", "--resume", str(run.folder)]
     if run.folder.exists():

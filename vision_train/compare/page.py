@@ -20,7 +20,8 @@ HOW_TO_READ = (
     "95 % intervals are Student's t over the seeds: where the mean over all seeds there could be lies. Differences are "
     "taken within each seed and tested by a paired t test, since what a seed draws moves all arms alike. Wins are "
     "seeds on which an arm is ahead of the first. The interval over test images resamples the images, not the seeds "
-    "(paired bootstrap): how far the same runs might have been apart on other images of the kind."
+    "(paired bootstrap): how far the same runs might have been apart on other images of the kind. How many seeds it "
+    "would take is the power of that t test at the spread seen here; from few seeds it is a rough estimate."
 )
 
 
@@ -74,7 +75,7 @@ def _header(title: str, study: Study, result: StudyResult, state: State) -> str:
         for difference in words.budget_differences(cell):
             prefix = f"{cell.title}: " if cell.title else ""
             parts.append(notice(f"Unequal budgets: {prefix}{difference}.", fault=True))
-    if caution := words.caution(result.comparisons, state.finished, state.planned):
+    if caution := words.caution(result.tests, state.finished, state.planned):
         parts.append(notice(caution))
     if study.plan.seeds == 1:
         parts.append(notice(words.ONE_SEED))
@@ -86,13 +87,13 @@ def _header(title: str, study: Study, result: StudyResult, state: State) -> str:
 def _verdict(cell: CellResult, comparison: Comparison, result: StudyResult) -> str:
     title = f"{cell.title}: " if cell.title else ""
     kind = comparison.verdict if comparison.verdict in ("better", "worse") else "open"
-    text = words.evidence(comparison, result.metric, sum(other.p is not None for other in result.comparisons))
+    text = words.evidence(comparison, result.metric, result.tests)
     return f'<li class="{kind}"><b>{escape(title + words.headline(comparison))}</b>{escape(text)}</li>'
 
 
 def _what_differs(study: Study, result: StudyResult) -> str:
     remark = "Resolved recipes; all keys that are not listed are the same. Steps are optimiser steps of the last phase."
-    return _table(tables.recipe_diff_table(study, result)) + note(remark)
+    return _table(tables.recipe_diff_table(study, result), remark)
 
 
 def _results(study: Study, result: StudyResult, cells: Sequence[CellResult]) -> list[str]:
@@ -142,14 +143,13 @@ def _seed_charts(cell: CellResult, result: StudyResult) -> str:
             values = [factor * value for value in differences_by_seed(cell, arm)]
             ends = comparison.interval and (factor * comparison.interval.low, factor * comparison.interval.high)
             differences.append(Strip(arm.name, values, factor * comparison.difference, ends, colour))
-    place = f", {cell.title}" if cell.title else ""
     remark = "Dots are seeds, the mark is their mean, the bar its 95 % interval."
-    charts = [seed_chart(f"{metric_title(metric)}{place}", levels, metric_title(metric).lower(), written, remark)]
+    charts = [seed_chart(metric_title(metric), levels, metric_title(metric).lower(), written, remark)]
     if differences:
         first = cell.arms[0].name
         charts.append(
             seed_chart(
-                f"Difference to {first} on the same seed{place}",
+                f"Difference to {first} on the same seed",
                 differences,
                 unit or metric_title(metric).lower(),
                 lambda value: words.format_difference(metric, value / factor),
@@ -163,8 +163,8 @@ def _seeds(study: Study, cell: CellResult, result: StudyResult) -> Table:
     return tables.seed_table(cell, result, study.plan.seeds, study.path)
 
 
-def _table(content: Table) -> str:
-    return table(content.title, content.columns, content.rows, content.note)
+def _table(content: Table, remark: str = "") -> str:
+    return f'<div class="dense">{table(content.title, content.columns, content.rows, remark)}</div>'
 
 
 def _per_run(state: State) -> str:

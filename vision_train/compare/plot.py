@@ -65,7 +65,7 @@ def _difference_label(result: StudyResult) -> str:
 def _finish(figure: Figure, left: Axes, right: Axes, metric: str, upright: bool) -> None:
     if metric_format(metric) is format_percent:
         (left.yaxis if upright else left.xaxis).set_major_formatter(PercentFormatter(1.0))
-    (right.axhline if upright else right.axvline)(0.0, color="#59616b", linestyle="--", linewidth=0.8, zorder=0)
+    (right.axhline if upright else right.axvline)(0.0, color="#59616b", linestyle="--", linewidth=0.8, zorder=1)
     for axes in (left, right):
         axes.grid(color="#eceef0")
         axes.set_axisbelow(True)
@@ -114,7 +114,8 @@ def _lines(axes: Axes, result: StudyResult, numbers: Sequence[float], difference
             for arm in cell.arms:
                 if arm.name == name and not differences:
                     axes.plot([x] * len(arm.values), list(arm.values.values()), ".", color=colour, alpha=0.4)
-    axes.legend(frameon=False, fontsize=8)
+    if axes.get_lines():  # until a second arm has a run, there is no difference
+        axes.legend(frameon=False, fontsize=8)
 
 
 def arm_names(result: StudyResult) -> list[str]:

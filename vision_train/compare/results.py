@@ -82,6 +82,11 @@ class StudyResult:
         """Of all cells."""
         return [comparison for cell in self.cells for comparison in cell.comparisons]
 
+    @property
+    def tests(self) -> int:
+        """How many comparisons could be tested; p values are adjusted for so many."""
+        return sum(comparison.p is not None for comparison in self.comparisons)
+
 
 def collect(study: Study) -> StudyResult:
     """Read the finished runs and compare every arm with the first, in every cell."""

@@ -64,7 +64,7 @@ def result_table(cell: CellResult, result: StudyResult) -> Table:
         if comparison is None:
             rows.append([*row, None, *[DASH] * 5])
             continue
-        ties = f", {comparison.ties} equal" if comparison.ties else ""
+        ties = f" ({comparison.ties}\u00a0equal)" if comparison.ties else ""
 
         def difference(value: float) -> str:
             return bare_difference(metric, value)
@@ -72,7 +72,7 @@ def result_table(cell: CellResult, result: StudyResult) -> Table:
         row += [Cell(difference(comparison.difference), comparison.difference)]
         row += [_interval(comparison.interval, difference)]
         row += [format_p(comparison.p), format_p(comparison.adjusted_p)]
-        row += [f"{comparison.wins} of {comparison.seeds}{ties}"]
+        row += [f"{comparison.wins}\u00a0of\u00a0{comparison.seeds}{ties}"]
         rows.append([*row, _interval(comparison.item_interval, difference)])
     return Table("results", cell.title, columns, rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from vision_train.compare.comparison import Comparison
 from vision_train.compare.results import ArmResult, CellResult
@@ -71,16 +72,16 @@ def evidence(comparison: Comparison, metric: str, tests: int) -> str:
     """
     title = metric_title(metric).lower()
     if comparison.verdict == "not tested":
-        return f"The {title} is {_higher(comparison, metric)} {_on_seeds(comparison.seeds)}. {_untested(comparison)}"
+        difference = format_difference(metric, comparison.difference)
+        return f"The {title} differs by {difference} {_on_seeds(comparison.seeds)}. {_untested(comparison)}"
     if comparison.interval is None:
         return f"The {title} is the same on each of {comparison.seeds} seeds."
     p = f"p {format_p(comparison.p)}" if (comparison.p or 0) < 0.001 else f"p = {format_p(comparison.p)}"
     adjusted = f", {format_p(comparison.adjusted_p)} adjusted for {tests} comparisons" if tests > 1 else ""
-    turned = _along(comparison.interval, comparison.difference)
     sentences = [
-        f"The {title} is {_higher(comparison, metric)} (95 % interval "
-        f"{format_interval(turned, lambda value: _along_text(metric, value))}; {p}{adjusted}) "
-        f"over {comparison.seeds} seeds, ahead on {comparison.wins} of them.",
+        f"Over {comparison.seeds} seeds the {title} differs by {format_difference(metric, comparison.difference)} "
+        f"(95 % interval {format_interval(comparison.interval, partial(format_difference, metric))}; {p}{adjusted}); "
+        f"{comparison.name} is ahead on {comparison.wins} of them.",
         _further_seeds(comparison, metric),
         _other_items(comparison, metric),
     ]
@@ -121,13 +122,6 @@ def _times(ours: float, theirs: float) -> str:
     return f"{format_number(ours)} instead of {format_number(theirs)}{ratio}"
 
 
-def _higher(comparison: Comparison, metric: str) -> str:
-    side = "higher" if comparison.difference > 0 else "lower" if comparison.difference < 0 else "the same on average"
-    if comparison.difference == 0:
-        return side
-    return f"{format_difference(metric, comparison.difference, signed=False)} {side}"
-
-
 def _on_seeds(seeds: int) -> str:
     return "on a single seed" if seeds == 1 else f"on each of {seeds} seeds"
 
@@ -139,15 +133,6 @@ def _untested(comparison: Comparison) -> str:
         "That every seed shows exactly the same difference leaves no spread to test it against; ask for more with "
         "--seeds, or test on more images."
     )
-
-
-def _along(interval: Interval, difference: float) -> Interval:
-    """The interval seen in the direction of the difference, so that its sign needs no thought."""
-    return interval if difference >= 0 else Interval(-interval.high, -interval.low)
-
-
-def _along_text(metric: str, value: float) -> str:
-    return format_difference(metric, value).removeprefix("+")
 
 
 def _further_seeds(comparison: Comparison, metric: str) -> str:
@@ -168,16 +153,15 @@ def _other_items(comparison: Comparison, metric: str) -> str:
     interval = comparison.item_interval
     if interval is None or comparison.verdict not in ("better", "worse") or interval.low > 0 or interval.high < 0:
         return ""
-    turned = format_interval(_along(interval, comparison.difference), lambda value: _along_text(metric, value))
-    return f"But other test images of the same kind could undo it: resampling them gives {turned}."
+    resampled = format_interval(interval, partial(format_difference, metric))
+    return f"But other test images of the same kind could undo it: resampling them gives {resampled}."
 
 
-def caution(comparisons: list[Comparison], finished: int, planned: int) -> str:
+def caution(tests: int, finished: int, planned: int) -> str:
     """What a reader has to know of p values that were looked at early or that are several."""
     parts = []
     if finished < planned:
         parts.append(f"{finished} of {planned} runs are finished: all that follows is preliminary.")
-    tests = sum(comparison.p is not None for comparison in comparisons)
     if tests > 1:
         parts.append(
             f"{tests} comparisons are judged together: verdicts rest on p values adjusted by Holm's method, which keep "

@@ -28,11 +28,10 @@ def write_results(study: Study, result: StudyResult, state: State) -> None:
 
 def as_markdown(study: Study, result: StudyResult, state: State) -> str:
     """The verdicts, what differs, results and budgets, with the command that repeats the study."""
-    tests = sum(comparison.p is not None for comparison in result.comparisons)
     names = [arm.name for arm in study.plan.arms]
     parts = [f"# {', '.join(names[1:])} against {names[0]}"]
     parts.append(f"{metric_title(result.metric)}, {state.finished} of {state.planned} runs. {words.WHAT_A_SEED_DRAWS}")
-    parts.append(words.caution(result.comparisons, state.finished, state.planned))
+    parts.append(words.caution(result.tests, state.finished, state.planned))
     parts += [f"**Failed:** {failure}" for failure in state.failures]
     parts.append(words.ONE_SEED if study.plan.seeds == 1 else "")
     verdicts = []
@@ -40,7 +39,7 @@ def as_markdown(study: Study, result: StudyResult, state: State) -> str:
         title = f"{cell.title}: " if cell.title else ""
         for comparison in cell.comparisons:
             verdicts.append(
-                f"- {title}**{words.headline(comparison)}.** {words.evidence(comparison, result.metric, tests)}"
+                f"- {title}**{words.headline(comparison)}.** {words.evidence(comparison, result.metric, result.tests)}"
             )
         verdicts += [f"- {title}**Unequal budgets (!)** {difference}." for difference in words.budget_differences(cell)]
     parts.append("\n".join(verdicts))
@@ -72,13 +71,12 @@ def as_plain(study: Study, result: StudyResult, state: State) -> dict[str, Any]:
 
 
 def _cell_as_plain(study: Study, index: int, cell: CellResult, result: StudyResult) -> dict[str, Any]:
-    tests = sum(comparison.p is not None for comparison in result.comparisons)
     return {
         "title": cell.title,
         "test_images": study.settings[0][index].test_images,
         "arms": [_arm_as_plain(study, arm) for arm in cell.arms],
         "comparisons": [
-            {**_plain(comparison), "sentence": words.sentence(comparison, result.metric, tests)}
+            {**_plain(comparison), "sentence": words.sentence(comparison, result.metric, result.tests)}
             for comparison in cell.comparisons
         ],
     }

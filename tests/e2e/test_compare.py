@@ -1,0 +1,73 @@
+"""``compare`` from end to end, with real runs in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+DEADLINE = 300  # seconds; a test that hangs ends here
+STUDY = ("compare", "tiny.yaml", "wide.yaml", "--seeds", "2", "data.root=photos")
+
+
+@pytest.fixture
+def arms(place: Path) -> Path:
+    Path("wide.yaml").write_text("extends: tiny.yaml\nmodel: {args: {embed_dim: 16}}\n")
+    return place
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "vision_train", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment, start_new_session=True, **pipes)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    began = time.monotonic()
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() - began < DEADLINE, f"{path} does not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_killed_with_no_warning_the_same_command_goes_on_and_repeats_nothing(arms):
+    """Its orphan, the run under way, is waited for: two processes never train one run."""
+    process = start(*STUDY)
+    first, second = Path("study/runs/tiny/0"), Path("study/logs/wide/0.txt")
+    wait_for(Path("study/runs/wide/0/recipe.yaml"), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=DEADLINE)
+    before = (first / "summary.json").stat().st_mtime_ns
+
+    again = start(*STUDY)
+    output, errors = again.communicate(timeout=DEADLINE)
+    assert again.returncode == 0, errors
+    assert (first / "summary.json").stat().st_mtime_ns == before
+    assert "tiny seed 1/2" not in output
+    assert len(second.read_text().split("$ vision-train")) == 2, "the run under way was begun anew"
+    table = json.loads(Path("study/table.json").read_text())
+    assert table["runs"] == {"finished": 4, "planned": 4, "failures": []}
+    (cell,) = table["cells"]
+    assert cell["comparisons"][0]["item_interval"] is not None
+    summary = json.loads((first / "summary.json").read_text())
+    assert cell["arms"][0]["values"]["0"] == summary["test/accuracy"]
+    assert {path.name for path in Path("study").iterdir()} >= {"table.md", "plot.png", "compare.html"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_runs_under_way(arms):
+    process = start(*STUDY, "trainer.max_epochs=5000", "--jobs", "2")
+    for arm in ("tiny", "wide"):
+        wait_for(Path(f"study/runs/{arm}/0/phases/fit/checkpoints/last.ckpt"), process)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, errors
+    assert "The same command goes on." in output
+    assert "Traceback" not in errors
+    assert "Go on with: vision-train fit --resume" in Path("study/logs/tiny/0.txt").read_text()
