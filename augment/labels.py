@@ -37,7 +37,7 @@ def soft_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Te
             "image: labels that are soft already cannot be smoothed or mixed again"
         )
     off = smoothing / num_classes
-    targets = torch.full((len(labels), num_classes), off, device=labels.device)
+    targets = torch.full((len(labels), num_classes), off, dtype=torch.float32, device=labels.device)
     return targets.scatter_(1, labels.unsqueeze(1), 1 - smoothing + off)
 
 

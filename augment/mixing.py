@@ -57,7 +57,7 @@ class Mixer:
         seed: Seeds the generator; give each process its own.
 
     Raises:
-        ValueError: The shares sum to more than 1, or MaskMix has no ``mask_patch``.
+        ValueError: A share is negative, they sum to more than 1, or MaskMix has no ``mask_patch``.
     """
 
     def __init__(
@@ -73,8 +73,9 @@ class Mixer:
         partner: Literal["permutation", "flip"],
         seed: int,
     ) -> None:
-        if maskmix + mixup + cutmix > 1 + 1e-9:
-            raise ValueError(f"maskmix, mixup and cutmix sum to {maskmix + mixup + cutmix:g}; expected at most 1")
+        if min(maskmix, mixup, cutmix) < 0 or maskmix + mixup + cutmix > 1 + 1e-9:
+            shares = f"maskmix={maskmix:g}, mixup={mixup:g} and cutmix={cutmix:g}"
+            raise ValueError(f"{shares} are shares of the batches: none below 0, and at most 1 in sum")
         if maskmix > 0 and mask_patch is None:
             raise ValueError("maskmix needs a mask_patch: the side of its cells in pixels")
         self.maskmix, self.mixup, self.cutmix = maskmix, mixup, cutmix
@@ -105,10 +106,11 @@ class Mixer:
                 f"a batch of {batch_size} cannot be paired by flip, which needs an even number of images; "
                 "use an even batch size or partner=permutation"
             )
-        if self.mask_patch is not None and (height % self.mask_patch or width % self.mask_patch):
-            valid = ", ".join(map(str, valid_mask_patches((height, width), 1)))
+        valid = valid_mask_patches((height, width), 1)
+        if self.mask_patch is not None and self.mask_patch not in valid:
             raise ValueError(
-                f"mask_patch={self.mask_patch} does not divide images of {height} x {width} pixels; these do: {valid}"
+                f"mask_patch={self.mask_patch} does not divide images of {height} x {width} pixels into cells; "
+                f"these do: {', '.join(map(str, valid)) or 'none'}"
             )
 
     def _draw_maskmix(self, batch_size: int, height: int, width: int) -> Mix:
@@ -118,14 +120,14 @@ class Mixer:
         rows, columns = height // self.mask_patch, width // self.mask_patch
         kept = masked_cells(rows * columns, share)
         # Each row is a permutation of the cells, so that each sample keeps as many as the others, but other ones.
-        order = torch.rand(batch_size, rows * columns, generator=self.generator).argsort(dim=1)
+        order = torch.rand(batch_size, rows * columns, generator=self.generator, dtype=torch.float32).argsort(dim=1)
         cells = (order < kept).view(batch_size, rows, columns)
-        share_of_cells = torch.full((batch_size,), kept / (rows * columns))
-        return Mix("maskmix", partner, share_of_cells, cells=cells, mask_patch=self.mask_patch)
+        own = _alike(batch_size, kept / (rows * columns))
+        return Mix("maskmix", partner, own, cells=cells, mask_patch=self.mask_patch)
 
     def _draw_mixup(self, batch_size: int) -> Mix:
         share = self._beta(self.mixup_alpha)
-        return Mix("mixup", self._partner(batch_size), torch.full((batch_size,), share))
+        return Mix("mixup", self._partner(batch_size), _alike(batch_size, share))
 
     def _draw_cutmix(self, batch_size: int, height: int, width: int) -> Mix:
         share = self._beta(self.cutmix_alpha)
@@ -133,7 +135,7 @@ class Mixer:
         top, bottom, left, right = box = self._box(share, height, width)
         # The rectangle is cut off at the border, so its true area decides, not the drawn one.
         area = 1 - (bottom - top) * (right - left) / (height * width)
-        return Mix("cutmix", partner, torch.full((batch_size,), area), box=box)
+        return Mix("cutmix", partner, _alike(batch_size, area), box=box)
 
     def _partner(self, batch_size: int) -> Tensor:
         if self.partner == "flip":
@@ -167,9 +169,18 @@ def masked_cells(cells: int, share: float) -> int:
 
 
 def valid_mask_patches(image_size: tuple[int, int], patch: int) -> list[int]:
-    """Mask patches that divide images of (height, width) and consist of whole image patches, ascending."""
+    """Mask patches that divide images of (height, width) and consist of whole image patches, ascending.
+
+    One that is the whole image is none of them: a single cell is always its own, and nothing would be mixed.
+    """
     side = math.gcd(*image_size)
-    return [mask_patch for mask_patch in range(patch, side + 1, patch) if side % mask_patch == 0]
+    divide = (mask_patch for mask_patch in range(patch, side + 1, patch) if side % mask_patch == 0)
+    return [mask_patch for mask_patch in divide if mask_patch < max(image_size)]
+
+
+def _alike(batch_size: int, share: float) -> Tensor:
+    # In float32 also where the default type is a shorter one, as under Lightning's bf16-true.
+    return torch.full((batch_size,), share, dtype=torch.float32)
 
 
 def mix_images(images: Tensor, mix: Mix) -> Tensor:

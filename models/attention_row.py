@@ -1,5 +1,7 @@
 """The attention that an image's cells receive in the last block, as one row, without ever holding the N x N map.
 
+Windowed models are the exception: the map of a window, 49 x 49 in Swin, is held for as long as it takes to average it.
+
 A class token's row is the softmax attention of that token to all patches (TransMix, MixPro). Where a model averages its
 tokens instead, the exact counterpart is the mean over all queries: mean_i sum_j A_ij v_j = sum_j (mean_i A_ij) v_j.
 Both are means over heads, taken before attention dropout, and the columns of prefix tokens (class, distillation,
@@ -110,7 +112,9 @@ def _reading(model: nn.Module, size: tuple[int, int]) -> _Reading:
             return _read_windows(network, size)
         if isinstance(network, (VisionTransformer, Eva)):
             return _read_tokens(network, size)
-    raise ValueError(f"{type(model).__name__} has no attention row: it is no ViT, DeiT, EVA, DINO or Swin of timm")
+    raise ValueError(
+        f"{type(model).__name__} has no attention row: it is no ViT, DeiT, EVA, DINO or first Swin of timm"
+    )
 
 
 def _routed(network: nn.Module, block: nn.Module) -> RoutedAttention:
@@ -172,7 +176,7 @@ def column_mean(query: Tensor, key: Tensor, bias: Tensor | None, first: int = 0)
     """Mean attention of the queries from ``first`` on to all M keys, B x M; holds the attention of 32 at a time."""
     queries = query.shape[2]
     key = key.detach().float().contiguous()  # once, not for each part
-    total = torch.zeros(key.shape[0], key.shape[2], device=key.device)
+    total = torch.zeros(key.shape[0], key.shape[2], dtype=torch.float32, device=key.device)
     for start in range(first, queries, QUERIES_AT_ONCE):
         stop = min(start + QUERIES_AT_ONCE, queries)
         part = bias if bias is None else _queries(bias, start, stop)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -71,10 +70,6 @@ class AttentionReceipt:
                 AttentionUse(attention_class, modules, call.head_dim, call.has_bias, choice.backend, choice.refused)
             )
         return replace(self, uses=tuple(uses))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain containers, fit for JSON."""
-        return asdict(self) | {"uses": [asdict(use) for use in self.uses]}
 
 
 def install_attention(model: nn.Module, backend: str = "auto") -> AttentionReceipt:

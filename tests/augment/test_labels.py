@@ -97,6 +97,35 @@ def test_complement_of_the_mask_gets_the_other_share():
     torch.testing.assert_close(mine + partners, torch.ones(6))
 
 
+def test_swapping_the_images_with_their_mask_leaves_the_target_unchanged():
+    own, attention = random_mask(6, 16), torch.rand(6, 16)
+    labels, partner = torch.arange(6) % 4, torch.tensor([5, 4, 3, 2, 1, 0])
+    logits = torch.randn(6, 4)
+    targets = []
+    for mine, theirs, mask in ((labels, labels[partner], own), (labels[partner], labels, 1 - own)):
+        area = mask.mean(1)
+        first, second = (soft_targets(each, 4, 0.1) for each in (mine, theirs))
+        by_area = area[:, None] * first + (1 - area[:, None]) * second
+        share, _ = progressive_share(logits, by_area, area, attention_share(mask, attention, area))
+        targets.append(share[:, None] * first + (1 - share[:, None]) * second)
+    torch.testing.assert_close(targets[0], targets[1])
+
+
+def test_permuting_the_batch_with_all_that_belongs_to_it_permutes_the_targets():
+    own, attention, logits = random_mask(6, 16), torch.rand(6, 16), torch.randn(6, 4)
+    labels, partner, order = torch.arange(6) % 4, torch.tensor([1, 2, 0, 5, 3, 4]), torch.tensor([4, 0, 5, 2, 1, 3])
+
+    def targets(own: Tensor, attention: Tensor, logits: Tensor, labels: Tensor, partner: Tensor) -> Tensor:
+        area, pure = own.mean(1), soft_targets(labels, 4, 0.1)
+        by_area = mix_targets(pure, partner, area)
+        share, _ = progressive_share(logits, by_area, area, attention_share(own, attention, area))
+        return mix_targets(pure, partner, share)
+
+    moved = order.argsort()[partner[order]]  # where each partner went
+    permuted = targets(own[order], attention[order], logits[order], labels[order], moved)
+    torch.testing.assert_close(permuted, targets(own, attention, logits, labels, partner)[order])
+
+
 def test_order_of_the_cells_does_not_matter():
     own, attention, order = random_mask(6, 16), torch.rand(6, 16), torch.randperm(16)
     reordered = attention_share(own[:, order], attention[:, order], torch.zeros(6))

@@ -76,7 +76,7 @@ def test_a_restored_generator_continues_the_draws():
 
 def test_weights_are_shares_of_the_batches():
     draws = mixer(maskmix=0.3, mixup=0.1, cutmix=0.4)
-    kinds = [mix.kind if (mix := draws.draw(2, 8, 8)) else None for _ in range(4000)]
+    kinds = [mix.kind if (mix := draws.draw(2, 16, 16)) else None for _ in range(4000)]
     for kind, weight in (("maskmix", 0.3), ("mixup", 0.1), ("cutmix", 0.4), (None, 0.2)):
         assert kinds.count(kind) / len(kinds) == pytest.approx(weight, abs=0.03)
 
@@ -153,7 +153,9 @@ def test_permutation_mixes_an_odd_batch(kind: str):
 @pytest.mark.parametrize(("mask_patch", "height", "width"), [(64, 224, 224), (32, 224, 240), (48, 32, 32)])
 def test_mask_patch_that_does_not_divide_names_those_that_do(mask_patch: int, height: int, width: int):
     valid = ", ".join(map(str, valid_mask_patches((height, width), 1)))
-    expected = f"mask_patch={mask_patch} does not divide images of {height} x {width} pixels; these do: {valid}$"
+    expected = (
+        f"mask_patch={mask_patch} does not divide images of {height} x {width} pixels into cells; these do: {valid}$"
+    )
     draws = mixer(maskmix=0.01, mask_patch=mask_patch)
     for _ in range(3):  # at the first batch, not only once MaskMix is drawn
         with pytest.raises(ValueError, match=expected):
@@ -162,15 +164,18 @@ def test_mask_patch_that_does_not_divide_names_those_that_do(mask_patch: int, he
 
 
 def test_valid_mask_patches_are_whole_patches_and_divide_the_image():
-    assert valid_mask_patches((224, 224), 16) == [16, 32, 112, 224]
-    assert valid_mask_patches((224, 224), 14) == [14, 28, 56, 112, 224]
+    assert valid_mask_patches((224, 224), 16) == [16, 32, 112]
+    assert valid_mask_patches((224, 224), 14) == [14, 28, 56, 112]
     assert valid_mask_patches((32, 48), 4) == [4, 8, 16]
+    assert valid_mask_patches((224, 448), 112) == [112, 224]
     assert valid_mask_patches((30, 30), 4) == []
 
 
-def test_weights_above_one_are_refused():
-    with pytest.raises(ValueError, match=r"sum to 1\.2; expected at most 1"):
-        mixer(maskmix=0.5, mixup=0.3, cutmix=0.4)
+@pytest.mark.parametrize("weights", [(0.5, 0.3, 0.4), (-0.1, 0.3, 0.4)])
+def test_weights_above_one_or_below_zero_are_refused(weights: tuple[float, float, float]):
+    maskmix, mixup, cutmix = weights
+    with pytest.raises(ValueError, match=f"maskmix={maskmix}, mixup=0.3 and cutmix=0.4 .* none below 0, and at most 1"):
+        mixer(maskmix=maskmix, mixup=mixup, cutmix=cutmix)
 
 
 def test_maskmix_without_a_mask_patch_is_refused():

@@ -13,6 +13,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def compare_steps(dtype: torch.dtype) -> list[dict[str, Any]]:
         rows.append({"step": name, "dtype": str(dtype)} | measure(step))
         print(f"ViT-S/16 step, {dtype}, {name}: {rows[-1]['median']:.2f} ms")
     decided = receipt.decided(network, device=torch.device("cuda"), dtype=dtype, training=True)
-    return [row | {"attention": decided.as_dict()} for row in rows]
+    return [row | {"attention": asdict(decided)} for row in rows]
 
 
 def main(result: Path) -> None:

@@ -118,7 +118,8 @@ def compare(benchmark: Any, recipe: Recipe, folder: Path, rounds: int) -> None:
 
 
 def test_quickstart_step(benchmark: Any, tmp_path: Path) -> None:
-    compare(benchmark, load_recipe("quickstart", ["trainer.max_epochs=2", "augment.mixing.labels=area"]), tmp_path, rounds=5)
+    recipe = load_recipe("quickstart", ["trainer.max_epochs=2", "augment.mixing.labels=area"])
+    compare(benchmark, recipe, tmp_path, rounds=5)
 
 
 def test_vit_small_step_at_batch_8(benchmark: Any, tmp_path: Path) -> None:

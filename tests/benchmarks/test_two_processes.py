@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROUNDS = 3
-SAME = ("augment.mixing.mixup=0", "augment.mixing.cutmix=0", "trainer.max_epochs=5")
+SAME = ("augment.mixing={maskmix: 0, mixup: 0, cutmix: 0, labels: area}", "trainer.max_epochs=5")
 ONE = ("data.batch_size=64",)
 TWO = ("data.batch_size=32", "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
 

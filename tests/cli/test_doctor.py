@@ -170,7 +170,8 @@ def test_attention_is_told_for_each_device(monkeypatch):
     assert list(check_attention().facts) == ["cpu"]
     assert check_attention().facts["cpu"].startswith("sdpa (not xformers: it has kernels for CUDA devices only")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr("models.attention.cuda_facts", lambda kind, index: ((7, 0), None) if index == 0 else (None, None))
+    volta = {"cuda": ((7, 0), None), "cpu": (None, None)}
+    monkeypatch.setattr("models.attention.cuda_facts", lambda kind, index: volta[kind])
     facts = check_attention().facts
     assert facts["cuda:0 float32"] == "xformers"
     assert facts["cuda:0 bfloat16"].startswith("sdpa (not xformers: ")

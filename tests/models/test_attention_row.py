@@ -253,7 +253,7 @@ class TestMemoryGrowsWithTheTokensNotTheirSquare:
             logits = predict_with_attention(network, torch.randn(2, 3, 64, 64)).logits
             if backward:
                 logits.sum().backward()
-        assert 0 < allocations.largest < 2 * SMALL["num_heads"] * 256 * 256 // 2
+        assert 0 < allocations.largest < 256 * 256  # not even one map of one image
 
     def test_the_column_mean_holds_four_times_as_much_for_four_times_the_tokens(self):
         largest = []

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsB
 
 from models.attention import choose_backend
 from models.routed_attention import ROUTED, RoutedAttention
-from models.timm_attention import install_attention
+from models.timm_attention import _expected_call, install_attention
 from models.vit import adapt_published
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mixpro"
@@ -166,7 +167,7 @@ class TestReceipt:
     def test_counts_by_class_and_is_fit_for_json(self):
         receipt = install_attention(swin()).decided(swin(), device=CPU, dtype=torch.float32, training=True)
         assert receipt.installed == {"WindowAttention": 4}
-        assert json.loads(json.dumps(receipt.as_dict()))["asked"] == "auto"
+        assert json.loads(json.dumps(asdict(receipt)))["asked"] == "auto"
 
     def test_says_which_backend_runs_and_why_others_are_refused(self):
         network = swin()
@@ -192,11 +193,10 @@ class TestReceipt:
         monkeypatch.setattr(
             "models.attention.choose_backend", lambda call, name: made.append(call) or choose_backend(call, name)
         )
-        network(images(network))
+        network.train()(images(network))
         assert len(made) == sum(use.modules for use in decided.uses)
-        assert {(call.head_dim, call.has_bias) for call in made} == {
-            (use.head_dim, use.has_bias) for use in decided.uses
-        }
+        routed = [module for module in network.modules() if isinstance(module, RoutedAttention)]
+        assert set(made) == {_expected_call(each, CPU, torch.float32, training=True, compiled=False) for each in routed}
 
     def test_a_backend_by_name_that_cannot_run_there_is_an_error(self):
         network = VisionTransformer(**SMALL)

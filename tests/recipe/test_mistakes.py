@@ -144,8 +144,9 @@ def test_the_message(mistakes: Mistakes, override: str, message: str):
 def test_a_batch_of_one_cannot_be_mixed(mistakes: Mistakes):
     (found,) = mistakes("quickstart", "data.batch_size=1")
     assert "a batch of 1 has no partner to mix with" in found
-    assert "set augment.mixing.mixup=0 and augment.mixing.cutmix=0" in found
-    overrides = ["data.batch_size=1", "augment.mixing.mixup=0", "augment.mixing.cutmix=0"]
+    assert mistakes("quickstart", "data.batch_size=1", "augment.mixing={mixup: 0, cutmix: 0}") == [found]
+    remedy = found.split("set '")[1].split("'")[0]
+    overrides = ["data.batch_size=1", remedy]
     assert load_recipe("quickstart", overrides).data.batch_size == 1
 
 

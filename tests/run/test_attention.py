@@ -24,7 +24,7 @@ def receipt(*uses: AttentionUse, kept: dict[str, str] | None = None) -> Attentio
 
 def test_the_receipt_stands_in_the_run_and_its_report(tiny, quiet):
     directory = fit(load_recipe(tiny, ["trainer.max_epochs=1"]), run_dir=Path("run"), command=[], console=quiet)
-    table = json.loads((directory.artefacts / "attention.json").read_text())
+    table = json.loads((directory.artefacts / "fit_attention.json").read_text())
     assert table["rows"][0][:5] == ["Attention", 2, 12, "no", "sdpa"]
     assert "CUDA" in table["rows"][0][5]
     assert "why not by another" in (directory.path / "report.html").read_text()

@@ -85,13 +85,13 @@ def test_every_kind_appears_and_is_told_with_its_share(show):
 
 def test_a_kind_too_rare_to_come_is_told(show, monkeypatch):
     monkeypatch.setattr(module, "DRAWS", 5)
-    rows, _, printed = show("augment.mixing={mixup: 0.999, cutmix: 1.0e-4}", count=3)
+    rows, _, printed = show("augment.mixing={maskmix: 0, mixup: 0.999, cutmix: 1.0e-4, labels: area}", count=3)
     assert len(rows) == 3
     assert "CutMix (0.01 % of batches, none shown)" in printed
 
 
 def test_a_recipe_that_mixes_nothing_shows_its_augmentation(show):
-    rows, notes, printed = show("augment.mixing={mixup: 0, cutmix: 0}", count=2)
+    rows, notes, printed = show("augment.mixing={maskmix: 0, mixup: 0, cutmix: 0, labels: area}", count=2)
     assert all(row.partner is None and row.own.min() == 1 and not row.shares for row in rows)
     assert all((row.mixed == row.augmented).all() for row in rows)
     assert notes == []
@@ -148,7 +148,7 @@ def test_the_seed_alone_decides(show):
 
 
 def test_batches_of_one_are_augmented(show):
-    rows, _, _ = show("data.batch_size=1", "augment.mixing={mixup: 0, cutmix: 0}", count=2)
+    rows, _, _ = show("data.batch_size=1", "augment.mixing={maskmix: 0, mixup: 0, cutmix: 0, labels: area}", count=2)
     assert len({row.image for row in rows}) == 2
 
 
@@ -157,7 +157,10 @@ def test_batches_of_one_are_augmented(show):
 
 @pytest.mark.parametrize(
     ("labels", "kind", "weights"),
-    [("progressive", "MaskMix", "maskmix: 0.5, mask_patch: 4, cutmix: 0"), ("transmix", "CutMix", "cutmix: 0.5")],
+    [
+        ("progressive", "MaskMix", "maskmix: 0.5, mask_patch: 4, cutmix: 0"),
+        ("transmix", "CutMix", "maskmix: 0, cutmix: 0.5"),
+    ],
 )
 def test_shares_by_attention_stand_beside_those_by_area(show, labels, kind, weights):
     mixing = f"augment.mixing={{mixup: 0.5, labels: {labels}, {weights}}}"
@@ -171,7 +174,7 @@ def test_shares_by_attention_stand_beside_those_by_area(show, labels, kind, weig
 
 def test_trained_weights_need_no_warning(show, tiny, tmp_path):
     torch.save(prepare(load_recipe(tiny)).task.network.state_dict(), tmp_path / "weights.pth")
-    mixing = "augment.mixing={mixup: 0.2, cutmix: 0.8, labels: transmix}"
+    mixing = "augment.mixing={maskmix: 0, mixup: 0.2, cutmix: 0.8, labels: transmix}"
     _, notes, _ = show(mixing, "model.checkpoint=weights.pth", count=4)
     assert len(notes) == 1
 

@@ -17,7 +17,7 @@ from vision_train.tasks.classification.task import ClassificationTask
 TWO = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
 # Nothing that each process draws for itself, so that the sum of two half batches is the whole batch.
 SAME = (
-    *("augment.mixing.mixup=0", "augment.mixing.cutmix=0"),
+    "augment.mixing={maskmix: 0, mixup: 0, cutmix: 0, labels: area}",
     *("model.args.drop_path_rate=0", "model.args.proj_drop_rate=0", "trainer.max_epochs=3"),
 )
 

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from augment.labels import soft_targets
 from augment.mixing import Mix
-from models.attention_row import predict_with_attention
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.tasks.classification.task import ClassificationTask, build
@@ -147,9 +146,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("recipe", "patch", "fitting"),
         [
-            ("mixpro/deit_tiny", 56, "16, 32, 112, 224"),
-            ("mixpro/deit_tiny", 64, "16, 32, 112, 224"),
-            ("mixpro/swin_tiny", 30, "4, 8, 16, 28, 32, 56, 112, 224"),
+            ("mixpro/deit_tiny", 56, "16, 32, 112"),
+            ("mixpro/deit_tiny", 64, "16, 32, 112"),
+            ("mixpro/deit_tiny", 224, "16, 32, 112"),
+            ("mixpro/swin_tiny", 30, "4, 8, 16, 28, 32, 56, 112"),
         ],
     )
     def test_a_mask_that_cuts_patches_or_the_image_is_told_what_fits(self, recipe, patch, fitting):
@@ -161,11 +161,21 @@ class TestRefusals:
     )
     def test_progressive_labels_need_an_attention_row(self, model, reason):
         changes = (f"model.name={model}", "augment.mixing.mask_patch=32")
-        with torch.device("meta"), pytest.raises(UserError, match=f"labels=progressive: .*{reason}.*labels=area"):
+        with torch.device("meta"), pytest.raises(UserError, match=f"labels=progressive: .*{reason}.*labels: area"):
+            task("mixpro/deit_tiny", *changes, small=())
+
+    def test_patches_of_a_hybrid_count_the_stride_of_its_convolutions(self):
+        changes = ("model.name=vit_tiny_r_s16_p8_224", "augment.mixing.mask_patch=8")
+        with torch.device("meta"), pytest.raises(UserError, match=r"patch of 32 .*these fit: 32$"):
+            task("mixpro/deit_tiny", *changes, small=())
+
+    def test_an_image_of_one_patch_has_no_mask(self):
+        changes = ("data.image_size=16", "augment.mixing.mask_patch=16")
+        with torch.device("meta"), pytest.raises(UserError, match="none fits; take larger images"):
             task("mixpro/deit_tiny", *changes, small=())
 
     def test_pairing_by_flip_needs_an_even_batch(self):
-        with torch.device("meta"), pytest.raises(UserError, match="data.batch_size=7: .*partner=permutation"):
+        with torch.device("meta"), pytest.raises(UserError, match=r"data\.batch_size=7: .*partner=permutation"):
             task("mixpro/transmix_deit_small", "data.batch_size=7", small=())
 
     def test_an_odd_rest_of_a_batch_is_told_too(self):
@@ -174,13 +184,39 @@ class TestRefusals:
             subject.mixing.mix(batch(5)["image"])
 
     def test_attention_that_cannot_run_as_named(self):
-        with torch.device("meta"), pytest.raises(UserError, match="model.attention=math: .*cannot be routed"):
+        with torch.device("meta"), pytest.raises(UserError, match=r"model\.attention=math: .*cannot be routed"):
             task("classification/vit_tiny", "model.name=xcit_nano_12_p16_224", "model.attention=math", small=())
 
 
-def test_predictions_carry_attention_for_the_released_swin() -> None:
-    """MixPro's own code has no attention for Swin; here the mean over the last window gives it."""
-    small = ("model.args={embed_dim: 12, depths: [1, 1, 1, 1], num_heads: [1, 1, 2, 2]}", "data.image_size=32")
-    subject = task("mixpro/swin_tiny", "augment.mixing={mask_patch: 16, labels: progressive}", small=small)
-    assert subject.mixing.grid == (1, 1)
-    assert predict_with_attention(subject.network, torch.randn(2, 3, 32, 32)).attention.shape == (2, 1)
+def test_swin_trains_on_progressive_labels_over_a_grid_that_cuts_its_cells() -> None:
+    """MixPro's own code has no attention for Swin; here the mean over its last windows gives it."""
+    small = ("model.args={embed_dim: 12, depths: [1, 1, 1, 1], num_heads: [1, 1, 2, 2]}", "data.image_size=96")
+    subject = task("mixpro/swin_tiny", *only("maskmix", "progressive"), "augment.mixing.mask_patch=48", small=small)
+    assert subject.mixing.grid == (3, 3)
+    given = {"image": torch.randn(4, 3, 96, 96), "label": torch.arange(4)}
+    mixed = subject.mixing.mix(given["image"])
+    logits, shares = subject.predict_mixed(mixed, given["label"])
+    assert shares is not None
+    assert not torch.equal(shares.shared, shares.area)
+    functional.cross_entropy(logits, subject.mixing.targets(given["label"], mixed.mix, shares.shared)).backward()
+    assert all(parameter.grad is not None for parameter in subject.network.parameters())
+
+
+@pytest.mark.parametrize("kind", ["maskmix", "mixup", "cutmix"])
+def test_labels_stay_float32_where_the_default_type_is_shorter(kind: str) -> None:
+    """Lightning's bf16-true and 16-true change torch's default type while they train."""
+    labels = {"maskmix": "progressive", "cutmix": "transmix", "mixup": "area"}[kind]
+    exact, rough = (task("mixpro/digits_plain", *only(kind, labels)) for _ in range(2))
+    rough.bfloat16()
+    given = batch()
+    expected = forward(exact, given)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        _, targets, mix = forward(rough, {**given, "image": given["image"].bfloat16()})
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert mix is not None
+    assert expected[2] is not None
+    assert targets.dtype == torch.float32
+    assert torch.equal(mix.share, expected[2].share)
+    assert torch.allclose(targets, expected[1], atol=1e-2)

@@ -44,9 +44,11 @@ class Recipe:
         if self.seed < 0 or self.seed >= 2**32:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
         mixing = self.augment.mixing
-        if self.data.batch_size == 1 and mixing.mixup + mixing.cutmix > 0:
+        if self.data.batch_size == 1 and mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
+            weights = ", ".join(f"{key}: 0" for key in ("maskmix", "mixup", "cutmix"))
             yield (
                 "data.batch_size",
-                "is 1, and a batch of 1 has no partner to mix with; raise it, or set augment.mixing.mixup=0 and "
-                "augment.mixing.cutmix=0 (trainer.accumulate_grad_batches keeps the effective batch)",
+                "is 1, and a batch of 1 has no partner to mix with; raise it, or set "
+                f"'augment.mixing={{{weights}, labels: area}}' (trainer.accumulate_grad_batches keeps the effective "
+                "batch)",
             )

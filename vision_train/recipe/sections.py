@@ -142,8 +142,8 @@ class Mixing:
     partner: Literal["permutation", "flip"] = "permutation"
     """Who is mixed with whom: a random permutation of the batch, or the batch in reverse order (timm, TransMix)."""
     labels: Literal["area", "transmix", "progressive"] = "area"
-    """How two images share their label. `area`: by pixels. `transmix`: CutMix batches by the mean of area and attention.
-    `progressive`: MaskMix batches go from area to attention as far as the prediction resembles the label (MixPro)."""
+    """How two images share their label. `area`: by pixels. `transmix`: CutMix batches by the mean of area and
+    attention. `progressive`: MaskMix batches go from area to attention as far as the prediction resembles the label (MixPro)."""
     alpha_grad: bool = False
     """Progressive labels: let the gradient flow through that resemblance too, as the released code of MixPro does."""
     alpha_rescale: bool = False
@@ -169,7 +169,7 @@ class Mixing:
         if self.mask_patch is not None and self.mask_patch < 1:
             yield "mask_patch", f"is {self.mask_patch}; must be at least 1"
         if self.maskmix > 0 and self.mask_patch is None:
-            yield "mask_patch", "is missing; MaskMix needs the side of its cells in pixels, such as 32 for images of 224"
+            yield "mask_patch", "is missing; MaskMix needs the side of its cells in pixels, such as 32"
         if self.labels == "progressive" and not self.maskmix:
             yield "labels", "is `progressive`, which shares the labels of MaskMix batches; give maskmix a weight"
         for key in ("alpha_grad", "alpha_rescale"):
@@ -225,8 +225,8 @@ class Model:
     min_matched_share: float = 0.9
     """Refuse a checkpoint that fills less than this share of the model's parameters (heads not counted)."""
     attention: Literal["auto", "xformers", "sdpa", "math"] = "auto"
-    """What computes attention: memory-efficient kernels of `xformers` (CUDA only), torch's `sdpa`, or plain `math`. `auto`
-    takes the fastest that can run and records why it refused others; a name that cannot run is an error."""
+    """What computes attention: memory-efficient kernels of `xformers` (CUDA only), torch's `sdpa`, or plain `math`.
+    `auto` takes the fastest that can run and records why it refused others; a name that cannot run is an error."""
     compile: bool = False
     """Compile the network with torch.compile."""
 

@@ -21,7 +21,7 @@ from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.processes import launched_rank, leave_process_group
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.report import write_report
-from vision_train.run.attention import attention_line
+from vision_train.run.attention import attention_line, attention_table
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
 from vision_train.run.log import logging_to
@@ -174,6 +174,7 @@ def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: C
     else:
         console.print("starting from random weights; model.checkpoint names a file or run to start from")
     console.print(f"attention: {attention_line(prepared.attention)}")
+    directory.write_artefacts([replace(attention_table(prepared.attention), name=f"{name}_attention")])
     if note := warm_up_note(recipe):
         console.print(f"note: the warm-up takes {note}")
 

@@ -21,7 +21,7 @@ from vision_train.data.images import ImageDataModule
 from vision_train.ema import AverageWeights
 from vision_train.metrics_log import MetricsLog
 from vision_train.recipe import Recipe, write_recipe
-from vision_train.run.attention import attention_table, decide_attention
+from vision_train.run.attention import decide_attention
 from vision_train.run.bad_images import BadImages
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
 from vision_train.run.meter import Meter
@@ -133,8 +133,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     load_weights(task.network, best, min_matched_share=1.0)
     call_trainer(trainer, "test", as_module(task), datamodule=data, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
-    artefacts = [*task.artefacts(), attention_table(prepared.attention)]
-    return PhaseResult(best, figures, artefacts, bad_images.skipped)
+    return PhaseResult(best, figures, task.artefacts(), bad_images.skipped)
 
 
 def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Task) -> dict[str, float | int]:

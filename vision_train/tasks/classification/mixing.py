@@ -70,9 +70,8 @@ class BatchMixing:
             try:
                 self.grid = attention_source(network, size).grid
             except ValueError as error:
-                raise UserError(
-                    f"augment.mixing.labels={self.options.labels}: {error}; set augment.mixing.labels=area"
-                ) from error
+                remedy = "augment.mixing={labels: area, alpha_grad: false, alpha_rescale: false}"
+                raise UserError(f"augment.mixing.labels={self.options.labels}: {error}; set '{remedy}'") from error
         if self.options.partner == "flip" and recipe.data.batch_size % 2:
             raise UserError(
                 f"data.batch_size={recipe.data.batch_size}: augment.mixing.partner=flip pairs images two by two; "
@@ -117,7 +116,8 @@ class BatchMixing:
             attention: B N, what the network attended to in them.
         """
         mix, options = mixed.mix, self.options
-        assert mix is not None and self.grid is not None
+        assert mix is not None
+        assert self.grid is not None
         height, width = mixed.images.shape[-2:]
         own = own_share(mix, self.grid, (height, width)).to(attention.device)
         area = mix.share.to(attention.device)
@@ -155,13 +155,15 @@ class BatchMixing:
 
 def _check_mask(mask_patch: int, network: nn.Module, image_size: int) -> None:
     """Every token has to show one image: cells are whole patches, and the image is whole cells."""
-    sides = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    embedding = getattr(network, "patch_embed", None)
+    # Of a hybrid, feat_ratio counts the stride of its convolutions in.
+    sides = embedding.feat_ratio() if hasattr(embedding, "feat_ratio") else getattr(embedding, "patch_size", 1)
     patch = math.lcm(*sides) if isinstance(sides, tuple) else int(sides)
     fitting = valid_mask_patches((image_size, image_size), patch)
     if mask_patch not in fitting:
         of_patch = f"a multiple of the model's patch of {patch} and " if patch > 1 else ""
-        listed = ", ".join(map(str, fitting))
+        remedy = f"these fit: {', '.join(map(str, fitting))}" if fitting else "none fits; take larger images"
         raise UserError(
-            f"augment.mixing.mask_patch={mask_patch}: must be {of_patch}a divisor of data.image_size={image_size}; "
-            f"these fit: {listed}"
+            f"augment.mixing.mask_patch={mask_patch}: must be {of_patch}a divisor of data.image_size={image_size}, "
+            f"smaller than that; {remedy}"
         )

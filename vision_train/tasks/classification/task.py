@@ -62,9 +62,7 @@ class ClassificationTask(LightningModule):
     adapt_published = staticmethod(adapt_published)
     """Translates published weights of this task's networks; given to the checkpoint loader."""
 
-    def __init__(
-        self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt
-    ) -> None:
+    def __init__(self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt) -> None:
         super().__init__()
         self.recipe = recipe
         self.network = network
