@@ -113,7 +113,7 @@ def _reading(model: nn.Module, size: tuple[int, int]) -> _Reading:
         if isinstance(network, (VisionTransformer, Eva)):
             return _read_tokens(network, size)
     raise ValueError(
-        f"{type(model).__name__} has no attention row: it is no ViT, DeiT, EVA, DINO or first Swin of timm"
+        f"{type(model).__name__} has no attention row; ViT, DeiT, EVA, DINO and Swin (V1) of timm have one"
     )
 
 

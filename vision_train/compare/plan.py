@@ -1,19 +1,23 @@
-"""What a study compares: recipes, seeds and the values of one key; checked without building anything."""
+"""What a study compares: recipes, seeds and the values of one key, and where recipes differ; nothing is built."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
-from vision_train.compare.recipe_diff import flatten
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe, to_plain
+from vision_train.recipe.catalogue import builtin_recipes, with_yaml
 from vision_train.recipe.sections import Select
 
 UNSEEN = ("name", "description", "seed")
 """Keys that change nothing in a run of a given seed."""
+OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*\s*=")
+"""How ``dotted.key=value`` begins."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,6 @@ class Arm:
     """One of the things compared: a recipe, resolved once for each value of the grid."""
 
     name: str
-    folder: str
     recipes: tuple[Recipe, ...]
     """One for each cell; their seed is replaced in each run."""
 
@@ -53,6 +56,11 @@ class Plan:
         return [f"{self.grid.key}={value}" for value in self.grid.values] if self.grid else [""]
 
     @property
+    def comparisons(self) -> int:
+        """How many differences are judged together: every further arm against the first, in every cell."""
+        return (len(self.arms) - 1) * len(self.cells)
+
+    @property
     def select(self) -> Select:
         """The headline metric, the same in every arm."""
         return self.arms[0].recipes[0].run.select
@@ -64,7 +72,7 @@ class Plan:
 
 
 def make_plan(arguments: Sequence[str], seeds: int, grid: str | None) -> Plan:
-    """Read what was typed; what holds an ``=`` is an override for all arms, the rest are recipes.
+    """Read what was typed: recipes, and overrides for all of them.
 
     Args:
         arguments: Recipes and overrides, in any order.
@@ -74,8 +82,8 @@ def make_plan(arguments: Sequence[str], seeds: int, grid: str | None) -> Plan:
     Raises:
         UserError: There is nothing to compare, or something that cannot be compared.
     """
-    names = [argument for argument in arguments if "=" not in argument]
-    overrides = [argument for argument in arguments if "=" in argument]
+    overrides = [argument for argument in arguments if _is_override(argument)]
+    names = [argument for argument in arguments if not _is_override(argument)]
     if len(names) < 2:
         raise UserError(f"compare needs two recipes or more, got {', '.join(names) or 'none'}; name the other one too")
     if seeds < 1:
@@ -84,9 +92,9 @@ def make_plan(arguments: Sequence[str], seeds: int, grid: str | None) -> Plan:
     _refuse_seed([*overrides, *([grid] if grid else [])])
     cells = [[f"{read_grid.key}={value}"] for value in read_grid.values] if read_grid else [[]]
     recipes = [tuple(_load(name, [*overrides, *cell]) for cell in cells) for name in names]
-    titles = _titles(names, recipes)
-    arms = [Arm(*parts) for parts in zip(titles, folder_names(titles), recipes, strict=True)]
+    arms = [Arm(*parts) for parts in zip(_titles(names, recipes), recipes, strict=True)]
     _refuse_duplicates(arms)
+    assert len({arm.name for arm in arms}) == len(arms), "arms of one title"
     _refuse_other_metrics(arms)
     return Plan(tuple(arms), seeds, read_grid)
 
@@ -118,6 +126,43 @@ def split_values(text: str) -> list[str]:
     return [value.strip() for value in values]
 
 
+def flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys; lists and empty mappings are values."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differing_keys(recipes: Sequence[Mapping[str, Any]], ignored: Sequence[str] = ()) -> dict[str, list[Any]]:
+    """Keys whose values differ, in the order in which recipes hold them.
+
+    Args:
+        recipes: Plain values, nested.
+        ignored: Dotted keys to leave out.
+
+    Returns:
+        Dotted key -> its value in each recipe. None stands where it is not set, which for every key that may be absent
+        means the same as null.
+    """
+    flat = [flatten(recipe) for recipe in recipes]
+    keys = dict.fromkeys(key for recipe in flat for key in recipe)
+    # A section that is null in one recipe and a mapping in another differs by what the mapping holds.
+    sections = {key for key in keys if any(other.startswith(f"{key}.") for other in keys)}
+    rows = {key: [recipe.get(key) for recipe in flat] for key in keys if key not in {*ignored, *sections}}
+    return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
+
+
+def _is_override(argument: str) -> bool:
+    """A recipe's path may hold an ``=`` too: a file that exists is one."""
+    path = Path(argument).expanduser()
+    a_recipe = argument in builtin_recipes() or path.is_file() or with_yaml(path).is_file()
+    return not a_recipe and OVERRIDE.match(argument) is not None
+
+
 def _load(name: str, overrides: Sequence[str]) -> Recipe:
     return replace(load_recipe(name, overrides), seed=0)
 
@@ -142,9 +187,11 @@ def _refuse_seed(assignments: Iterable[str]) -> None:
 
 
 def _titles(names: Sequence[str], recipes: Sequence[tuple[Recipe, ...]]) -> list[str]:
-    """The recipes' own names; where two have the same, the arguments as typed."""
-    own = [cells[0].name for cells in recipes]
-    return own if len(set(own)) == len(own) else [name.removesuffix(".yaml") for name in names]
+    """The recipes' own names; where two have the same, the arguments as typed, which only the same recipe shares."""
+    for titles in ([cells[0].name for cells in recipes], [name.removesuffix(".yaml") for name in names]):
+        if len(set(titles)) == len(titles):
+            return titles
+    return list(names)
 
 
 def _refuse_duplicates(arms: Sequence[Arm]) -> None:

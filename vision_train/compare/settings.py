@@ -1,16 +1,22 @@
-"""What each arm would do, found out by building it: the test images, the budget, the effective learning rate."""
+"""What each arm would do, found out by building it: its images, budget and effective learning rate."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 
 from vision_train.compare.plan import Plan
-from vision_train.data.images import ImageDataModule
+from vision_train.data.dataset import Sample
+from vision_train.data.sources import read_samples
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
+from vision_train.run.directory import RunDirectory
 from vision_train.run.fit import prepare_phases
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared
@@ -19,11 +25,24 @@ from vision_train.run.trainer import build_trainer, plan_steps
 
 
 @dataclass(frozen=True)
+class Phase:
+    """One training phase of an arm in one cell of the grid."""
+
+    name: str
+    recipe: Recipe
+    training_images: int
+    images: str
+    """Digest of the ids, files and labels of all images that the recipe names."""
+    weights: str
+    """Digest of the file that ``model.checkpoint`` names; empty without one."""
+
+
+@dataclass(frozen=True)
 class Setting:
     """One arm in one cell of the grid, as it will be trained."""
 
-    phases: tuple[tuple[str, Recipe], ...]
-    """Names and recipes of its phases, in order; the last is ``fit``."""
+    phases: tuple[Phase, ...]
+    """In order; the last is called ``fit`` and holds the recipe that was asked for."""
     steps: int
     """Optimiser steps of the last phase."""
     learning_rate: float
@@ -36,7 +55,7 @@ class Setting:
     @property
     def recipe(self) -> Recipe:
         """The recipe that was asked for."""
-        return self.phases[-1][1]
+        return self.phases[-1].recipe
 
 
 Settings = list[list[Setting]]
@@ -47,7 +66,8 @@ def build_settings(plan: Plan) -> Settings:
     """Build every arm once, with its first seed, so that what the user can mend is said before the first run.
 
     Raises:
-        UserError: An arm cannot be built, or arms are not tested on the same images and classes.
+        UserError: An arm cannot be built, it is tested on what it learns from, or arms are not tested on the same
+            images and classes.
     """
     settings = [[_build(arm.name, recipe) for recipe in arm.recipes] for arm in plan.arms]
     for cell in range(len(plan.cells)):
@@ -60,24 +80,74 @@ def build_settings(plan: Plan) -> Settings:
 def _build(arm: str, recipe: Recipe) -> Setting:
     phases = plan_phases(recipe)
     try:
-        prepared = prepare_phases(phases)["fit"]
+        prepared = prepare_phases(phases)
     except UserError as error:
         raise UserError(f"{arm}: {error}") from error
+    _refuse_tests_learnt_before(arm, prepared)
+    last = prepared["fit"]
     with logging_to(None):
         trainer = build_trainer(recipe, [])
-        _, steps = plan_steps(recipe, prepared.data, trainer)
+        _, steps = plan_steps(recipe, last.data, trainer)
     batch = recipe.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
-    images, digest = _test_images(prepared)
-    return Setting(tuple(phases), steps, rate, tuple(prepared.data.classes), images, digest)
+    tested = _samples(last, "test")
+    return Setting(
+        tuple(_phase(name, phase) for name, phase in prepared.items()),
+        steps,
+        rate,
+        tuple(last.data.classes),
+        len(tested),
+        _digest(tested),
+    )
 
 
-def _test_images(prepared: Prepared) -> tuple[int, str]:
-    data: ImageDataModule = prepared.data
-    samples = data.test_dataloader().dataset.samples
+def _phase(name: str, prepared: Prepared) -> Phase:
+    recipe = prepared.recipe
+    # All that are there, not those that the first seed draws: another seed draws others.
+    images = _digest(read_samples(recipe.data))
+    weights = _digest_of_weights(Path(recipe.model.checkpoint)) if recipe.model.checkpoint else ""
+    return Phase(name, recipe, prepared.data.counts["train"], images, weights)
+
+
+def _samples(prepared: Prepared, split: str) -> list[Sample]:
+    return prepared.data.split_loader(split).dataset.samples
+
+
+def _digest(samples: Iterable[Sample]) -> str:
     # Digits are in memory and have no file; their ids say which scan they are.
     lines = [[s.id, s.image if isinstance(s.image, str) else "", s.label] for s in samples]
-    return len(lines), hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+
+
+def _digest_of_weights(path: Path) -> str:
+    file = RunDirectory(path).best if path.is_dir() else path
+    known = file.stat()
+    return _digest_of_file(file, known.st_mtime_ns, known.st_size)
+
+
+@cache
+def _digest_of_file(file: Path, changed: int, size: int) -> str:
+    """Arms often start from the same large file; ``changed`` and ``size`` are part of the key alone."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _refuse_tests_learnt_before(arm: str, prepared: dict[str, Prepared]) -> None:
+    tested = {_identity(sample): sample.id for sample in _samples(prepared["fit"], "test")}
+    for name, phase in prepared.items():
+        if name == "fit":
+            continue
+        learnt = {_identity(sample) for split in ("train", "val") for sample in _samples(phase, split)}
+        if common := [image for identity, image in tested.items() if identity in learnt]:
+            raise UserError(
+                f"{arm}: {len(common)} of its {len(tested)} test images, such as {common[0]}, are training or validation "
+                f"images of its phase {name} ({phase.recipe.name}), so it would be tested on what it learnt from; give "
+                "both recipes the same data.root and data.splits, or pre-train on other images"
+            )
+
+
+def _identity(sample: Sample) -> str:
+    return os.path.realpath(sample.image) if isinstance(sample.image, str) else sample.id
 
 
 def _refuse_other_test(first_name: str, first: Setting, name: str, other: Setting) -> None:

@@ -1,32 +1,40 @@
-"""What seeds and test items say about a difference: intervals, paired tests, power. Pure functions of numbers."""
+"""What seeds and test items say about a difference: intervals, paired tests, power, verdicts. Pure functions of numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 SIGNIFICANCE = 0.05
-CONFIDENCE = 1 - SIGNIFICANCE
 POWER = 0.8
 """Share of studies that find a difference that is there; the usual choice (Cohen 1988)."""
 MOST_SEEDS = 10_000
 """A study that would need more than this is out of reach, and its exact size of no use."""
-RESAMPLES = 2_000
+FEWEST_SEEDS_TO_PLAN_BY = 5
+"""From fewer, the spread of the differences is too poorly known to say how many seeds could tell."""
+RESAMPLES = 4_000
 SAME = 1e-9
 """Differences that spread by less than this share of the values differ by rounding alone."""
 
-Verdict = Literal["better", "worse", "no measurable difference", "not tested"]
+Verdict = Literal["better", "worse", "ahead", "behind", "no measurable difference", "failed", "not tested"]
+"""``ahead`` and ``behind``: on these very test images, not shown for others. ``failed``: on seeds that the other did."""
 
 
 class Interval(NamedTuple):
-    """A 95 % confidence interval."""
+    """A confidence interval."""
 
     low: float
     high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether all of it lies on one side."""
+        return self.low > 0 or self.high < 0
 
 
 class PairedTest(NamedTuple):
@@ -38,10 +46,109 @@ class PairedTest(NamedTuple):
     deviation: float
     """Standard deviation of the differences; NaN for a single pair."""
     p: float | None
+    """Below 0.05 exactly if the interval excludes 0."""
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """Student's t interval of a mean.
+class SeedsNeeded(NamedTuple):
+    """Seeds of a fresh study, rounded; None for more than ``MOST_SEEDS``."""
+
+    about: int | None
+    low: int | None
+    high: int | None
+    """Ends of what the 95 % interval of the spread makes of ``about``."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An arm and the first one, with what both measured."""
+
+    name: str
+    first: str
+    values: dict[int, float]
+    """Seed -> the headline metric of the arm."""
+    first_values: dict[int, float]
+    test_images: int
+    item_differences: np.ndarray | None = None
+    """N test items: the arm minus the first, averaged over the seeds of both; None if nothing is known of items."""
+    failed: int = 0
+    """Seeds on which the arm failed and the first did not."""
+    first_failed: int = 0
+    looks: tuple[int, ...] = ()
+    """Smaller numbers of seeds at which the two were judged before."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that both have."""
+        return sorted(self.values.keys() & self.first_values.keys())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against the first, over the seeds that both have finished."""
+
+    name: str
+    first: str
+    seeds: int
+    failed: int
+    first_failed: int
+    mean: float
+    """Of the arm, over these seeds."""
+    first_mean: float
+    difference: float
+    """Mean over the seeds of the arm minus the first."""
+    interval: Interval | None
+    """Over the seeds; those of all comparisons hold together with 95 %. None where they allow no test."""
+    p: float | None
+    """Of the paired test, times the number of comparisons."""
+    wins: int
+    """Seeds on which the arm is better."""
+    ties: int
+    item_interval: Interval | None
+    """Of the difference over test items, for these very runs; those of all comparisons hold together with 95 %."""
+    test_images: int
+    seeds_needed: SeedsNeeded | None
+    """To find a difference of this size in 80 % of fresh studies; None where nothing needs or allows saying so."""
+    looks: tuple[int, ...]
+    verdict: Verdict
+
+
+def compare_pair(pair: Pair, mode: str, comparisons: int = 1) -> Comparison:
+    """Compare an arm with the first and judge it: the more are judged together, the stronger each has to be.
+
+    Args:
+        pair: With at least one seed in common.
+        mode: ``max`` if more is better, ``min`` if less is.
+        comparisons: How many share the level of 5 % (Bonferroni).
+    """
+    first, second = ([values[seed] for seed in pair.seeds] for values in (pair.first_values, pair.values))
+    test = paired_test(first, second, comparisons)
+    items = None if pair.item_differences is None else item_interval(pair.item_differences, comparisons)
+    verdict: Verdict = "failed" if pair.failed or pair.first_failed else judge(test, items, mode)
+    gains = [(theirs - ours) * (1 if mode == "max" else -1) for ours, theirs in zip(first, second, strict=True)]
+    planned = verdict == "no measurable difference" and len(gains) >= FEWEST_SEEDS_TO_PLAN_BY
+    return Comparison(
+        name=pair.name,
+        first=pair.first,
+        seeds=len(gains),
+        failed=pair.failed,
+        first_failed=pair.first_failed,
+        mean=float(np.mean(second)),
+        first_mean=float(np.mean(first)),
+        difference=test.difference,
+        interval=test.interval,
+        p=test.p,
+        wins=sum(gain > 0 for gain in gains),
+        ties=sum(gain == 0 for gain in gains),
+        item_interval=items,
+        test_images=pair.test_images,
+        seeds_needed=fresh_study(test, len(gains), comparisons) if planned else None,
+        looks=pair.looks,
+        verdict=verdict,
+    )
+
+
+def mean_interval(values: Sequence[float], comparisons: int = 1) -> Interval:
+    """Student's t interval of a mean, at 95 % or, for one of several comparisons, at 1 - 0.05 / their number.
 
     Raises:
         ValueError: Fewer than two values: one says nothing about how far another might lie.
@@ -51,11 +158,11 @@ def mean_interval(values: Sequence[float]) -> Interval:
     mean, error = float(np.mean(values)), float(stats.sem(values))
     if error == 0:
         return Interval(mean, mean)
-    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=error)
+    low, high = stats.t.interval(1 - SIGNIFICANCE / comparisons, len(values) - 1, loc=mean, scale=error)
     return Interval(float(low), float(high))
 
 
-def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+def paired_test(first: Sequence[float], second: Sequence[float], comparisons: int = 1) -> PairedTest:
     """Paired t test of two arms over the same seeds, second minus first.
 
     Differences that are the same for every seed have no spread to test against. Where they are all zero the arms are
@@ -64,6 +171,7 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
     Args:
         first: Values in the order of the seeds.
         second: Values of the same seeds.
+        comparisons: How many share the level of 5 % (Bonferroni).
 
     Raises:
         ValueError: No pairs, or values that have no partner.
@@ -77,37 +185,27 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
     if np.ptp(differences) <= SAME * np.abs([first, second]).max():
         equal = bool(np.allclose(first, second, rtol=SAME, atol=0))
         return PairedTest(mean, None, 0.0, 1.0 if equal else None)
-    p = float(stats.ttest_rel(second, first).pvalue)
-    return PairedTest(mean, mean_interval(differences.tolist()), float(differences.std(ddof=1)), p)
+    p = min(1.0, comparisons * float(stats.ttest_rel(second, first).pvalue))
+    interval = mean_interval(differences.tolist(), comparisons)
+    return PairedTest(mean, interval, float(differences.std(ddof=1)), p)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust p values for being several (Holm 1979): the chance of any false alarm among them stays what it was.
-
-    A comparison that could not be tested has no p value and does not count.
-    """
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        adjusted[index] = largest
-    return adjusted
-
-
-def judge(difference: float, adjusted_p: float | None, mode: str) -> Verdict:
+def judge(test: PairedTest, items: Interval | None, mode: str) -> Verdict:
     """The verdict on a difference, second minus first.
 
     Args:
-        difference: Over the seeds.
-        adjusted_p: Of the paired test, adjusted for the number of comparisons; None if there was no test.
+        test: Over the seeds.
+        items: Interval of the difference over test items; None if nothing is known of items.
         mode: ``max`` if more is better, ``min`` if less is.
     """
-    if adjusted_p is None:
+    if test.p is None:
         return "not tested"
-    if adjusted_p >= SIGNIFICANCE:
+    if test.interval is None or not test.interval.excludes_zero:
         return "no measurable difference"
-    return "better" if (difference > 0) == (mode == "max") else "worse"
+    gained = (test.difference > 0) == (mode == "max")
+    if items is not None and items.excludes_zero:
+        return "better" if gained else "worse"
+    return "ahead" if gained else "behind"
 
 
 def power(effect: float, pairs: int, significance: float = SIGNIFICANCE) -> float:
@@ -129,9 +227,9 @@ def seeds_needed(difference: float, deviation: float, comparisons: int = 1) -> i
     """Seeds at which a paired t test would find a difference of this size in 80 % of studies.
 
     Args:
-        difference: Mean of the paired differences.
-        deviation: Their standard deviation, above 0.
-        comparisons: Number of comparisons that share the level of the test (Bonferroni).
+        difference: Mean of the differences; not zero.
+        deviation: Their standard deviation; not zero.
+        comparisons: How many share the level of 5 % (Bonferroni).
 
     Returns:
         At least 2; None if 10,000 seeds would not do.
@@ -148,28 +246,40 @@ def seeds_needed(difference: float, deviation: float, comparisons: int = 1) -> i
     return high
 
 
-def detectable_difference(deviation: float, pairs: int, comparisons: int = 1) -> float:
-    """The difference that a paired t test over so many seeds finds in 80 % of studies.
+def fresh_study(test: PairedTest, pairs: int, comparisons: int = 1) -> SeedsNeeded | None:
+    """How many seeds a fresh study would take to find a difference of the size of this one.
+
+    The range follows from the 95 % interval of the spread (chi-squared); the size itself is taken as seen.
 
     Args:
-        deviation: Standard deviation of the paired differences.
-        pairs: At least 2.
-        comparisons: Number of comparisons that share the level of the test (Bonferroni).
+        test: Over the seeds.
+        pairs: How many these are; at least 2.
+        comparisons: How many share the level of 5 % (Bonferroni).
+
+    Returns:
+        None where the differences are zero on average or do not spread.
     """
-    level = SIGNIFICANCE / comparisons
-    largest = 2.0
-    while power(largest, pairs, level) < POWER:
-        largest *= 2
-    effect = optimize.brentq(lambda effect: power(effect, pairs, level) - POWER, 0.0, largest)
-    return float(effect) * deviation
+    if test.difference == 0 or not test.deviation > 0:
+        return None
+    freedom = pairs - 1
+    factors = [1.0, *(math.sqrt(freedom / stats.chi2.ppf(share, freedom)) for share in (0.975, 0.025))]
+    counts = [seeds_needed(test.difference, factor * test.deviation, comparisons) for factor in factors]
+    return SeedsNeeded(*(None if count is None else rounded(count) for count in counts))
 
 
-def item_interval(items: np.ndarray, seed: int = 0) -> Interval:
+def rounded(count: int) -> int:
+    """A count to the digits that mean something: fives below 100, then two digits."""
+    step = 1 if count < 20 else 5 if count < 100 else int(10 ** (math.floor(math.log10(count)) - 1))
+    return step * round(count / step)
+
+
+def item_interval(items: np.ndarray, comparisons: int = 1, seed: int = 0) -> Interval:
     """Bootstrap interval of a mean over test items, for these very runs: what other items of the kind might have shown.
 
     Args:
         items: N values, one for each test item and averaged over the seeds; for a difference, the differences within
             each item, so that both arms are resampled on the same items.
+        comparisons: How many share the level of 5 % (Bonferroni).
         seed: Of the resampling.
 
     Raises:
@@ -187,5 +297,6 @@ def item_interval(items: np.ndarray, seed: int = 0) -> Interval:
         means = generator.multinomial(len(items), shares, size=RESAMPLES) @ values / len(items)
     else:
         means = np.array([generator.choice(items, len(items)).mean() for _ in range(RESAMPLES)])
-    low, high = np.quantile(means, [SIGNIFICANCE / 2, 1 - SIGNIFICANCE / 2])
+    tail = SIGNIFICANCE / comparisons / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(low), float(high))

@@ -143,7 +143,8 @@ class Mixing:
     """Who is mixed with whom: a random permutation of the batch, or the batch in reverse order (timm, TransMix)."""
     labels: Literal["area", "transmix", "progressive"] = "area"
     """How two images share their label. `area`: by pixels. `transmix`: CutMix batches by the mean of area and
-    attention. `progressive`: MaskMix batches go from area to attention as far as the prediction resembles the label (MixPro)."""
+    attention. `progressive`: MaskMix batches go from area to attention as far as the prediction resembles the label
+    (MixPro)."""
     alpha_grad: bool = False
     """Progressive labels: let the gradient flow through that resemblance too, as the released code of MixPro does."""
     alpha_rescale: bool = False

@@ -157,7 +157,8 @@ def _check_mask(mask_patch: int, network: nn.Module, image_size: int) -> None:
     """Every token has to show one image: cells are whole patches, and the image is whole cells."""
     embedding = getattr(network, "patch_embed", None)
     # Of a hybrid, feat_ratio counts the stride of its convolutions in.
-    sides = embedding.feat_ratio() if hasattr(embedding, "feat_ratio") else getattr(embedding, "patch_size", 1)
+    stride = getattr(embedding, "feat_ratio", None)
+    sides = stride() if stride is not None else getattr(embedding, "patch_size", 1)
     patch = math.lcm(*sides) if isinstance(sides, tuple) else int(sides)
     fitting = valid_mask_patches((image_size, image_size), patch)
     if mask_patch not in fitting:
