@@ -1,5 +1,7 @@
 """Small networks and the layouts in which their weights are published."""
 
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -24,3 +26,13 @@ def small_vit() -> Callable[..., nn.Module]:
         return model.eval()
 
     return build
+
+
+@pytest.fixture
+def yacs(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A dict with attributes that pickles as ``yacs.config.CfgNode``, as official files hold it."""
+    module = types.ModuleType("yacs.config")
+    module.CfgNode = type("CfgNode", (dict,), {"__module__": "yacs.config"})
+    monkeypatch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
+    monkeypatch.setitem(sys.modules, "yacs.config", module)
+    return module.CfgNode

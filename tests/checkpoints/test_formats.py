@@ -5,7 +5,6 @@ import io
 import pickle
 import sys
 import tarfile
-import types
 import zipfile
 from collections import defaultdict
 from pathlib import Path
@@ -42,16 +41,6 @@ class RunsShell(RunsCommand):
 class RunsText(RunsCommand):
     def __reduce__(self):
         return eval, (f"__import__('pathlib').Path({str(self.sentinel)!r}).touch()",)
-
-
-@pytest.fixture
-def yacs(monkeypatch):
-    """A dict with attributes that pickles as ``yacs.config.CfgNode``, as official files hold it."""
-    module = types.ModuleType("yacs.config")
-    module.CfgNode = type("CfgNode", (dict,), {"__module__": "yacs.config"})
-    monkeypatch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
-    monkeypatch.setitem(sys.modules, "yacs.config", module)
-    return module.CfgNode
 
 
 class TestHarmlessContainers:

@@ -1,5 +1,6 @@
 """Published and own weights into timm models: values, reports, refusals."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,19 @@ def unchanged(model, before):
 
 
 class TestOfficialFiles:
-    """Files written by the official MixPro code give its logits."""
+    """Files as the official MixPro and TransMix code writes them give its logits."""
 
-    @pytest.fixture
-    def official(self, tmp_path):
+    @pytest.fixture(params=["MixPro", "TransMix"])
+    def official(self, tmp_path, yacs, request):
         def open_fixture(name):
             tensors = load_file(GOLDEN / f"{name}.safetensors")
             state = {key.removeprefix("sd."): value for key, value in tensors.items() if key.startswith("sd.")}
-            torch.save({"model": state, "epoch": 299, "max_accuracy": 0.8}, tmp_path / f"{name}.pth")
+            training = {"optimizer": {"state": {}, "param_groups": [{"lr": 1e-3}]}, "lr_scheduler": {}, "epoch": 299}
+            if request.param == "MixPro":
+                settings = {"scaler": {"scale": 65536.0}, "max_accuracy": 0.8, "config": yacs(MODEL=yacs(TYPE="vit"))}
+            else:
+                settings = {"args": argparse.Namespace(model="deit_small", mixup=0.8)}
+            torch.save({"model": state, **training, **settings}, tmp_path / f"{name}.pth")
             return tmp_path / f"{name}.pth", tensors
 
         return open_fixture
