@@ -460,3 +460,26 @@ def test_odd_images_simply_work(cli):
     assert cli("predict", "run", "odd").exit_code == 0
     predicted = [json.loads(line)["path"] for line in Path("predictions.jsonl").read_text().splitlines()]
     assert sorted(predicted) == sorted(str(path) for path in Path("odd").rglob("*.*"))
+
+
+# --- mixing and attention
+
+MASKMIX = "augment.mixing={maskmix: 1, mask_patch: 8, labels: progressive}"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("augment.mixing.mask_patch=6", r"mask_patch=6: must be a multiple of the model's patch of 8 .*these fit: 8$"),
+        ("augment.mixing.mixup=0.5", r"augment\.mixing: weights sum to 1\.5; .*at most 1"),
+        ("augment.mixing={partner: flip}", r"partner=flip pairs images two by two; set an even number"),
+        ("data.batch_size=1", r"a batch of 1 has no partner to mix with; .*'augment\.mixing={maskmix: 0, "),
+        ("model.args.global_pool=max", r"labels=progressive: .*pooling 'max'.*set 'augment\.mixing={labels: area"),
+        ("model.attention=xformers", r"model\.attention=xformers: .*CUDA devices only.*`auto` or `sdpa`"),
+        ("model.attention=flash", r"model\.attention: .*flash.*xformers.*sdpa.*math"),
+    ],
+    ids=lambda value: str(value).split("=")[0],
+)
+def test_mixing_and_attention_that_cannot_be(refused, change, says):
+    odd = ["data.batch_size=3"] if "flip" in change else []
+    refused(*FIT, MASKMIX, *odd, change, says=says)
