@@ -1,0 +1,53 @@
+"""Names and shapes of published weights, brought to those of the masked-position network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from models.droppos.network import MaskedPositionNetwork
+from models.vit import adapt_published as adapt_encoder
+from models.vit import fit_positions
+
+_OWN_PARTS = ("decoder.", "pixel_decoder.", "mask_pos_token")
+_RENAMED = (
+    (re.compile(r"^decoder_(embed|blocks|norm|pred)\."), r"decoder.\1."),
+    (re.compile(r"^aux_decoder_(embed|blocks|norm|pred)\."), r"pixel_decoder.\1."),
+    (re.compile(r"^aux_decoder_pos_embed$"), "pixel_decoder.pos_embed"),
+    (re.compile(r"^mask_token$"), "pixel_decoder.mask_token"),
+)
+
+
+def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Rename and resize published weights for a masked-position network; a pure function.
+
+    Takes files of DropPos, whole; of MAE, DeiT or timm, their encoder; and our own, of any grid. The position head
+    belongs to one grid and is never resized. A file of MAE has decoders of the same names that predict something else;
+    they stay in place for the caller to report, like all else the model lacks.
+
+    Args:
+        state: Weights by name, without wrapper prefixes.
+        model: The network they are meant for; may live on the meta device.
+
+    Raises:
+        ValueError: The model is no masked-position network.
+    """
+    if not isinstance(model, MaskedPositionNetwork):
+        raise ValueError(f"{type(model).__name__} is no masked-position network")
+    renamed = {_rename(name): weight for name, weight in state.items()} if "mask_pos_token" in state else dict(state)
+    parts = {name: weight for name, weight in renamed.items() if name.startswith(_OWN_PARTS)}
+    positions = parts.get("pixel_decoder.pos_embed")
+    if positions is not None:
+        parts["pixel_decoder.pos_embed"] = fit_positions(positions, model.grid, prefix=1)
+    rest = {name.removeprefix("encoder."): weight for name, weight in renamed.items() if name not in parts}
+    in_encoder = model.encoder.state_dict().keys()
+    encoder = adapt_encoder(rest, model.encoder)
+    return parts | {f"encoder.{name}" if name in in_encoder else name: weight for name, weight in encoder.items()}
+
+
+def _rename(name: str) -> str:
+    for pattern, ours in _RENAMED:
+        name = pattern.sub(ours, name)
+    return name
