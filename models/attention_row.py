@@ -130,6 +130,8 @@ def _routed(network: nn.Module, block: nn.Module) -> RoutedAttention:
 
 def _read_tokens(network: VisionTransformer | Eva, size: tuple[int, int]) -> _Reading:
     name, prefix = type(network).__name__, network.num_prefix_tokens
+    if not len(network.blocks):
+        raise ValueError(f"{name} has no attention row: it has no blocks")
     module = _routed(network, network.blocks[-1])
     if network.attn_pool is not None or network.global_pool not in ("token", "avg"):
         pooling = network.global_pool or "none"

@@ -14,7 +14,7 @@ from vision_train.data.decode import decode
 from vision_train.data.images import ImageDataModule, loose_images
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
-from vision_train.recipe.sections import Augment, Data, EvalAugment, TrainAugment
+from vision_train.recipe.sections import Augment, Data, EvalAugment, Mixing, TrainAugment
 
 AUGMENT = Augment(
     train=TrainAugment(
@@ -132,6 +132,18 @@ def test_a_data_set_smaller_than_a_batch_gives_one_smaller_batch(root: Path) -> 
     assert data.batches_per_epoch(1) == len(data.train_dataloader()) == 1
     assert module(root, batch_size=5).batches_per_epoch(1) == 3
     assert module(root, batch_size=1).batches_per_epoch(2) == 8
+
+
+def test_batches_that_cannot_be_mixed_are_told_before_training(root: Path) -> None:
+    def mixed(**mixing: Any) -> ImageDataModule:
+        return module(root, augment=replace(AUGMENT, mixing=Mixing(cutmix=0.5, **mixing)))
+
+    mixed().check_processes(8)
+    with pytest.raises(UserError, match=r"16 training images make batches of 1 for each of 16 process.*lower trainer"):
+        mixed().check_processes(16)
+    mixed(partner="flip").check_processes(4)
+    with pytest.raises(UserError, match=r"batches of 3 .*partner=flip .*data\.batch_size=2 or partner=permutation"):
+        mixed(partner="flip").check_processes(6)
 
 
 def test_more_processes_than_images(root: Path) -> None:

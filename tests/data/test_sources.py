@@ -97,6 +97,7 @@ def test_csv_paths_are_relative_to_the_root(tmp_path: Path) -> None:
         ("", "no column path and label .found: an empty file"),
         ("file;label\na.png;cat\n", "no column path and label .found: file;label"),
         ("path,class\na.png,cat\n", "no column label .found: path, class"),
+        ("path,label, label\na.png,cat,0.5\n", "two columns are called label; give each a name of its own"),
         ("path,label\n", "no lines below the header"),
         ("path,label\na.png,cat\nb.png,\n", "line 3: the label is empty"),
         ("path,label\na.png\n", "line 2: the label is empty"),

@@ -274,6 +274,7 @@ class TestModelsWithoutARow:
             (lambda: VisionTransformer(**SMALL, class_token=False, global_pool="map"), "pooling 'map'"),
             (lambda: VisionTransformer(**SMALL, global_pool="max"), "pooling 'max'"),
             (lambda: VisionTransformer(**SMALL, patch_drop_rate=0.5), "patch_drop_rate"),
+            (lambda: VisionTransformer(**SMALL | {"depth": 0}), "it has no blocks"),
             (lambda: VisionTransformer(**SMALL, block_fn=ParallelScalingBlock), "of a ParallelScalingBlock cannot"),
             (lambda: VisionTransformer(**SMALL, block_fn=ParallelThingsBlock), "of a ParallelThingsBlock cannot"),
             (

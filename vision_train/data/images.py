@@ -66,15 +66,25 @@ class ImageDataModule(LightningDataModule):
         return [f"{path}: {reason}" for path, reason in reasons.items()]
 
     def check_processes(self, processes: int) -> None:
-        """Refuse more training processes than training images.
+        """Refuse more training processes than training images, or so many that their batches cannot be mixed.
 
         Raises:
-            UserError: Some process would have nothing to train on.
+            UserError: Some process would have nothing to train on, or no partner to mix it with.
         """
-        if processes > self.counts["train"]:
+        images = self.counts["train"]
+        if processes > images:
             raise UserError(
-                f"{processes} processes for {self.counts['train']} training images; "
+                f"{processes} processes for {images} training images; "
                 "lower trainer.devices (or trainer.num_nodes) to at most one process per image"
+            )
+        mixing, batch = self.augment.mixing, min(self.data.batch_size, -(-images // processes))
+        shared_out = f"{images} training images make batches of {batch} for each of {processes} process(es)"
+        if batch == 1 and mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
+            raise UserError(f"{shared_out}, which leaves none to mix with; lower trainer.devices or add images")
+        if batch % 2 and mixing.partner == "flip":
+            raise UserError(
+                f"{shared_out}, but augment.mixing.partner=flip pairs images two by two; set data.batch_size={batch - 1}"
+                " or partner=permutation"
             )
 
     def batches_per_epoch(self, processes: int) -> int:

@@ -138,7 +138,7 @@ def csv_rows(table: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[s
     """Line number and stripped cells of each row.
 
     Raises:
-        UserError: The file cannot be read or lacks a required column or the value in one.
+        UserError: The file cannot be read, repeats a column, or lacks a required one or the value in it.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
@@ -150,6 +150,9 @@ def csv_rows(table: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[s
                     f"{table}: no column {' and '.join(missing)} (found: {', '.join(columns) or 'an empty file'}). "
                     f"The first line must name the columns, among them {','.join(required)}"
                 )
+            if len(set(columns)) < len(columns):
+                repeated = sorted({name for name in columns if columns.count(name) > 1})
+                raise UserError(f"{table}: two columns are called {', '.join(repeated)}; give each a name of its own")
             reader.fieldnames = columns
             for row in reader:
                 cells = {name: row[name].strip() for name in columns}

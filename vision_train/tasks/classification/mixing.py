@@ -98,7 +98,7 @@ class BatchMixing:
         """Draw a mix for images (B C H W) and apply it."""
         try:
             mix = self.mixer.draw(len(images), *images.shape[-2:])
-        except ValueError as error:  # the last way to fail: fewer images than one batch, and an odd number of them
+        except ValueError as error:  # fewer images than one batch, as in a preview, and an odd number of them
             raise UserError(f"augment.mixing: {error}", shared=True) from error
         return MixedBatch(images if mix is None else mix_images(images, mix), mix)
 
