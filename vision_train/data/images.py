@@ -83,8 +83,8 @@ class ImageDataModule(LightningDataModule):
             raise UserError(f"{shared_out}, which leaves none to mix with; lower trainer.devices or add images")
         if batch % 2 and mixing.partner == "flip":
             raise UserError(
-                f"{shared_out}, but augment.mixing.partner=flip pairs images two by two; set data.batch_size={batch - 1}"
-                " or partner=permutation"
+                f"{shared_out}, but augment.mixing.partner=flip pairs images two by two; "
+                f"set data.batch_size={batch - 1} or partner=permutation"
             )
 
     def batches_per_epoch(self, processes: int) -> int:
