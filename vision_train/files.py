@@ -18,6 +18,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names none, and nobody knows the temporary one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

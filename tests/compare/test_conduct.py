@@ -1,8 +1,11 @@
 """Whole studies of made-up runs: what is trained, repeated and left out, and what is said and written."""
 
+import errno
 import io
 import json
+import re
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +17,10 @@ from rich.console import Console
 from vision_train.artefacts import Items, write_artefact
 from vision_train.compare import conduct as room
 from vision_train.compare.plan import make_plan
-from vision_train.compare.settings import Setting
+from vision_train.compare.settings import Phase, Setting
 from vision_train.compare.study import Study
 from vision_train.errors import UserError
+from vision_train.files import write_json
 from vision_train.recipe import load_recipe
 
 ARMS = ("plain.yaml", "mixed.yaml")
@@ -52,17 +56,23 @@ class MadeUpRuns:
 def write_run(folder: Path, accuracy: float | None, steps: int = 100) -> None:
     """What ``compare`` reads of a finished run."""
     folder.mkdir(parents=True, exist_ok=True)
+    environment = {"vision_train": "0.1.0", "packages": {"torch": "2.10.0"}, "device": "a CPU", "threads": 1}
+    (folder / "environment.json").write_text(json.dumps(environment))
     if accuracy is not None:
         hits = [float(index < round(accuracy * len(ITEMS))) for index in range(len(ITEMS))]
         write_artefact(folder / "artefacts", Items("test_items", ITEMS, {"accuracy": hits}))
     figures = {"test/accuracy": accuracy, "train/steps": steps, "train/images": 64 * steps, "train/seconds": 12.5}
     figures |= {"train/peak_memory_bytes": 2**30, "model/parameters": 1000}
-    (folder / "summary.json").write_text(json.dumps(figures))
+    write_json(folder / "summary.json", figures)  # whole or not at all, as runs do: others look while they train
+
+
+def phase(name: str, recipe, images: str = "images", weights: str = "") -> Phase:
+    return Phase(name, recipe, 100, images, weights)
 
 
 def setting(recipe, phases=()) -> Setting:
     """A setting that nothing was built for."""
-    return Setting((*phases, ("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest")
+    return Setting((*phases, phase("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest")
 
 
 def study_of(*arguments: str, seeds: int = 3, grid: str | None = None, folder: str = "study") -> Study:
@@ -75,7 +85,7 @@ def with_pretraining(study: Study, *recipes: tuple[int, str]) -> Study:
     """The study with a pre-training phase before some of its arms: pairs of an arm's place and a recipe."""
     settings = [list(of_arm) for of_arm in study.settings]
     for arm, name in recipes:
-        settings[arm] = [setting(s.recipe, (("pretrain", load_recipe(name)),)) for s in settings[arm]]
+        settings[arm] = [setting(s.recipe, [phase("pretrain", load_recipe(name))]) for s in settings[arm]]
     return replace(study, settings=settings)
 
 
@@ -88,8 +98,8 @@ def accuracy(name: str, seed: int) -> float:
 def conduct(recipes, monkeypatch):
     """Conduct a study of made-up runs; returns what was said."""
 
-    def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=()):
-        study = with_pretraining(study_of(*arguments, seeds=seeds, grid=grid), *pretraining)
+    def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=(), change=lambda study: study):
+        study = change(with_pretraining(study_of(*arguments, seeds=seeds, grid=grid), *pretraining))
         monkeypatch.setattr(room, "build_settings", lambda plan: study.settings)
         console = Console(file=io.StringIO(), width=1000)
         options = {"jobs": jobs, "command": "vision-train compare ...", "console": console, "train": train}
@@ -113,7 +123,7 @@ def test_seeds_alternate_between_the_arms_and_leave_every_file(conduct):
     assert {path.name for path in Path("study").iterdir() if path.is_file()} >= {
         *("table.md", "table.json", "plot.png", "compare.html", "study.json"),
     }
-    assert "plain seed 1/3  test/accuracy 0.5000" in said
+    assert "plain seed 0 (1 of 3)  test/accuracy 0.5000" in said
     assert said.count("left") == 5
     assert said.splitlines()[-1] == "study/compare.html"
 
@@ -138,6 +148,9 @@ def test_a_second_call_trains_nothing_and_more_seeds_and_arms_are_added(conduct)
     assert again.trained == []
     conduct(again, *ARMS, "fast.yaml", seeds=3)
     assert again.trained == [("fast", 0), ("fast", 1), ("plain", 2), ("mixed", 2), ("fast", 2)]
+    assert "seeds were added after a look at 2" in table()["cells"][0]["comparisons"][0]["sentence"]
+    assert "added after a look" not in table()["cells"][0]["comparisons"][1]["sentence"]
+    assert "gives luck a second chance" in Path("study/compare.html").read_text()
     comparisons = table()["cells"][0]["comparisons"]
     assert [comparison["name"] for comparison in comparisons] == ["mixed", "fast"]
     assert "2 comparisons are judged together" in Path("study/table.md").read_text()
@@ -161,16 +174,20 @@ def test_a_run_with_a_checkpoint_goes_on_and_one_without_starts_again(conduct):
 def test_a_failed_arm_is_reported_and_the_rest_goes_on(conduct):
     runs = MadeUpRuns(accuracy, failing={("mixed", 1)})
     with pytest.raises(
-        UserError, match=r"1 runs? failed.*(?s:.)*mixed seed 2/3: the training loss is no longer"
+        UserError, match=r"1 runs? failed.*(?s:.)*mixed seed 1 \(2 of 3\): the training loss is no longer"
     ) as error:
         conduct(runs, *ARMS)
     log = Path.cwd() / "study/logs/mixed/1.txt"
     assert f"lower optim.lr ({log})" in str(error.value)
     assert log.read_text().startswith("$ vision-train fit ")
     assert len(runs.trained) == 6
-    assert table()["cells"][0]["comparisons"][0]["seeds"] == 2
+    (comparison,) = table()["cells"][0]["comparisons"]
+    assert (comparison["seeds"], comparison["failed"], comparison["verdict"]) == (2, 1, "failed")
+    assert "mixed failed on 1 of 3 seeds" in comparison["sentence"]
+    assert "2\u00a0of\u00a03, 1\u00a0failed" in Path("study/table.md").read_text()
+    assert "preliminary" not in Path("study/table.md").read_text()
     assert table()["runs"]["finished"] == 5
-    assert "Failed: mixed seed 2/3" in Path("study/compare.html").read_text()
+    assert "Failed: mixed seed 1 (2 of 3)" in Path("study/compare.html").read_text()
     runs.failing.clear()
     conduct(runs, *ARMS)
     assert runs.trained[6:] == [("mixed", 1)]
@@ -183,10 +200,30 @@ def test_an_arm_that_fails_on_every_seed_leaves_the_others_comparable(conduct):
     assert [comparison["name"] for comparison in table()["cells"][0]["comparisons"]] == ["fast"]
 
 
-def test_a_result_that_is_not_finite_counts_as_failed(conduct):
+def test_levels_and_budgets_are_those_of_the_seeds_in_common(conduct):
+    runs = MadeUpRuns(accuracy, failing={("mixed", 0), ("mixed", 1)})
+    with pytest.raises(UserError, match="2 runs failed"):
+        conduct(runs, *ARMS, seeds=4)
+    plain, mixed = table()["cells"][0]["arms"]
+    assert mixed["values"].keys() == {"2", "3"}
+    assert plain["values"].keys() == {"0", "1", "2", "3"}
+    assert table()["cells"][0]["comparisons"][0]["first_mean"] == pytest.approx((0.6 + 0.65) / 2)
+    assert mixed["first_budget"] == plain["budget"]
+
+
+def test_a_result_that_is_not_finite_counts_as_failed_and_is_trained_anew(conduct):
     runs = MadeUpRuns(lambda name, seed: None if (name, seed) == ("mixed", 0) else accuracy(name, seed))
-    with pytest.raises(UserError, match="mixed seed 1/3: measured no finite test/accuracy"):
+    with pytest.raises(UserError, match=r"mixed seed 0 \(1 of 3\): measured no finite test/accuracy"):
         conduct(runs, *ARMS)
+    last = Path("study/runs/mixed/0/phases/fit/checkpoints/last.ckpt")
+    last.parent.mkdir(parents=True)
+    last.write_text("")
+    again = MadeUpRuns(accuracy)
+    conduct(again, *ARMS)
+    assert again.trained == [("mixed", 0)]
+    assert again.commands[0][1] != "--resume"
+    assert not last.exists()
+    assert table()["cells"][0]["arms"][1]["values"]["0"] == 0.6
 
 
 def test_pretraining_is_shared_between_arms_and_done_once_a_seed(conduct):
@@ -207,7 +244,9 @@ def test_pretraining_is_shared_between_arms_and_done_once_a_seed(conduct):
 def test_arms_whose_pretraining_failed_fail_with_its_reason(conduct):
     Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
     runs = MadeUpRuns(accuracy, failing={("pre", 0)})
-    with pytest.raises(UserError, match="mixed seed 1/2: it starts from mixed pretrain, which failed: the training"):
+    with pytest.raises(
+        UserError, match=r"mixed seed 0 \(1 of 2\): it starts from mixed pretrain, which failed: the training"
+    ):
         conduct(runs, *ARMS, seeds=2, pretraining=[(1, "pre.yaml")])
     assert ("mixed", 1) in runs.trained
 
@@ -216,12 +255,33 @@ def test_arms_whose_pretraining_failed_fail_with_its_reason(conduct):
 def test_several_jobs_come_to_the_same_result(conduct, jobs):
     Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
     cells = []
-    for count in (1, jobs):
+    for count in (jobs, 1):
         said = conduct(MadeUpRuns(accuracy), *ARMS, jobs=count, pretraining=[(0, "pre.yaml"), (1, "pre.yaml")])
         cells.append(table()["cells"])
+        assert ("times are under load" in Path("study/compare.html").read_text()) == (count > 1)
+        if count > 1:
+            assert f"{jobs} runs at a time" in said
+            conduct(MadeUpRuns(accuracy), *ARMS, pretraining=[(0, "pre.yaml"), (1, "pre.yaml")])
+            assert f"Up to {jobs} runs were trained at a time" in Path("study/table.md").read_text()
         shutil.rmtree("study")
     assert cells[0] == cells[1]
-    assert f"{jobs} runs at a time" in said
+
+
+def test_no_worker_idles_while_another_pretrains(conduct):
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    runs = MadeUpRuns(accuracy)
+    all_plain = threading.Event()
+
+    def train(arguments, log):
+        if "pretrained" in arguments[-1] and arguments[-1].endswith("0"):
+            assert all_plain.wait(60), "nothing else was trained in the meantime"
+        code = runs(arguments, log)
+        if sum(name == "plain" for name, _ in runs.trained) == 3:
+            all_plain.set()
+        return code
+
+    conduct(train, *ARMS, jobs=2, pretraining=[(1, "pre.yaml")])
+    assert len(runs.trained) == 9
 
 
 def test_a_grid_gets_a_table_for_each_value_and_joint_tests(conduct):
@@ -230,7 +290,9 @@ def test_a_grid_gets_a_table_for_each_value_and_joint_tests(conduct):
     assert [cell["title"] for cell in cells] == ["data.labels_per_class=5", "data.labels_per_class=20"]
     assert Path("study/runs/mixed/labels_per_class=20/2/summary.json").exists()
     first = cells[0]["comparisons"][0]
-    assert first["adjusted_p"] == pytest.approx(2 * first["p"])
+    assert first["sentence"].count("simultaneous 95 % interval") == 1
+    assert "| p × 2 |" in Path("study/table.md").read_text()
+    assert "taken at 97.5 %" in Path("study/table.md").read_text()
     page = Path("study/compare.html").read_text()
     assert page.count('class="spread"') == 3  # two arms, one difference
     assert "### data.labels_per_class=20" in Path("study/table.md").read_text()
@@ -269,7 +331,6 @@ def test_stopping_keeps_what_is_finished(conduct):
     ("arguments", "options", "says"),
     [
         ((*ARMS, "optim.lr=0.5"), {}, r"plain: optim.lr was 0.002, is 0.5"),
-        (("mixed.yaml", "plain.yaml"), {}, "recipes: were plain, mixed, are mixed, plain"),
         (ARMS, {"seeds": 2}, "--seeds: were 3, are 2"),
         (ARMS, {"grid": "data.labels_per_class=5,10"}, "--grid: was not given, is data.labels_per_class"),
     ],
@@ -283,7 +344,115 @@ def test_a_folder_of_another_study_is_refused_and_says_what_differs(conduct, arg
 def test_a_recipe_edited_since_is_refused(conduct):
     conduct(MadeUpRuns(accuracy), *ARMS)
     Path("mixed.yaml").write_text("extends: plain.yaml\naugment: {mixing: {cutmix: 0.5}}\n")
-    with pytest.raises(UserError, match=r"mixed: augment.mixing.cutmix was 0.75, is 0.5"):
+    says = r"mixed: augment.mixing.cutmix was 0.75, is 0.5 \(to train it anew and keep the others, delete (.*)\)"
+    with pytest.raises(UserError, match=says) as error:
+        conduct(MadeUpRuns(accuracy), *ARMS)
+    shutil.rmtree(re.search(says, str(error.value))[1])
+    again = MadeUpRuns(accuracy)
+    conduct(again, *ARMS)
+    assert again.trained == [("mixed", seed) for seed in range(3)]
+    assert "cutmix: 0.5" in Path("study/recipes/mixed/fit.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"images": "others"}, "mixed: the images of phase fit: some came, went or moved since"),
+        ({"weights": "others"}, "mixed: model.checkpoint=None: holds other weights now"),
+    ],
+)
+def test_images_or_weights_that_changed_since_are_refused(conduct, content, says):
+    def changed(study: Study) -> Study:
+        plain, (mixed,) = study.settings
+        other = replace(mixed, phases=(phase("fit", mixed.recipe, **content),))
+        return replace(study, settings=[plain, [other]])
+
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    with pytest.raises(UserError, match=says):
+        conduct(MadeUpRuns(accuracy), *ARMS, change=changed)
+
+
+def test_another_order_or_some_of_the_arms_are_read_without_training(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS, "fast.yaml")
+    forbidden = MadeUpRuns(accuracy)
+    conduct(forbidden, "mixed.yaml", "plain.yaml", "fast.yaml")
+    assert [arm["name"] for arm in table()["cells"][0]["arms"]] == ["mixed", "plain", "fast"]
+    assert table()["cells"][0]["comparisons"][0]["difference"] == pytest.approx(-0.11)
+    assert "It was judged against plain before" in Path("study/table.md").read_text()
+    conduct(forbidden, "fast.yaml", "mixed.yaml")
+    assert [arm["name"] for arm in table()["cells"][0]["arms"]] == ["fast", "mixed"]
+    assert "The study holds 3 arms, of which 2 are read here" in Path("study/compare.html").read_text()
+    conduct(forbidden, *ARMS, "fast.yaml")
+    assert forbidden.trained == []
+
+
+def test_arms_of_one_folder_name_keep_their_folders_in_any_order(conduct):
+    Path("a").mkdir()
+    for name in ("a-b.yaml", "a/b.yaml"):
+        place = "" if "/" not in name else "../"
+        Path(name).write_text(f"extends: {place}plain.yaml\noptim: {{lr: {0.1 if place else 0.2}}}\n")
+    Path("a/a-b.yaml").write_text("extends: ../plain.yaml\noptim: {lr: 0.3}\n")
+    conduct(MadeUpRuns(accuracy), "a-b.yaml", "a/a-b.yaml", "a/b.yaml")
+    folders = {path.name for path in Path("study/runs").iterdir()}
+    again = MadeUpRuns(accuracy)
+    conduct(again, "a/b.yaml", "a/a-b.yaml", "a-b.yaml")
+    assert again.trained == []
+    assert {path.name for path in Path("study/runs").iterdir()} == folders
+
+
+def test_what_an_older_version_did_not_record_is_unknown(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    facts = json.loads(Path("study/study.json").read_text())
+    del facts["digests"], facts["looks"]
+    Path("study/study.json").write_text(json.dumps(facts))
+    for file in Path("study/logs").rglob("*.json"):
+        file.unlink()
+    again = MadeUpRuns(accuracy)
+    conduct(again, "mixed.yaml", "plain.yaml")
+    assert again.trained == []
+    assert table()["most_jobs"] is None
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"arms": []}'])
+def test_a_damaged_record_is_one_message(conduct, content):
+    Path("study").mkdir()
+    Path("study/study.json").write_text(content)
+    with pytest.raises(UserError, match=r"study\.json: is damaged; restore it, or name a new folder"):
+        conduct(MadeUpRuns(accuracy), *ARMS)
+
+
+def test_what_a_killed_first_attempt_left_is_no_other_study(conduct):
+    Path("study/recipes").mkdir(parents=True)
+    for name in (".lock", ".study.json.99.tmp"):
+        Path("study", name).touch()
+    runs = MadeUpRuns(accuracy)
+    conduct(runs, *ARMS)
+    assert len(runs.trained) == 6
+
+
+def test_runs_under_different_conditions_are_told_in_red(conduct):
+    def train(arguments, log):
+        code = runs(arguments, log)
+        if "mixed" in arguments[-1]:
+            file = Path(arguments[-1], "environment.json")
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": 2}))
+        return code
+
+    runs = MadeUpRuns(accuracy)
+    conduct(train, *ARMS)
+    assert "Runs under different conditions: threads 1 in 3 runs and 2 in 3 runs." in Path("study/table.md").read_text()
+    assert '<p class="notice fault" role="note">Runs under different' in Path("study/compare.html").read_text()
+
+
+def test_a_full_disk_is_one_message_that_names_the_file(conduct, monkeypatch):
+    def full(path, content):
+        if path.name.startswith(".table.md"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    write = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"study/table\.md: cannot be written \(No space left on device\)"):
         conduct(MadeUpRuns(accuracy), *ARMS)
 
 
@@ -296,7 +465,7 @@ def test_a_folder_that_is_no_study_is_refused(conduct):
 
 def test_a_file_in_the_folders_place_is_refused(conduct):
     Path("study").write_text("")
-    with pytest.raises(UserError, match="is a file; name a folder"):
+    with pytest.raises(UserError, match=r"study: cannot be written \(Not a directory\)"):
         conduct(MadeUpRuns(accuracy), *ARMS)
 
 
@@ -304,8 +473,8 @@ def test_an_unwritable_folder_is_refused(conduct, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("vision_train.compare.study.tempfile.TemporaryFile", refuse)
-    with pytest.raises(UserError, match=r"--out .*study: cannot be written \(Permission denied\)"):
+    monkeypatch.setattr("vision_train.files.tempfile.TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"study: cannot be written \(Permission denied\)"):
         conduct(MadeUpRuns(accuracy), *ARMS)
 
 
@@ -326,3 +495,41 @@ def test_the_page_lists_what_differs_and_links_every_run(conduct):
     assert "augment.<wbr>" in page or "augment.mixing.cutmix" in page
     assert '<a href="runs/mixed/2/report.html">72.0 %</a>' in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_page_says_the_verdict_first_and_shows_before_it_explains(conduct):
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    conduct(MadeUpRuns(accuracy, steps={"pre": 7}), *ARMS, pretraining=[(1, "pre.yaml")])
+    page, text = Path("study/compare.html").read_text(), Path("study/table.md").read_text()
+    parts = (
+        'class="verdicts"',
+        "Unequal budgets",
+        'id="results"',
+        "<svg",
+        "<table",
+        'id="what-differs"',
+        "imports incl",
+    )
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+    places = [text.index(part) for part in ("- mixed is", "Unequal budgets", "## Results", "## What differs")]
+    assert places == sorted(places)
+
+
+def test_a_phase_that_only_some_arms_have_differs_from_what_it_trains_for(conduct):
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    conduct(MadeUpRuns(accuracy, steps={"pre": 7}), *ARMS, pretraining=[(1, "pre.yaml")])
+    text = Path("study/table.md").read_text()
+    assert "| augment.mixing.cutmix | 0 | 0.75 |" in text
+    assert "| pretrain: augment.mixing.cutmix | – | 0 |" in text
+    assert "| pretrain: trainer.max_epochs | – | 2 |" in text
+    assert "pretrain: optim" not in text
+    assert "| pre-training: training images |" in text
+    assert "**100 (!)**" in text
+
+
+def test_keys_that_differ_in_some_cell_alone_are_listed(conduct):
+    Path("mixed.yaml").write_text("extends: plain.yaml\noptim: {lr: 0.01}\ndata: {labels_per_class: 5}\n")
+    conduct(MadeUpRuns(accuracy), *ARMS, grid="optim.lr=0.01,0.02")
+    assert "| data.labels_per_class | 10 | 5 |" in Path("study/table.md").read_text()
+    assert "| optim.lr " not in Path("study/table.md").read_text()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from vision_train.compare.plan import folder_names, make_plan, split_values
+from vision_train.compare.plan import differing_keys, flatten, folder_names, make_plan, split_values
 from vision_train.errors import UserError
 
 
@@ -27,13 +27,30 @@ def test_recipes_of_one_name_are_called_what_was_typed(recipes):
     assert [arm.name for arm in make_plan(["plain.yaml", "other/plain.yaml"], 2, None).arms] == ["plain", "other/plain"]
 
 
+def test_a_file_of_the_name_of_a_shipped_recipe_is_an_arm_of_its_own(recipes):
+    Path("quickstart.yaml").write_text(Path("plain.yaml").read_text())
+    arms = make_plan(["quickstart", "quickstart.yaml", "mixed.yaml"], 2, None).arms
+    assert [arm.name for arm in arms] == ["quickstart", "quickstart.yaml", "mixed.yaml"]
+    assert arms[0].recipes != arms[1].recipes
+
+
+def test_a_recipe_whose_path_holds_an_equals_sign_is_a_recipe(recipes):
+    Path("lr=1").mkdir()
+    Path("lr=1/mine.yaml").write_text("extends: ../plain.yaml\noptim: {lr: 1.0}\n")
+    plan = make_plan(["plain.yaml", "lr=1/mine", "optim.weight_decay=0.5"], 2, None)
+    assert [arm.name for arm in plan.arms] == ["plain", "mine"]
+    assert {arm.recipes[0].optim.weight_decay for arm in plan.arms} == {0.5}
+    with pytest.raises(UserError, match="runs/lr=1/0: no recipe or file of this name"):
+        make_plan(["plain.yaml", "runs/lr=1/0"], 2, None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "seeds", "grid", "says"),
     [
         (["plain.yaml"], 2, None, "two recipes or more, got plain.yaml"),
         (["optim.lr=1"], 2, None, "got none"),
         (["plain.yaml", "nowhere"], 2, None, "nowhere: no recipe or file of this name"),
-        (["plain.yaml", "plain.yaml"], 2, None, "plain and plain: are the same recipe once resolved"),
+        (["plain.yaml", "plain.yaml"], 2, None, "plain.yaml and plain.yaml: are the same recipe once"),
         (["plain.yaml", "mixed.yaml", "augment.mixing.cutmix=0.5"], 2, None, "are the same recipe once resolved"),
         (["plain.yaml", "mixed.yaml"], 0, None, "--seeds 0: a study needs at least 2"),
         (["plain.yaml", "mixed.yaml", "seed=3"], 2, None, "say how many with --seeds"),
@@ -67,3 +84,20 @@ def test_folder_names_are_plain_and_never_meet():
         "arm",
         "é=1.5",
     ]
+
+
+def test_mappings_become_dotted_keys_and_lists_stay_values():
+    assert flatten({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": {}}) == {"a.b": 1, "a.c.d": [1, 2], "e": {}}
+
+
+def test_only_what_differs_is_listed_and_what_is_absent_is_none():
+    recipes = [{"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3, "d": 4}}, {"a": 1, "b": {"c": 2}}]
+    assert differing_keys(recipes) == {"b.c": [2, 3, 2], "b.d": [None, 4, None]}
+
+
+def test_a_section_that_is_null_in_one_recipe_differs_by_what_it_holds():
+    assert differing_keys([{"ema": None}, {"ema": {"decay": 0.9}}]) == {"ema.decay": [None, 0.9]}
+
+
+def test_ignored_keys_are_left_out():
+    assert differing_keys([{"name": "a", "x": 1}, {"name": "b", "x": 1}], ["name"]) == {}

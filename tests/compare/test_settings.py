@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vision_train.compare.plan import make_plan
 from vision_train.compare.settings import build_settings
 from vision_train.compare.study import pretraining_digests
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
+from vision_train.recipe import load_recipe
+from vision_train.run.phase import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,50 @@ def test_arms_on_other_test_images_are_refused(recipes):
         build("photos.yaml", "elsewhere.yaml")
     with pytest.raises(UserError, match=r"plain and photos: have 10 and 2 classes"):
         build("plain.yaml", "photos.yaml")
+
+
+def photos(*parts: str) -> str:
+    """A recipe on `photos/`, with further lines."""
+    data = "data: {source: images, labels_per_class: null, root: photos"
+    return "\n".join([f"extends: plain.yaml\n{data}{parts[0] if parts else ''}}}", *parts[1:], ""])
+
+
+def test_pretraining_on_images_that_the_arm_is_tested_on_is_refused(recipes):
+    make_image_folder(Path("photos"), classes=2, per_class=12, size=(24, 20))
+    Path("plain_photos.yaml").write_text(photos())
+    Path("all.yaml").write_text(photos(", splits: {test: 0.1, val: 0.4}", "trainer: {max_epochs: 2}"))
+    Path("cut.yaml").write_text(photos(", splits: {test: 0.4, val: 0.1}", "run: {pretrain: all.yaml}"))
+    Path("same.yaml").write_text(photos("", "trainer: {max_epochs: 2}"))
+    Path("fair.yaml").write_text(photos("", "run: {pretrain: same.yaml}"))
+    with pytest.raises(UserError, match=r"^cut: \d+ of its 10 test images, such as .*of its phase pretrain \(all\)"):
+        build("plain_photos.yaml", "cut.yaml", "data.splits={test: 0.4, val: 0.1}")
+    (fair,) = build("plain_photos.yaml", "fair.yaml")[1]
+    assert [phase.name for phase in fair.phases] == ["pretrain", "fit"]
+
+
+def test_images_are_known_beyond_the_label_subset_of_the_first_seed(recipes):
+    make_image_folder(Path("photos"), classes=2, per_class=12, size=(24, 20))
+    Path("few.yaml").write_text(photos().replace("labels_per_class: null", "labels_per_class: 1"))
+    Path("fast.yaml").write_text("extends: few.yaml\noptim: {lr: 0.01}\n")
+    (before,) = build("few.yaml", "fast.yaml")[0]
+    data = prepare(before.recipe).data
+    drawn = {sample.image for split in ("train", "val", "test") for sample in data.split_loader(split).dataset.samples}
+    next(path for path in Path("photos").absolute().rglob("*.*") if str(path) not in drawn).unlink()
+    (after,) = build("few.yaml", "fast.yaml")[0]
+    assert before.phases[0].training_images == after.phases[0].training_images == 2
+    assert before.phases[0].images != after.phases[0].images
+
+
+def test_weights_to_start_from_are_known_by_their_bytes(recipes):
+    Path("from_file.yaml").write_text("extends: plain.yaml\nmodel: {checkpoint: start.safetensors}\n")
+    digests = []
+    for scale in (1.0, 2.0):
+        state = prepare(load_recipe("plain.yaml")).task.network.state_dict()
+        save_file({name: scale * weight for name, weight in state.items()}, "start.safetensors")
+        plain, started = build("plain.yaml", "from_file.yaml")
+        digests.append(started[0].phases[0].weights)
+        assert plain[0].phases[0].weights == ""
+    assert len(set(digests)) == 2
 
 
 def test_an_arm_that_cannot_be_built_is_named(recipes):

@@ -1,50 +1,86 @@
+import numpy as np
 import pytest
 
-from vision_train.compare.comparison import Pair, compare_pairs
-from vision_train.compare.statistics import Interval
-from vision_train.compare.words import format_difference, format_interval, format_p, headline, sentence
+from vision_train.compare.statistics import Interval, Pair, compare_pair
+from vision_train.compare.words import format_difference, format_interval, format_p, sentence
 
-FIRST = {0: 0.90, 1: 0.92, 2: 0.91, 3: 0.93}
-
-
-def said(values: dict[int, float], metric: str = "test/accuracy", mode: str = "max", **pair) -> str:
-    (comparison,) = compare_pairs([Pair("mixed", "plain", values, FIRST, **pair)], mode)
-    return sentence(comparison, metric, 1)
+FIRST = {0: 0.90, 1: 0.92, 2: 0.91, 3: 0.93, 4: 0.90}
+AHEAD = {0: 0.95, 1: 0.96, 2: 0.96, 3: 0.97, 4: 0.96}
+JUMBLED = {0: 0.92, 1: 0.92, 2: 0.92, 3: 0.92, 4: 0.91}
+GAINED_EVERYWHERE = np.repeat([0.0, 1.0], [250, 50])
 
 
-def test_a_difference_is_told_with_its_interval_and_direction():
-    text = said({0: 0.95, 1: 0.96, 2: 0.96, 3: 0.97})
-    assert text.startswith("mixed is better than plain. Over 4 seeds the test accuracy differs by +4.50 points (95 % ")
-    assert "mixed is ahead on 4 of them. No further seeds are needed to tell." in text
+def said(values: dict[int, float], metric: str = "test/accuracy", mode: str = "max", tests: int = 1, **pair) -> str:
+    pair = {"first_values": FIRST, "item_differences": GAINED_EVERYWHERE, **pair}
+    return sentence(compare_pair(Pair("mixed", "plain", values, test_images=300, **pair), mode, tests), metric, tests)
+
+
+def test_a_difference_is_told_with_its_levels_and_interval():
+    assert said(AHEAD) == (
+        "mixed is better than plain: 96.0 % against 91.2 %, +4.8 points (95 % interval +3.8 to +5.8)."
+    ).replace("+3.8 to +5.8", "+3.8\u00a0to\u00a0+5.8")
+
+
+def test_several_intervals_say_that_they_hold_together():
+    assert "(simultaneous 95 % interval +" in said(AHEAD, tests=3)
 
 
 def test_of_a_loss_less_is_better():
-    text = said({0: 0.95, 1: 0.96, 2: 0.965, 3: 0.97}, "test/loss", "min")
-    assert text.startswith("mixed is worse than plain. Over 4 seeds the test loss differs by +0.04625 (95 % interval ")
+    text = said(AHEAD, "test/loss", "min")
+    assert text.startswith("mixed is worse than plain: 0.96 against 0.912, +0.048 (95 % interval ")
 
 
 def test_a_null_tells_what_it_would_take():
-    text = said({0: 0.91, 1: 0.915, 2: 0.915, 3: 0.93})
-    assert text.startswith("No measurable difference between mixed and plain.")
-    assert "To tell one of this size would take about " in text
-    assert " more seeds; 4 seeds find one of " in text
+    text = said(JUMBLED, item_differences=None)
+    assert text.startswith("No measurable difference between mixed and plain: 91.8 % against 91.2 %, +0.6 points (95 %")
+    assert "), equal on 1 of 5 seeds, which could be luck with 5 seeds; a fresh study of about " in text
+    assert text.endswith(") seeds could tell.")
 
 
-def test_a_difference_that_other_images_could_undo_says_so():
-    import numpy as np
+def test_of_few_seeds_no_number_of_further_ones_is_said():
+    text = said({0: 0.92, 1: 0.91, 2: 0.92})
+    assert text.endswith("could be luck with 3 seeds, too few to say how many could tell.")
 
-    items = np.array([1.0, -1.0, 1.0, -1.0, 1.0, 0.0])
-    assert "But other test images of the same kind could undo it" in said(
-        {0: 0.95, 1: 0.96, 2: 0.965, 3: 0.97}, item_differences=items
-    )
+
+def test_a_tiny_difference_is_out_of_reach():
+    values = {seed: value + (0.01 if seed % 2 else -0.0066667) for seed, value in FIRST.items()}
+    assert said(values).endswith("; a difference this small would take more than 10,000.")
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        (np.repeat([-1.0, 0.0, 1.0], [40, 210, 50]), "over the images −"),
+        (None, "over the images unknown)."),
+    ],
+)
+def test_a_difference_that_other_images_could_undo_is_not_called_better(items, says):
+    text = said(AHEAD, item_differences=items)
+    assert text.startswith("mixed is ahead of plain on these 300 test images, not shown beyond them: 96.0 % against")
+    assert says in text
+    assert "behind plain on these" in said(AHEAD, mode="min", item_differences=items)
+
+
+def test_an_arm_that_failed_is_not_judged_by_its_survivors():
+    text = said({0: 0.95, 1: 0.96}, failed=3)
+    assert text.startswith("mixed and plain are not judged, since mixed failed on 3 of 5 seeds: 95.5 % against 91.0 %")
+    assert text.endswith(" on the other 2.")
+    assert "since plain failed on 1 of 6 seeds" in said(AHEAD, first_failed=1)
+
+
+def test_seeds_that_were_added_after_a_look_are_told():
+    assert said(AHEAD, looks=(2, 3)).endswith("; seeds were added after a look at 2 and 3.")
 
 
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({0: 0.95}, "differs by +5.00 points on a single seed. With a single seed there is no interval"),
-        ({0: 0.95, 1: 0.97, 2: 0.96}, "differs by +5.00 points on each of 3 seeds. That every seed"),
-        (dict(FIRST), "No measurable difference between mixed and plain. The test accuracy is the same on each of 4"),
+        ({0: 0.95}, "are not tested: 95.0 % against 90.0 %, +5.00 points on a single seed: one run does not show how"),
+        ({0: 0.95, 1: 0.97, 2: 0.96}, "+5.00 points on each of 3 seeds, which leaves no spread to test it against"),
+        (
+            FIRST,
+            "No measurable difference between mixed and plain: 91.2 % against 91.2 %, the same on each of 5 seeds.",
+        ),
     ],
     ids=["one seed", "no spread", "equal"],
 )
@@ -54,10 +90,10 @@ def test_what_cannot_be_tested_is_said(values, says):
 
 def test_numbers_are_written_with_their_unit_once():
     def written(value: float) -> str:
-        return format_difference("test/accuracy", value)
+        return f"{value:g} %"
 
-    assert format_interval(Interval(-0.012, 0.03), written) == "−1.20 to +3.00 points"
+    assert format_interval(Interval(-1.2, 3), written) == "−1.2\u00a0to\u00a03\u00a0%"
     assert format_interval(None, written) == "–"
-    assert [format_p(p) for p in (None, 0.0004, 0.0123, 0.4)] == ["–", "< 0.001", "0.012", "0.40"]
+    assert [format_p(p) for p in (None, 0.0004, 0.0123, 0.4)] == ["–", "<\u00a00.001", "0.012", "0.40"]
     assert format_difference("test/loss", -0.5) == "−0.5"
-    assert headline(compare_pairs([Pair("b", "a", {0: 1.0}, {0: 1.0})], "max")[0]) == "b and a: not tested"
+    assert format_difference("test/accuracy", 0.0123, 1) == "+1.2"

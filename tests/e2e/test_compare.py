@@ -49,7 +49,7 @@ def test_killed_with_no_warning_the_same_command_goes_on_and_repeats_nothing(arm
     output, errors = again.communicate(timeout=DEADLINE)
     assert again.returncode == 0, errors
     assert (first / "summary.json").stat().st_mtime_ns == before
-    assert "tiny seed 1/2" not in output
+    assert "tiny seed 0 (1 of 2)" not in output
     assert len(second.read_text().split("$ vision-train")) == 2, "the run under way was begun anew"
     table = json.loads(Path("study/table.json").read_text())
     assert table["runs"] == {"finished": 4, "planned": 4, "failures": []}

@@ -16,19 +16,24 @@ def compare(
         typer.Argument(
             metavar="RECIPE RECIPE... [KEY=VALUE]...",
             help="Two recipes or more, the first of which the others are compared with; and recipe keys to change in "
-            "all of them.",
+            "all of them. These reach the recipes named here, not those that they pre-train with (run.pretrain).",
         ),
     ],
     seeds: Annotated[int, typer.Option(help="Runs of each recipe, with the seeds 0, 1, 2, ...")] = 10,
     grid: Annotated[
-        str | None, typer.Option(metavar="KEY=A,B,C", help="Compare at each of these values of a key.")
+        str | None,
+        typer.Option(
+            metavar="KEY=A,B,C",
+            help="Compare at each of these values of a key; like KEY=VALUE it does not reach run.pretrain.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the study; one of the same study goes on.")] = Path("study"),
     jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
 ) -> None:
     """Train recipes with the same seeds and say which is better, by how much, and how sure that is.
 
-    Stopped at any moment, the same command goes on. More seeds, or more recipes at the end, are added to a study.
+    Stopped at any moment, the same command goes on. More seeds and recipes are added to a study; recipes in another
+    order, or some of them, read it against another first one without training anything anew.
 
     For example:
 

@@ -16,8 +16,9 @@ from vision_train.compare.processes import RunProcesses, threads_for_each
 from vision_train.compare.results import StudyResult, collect, measured_value
 from vision_train.compare.settings import build_settings
 from vision_train.compare.study import Study
-from vision_train.compare.writing import write_results
+from vision_train.compare.writing import verdicts, write_results
 from vision_train.errors import UserError
+from vision_train.files import check_writable
 from vision_train.run.progress import format_seconds
 
 
@@ -41,35 +42,38 @@ def conduct(
     """
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1")
+    check_writable(folder)
     study = Study(folder.absolute(), plan, build_settings(plan))
-    with study.opened(command):
-        progress = _Progress(study, jobs, command, console)
-        processes = RunProcesses(jobs)
-        execution = Execution(study.runs(), train or processes, jobs, console.print, processes.stop)
-        try:
-            with closing(execution.outcomes()) as outcomes:
-                for outcome in outcomes:
-                    progress.ended(outcome)
-        except KeyboardInterrupt:
-            console.print("Stopped; what is finished is kept. The same command goes on.")
-            raise
-        result = progress.write()
-    for line in verdicts(result):
+    try:
+        with study.opened(command):
+            progress = _Progress(study, jobs, command, console)
+            result = _carry_out(progress, train)
+            study.note_look()
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: cannot be written ({error.strerror}); what is finished is kept, and once it "
+            "can be, the same command goes on"
+        ) from error
+    for line in [*verdicts(result), *words.faults(result), *words.cautions(study, result, 0, 0)]:
         console.print(line)
     console.print(str(folder / "compare.html"))
-    if progress.failures:
-        heading = f"{len(progress.failures)} runs failed; mend the cause and give the same command again"
-        raise UserError("\n  ".join([heading, *progress.failures]))
+    if failures := list(progress.failures.values()):
+        count = f"{len(failures)} run{'s' if len(failures) > 1 else ''}"
+        raise UserError("\n  ".join([f"{count} failed; mend the cause and give the same command again", *failures]))
     return result
 
 
-def verdicts(result: StudyResult) -> list[str]:
-    """One sentence for each comparison, with the value of the grid before it."""
-    return [
-        (f"{cell.title}: " if cell.title else "") + words.sentence(comparison, result.metric, result.tests)
-        for cell in result.cells
-        for comparison in cell.comparisons
-    ]
+def _carry_out(progress: _Progress, train: Train | None) -> StudyResult:
+    processes = RunProcesses(progress.jobs)
+    execution = Execution(progress.runs, train or processes, progress.jobs, progress.console.print, processes.stop)
+    try:
+        with closing(execution.outcomes()) as outcomes:
+            for outcome in outcomes:
+                progress.ended(outcome)
+    except KeyboardInterrupt:
+        progress.console.print("Stopped; what is finished is kept. The same command goes on.")
+        raise
+    return progress.write()
 
 
 class _Progress:
@@ -77,12 +81,12 @@ class _Progress:
 
     def __init__(self, study: Study, jobs: int, command: str, console: Console) -> None:
         self.study, self.jobs, self.command, self.console = study, jobs, command, console
-        self.failures: list[str] = []
-        self._runs = study.runs()
-        self._done = {run.folder for run in self._runs if run.finished}
+        self.runs = study.runs()
+        self.failures: dict[Path, str] = {}
+        self._done = {run.folder for run in self.runs if run.finished}
         self._began, self._trained = time.monotonic(), 0
         if before := len(self._done):
-            console.print(f"{before} of {len(self._runs)} runs are finished already")
+            console.print(f"{before} of {len(self.runs)} runs are finished already")
         if jobs > 1:
             threads = threads_for_each(jobs)
             console.print(f"{jobs} runs at a time, {threads} processor{'s' if threads > 1 else ''} each")
@@ -90,30 +94,29 @@ class _Progress:
     def ended(self, outcome: Outcome) -> None:
         """Note how a run ended; say so and write the tables if it was trained just now."""
         run, error = outcome.run, outcome.error
-        seeds = f"seed {run.seed + 1}/{self.study.plan.seeds}"
-        value = measured_value(run, self.study.plan.metric) if run.finished and not error else None
-        if run.finished and value is None and "pretrained" not in run.folder.relative_to(self.study.path).parts:
-            error = f"measured no finite {self.study.plan.metric} ({run.log})"
+        name = f"{run.title} seed {run.seed} ({run.seed + 1} of {self.study.plan.seeds})"
         if error:
-            self.failures.append(f"{run.title} {seeds}: {error}")
+            self.failures[run.folder] = f"{name}: {error}"
         if not outcome.seconds and not error:
             return
         self._done.add(run.folder)
         self._trained += 1
-        shown = f"failed: {error}" if error else f"{self.study.plan.metric} {value:.4f}" if value is not None else ""
-        parts = [f"{run.title} {seeds}", shown, format_seconds(outcome.seconds)]
+        said = f"failed: {error}" if error else ""
+        if run.metric and not error:
+            said = f"{run.metric} {measured_value(run, run.metric):.4f}"
+        parts = [name, said, format_seconds(outcome.seconds)]
         self.console.print("  ".join(filter(None, parts)) + self._time_left())
         self.write()
 
     def write(self) -> StudyResult:
         """Write the tables from what is finished."""
-        finished = sum(run.finished for run in self._runs)
-        result = collect(self.study)
-        state = State(self.command, finished, len(self._runs), self.failures, self.jobs)
+        finished = sum(run.finished for run in self.runs)
+        result = collect(self.study, self.failures)
+        state = State(self.command, finished, len(self.runs), list(self.failures.values()))
         write_results(self.study, result, state)
         return result
 
     def _time_left(self) -> str:
-        left = len(self._runs) - len(self._done)
+        left = len(self.runs) - len(self._done)
         seconds = (time.monotonic() - self._began) / max(self._trained, 1) * left
         return f", about {format_seconds(seconds)} left" if left else ""

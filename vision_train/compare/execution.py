@@ -10,13 +10,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from vision_train.compare.study import Run
+from vision_train.files import write_json
+from vision_train.recipe.plain import escaped
 
 Train = Callable[[Sequence[str], BinaryIO], int]
 """Runs a command line of ``vision-train`` with a log to write to; returns the exit code."""
@@ -49,27 +51,35 @@ class Execution:
     ) -> None:
         self.runs, self.train, self.jobs, self.say, self.stop = runs, train, jobs, say, stop
         self._stopping = threading.Event()
-        self._outcomes: dict[Path, Future[Outcome]] = {}
+        self._ended: dict[Path, Outcome] = {}
 
     def outcomes(self) -> Generator[Outcome, None, None]:
         """Train, and yield each run as it ends; a failed one does not stop the others.
 
         Closed early, as Ctrl-C does, it stops the runs under way and starts no others.
         """
+        waiting = list(self.runs)
+        running: set[Future[Outcome]] = set()
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="run") as pool:
             try:
-                # In the order of the list, so that whatever a run waits for has been started before it.
-                for run in self.runs:
-                    self._outcomes[run.folder] = pool.submit(self._bring_to_its_end, run)
-                for future in as_completed(list(self._outcomes.values())):
-                    yield future.result()
+                while waiting or running:
+                    # In the order of the list, past those whose start is still under way.
+                    ready = [run for run in waiting if run.start is None or run.start.folder in self._ended]
+                    for run in ready[: self.jobs - len(running)]:
+                        waiting.remove(run)
+                        running.add(pool.submit(self._bring_to_its_end, run))
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        outcome = future.result()
+                        self._ended[outcome.run.folder] = outcome
+                        yield outcome
             finally:
                 self._stopping.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.stop()
 
     def _bring_to_its_end(self, run: Run) -> Outcome:
-        if run.start and (before := self._outcomes[run.start.folder].result()).error:
+        if run.start and (before := self._ended[run.start.folder]).error:
             return Outcome(run, error=f"it starts from {run.start.title}, which failed: {before.error}")
         if run.finished:
             return Outcome(run)
@@ -79,6 +89,7 @@ class Execution:
                 return Outcome(run)
             began = time.monotonic()
             arguments = fit_arguments(run)
+            write_json(run.conditions, {"jobs": self.jobs})
             log.write(f"$ {shlex.join(['vision-train', *arguments])}\n".encode())
             log.flush()
             place = log.tell()
@@ -86,7 +97,8 @@ class Execution:
             seconds = time.monotonic() - began
         if code == 0 and run.finished:
             return Outcome(run, seconds)
-        return Outcome(run, seconds, f"{_reason(run.log, place, code)} ({run.log})")
+        reason = _reason(run.log, place, code) if code else f"measured no finite {run.metric}"
+        return Outcome(run, seconds, f"{reason} ({run.log})")
 
     @contextmanager
     def _alone(self, run: Run) -> Iterator[BinaryIO]:
@@ -113,11 +125,11 @@ def fit_arguments(run: Run) -> list[str]:
     if run.begun:
         return ["fit", "--resume", str(run.folder)]
     if run.folder.exists():
-        shutil.rmtree(run.folder)  # killed before its first checkpoint: there is nothing to go on from
+        shutil.rmtree(run.folder)  # killed before its first checkpoint, or ended without a result
     start = []
     if run.start:
         # As the phases of one run would hand over, but from a run of its own that several may start from.
-        start = [f"model.checkpoint={json.dumps(str(run.start.folder.absolute()))}"]
+        start = [f"model.checkpoint={json.dumps(escaped(str(run.start.folder.absolute())))}"]
     overrides = [f"seed={run.seed}", "run.pretrain=null", *start]
     return ["fit", str(run.recipe), *overrides, "--run-dir", str(run.folder)]
 

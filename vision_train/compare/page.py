@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vision_train.artefacts import Table
 from vision_train.compare import tables, words
-from vision_train.compare.comparison import Comparison
 from vision_train.compare.plot import arm_names, differences_by_seed, grid_points
 from vision_train.compare.results import CellResult, StudyResult
+from vision_train.compare.statistics import Comparison
 from vision_train.compare.study import Study
 from vision_train.report.charts import Line, line_chart
 from vision_train.report.formats import metric_format, metric_title
 from vision_train.report.page import Section, escape, listing, note, notice, page, pair, table
 from vision_train.report.seed_chart import Strip, seed_chart
-
-HOW_TO_READ = (
-    "95 % intervals are Student's t over the seeds: where the mean over all seeds there could be lies. Differences are "
-    "taken within each seed and tested by a paired t test, since what a seed draws moves all arms alike. Wins are "
-    "seeds on which an arm is ahead of the first. The interval over test images resamples the images, not the seeds "
-    "(paired bootstrap): how far the same runs might have been apart on other images of the kind. How many seeds it "
-    "would take is the power of that t test at the spread seen here; from few seeds it is a rough estimate."
-)
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,12 @@ class State:
     finished: int
     planned: int
     failures: Sequence[str]
-    jobs: int
+    """One line for each run that failed, with the reason."""
+
+    @property
+    def to_come(self) -> int:
+        """Runs that are neither finished nor failed."""
+        return self.planned - self.finished - len(self.failures)
 
 
 def comparison_page(study: Study, result: StudyResult, state: State) -> str:
@@ -41,12 +38,14 @@ def comparison_page(study: Study, result: StudyResult, state: State) -> str:
     names = [arm.name for arm in study.plan.arms]
     title = f"{', '.join(names[1:])} against {names[0]}"
     cells = [cell for cell in result.cells if cell.arms]
+    budget = "\n".join(_table(tables.budget_table(cell)) for cell in cells)
+    remark = "Means of one run; the largest peak memory. What differs from the first arm is red."
     sections = [
-        Section("What differs", _what_differs(study, result)),
         Section("Results", "\n".join(_results(study, result, cells))),
-        Section("Budget", "\n".join(_table(tables.budget_table(cell)) for cell in cells) + note(_per_run(state))),
+        Section("What differs", _what_differs(study, result)),
+        Section("Budget", budget + note(" ".join(filter(None, (remark, words.MEMORY, words.under_load(result)))))),
         Section("Seeds", "\n".join(_table(_seeds(study, cell, result)) for cell in cells)),
-        Section("How to read this", f"<p>{escape(HOW_TO_READ)}</p><p>{escape(words.WHAT_A_SEED_DRAWS)}</p>"),
+        Section("How to read this", f"<p>{escape(words.HOW_TO_READ)}</p><p>{escape(words.WHAT_A_SEED_DRAWS)}</p>"),
         Section("Command", listing([state.command])),
     ]
     return page(f"{title} · vision-train", _header(title, study, result, state), sections)
@@ -69,30 +68,26 @@ def _header(title: str, study: Study, result: StudyResult, state: State) -> str:
     parts = [f"<h1>{escape(title)}</h1>"]
     byline = " · ".join([metric_title(result.metric), seeds, tested, f"{state.finished} of {state.planned} runs"])
     parts.append(f'<p class="byline">{escape(byline)}</p>')
-    if state.failures:
-        parts.append(notice("Failed: " + "; ".join(state.failures), fault=True))
-    for cell in result.cells:
-        for difference in words.budget_differences(cell):
-            prefix = f"{cell.title}: " if cell.title else ""
-            parts.append(notice(f"Unequal budgets: {prefix}{difference}.", fault=True))
-    if caution := words.caution(result.tests, state.finished, state.planned):
-        parts.append(notice(caution))
-    if study.plan.seeds == 1:
-        parts.append(notice(words.ONE_SEED))
     verdicts = "".join(_verdict(cell, comparison, result) for cell in result.cells for comparison in cell.comparisons)
     parts.append(f'<ul class="verdicts">{verdicts}</ul>' if verdicts else "")
+    red = [f"Failed: {'; '.join(state.failures)}"] if state.failures else []
+    parts += [notice(text, fault=True) for text in [*red, *words.faults(result)]]
+    parts += [notice(text) for text in words.cautions(study, result, state.to_come, state.planned)]
     return "\n".join(parts)
 
 
 def _verdict(cell: CellResult, comparison: Comparison, result: StudyResult) -> str:
     title = f"{cell.title}: " if cell.title else ""
     kind = comparison.verdict if comparison.verdict in ("better", "worse") else "open"
-    text = words.evidence(comparison, result.metric, result.tests)
-    return f'<li class="{kind}"><b>{escape(title + words.headline(comparison))}</b>{escape(text)}</li>'
+    text = words.evidence(comparison, result.metric, result.tests).replace(" %", "\u00a0%")
+    return f'<li class="{kind}"><strong>{escape(title + words.headline(comparison))}:</strong> {escape(text)}</li>'
 
 
 def _what_differs(study: Study, result: StudyResult) -> str:
-    remark = "Resolved recipes; all keys that are not listed are the same. Steps are optimiser steps of the last phase."
+    remark = (
+        "Resolved recipes; all keys that are not listed are the same. Steps are optimiser steps of the last phase. "
+        "Where some arms lack a phase, its differences from the recipe that it trains for are listed too."
+    )
     return _table(tables.recipe_diff_table(study, result), remark)
 
 
@@ -100,8 +95,9 @@ def _results(study: Study, result: StudyResult, cells: Sequence[CellResult]) -> 
     numbers = grid_numbers(study)
     parts = [_grid_charts(study, result, numbers)] if numbers else []
     for cell in cells:
-        parts.append(_table(tables.result_table(cell, result)))
+        parts.append(f"<h3>{escape(cell.title)}</h3>" if cell.title else "")
         parts.append(_seed_charts(cell, result))
+        parts.append(_table(replace(tables.result_table(cell, result), title="")))
     return parts
 
 
@@ -113,7 +109,7 @@ def _grid_charts(study: Study, result: StudyResult, numbers: Sequence[float]) ->
     differences = [_line(result, name, numbers, index, differences=True) for index, name in enumerate(names) if index]
     _, unit = words.difference_scale(result.metric)
     key, written = study.plan.grid.key, metric_format(result.metric)
-    remark = "Means, with 95 % intervals over the seeds as bands."
+    remark = f"Means, with 95 % intervals over the seeds as bands{_together(result)}."
     return pair(
         [
             line_chart(metric_title(result.metric), levels, key, written, remark, last_values=False),
@@ -152,8 +148,8 @@ def _seed_charts(cell: CellResult, result: StudyResult) -> str:
                 f"Difference to {first} on the same seed",
                 differences,
                 unit or metric_title(metric).lower(),
-                lambda value: words.format_difference(metric, value / factor),
-                "An interval that does not reach 0 is what the verdict calls measurable, several comparisons aside.",
+                lambda value: words.format_difference(metric, value / factor, 1),
+                f"Verdicts go by these intervals over the seeds and by those over the images{_together(result)}.",
             )
         )
     return pair(charts)
@@ -167,16 +163,5 @@ def _table(content: Table, remark: str = "") -> str:
     return f'<div class="dense">{table(content.title, content.columns, content.rows, remark)}</div>'
 
 
-def _per_run(state: State) -> str:
-    parts = [
-        "Means of one run; the largest peak memory. What differs from the first arm is red.",
-        under_load(state.jobs),
-    ]
-    return " ".join(filter(None, parts))
-
-
-def under_load(jobs: int) -> str:
-    """What times are worth when several runs share the machine; nothing for one at a time."""
-    if jobs == 1:
-        return ""
-    return f"{jobs} runs at a time shared the machine: times are under load, and say little about a run alone."
+def _together(result: StudyResult) -> str:
+    return f"; those of all {result.tests} differences hold at once" if result.tests > 1 else ""

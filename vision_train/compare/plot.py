@@ -44,7 +44,8 @@ def draw_plot(result: StudyResult, key: str | None, numbers: Sequence[float] | N
         _strips(left, right, result)
         left.set_xlabel(title)
         right.set_xlabel(_difference_label(result))
-    _finish(figure, left, right, result.metric, upright=numbers is not None)
+    together = f", of all {result.tests} differences at once" if result.tests > 1 else ""
+    _finish(figure, left, right, result.metric, numbers is not None, together)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160)
     return buffer.getvalue()
@@ -62,7 +63,7 @@ def _difference_label(result: StudyResult) -> str:
     return f"difference to {first}{f', {unit}' if unit else ''}"
 
 
-def _finish(figure: Figure, left: Axes, right: Axes, metric: str, upright: bool) -> None:
+def _finish(figure: Figure, left: Axes, right: Axes, metric: str, upright: bool, together: str) -> None:
     if metric_format(metric) is format_percent:
         (left.yaxis if upright else left.xaxis).set_major_formatter(PercentFormatter(1.0))
     (right.axhline if upright else right.axvline)(0.0, color="#59616b", linestyle="--", linewidth=0.8, zorder=1)
@@ -70,9 +71,8 @@ def _finish(figure: Figure, left: Axes, right: Axes, metric: str, upright: bool)
         axes.grid(color="#eceef0")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel(
-        "points: seeds · marks: means · bars and bands: 95 % intervals over the seeds", fontsize=8, color="#59616b"
-    )
+    text = "points: seeds · marks: means · bars and bands: 95 % intervals over the seeds"
+    figure.supxlabel(f"{text}{together}", fontsize=8, color="#59616b")
 
 
 def _strips(left: Axes, right: Axes, result: StudyResult) -> None:

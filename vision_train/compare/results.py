@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import numpy as np
 
 from vision_train.artefacts import Items, read_artefact
 from vision_train.compare import statistics
-from vision_train.compare.comparison import Comparison, Pair, compare_pairs
-from vision_train.compare.statistics import Interval
-from vision_train.compare.study import Run, Study
+from vision_train.compare.settings import Setting
+from vision_train.compare.statistics import Comparison, Interval, Pair, compare_pair
+from vision_train.compare.study import Run, Study, chain
 
 Measured = dict[int, Run]
-"""Seed -> a finished run that measured the headline metric."""
+"""Seed -> a finished run."""
 ItemValues = dict[Path, np.ndarray]
 """Run directory -> its values of N test items, in the same order for every run."""
 
@@ -33,29 +34,32 @@ class Budget:
     steps: float
     images: float
     parameters: float
+    training_images: int
     pretraining_steps: float
     pretraining_images: float
+    pretraining_training_images: int
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """An arm in one cell, over its finished seeds."""
+    """An arm in one cell."""
 
     name: str
     runs: Measured
+    """All that are finished."""
     values: dict[int, float]
-    """Seed -> the headline metric on the test split."""
+    """Seed -> the headline metric on the test split; of the seeds that the first arm has too, as all that follows."""
     mean: float
     interval: Interval | None
-    """Over the seeds; None for a single one."""
-    item_interval: Interval | None
-    """Over the test items, for these runs; None where the metric is no mean over items."""
+    """Over the seeds, with 95 % for itself; None for a single one."""
     budget: Budget
     seconds: float
     """Training time of a run, the mean over the seeds."""
     pretraining_seconds: float
     peak_memory_bytes: float
     """The largest over the seeds, pre-training included."""
+    first_budget: Budget
+    """Of the first arm over the same seeds; its own if the two have none in common."""
 
 
 @dataclass(frozen=True)
@@ -75,99 +79,124 @@ class StudyResult:
 
     metric: str
     mode: str
+    tests: int
+    """Comparisons that are planned, and so judged together."""
     cells: tuple[CellResult, ...]
-
-    @property
-    def comparisons(self) -> list[Comparison]:
-        """Of all cells."""
-        return [comparison for cell in self.cells for comparison in cell.comparisons]
-
-    @property
-    def tests(self) -> int:
-        """How many comparisons could be tested; p values are adjusted for so many."""
-        return sum(comparison.p is not None for comparison in self.comparisons)
+    conditions: tuple[str, ...] = ()
+    """Versions, devices and numbers of threads that differ between runs, in words."""
+    most_jobs: int | None = None
+    """The largest number of runs that were trained at a time; None if no run says."""
 
 
-def collect(study: Study) -> StudyResult:
-    """Read the finished runs and compare every arm with the first, in every cell."""
-    mode = study.plan.select.mode
-    cells = [_cell(study, cell) for cell in range(len(study.plan.cells))]
-    judged = iter(compare_pairs([pair for _, pairs in cells for pair in pairs], mode))
+def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
+    """Read the finished runs and compare every arm with the first, in every cell.
+
+    Args:
+        study: The folder.
+        failed: Run directories of runs that were tried and came to nothing, unlike those still to come.
+    """
+    plan = study.plan
+    cells = [_cell(study, cell, title, failed) for cell, title in enumerate(plan.cells)]
+    finished = {
+        run.folder: run for cell in cells for arm in cell.arms for last in arm.runs.values() for run in chain(last)
+    }
+    known = [run.conditions for run in finished.values() if run.conditions.is_file()]
+    jobs = [json.loads(file.read_text(encoding="utf-8"))["jobs"] for file in known]
+    conditions = _differing_conditions(finished)
     return StudyResult(
-        study.plan.metric,
-        mode,
-        tuple(
-            CellResult(title, tuple(arms), tuple(islice(judged, len(pairs))))
-            for title, (arms, pairs) in zip(study.plan.cells, cells, strict=True)
-        ),
+        plan.metric, plan.select.mode, plan.comparisons, tuple(cells), tuple(conditions), max(jobs, default=None)
     )
 
 
-def measured_value(run: Run, metric: str) -> float | None:
-    """A finished run's value of a metric; None if it measured none or none that is finite."""
-    return _summary(run.folder).get(metric)
+def measured_value(run: Run, metric: str) -> float:
+    """A finished run's value of a metric."""
+    return _summary(run.folder)[metric]
 
 
-def _cell(study: Study, cell: int) -> tuple[list[ArmResult], list[Pair]]:
-    metric, arms = study.plan.metric, study.plan.arms
-    measured = [_measured(study, arm, cell) for arm in range(len(arms))]
-    items = _common_items([run for runs in measured for run in runs.values()], metric)
-    results = [_arm_result(arm.name, runs, metric, items) for arm, runs in zip(arms, measured, strict=True) if runs]
-    if not results or results[0].name != arms[0].name:
-        return results, []
-    first = results[0]
-    pairs = [_pair(first, other, items) for other in results[1:] if other.values.keys() & first.values.keys()]
-    return results, pairs
+def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> CellResult:
+    plan = study.plan
+    planned = [[study.run(arm, cell, seed) for seed in range(plan.seeds)] for arm in range(len(plan.arms))]
+    measured = [{run.seed: run for run in runs if run.finished} for runs in planned]
+    failures = [{run.seed for run in runs if run.folder in failed and not run.finished} for runs in planned]
+    items = _common_items([run for runs in measured for run in runs.values()], plan.metric)
+    settings, first = [of_arm[cell] for of_arm in study.settings], measured[0]
+    arms, comparisons = [], []
+    for index, arm in enumerate(plan.arms):
+        runs = measured[index]
+        common = sorted(runs.keys() & first.keys())
+        if not runs:
+            continue
+        seeds = common or sorted(runs)
+        budget = _budget(runs, seeds, settings[index])
+        first_budget = _budget(first, common, settings[0]) if common else budget
+        arms.append(_arm_result(arm.name, runs, seeds, plan.metric, budget, first_budget))
+        if index and common:
+            pair = Pair(
+                name=arm.name,
+                first=plan.arms[0].name,
+                values={seed: measured_value(runs[seed], plan.metric) for seed in common},
+                first_values={seed: measured_value(first[seed], plan.metric) for seed in common},
+                test_images=settings[0].test_images,
+                item_differences=_item_differences(items, runs, first, common),
+                failed=len(failures[index] & first.keys()),
+                first_failed=len(failures[0] & runs.keys()),
+                looks=_earlier_looks(study, arm.name),
+            )
+            comparisons.append(compare_pair(pair, plan.select.mode, plan.comparisons))
+    return CellResult(title, tuple(arms), tuple(comparisons))
 
 
-def _measured(study: Study, arm: int, cell: int) -> Measured:
-    runs = (study.run(arm, cell, seed) for seed in range(study.plan.seeds))
-    return {run.seed: run for run in runs if run.finished and measured_value(run, study.plan.metric) is not None}
+def _earlier_looks(study: Study, name: str) -> tuple[int, ...]:
+    """Smaller numbers of seeds at which an arm and the first were judged before."""
+    both = {name, study.plan.arms[0].name}
+    seeds = {look["seeds"] for look in study.looks() if both <= {*look["arms"]}}
+    return tuple(sorted(count for count in seeds if count < study.plan.seeds))
 
 
-def _arm_result(name: str, runs: Measured, metric: str, items: ItemValues) -> ArmResult:
-    summaries = [_summary(run.folder) for run in runs.values()]
-    earlier = [[_summary(before.folder) for before in _starts(run)] for run in runs.values()]
-    values = {seed: summary[metric] for seed, summary in zip(runs, summaries, strict=True)}
-
-    def mean(key: str) -> float:
-        return float(np.mean([summary[key] for summary in summaries]))
-
-    def mean_before(key: str) -> float:
-        return float(np.mean([sum(summary[key] for summary in phases) for phases in earlier]))
-
-    peaks = [summary["train/peak_memory_bytes"] for phases in [summaries, *earlier] for summary in phases]
-    of_items = [items[run.folder] for run in runs.values()] if items else []
+def _arm_result(
+    name: str, runs: Measured, seeds: list[int], metric: str, budget: Budget, first_budget: Budget
+) -> ArmResult:
+    values = {seed: measured_value(runs[seed], metric) for seed in seeds}
+    phases = [_summary(run.folder) for seed in seeds for run in chain(runs[seed])]
     return ArmResult(
         name=name,
         runs=runs,
         values=values,
         mean=float(np.mean(list(values.values()))),
         interval=statistics.mean_interval(list(values.values())) if len(values) > 1 else None,
-        item_interval=statistics.item_interval(np.mean(of_items, axis=0)) if of_items else None,
-        budget=Budget(
-            mean("train/steps"),
-            mean("train/images"),
-            mean("model/parameters"),
-            mean_before("train/steps"),
-            mean_before("train/images"),
-        ),
-        seconds=mean("train/seconds"),
-        pretraining_seconds=mean_before("train/seconds"),
-        peak_memory_bytes=max(peaks),
+        budget=budget,
+        seconds=_mean(runs, seeds, "train/seconds"),
+        pretraining_seconds=_mean_before(runs, seeds, "train/seconds"),
+        peak_memory_bytes=max(summary["train/peak_memory_bytes"] for summary in phases),
+        first_budget=first_budget,
     )
 
 
-def _pair(first: ArmResult, other: ArmResult, items: ItemValues) -> Pair:
-    pair = Pair(other.name, first.name, other.values, first.values)
+def _budget(runs: Measured, seeds: list[int], setting: Setting) -> Budget:
+    return Budget(
+        steps=_mean(runs, seeds, "train/steps"),
+        images=_mean(runs, seeds, "train/images"),
+        parameters=_mean(runs, seeds, "model/parameters"),
+        training_images=setting.phases[-1].training_images,
+        pretraining_steps=_mean_before(runs, seeds, "train/steps"),
+        pretraining_images=_mean_before(runs, seeds, "train/images"),
+        pretraining_training_images=sum(phase.training_images for phase in setting.phases[:-1]),
+    )
+
+
+def _mean(runs: Measured, seeds: Iterable[int], key: str) -> float:
+    return float(np.mean([_summary(runs[seed].folder)[key] for seed in seeds]))
+
+
+def _mean_before(runs: Measured, seeds: Iterable[int], key: str) -> float:
+    """The mean over the seeds of what all phases before the last one took together."""
+    return float(np.mean([sum(_summary(run.folder)[key] for run in chain(runs[seed])[:-1]) for seed in seeds]))
+
+
+def _item_differences(items: ItemValues, runs: Measured, first: Measured, seeds: list[int]) -> np.ndarray | None:
     if not items:
-        return pair
-    ours, theirs = (np.mean([items[arm.runs[seed].folder] for seed in pair.seeds], axis=0) for arm in (other, first))
-    return replace(pair, item_differences=ours - theirs)
-
-
-def _starts(run: Run) -> list[Run]:
-    return [*_starts(run.start), run.start] if run.start else []
+        return None
+    return np.mean([items[runs[seed].folder] - items[first[seed].folder] for seed in seeds], axis=0)
 
 
 def _common_items(runs: list[Run], metric: str) -> ItemValues:
@@ -179,10 +208,30 @@ def _common_items(runs: list[Run], metric: str) -> ItemValues:
     return {run.folder: np.array([values[name] for name in common]) for run, values in zip(runs, found, strict=True)}
 
 
+def _differing_conditions(folders: Iterable[Path]) -> list[str]:
+    """What the runs say of versions, devices and threads, where they do not all say the same."""
+    recorded = [_environment(folder) for folder in folders]
+    differing = []
+    for name in ("vision-train", "torch", "device", "threads"):
+        counts = Counter(environment[name] for environment in recorded if name in environment)
+        if len(counts) > 1:
+            differing.append(f"{name} {' and '.join(f'{value} in {runs} runs' for value, runs in counts.items())}")
+    return differing
+
+
 # Of finished runs alone, whose files change no more; the tables are written anew after each run.
 @cache
 def _summary(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _environment(folder: Path) -> dict[str, Any]:
+    file = folder / "environment.json"
+    recorded = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    known = {"vision-train": recorded.get("vision_train"), "torch": recorded.get("packages", {}).get("torch")}
+    known |= {"device": recorded.get("device"), "threads": recorded.get("threads")}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 @cache

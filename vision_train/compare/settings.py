@@ -140,9 +140,9 @@ def _refuse_tests_learnt_before(arm: str, prepared: dict[str, Prepared]) -> None
         learnt = {_identity(sample) for split in ("train", "val") for sample in _samples(phase, split)}
         if common := [image for identity, image in tested.items() if identity in learnt]:
             raise UserError(
-                f"{arm}: {len(common)} of its {len(tested)} test images, such as {common[0]}, are training or validation "
-                f"images of its phase {name} ({phase.recipe.name}), so it would be tested on what it learnt from; give "
-                "both recipes the same data.root and data.splits, or pre-train on other images"
+                f"{arm}: {len(common)} of its {len(tested)} test images, such as {common[0]}, are training or "
+                f"validation images of its phase {name} ({phase.recipe.name}), so it would be tested on what it learnt "
+                "from; give both recipes the same data.root and data.splits, or pre-train on other images"
             )
 
 

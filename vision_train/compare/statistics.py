@@ -1,4 +1,4 @@
-"""What seeds and test items say about a difference: intervals, paired tests, power, verdicts. Pure functions of numbers."""
+"""What seeds and test items say of a difference: intervals, tests, power, verdicts. Pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAME = 1e-9
 """Differences that spread by less than this share of the values differ by rounding alone."""
 
 Verdict = Literal["better", "worse", "ahead", "behind", "no measurable difference", "failed", "not tested"]
-"""``ahead`` and ``behind``: on these very test images, not shown for others. ``failed``: on seeds that the other did."""
+"""``ahead``, ``behind``: on these test images, not shown for others. ``failed``: on seeds that the other finished."""
 
 
 class Interval(NamedTuple):

@@ -1,7 +1,7 @@
 """The folder of a study: its plan, the resolved recipes, the runs and how far each of them is.
 
-How far a study is stands nowhere but in its runs: a run with a ``summary.json`` is finished, one with a checkpoint goes
-on, anything else starts again. So a study that was killed at any moment continues.
+How far a study is stands nowhere but in its runs: a run with a result is finished, one with a checkpoint goes on,
+anything else starts again. So a study that was killed at any moment continues.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vision_train import __version__
-from vision_train.compare.plan import UNSEEN, Plan
-from vision_train.compare.recipe_diff import differing_keys, flatten
+from vision_train.compare.plan import UNSEEN, Plan, differing_keys, flatten, folder_names
 from vision_train.compare.settings import Setting, Settings
 from vision_train.errors import UserError
 from vision_train.files import write_json
@@ -41,23 +39,38 @@ class Run:
     """The run directory."""
     log: Path
     """What the run printed."""
+    metric: str | None
+    """What it has to measure; None for one that others start from."""
     start: Run | None = None
     """The run, on the same seed, whose best weights this one begins with."""
 
     @property
     def finished(self) -> bool:
         """Whether it has its result."""
-        return (self.folder / "summary.json").is_file()
+        summary = self.folder / "summary.json"
+        if not summary.is_file():
+            return False
+        return self.metric is None or json.loads(summary.read_text(encoding="utf-8")).get(self.metric) is not None
 
     @property
     def begun(self) -> bool:
-        """Whether it has a checkpoint to go on from."""
-        return any(self.folder.glob("phases/*/checkpoints/last.ckpt"))
+        """Whether it has a checkpoint to go on from. One that ended without a result has nothing to go on to."""
+        ended = (self.folder / "summary.json").exists()
+        return not ended and any(self.folder.glob("phases/*/checkpoints/last.ckpt"))
+
+    @property
+    def conditions(self) -> Path:
+        """How many runs were trained at a time, this one among them."""
+        return self.log.with_suffix(".json")
 
 
 @dataclass(frozen=True)
 class Study:
-    """A folder and what is planned in it."""
+    """A folder and what is planned in it.
+
+    The folder may hold more arms than the plan asks for, in another order: which of them is the first is a matter of
+    reading.
+    """
 
     path: Path
     plan: Plan
@@ -68,24 +81,47 @@ class Study:
         """What the study was begun with."""
         return self.path / "study.json"
 
+    @cached_property
+    def begun(self) -> dict[str, Any]:
+        """What earlier commands left in ``study.json``; what they did not know is absent.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        if not self.facts.exists():
+            return {}
+        try:
+            begun = json.loads(self.facts.read_text(encoding="utf-8"))
+        except ValueError:
+            begun = None
+        if not isinstance(begun, dict) or not {"arms", "seeds", "grid", "test_images"} <= begun.keys():
+            raise UserError(f"{self.facts}: is damaged; restore it, or name a new folder as --out")
+        return begun
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """Every arm that was ever asked for, in the order of their coming."""
+        return list(dict.fromkeys([*self.begun.get("arms", []), *(arm.name for arm in self.plan.arms)]))
+
     def run(self, arm: int, cell: int, seed: int) -> Run:
         """The run of an arm in a cell with a seed, behind it those that pre-train for it."""
         place = self._place(arm, cell)
         phases = self.settings[arm][cell].phases
         start: Run | None = None
-        for (name, _), digest in zip(phases[:-1], pretraining_digests(self.settings[arm][cell]), strict=True):
+        for phase, digest in zip(phases[:-1], pretraining_digests(self.settings[arm][cell]), strict=True):
             start = Run(
-                f"{self.plan.arms[arm].name} {name}",
-                self.path / "recipes" / place / f"{name}.yaml",
+                f"{self.plan.arms[arm].name} {phase.name}",
+                self.path / "recipes" / place / f"{phase.name}.yaml",
                 seed,
                 self.path / "pretrained" / digest / str(seed),
                 self.path / "logs" / "pretrained" / digest / f"{seed}.txt",
+                None,
                 start,
             )
         title = " ".join(filter(None, (self.plan.arms[arm].name, self.plan.cells[cell])))
         log = self.path / "logs" / place / f"{seed}.txt"
         recipe = self.path / "recipes" / place / "fit.yaml"
-        return Run(title, recipe, seed, self.path / "runs" / place / str(seed), log, start)
+        return Run(title, recipe, seed, self.path / "runs" / place / str(seed), log, self.plan.metric, start)
 
     def runs(self) -> list[Run]:
         """Every run in the order of training: seed by seed, so that a study cut short has pairs to compare.
@@ -96,13 +132,21 @@ class Study:
         for seed in range(self.plan.seeds):
             for cell in range(len(self.plan.cells)):
                 for arm in range(len(self.plan.arms)):
-                    for run in _chain(self.run(arm, cell, seed)):
+                    for run in chain(self.run(arm, cell, seed)):
                         ordered.setdefault(run.folder, run)
         return list(ordered.values())
 
     def _place(self, arm: int, cell: int) -> Path:
         grid = self.plan.grid
-        return Path(self.plan.arms[arm].folder, *([grid.folders[cell]] if grid else []))
+        # By the order of their coming, so that an arm keeps its folder whatever is asked for beside it.
+        folder = dict(zip(self.titles, folder_names(self.titles), strict=True))[self.plan.arms[arm].name]
+        return Path(folder, *([grid.folders[cell]] if grid else []))
+
+    def _places(self) -> Iterator[tuple[str, int, Setting, Path]]:
+        """Title, cell, setting and folder of each arm in each cell."""
+        for arm, of_arm in enumerate(self.settings):
+            for cell, setting in enumerate(of_arm):
+                yield self.plan.arms[arm].name, cell, setting, self._place(arm, cell)
 
     @contextmanager
     def opened(self, command: str) -> Iterator[None]:
@@ -112,9 +156,8 @@ class Study:
             command: The command line, for the record.
 
         Raises:
-            UserError: The folder cannot be written, belongs to another plan, or another command is at work in it.
+            UserError: The folder belongs to another plan, or another command is at work in it.
         """
-        _refuse_unwritable(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
             try:
@@ -122,40 +165,56 @@ class Study:
             except BlockingIOError as error:
                 raise UserError(f"{self.path}: another compare is at work here; wait for it, or name --out") from error
             self._refuse_other_plan()
-            self._write_plan(command)
+            self._write_recipes()
+            self._write_facts(command=command)
             yield
 
-    def _write_plan(self, command: str) -> None:
-        for arm, of_arm in enumerate(self.settings):
-            for cell, setting in enumerate(of_arm):
-                folder = self.path / "recipes" / self._place(arm, cell)
-                folder.mkdir(parents=True, exist_ok=True)
-                for name, recipe in setting.phases:
-                    # Without its facts a study has no runs yet: recipes that lie here are leftovers of a first attempt.
-                    if not (self.facts.exists() and (folder / f"{name}.yaml").exists()):
-                        write_recipe(folder / f"{name}.yaml", recipe)
+    def note_look(self) -> None:
+        """Record that this plan was judged with all of its seeds."""
+        look = {"arms": [arm.name for arm in self.plan.arms], "seeds": self.plan.seeds}
+        if look not in self.looks():
+            self._write_facts(looks=[*self.looks(), look])
+
+    def looks(self) -> list[dict[str, Any]]:
+        """Arms, the first one first, and seeds with which the study was judged so far."""
+        return self.begun.get("looks", [])
+
+    def _write_recipes(self) -> None:
+        for _, _, setting, place in self._places():
+            folder = self.path / "recipes" / place
+            folder.mkdir(parents=True, exist_ok=True)
+            for phase in setting.phases:
+                # Recipes without runs are leftovers: of a first attempt, or of runs that were deleted.
+                if not (self._has_runs(place) and (folder / f"{phase.name}.yaml").exists()):
+                    write_recipe(folder / f"{phase.name}.yaml", phase.recipe)
+
+    def _write_facts(self, **changed: Any) -> None:
         plan, grid = self.plan, self.plan.grid
+        digests = dict(self.begun.get("digests", {}))
+        for arm, of_arm in zip(plan.arms, self.settings, strict=True):
+            digests[arm.name] = [_digests(setting) for setting in of_arm]
         facts = {
+            **self.begun,
             "vision_train": __version__,
-            "command": command,
-            "arms": [arm.name for arm in plan.arms],
+            "arms": self.titles,
             "seeds": plan.seeds,
             "grid": {"key": grid.key, "values": list(grid.values)} if grid else None,
             "test_images": [setting.test_digest for setting in self.settings[0]],
+            "digests": digests,
+            **changed,
         }
         write_json(self.facts, facts)
+        self.begun.clear()
+        self.begun.update(facts)
 
     def _refuse_other_plan(self) -> None:
         if not self.facts.exists():
-            foreign = [entry.name for entry in self.path.iterdir() if entry.name not in (".lock", "recipes")]
-            if foreign:
-                raise UserError(f"{self.path}: holds {foreign[0]} and is no study; name a new or empty folder as --out")
+            ours = {self.path / ".lock", self.path / "recipes", *self.path.glob(f".{self.facts.name}.*.tmp")}
+            if foreign := sorted(set(self.path.iterdir()) - ours):
+                name = foreign[0].name
+                raise UserError(f"{self.path}: holds {name} and is no study; name a new or empty folder as --out")
             return
-        try:
-            begun = json.loads(self.facts.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{self.facts}: is damaged ({error}); name a new folder as --out") from error
-        differences = [*self._other_shape(begun), *self._other_recipes()]
+        differences = [*self._other_shape(), *self._other_arms()]
         if differences:
             rest = len(differences) - MOST_NAMED
             named = "\n  ".join(differences[:MOST_NAMED] + ([f"and {rest} more"] if rest > 0 else []))
@@ -164,60 +223,73 @@ class Study:
                 f"  {named}"
             )
 
-    def _other_shape(self, begun: dict[str, Any]) -> Iterator[str]:
-        """Arms, values and seeds may be added at the end; none may go or change places."""
-        plan, grid = self.plan, self.plan.grid
-        arms, stored = [arm.name for arm in plan.arms], begun["arms"]
-        if arms[: len(stored)] != stored:
-            yield f"recipes: were {', '.join(stored)}, are {', '.join(arms)} (further ones go to the end)"
+    def _other_shape(self) -> Iterator[str]:
+        """Seeds, and values at the end of the grid, may be added; none may go."""
+        plan, grid, begun = self.plan, self.plan.grid, self.begun
         if plan.seeds < begun["seeds"]:
             yield f"--seeds: were {begun['seeds']}, are {plan.seeds}"
-        old = begun["grid"]
-        if (old is None) != (grid is None) or (old and grid and old["key"] != grid.key):
+        old, values = begun["grid"], list(grid.values) if grid else []
+        if (old["key"] if old else None) != (grid.key if grid else None):
             yield f"--grid: was {old['key'] if old else 'not given'}, is {grid.key if grid else 'not given'}"
-        elif old and grid and list(grid.values[: len(old["values"])]) != old["values"]:
-            yield f"--grid: values were {', '.join(old['values'])}, are {', '.join(grid.values)}"
+        elif old and values[: len(old["values"])] != old["values"]:
+            yield f"--grid: values were {', '.join(old['values'])}, are {', '.join(values)}"
         elif any(
             was != setting.test_digest for was, setting in zip(begun["test_images"], self.settings[0], strict=False)
         ):
             yield "the test images: some came, went or moved since"
 
-    def _other_recipes(self) -> Iterator[str]:
-        for arm, of_arm in enumerate(self.settings):
-            for cell, setting in enumerate(of_arm):
-                for name, recipe in setting.phases:
-                    file = self.path / "recipes" / self._place(arm, cell) / f"{name}.yaml"
-                    if file.exists():
-                        stored = load_recipe(file, runnable=False)
-                        changed = differing_keys([to_plain(stored), to_plain(recipe)], UNSEEN)
-                        phase = "" if name == "fit" else f" {name}"
-                        for key, (was, now) in changed.items():
-                            yield f"{self.plan.arms[arm].name}{phase}: {key} was {was}, is {now}"
+    def _other_arms(self) -> Iterator[str]:
+        """What changed in arms that have runs; an arm alone is trained anew where its runs are deleted."""
+        for title, cell, setting, place in self._places():
+            if self._has_runs(place):
+                changes = [*self._other_recipes(setting, place), *self._other_content(title, cell, setting)]
+                if changes:
+                    runs = self.path / "runs" / place
+                    yield f"{title}: {'; '.join(changes)} (to train it anew and keep the others, delete {runs})"
+
+    def _other_recipes(self, setting: Setting, place: Path) -> Iterator[str]:
+        for phase in setting.phases:
+            file = self.path / "recipes" / place / f"{phase.name}.yaml"
+            if file.exists():
+                stored = load_recipe(file, runnable=False)
+                changed = differing_keys([to_plain(stored), to_plain(phase.recipe)], UNSEEN)
+                prefix = "" if phase.name == "fit" else f"{phase.name}: "
+                yield from (f"{prefix}{key} was {was}, is {now}" for key, (was, now) in changed.items())
+
+    def _other_content(self, title: str, cell: int, setting: Setting) -> Iterator[str]:
+        cells = self.begun.get("digests", {}).get(title, [])
+        before = cells[cell] if cell < len(cells) else {}
+        for phase in setting.phases:
+            was, now = before.get(phase.name), _digests(setting)[phase.name]
+            if was and was["images"] != now["images"]:
+                yield f"the images of phase {phase.name}: some came, went or moved since"
+            if was and was["weights"] != now["weights"]:
+                yield f"model.checkpoint={phase.recipe.model.checkpoint}: holds other weights now"
+
+    def _has_runs(self, place: Path) -> bool:
+        return any((self.path / "runs" / place).glob("*"))
 
 
 def pretraining_digests(setting: Setting) -> list[str]:
     """A name for each pre-training phase that depends on all that was trained up to it, the seed aside.
 
-    Arms whose pre-training resolves to the same recipes have the same digests, and so share its runs.
+    Arms whose pre-training resolves to the same recipes, images and weights have the same digests, and so share its
+    runs.
     """
     digests, before = [], ""
-    for _, recipe in setting.phases[:-1]:
-        plain = {key: value for key, value in flatten(to_plain(recipe)).items() if key not in (*UNSEEN, "run.pretrain")}
-        text = json.dumps([before, sorted(plain.items())], ensure_ascii=False)
+    for phase in setting.phases[:-1]:
+        plain = flatten(to_plain(phase.recipe))
+        meaning = sorted((key, value) for key, value in plain.items() if key not in (*UNSEEN, "run.pretrain"))
+        text = json.dumps([before, meaning, phase.images, phase.weights], ensure_ascii=False)
         before = hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
         digests.append(before)
     return digests
 
 
-def _chain(run: Run) -> list[Run]:
-    return [*(_chain(run.start) if run.start else []), run]
+def chain(run: Run) -> list[Run]:
+    """A run behind those that it starts from, in the order of training."""
+    return [*(chain(run.start) if run.start else []), run]
 
 
-def _refuse_unwritable(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder}: is a file; name a folder")
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    try:
-        tempfile.TemporaryFile(dir=existing).close()
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written ({os.strerror(error.errno or 0)})") from error
+def _digests(setting: Setting) -> dict[str, dict[str, str]]:
+    return {phase.name: {"images": phase.images, "weights": phase.weights} for phase in setting.phases}

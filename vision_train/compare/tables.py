@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from vision_train.artefacts import Table
-from vision_train.compare.plan import UNSEEN
-from vision_train.compare.recipe_diff import differing_keys
-from vision_train.compare.results import ArmResult, CellResult, StudyResult
-from vision_train.compare.statistics import Interval
+from vision_train.compare.plan import UNSEEN, differing_keys, flatten
+from vision_train.compare.results import ArmResult, CellResult, StudyResult, measured_value
+from vision_train.compare.settings import Setting
+from vision_train.compare.statistics import Comparison
 from vision_train.compare.study import Study
-from vision_train.compare.words import bare_difference, budget_pairs, difference_scale, format_interval, format_p
-from vision_train.recipe import to_plain
+from vision_train.compare.words import budget_pairs, difference_scale, format_difference, format_interval, format_p
+from vision_train.recipe import Recipe, to_plain
 from vision_train.report.formats import (
-    Written,
     format_bytes,
     format_cell,
     format_duration,
@@ -32,21 +31,48 @@ DASH = "–"
 
 def recipe_diff_table(study: Study, result: StudyResult) -> Table:
     """Keys whose resolved values differ between arms, and what follows from them for steps, rate and memory."""
-    arms = study.plan.arms
-    keys = differing_keys([to_plain(arm.recipes[0]) for arm in arms], UNSEEN)
-    rows: list[list[Any]] = [[key, *map(format_cell, values)] for key, values in keys.items()]
-    settings = study.settings
+    arms, settings = study.plan.arms, study.settings
+    rows: list[list[Any]] = []
 
-    def effect(name: str, values: Sequence[Sequence[str]]) -> None:
+    def row(name: str, values: Sequence[Sequence[str]]) -> None:
         """One row of a value for each cell of each arm; values that are the same in all cells are given once."""
-        shown = [" / ".join(of_arm) if len(set(of_arm)) > 1 else of_arm[0] for of_arm in values]
-        rows.append([f"→ {name}", *shown])
+        rows.append([name, *(" / ".join(of_arm) if len(set(of_arm)) > 1 else of_arm[0] for of_arm in values)])
 
-    effect("steps", [[format_number(setting.steps) for setting in of_arm] for of_arm in settings])
-    effect("effective learning rate", [[f"{setting.learning_rate:g}" for setting in of_arm] for of_arm in settings])
+    phases = dict.fromkeys(phase.name for of_arm in settings for s in of_arm for phase in s.phases)
+    for name in sorted(phases, key=lambda name: name == "fit", reverse=True):
+        prefix = "" if name == "fit" else f"{name}: "
+        for key in _differing(settings, name):
+            row(prefix + key, [[_value(setting, name, key) for setting in of_arm] for of_arm in settings])
+    row("→ steps", [[format_number(setting.steps) for setting in of_arm] for of_arm in settings])
+    row("→ effective learning rate", [[f"{setting.learning_rate:g}" for setting in of_arm] for of_arm in settings])
     measured = [{arm.name: format_bytes(arm.peak_memory_bytes) for arm in cell.arms} for cell in result.cells]
-    effect("peak memory, measured", [[of_cell.get(arm.name, DASH) for of_cell in measured] for arm in arms])
+    row("→ peak memory, measured", [[of_cell.get(arm.name, DASH) for of_cell in measured] for arm in arms])
     return Table("recipe_diff", "", ["resolved key", *(arm.name for arm in arms)], rows)
+
+
+def _differing(settings: Sequence[Sequence[Setting]], phase: str) -> list[str]:
+    """Keys of a phase that differ between arms in some cell.
+
+    Where an arm has no such phase, also those in which the phase differs from the recipe that it trains for.
+    """
+    keys: dict[str, None] = {}
+    for cell in range(len(settings[0])):
+        recipes = [_recipe(of_arm[cell], phase) for of_arm in settings]
+        keys |= dict.fromkeys(differing_keys([to_plain(recipe) for recipe in recipes if recipe], UNSEEN))
+        if None in recipes:
+            for of_arm, recipe in zip(settings, recipes, strict=True):
+                if recipe:
+                    keys |= dict.fromkeys(differing_keys([to_plain(recipe), to_plain(of_arm[cell].recipe)], UNSEEN))
+    return [key for key in keys if phase == "fit" or key != "run.pretrain"]
+
+
+def _recipe(setting: Setting, phase: str) -> Recipe | None:
+    return next((each.recipe for each in setting.phases if each.name == phase), None)
+
+
+def _value(setting: Setting, phase: str, key: str) -> str:
+    recipe = _recipe(setting, phase)
+    return DASH if recipe is None else format_cell(flatten(to_plain(recipe)).get(key))
 
 
 def result_table(cell: CellResult, result: StudyResult) -> Table:
@@ -54,54 +80,53 @@ def result_table(cell: CellResult, result: StudyResult) -> Table:
     metric, written = result.metric, metric_format(result.metric)
     compared = {comparison.name: comparison for comparison in cell.comparisons}
     unit = difference_scale(metric)[1]
-    columns = ["arm", "seeds", metric_title(metric), "95 %", f"difference{f', {unit}' if unit else ''}", "95 %"]
-    columns += ["p", "p, Holm", "wins", "95 % over images"]
+    several = f", all {result.tests}" if result.tests > 1 else ""
+    columns = ["arm", "seeds", metric_title(metric), "95 %", f"difference{f', {unit}' if unit else ''}"]
+    columns += [f"95 %{several}", f"over images{several}", f"p × {result.tests}" if several else "p", "wins"]
     rows: list[list[Any]] = []
     for arm in cell.arms:
         row: list[Any] = [arm.name, len(arm.values), Cell(written(arm.mean), arm.mean)]
-        row.append(_interval(arm.interval, written))
-        comparison = compared.get(arm.name)
-        if comparison is None:
-            rows.append([*row, None, *[DASH] * 5])
-            continue
-        ties = f" ({comparison.ties}\u00a0equal)" if comparison.ties else ""
-
-        def difference(value: float) -> str:
-            return bare_difference(metric, value)
-
-        row += [Cell(difference(comparison.difference), comparison.difference)]
-        row += [_interval(comparison.interval, difference)]
-        row += [format_p(comparison.p), format_p(comparison.adjusted_p)]
-        row += [f"{comparison.wins}\u00a0of\u00a0{comparison.seeds}{ties}"]
-        rows.append([*row, _interval(comparison.item_interval, difference)])
+        row.append(format_interval(arm.interval, written))
+        if comparison := compared.get(arm.name):
+            rows.append([*row, *_compared(comparison, metric)])
+        else:
+            rows.append([*row, None, *[DASH] * 4])
     return Table("results", cell.title, columns, rows)
 
 
-def _interval(interval: Interval | None, written: Written) -> str:
-    """An interval that stays on one line."""
-    return format_interval(interval, written).replace(" ", "\u00a0")
+def _compared(comparison: Comparison, metric: str) -> Iterator[Any]:
+    def difference(value: float) -> str:
+        return format_difference(metric, value)
+
+    yield Cell(difference(comparison.difference), comparison.difference)
+    yield format_interval(comparison.interval, difference)
+    yield format_interval(comparison.item_interval, difference)
+    yield format_p(comparison.p)
+    planned = comparison.seeds + comparison.failed + comparison.first_failed
+    parts = [f"{comparison.wins} of {planned}"]
+    parts += [f"{comparison.ties} equal"] if comparison.ties else []
+    parts += [f"{comparison.failed} failed"] if comparison.failed else []
+    parts += [f"the first failed on {comparison.first_failed}"] if comparison.first_failed else []
+    yield ", ".join(part.replace(" ", "\u00a0") for part in parts)
 
 
 def budget_table(cell: CellResult) -> Table:
     """One row an arm: what it was given and what it took; what differs from the first is marked."""
-    columns = ["arm", "steps", "images seen", "parameters", "pre-training steps", "pre-training images"]
-    columns += ["time", "pre-training time", "peak memory"]
-    first = cell.arms[0] if cell.arms else None
+    rows = [_budget_row(arm) for arm in cell.arms]
     pretrained = any(arm.budget.pretraining_steps for arm in cell.arms)
-    kept = [index for index, name in enumerate(columns) if pretrained or not name.startswith("pre-training")]
-    rows = [_budget_row(arm, first or arm) for arm in cell.arms]
-    return Table("budget", cell.title, [columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    columns = [name for name in (rows[0] if rows else {"arm": None}) if pretrained or not name.startswith("pre-")]
+    return Table("budget", cell.title, columns, [[row[name] for name in columns] for row in rows])
 
 
-def _budget_row(arm: ArmResult, first: ArmResult) -> list[Any]:
-    given = [Cell(format_number(ours), ours, fault=ours != theirs) for _, ours, theirs in budget_pairs(arm, first)]
-    return [
-        arm.name,
-        *given,
-        Cell(format_duration(arm.seconds), arm.seconds),
-        Cell(format_duration(arm.pretraining_seconds), arm.pretraining_seconds),
-        Cell(format_bytes(arm.peak_memory_bytes), arm.peak_memory_bytes),
-    ]
+def _budget_row(arm: ArmResult) -> Mapping[str, Any]:
+    given = {name: Cell(format_number(ours), ours, fault=ours != theirs) for name, ours, theirs in budget_pairs(arm)}
+    return {
+        "arm": arm.name,
+        **given,
+        "time": Cell(format_duration(arm.seconds), arm.seconds),
+        "pre-training: time": Cell(format_duration(arm.pretraining_seconds), arm.pretraining_seconds),
+        "peak memory": Cell(format_bytes(arm.peak_memory_bytes), arm.peak_memory_bytes),
+    }
 
 
 def seed_table(cell: CellResult, result: StudyResult, seeds: int, folder: Path) -> Table:
@@ -122,8 +147,9 @@ def seed_table(cell: CellResult, result: StudyResult, seeds: int, folder: Path) 
             if run is None:
                 row.append(None)
                 continue
+            value = measured_value(run, result.metric)
             href = quote(Path(os.path.relpath(run.folder / "report.html", folder)).as_posix())
-            row.append(Cell(written(arm.values[seed]), arm.values[seed], href=href))
+            row.append(Cell(written(value), value, href=href))
         rows.append(row)
     return Table("seeds", cell.title, ["seed", *(arm.name for arm in cell.arms)], rows)
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
-from vision_train.compare.comparison import Comparison
-from vision_train.compare.results import ArmResult, CellResult
-from vision_train.compare.statistics import MOST_SEEDS, SIGNIFICANCE, Interval
-from vision_train.report.formats import format_number, format_percent, metric_format, metric_title
+from vision_train.compare.results import ArmResult, CellResult, StudyResult
+from vision_train.compare.statistics import FEWEST_SEEDS_TO_PLAN_BY, MOST_SEEDS, SIGNIFICANCE, Comparison, Interval
+from vision_train.compare.study import Study
+from vision_train.report.formats import format_number, format_percent, metric_format
 
 WHAT_A_SEED_DRAWS = (
     "A seed draws the label subset (where data.labels_per_class is set), the initial weights and the order of the "
     "data; every arm gets the same seeds. The test images are the same for all."
 )
-ONE_SEED = "With a single seed there is no interval: one run does not show how far another would lie from it."
+ONE_SEED = (
+    "With a single seed there is no interval: one run does not show how far another would lie from it. Ask for more "
+    "with --seeds; 10 are a good start."
+)
+HOW_TO_READ = (
+    "Intervals over the seeds are Student's t: where the mean over all seeds there could be lies. Differences are "
+    "taken within each seed (paired), since what a seed draws moves all arms alike. Wins are seeds on which an arm is "
+    "ahead of the first. The interval over test images resamples the images, not the seeds (paired bootstrap): how far "
+    "the same runs might have been apart on other images of the kind. Better and worse are said where both exclude 0; "
+    "neither covers seeds and images together. How many seeds a fresh study would take is the power of the paired "
+    "t test, for a difference of the size seen here; its range is what the 95 % interval of the spread over the seeds "
+    "leaves open."
+)
+MEMORY = (
+    "Peak memory on a CPU is that of the whole process, imports included; on a GPU it is what the run allocated there."
+)
 
 Format = Callable[[float], str]
 
@@ -24,96 +38,173 @@ def difference_scale(metric: str) -> tuple[float, str]:
     return (100.0, "points") if metric_format(metric) is format_percent else (1.0, "")
 
 
-def format_difference(metric: str, value: float, signed: bool = True) -> str:
-    """A difference of two values of a metric, such as ``+1.90 points``."""
+def format_difference(metric: str, value: float, decimals: int = 2) -> str:
+    """A difference of two values of a metric without its unit, such as ``+1.90``.
+
+    Args:
+        metric: Its name.
+        value: The difference.
+        decimals: Of points; other numbers have four digits.
+    """
     factor, unit = difference_scale(metric)
-    sign = ("+" if value > 0 else "−" if value < 0 else "") if signed else ""
-    size = f"{abs(factor * value):.2f}" if unit else format_number(abs(value))
-    return f"{sign}{size} {unit}".rstrip()
+    size = f"{abs(factor * value):.{decimals}f}" if unit else format_number(abs(value))
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{size}"
 
 
 def format_interval(interval: Interval | None, written: Format) -> str:
-    """An interval as ``low to high``, with the unit once; a dash for none."""
+    """An interval as ``low to high`` that stays on one line, with the unit once; a dash for none."""
     if interval is None:
         return "–"
     low, high = (written(end).replace("-", "−") for end in interval)
-    return f"{low.partition(' ')[0]} to {high}"
-
-
-def bare_difference(metric: str, value: float) -> str:
-    """A difference without its unit, for a column that names it."""
-    return format_difference(metric, value).partition(" ")[0]
+    return f"{low.partition(' ')[0]} to {high}".replace(" ", "\u00a0")
 
 
 def format_p(p: float | None) -> str:
     """A p value to the digits that mean something."""
     if p is None:
         return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return "<\u00a00.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def headline(comparison: Comparison) -> str:
-    """The verdict as a title."""
-    name, first = comparison.name, comparison.first
-    if comparison.verdict in ("better", "worse"):
-        return f"{name} is {comparison.verdict} than {first}"
-    if comparison.verdict == "not tested":
-        return f"{name} and {first}: not tested"
-    return f"No measurable difference between {name} and {first}"
-
-
-def evidence(comparison: Comparison, metric: str, tests: int) -> str:
-    """What the verdict rests on, and what it would take to tell.
+def sentence(comparison: Comparison, metric: str, tests: int) -> str:
+    """The verdict and what it rests on.
 
     Args:
         comparison: Of an arm with the first.
         metric: The headline metric on the test split.
-        tests: Comparisons of the study.
+        tests: Comparisons that are judged together.
     """
-    title = metric_title(metric).lower()
-    if comparison.verdict == "not tested":
-        difference = format_difference(metric, comparison.difference)
-        return f"The {title} differs by {difference} {_on_seeds(comparison.seeds)}. {_untested(comparison)}"
-    if comparison.interval is None:
-        return f"The {title} is the same on each of {comparison.seeds} seeds."
-    p = f"p {format_p(comparison.p)}" if (comparison.p or 0) < 0.001 else f"p = {format_p(comparison.p)}"
-    adjusted = f", {format_p(comparison.adjusted_p)} adjusted for {tests} comparisons" if tests > 1 else ""
-    sentences = [
-        f"Over {comparison.seeds} seeds the {title} differs by {format_difference(metric, comparison.difference)} "
-        f"(95 % interval {format_interval(comparison.interval, partial(format_difference, metric))}; {p}{adjusted}); "
-        f"{comparison.name} is ahead on {comparison.wins} of them.",
-        _further_seeds(comparison, metric),
-        _other_items(comparison, metric),
-    ]
-    return " ".join(filter(None, sentences))
+    return f"{headline(comparison)}: {evidence(comparison, metric, tests)}"
 
 
-def sentence(comparison: Comparison, metric: str, tests: int) -> str:
-    """Title and evidence in one."""
-    return f"{headline(comparison)}. {evidence(comparison, metric, tests)}"
+def headline(comparison: Comparison) -> str:
+    """The beginning of the sentence: the verdict."""
+    name, first = comparison.name, comparison.first
+    images = f"on these {comparison.test_images:,} test images, not shown beyond them"
+    match comparison.verdict:
+        case "better" | "worse":
+            return f"{name} is {comparison.verdict} than {first}"
+        case "ahead":
+            return f"{name} is ahead of {first} {images}"
+        case "behind":
+            return f"{name} is behind {first} {images}"
+        case "failed":
+            return f"{name} and {first} are not judged, since {_failures(comparison)}"
+        case "not tested":
+            return f"{name} and {first} are not tested"
+        case "no measurable difference":
+            return f"No measurable difference between {name} and {first}"
+
+
+def evidence(comparison: Comparison, metric: str, tests: int) -> str:
+    """The rest of the sentence: what the verdict rests on, and what it would take to tell."""
+    written, seeds = metric_format(metric), comparison.seeds
+    levels = f"{written(comparison.mean)} against {written(comparison.first_mean)}"
+    if comparison.interval is None and comparison.difference == 0 and seeds > 1:
+        return f"{levels}, the same on each of {seeds} seeds."
+    wide = comparison.interval is not None and comparison.interval.high - comparison.interval.low > 0.02
+
+    def difference(value: float) -> str:
+        return format_difference(metric, value, 1 if wide else 2)
+
+    unit = difference_scale(metric)[1]
+    parts = [f"{levels}, {difference(comparison.difference)}{f' {unit}' if unit else ''}"]
+    if comparison.interval:
+        parts.append(f" ({_intervals(comparison, difference, tests)})")
+    if comparison.ties:
+        parts.append(f", equal on {comparison.ties} of {seeds} seeds")
+    parts.append(_further(comparison))
+    if comparison.looks:
+        parts.append(f"; seeds were added after a look at {' and '.join(map(str, comparison.looks))}")
+    return f"{''.join(parts)}."
+
+
+def cautions(study: Study, result: StudyResult, to_come: int, planned: int) -> list[str]:
+    """What a reader has to know of verdicts that are early, several or looked at before.
+
+    Args:
+        study: The folder.
+        result: What it came to.
+        to_come: Runs that are neither finished nor failed.
+        planned: All runs.
+    """
+    compared = [comparison for cell in result.cells for comparison in cell.comparisons]
+    arms = [arm.name for arm in study.plan.arms]
+    parts = []
+    if to_come:
+        parts.append(f"{to_come} of {planned} runs are still to come: all of this is preliminary.")
+    if study.plan.seeds == 1:
+        parts.append(ONE_SEED)
+    if result.tests > 1:
+        parts.append(
+            f"{result.tests} comparisons are judged together: each interval of a difference is taken at "
+            f"{confidence(result.tests)}, so that all of them hold at once with 95 % (Bonferroni)."
+        )
+    if any(comparison.looks for comparison in compared):
+        parts.append(
+            "Seeds were added after the study had been judged with fewer: that gives luck a second chance, so p and "
+            "intervals are too optimistic. A fresh study with all seeds from the start has no such flaw."
+        )
+    if len(study.titles) > len(arms):
+        parts.append(
+            f"The study holds {len(study.titles)} arms, of which {len(arms)} are read here: what holds with 95 % holds "
+            "for these alone, and not if they were chosen by their results."
+        )
+    if others := [name for name in dict.fromkeys(look["arms"][0] for look in study.looks()) if name != arms[0]]:
+        parts.append(f"It was judged against {' and '.join(others)} before: each further reading is a chance for luck.")
+    return parts
+
+
+def faults(result: StudyResult) -> list[str]:
+    """What makes the comparison unfair, in words; empty if it is even."""
+    cells: dict[str, list[str]] = {}
+    for cell in result.cells:
+        for difference in budget_differences(cell):
+            cells.setdefault(difference, []).append(cell.title)
+    found = []
+    for difference, titles in cells.items():
+        prefix = f"{', '.join(titles)}: " if len(titles) < len(result.cells) else ""
+        found.append(f"Unequal budgets: {prefix}{difference}.")
+    if result.conditions:
+        found.append(f"Runs under different conditions: {'; '.join(result.conditions)}.")
+    return found
+
+
+def confidence(tests: int) -> str:
+    """The level of one of several intervals."""
+    return f"{100 * (1 - SIGNIFICANCE / tests):.4g} %"
+
+
+def under_load(result: StudyResult) -> str:
+    """What times are worth when several runs shared the machine; nothing for one at a time."""
+    if (result.most_jobs or 1) == 1:
+        return ""
+    return (
+        f"Up to {result.most_jobs} runs were trained at a time: times are under load, and say little about a run alone."
+    )
 
 
 def budget_differences(cell: CellResult) -> list[str]:
     """What arms were given more or less of than the first, in words; empty if the comparison is even."""
-    if not cell.arms:
-        return []
-    first, found = cell.arms[0], []
-    for arm in cell.arms[1:]:
-        parts = [f"{name} {_times(ours, theirs)}" for name, ours, theirs in budget_pairs(arm, first) if ours != theirs]
+    found = []
+    for arm in cell.arms:
+        parts = [f"{name} {_times(ours, theirs)}" for name, ours, theirs in budget_pairs(arm) if ours != theirs]
         if parts:
-            found.append(f"{arm.name} against {first.name}: {', '.join(parts)}")
+            found.append(f"{arm.name} against {cell.arms[0].name}: {', '.join(parts)}")
     return found
 
 
-def budget_pairs(arm: ArmResult, first: ArmResult) -> list[tuple[str, float, float]]:
+def budget_pairs(arm: ArmResult) -> list[tuple[str, float, float]]:
     """Each part of the budget by name, of an arm and of the first."""
-    ours, theirs = arm.budget, first.budget
+    ours, theirs = arm.budget, arm.first_budget
     return [
         ("steps", ours.steps, theirs.steps),
         ("images seen", ours.images, theirs.images),
+        ("training images", ours.training_images, theirs.training_images),
         ("parameters", ours.parameters, theirs.parameters),
-        ("pre-training steps", ours.pretraining_steps, theirs.pretraining_steps),
-        ("pre-training images", ours.pretraining_images, theirs.pretraining_images),
+        ("pre-training: steps", ours.pretraining_steps, theirs.pretraining_steps),
+        ("pre-training: images seen", ours.pretraining_images, theirs.pretraining_images),
+        ("pre-training: training images", ours.pretraining_training_images, theirs.pretraining_training_images),
     ]
 
 
@@ -122,49 +213,39 @@ def _times(ours: float, theirs: float) -> str:
     return f"{format_number(ours)} instead of {format_number(theirs)}{ratio}"
 
 
-def _on_seeds(seeds: int) -> str:
-    return "on a single seed" if seeds == 1 else f"on each of {seeds} seeds"
+def _failures(comparison: Comparison) -> str:
+    counts = [(comparison.name, comparison.failed), (comparison.first, comparison.first_failed)]
+    planned = comparison.seeds + comparison.failed + comparison.first_failed
+    return " and ".join(f"{name} failed on {count} of {planned} seeds" for name, count in counts if count)
 
 
-def _untested(comparison: Comparison) -> str:
-    if comparison.seeds == 1:
-        return f"{ONE_SEED} Ask for more with --seeds; 10 are a good start."
-    return (
-        "That every seed shows exactly the same difference leaves no spread to test it against; ask for more with "
-        "--seeds, or test on more images."
-    )
+def _intervals(comparison: Comparison, written: Format, tests: int) -> str:
+    level = "simultaneous 95 % interval" if tests > 1 else "95 % interval"
+    over_seeds = format_interval(comparison.interval, written)
+    if comparison.verdict not in ("ahead", "behind"):
+        return f"{level} {over_seeds}"
+    over_images = format_interval(comparison.item_interval, written) if comparison.item_interval else "unknown"
+    return f"{level} over the seeds {over_seeds}, over the images {over_images}"
 
 
-def _further_seeds(comparison: Comparison, metric: str) -> str:
-    if comparison.verdict in ("better", "worse"):
-        return "No further seeds are needed to tell."
-    finds = ""
-    if comparison.detectable is not None and comparison.seeds > 2:
-        size = format_difference(metric, comparison.detectable, signed=False)
-        finds = f"; {comparison.seeds} seeds find one of {size} in 4 studies of 5"
-    if comparison.seeds_needed is None:
-        return f"To tell one this small would take more than {MOST_SEEDS:,} seeds{finds}."
-    more = max(comparison.seeds_needed - comparison.seeds, 1)
-    return f"To tell one of this size would take about {more:,} more seed{'s' if more > 1 else ''}{finds}."
-
-
-def _other_items(comparison: Comparison, metric: str) -> str:
-    """Warn where the seeds are sure of a difference that the test images are not."""
-    interval = comparison.item_interval
-    if interval is None or comparison.verdict not in ("better", "worse") or interval.low > 0 or interval.high < 0:
+def _further(comparison: Comparison) -> str:
+    """How sure that is, and what could tell."""
+    seeds, needed = comparison.seeds, comparison.seeds_needed
+    on_seeds = "a single seed" if seeds == 1 else f"each of {seeds} seeds"
+    if comparison.verdict == "not tested":
+        if seeds == 1:
+            return f" on {on_seeds}: one run does not show how far another would lie from it"
+        return f" on {on_seeds}, which leaves no spread to test it against; ask for more --seeds or test on more images"
+    if comparison.verdict == "failed":
+        return f" on the other {seeds}"
+    if comparison.verdict != "no measurable difference":
         return ""
-    resampled = format_interval(interval, partial(format_difference, metric))
-    return f"But other test images of the same kind could undo it: resampling them gives {resampled}."
-
-
-def caution(tests: int, finished: int, planned: int) -> str:
-    """What a reader has to know of p values that were looked at early or that are several."""
-    parts = []
-    if finished < planned:
-        parts.append(f"{finished} of {planned} runs are finished: all that follows is preliminary.")
-    if tests > 1:
-        parts.append(
-            f"{tests} comparisons are judged together: verdicts rest on p values adjusted by Holm's method, which keep "
-            f"the chance of any false alarm at {100 * SIGNIFICANCE:.0f} %. Intervals are not adjusted."
-        )
-    return " ".join(parts)
+    luck = f", which could be luck with {seeds} seeds"
+    if seeds < FEWEST_SEEDS_TO_PLAN_BY:
+        return f"{luck}, too few to say how many could tell"
+    if needed is None:
+        return luck
+    if needed.about is None:
+        return f"{luck}; a difference this small would take more than {MOST_SEEDS:,}"
+    high = f"{needed.high:,}" if needed.high is not None else f"more than {MOST_SEEDS:,}"
+    return f"{luck}; a fresh study of about {needed.about:,} ({needed.low:,} to {high}) seeds could tell"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from vision_train import __version__
+from vision_train.artefacts import Table
 from vision_train.compare import tables, words
-from vision_train.compare.page import HOW_TO_READ, State, comparison_page, grid_numbers, under_load
+from vision_train.compare.page import State, comparison_page, grid_numbers
 from vision_train.compare.plot import draw_plot
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
 from vision_train.compare.study import Study
@@ -26,32 +28,45 @@ def write_results(study: Study, result: StudyResult, state: State) -> None:
         write_bytes(folder / "plot.png", draw_plot(result, key, grid_numbers(study)))
 
 
+def verdicts(result: StudyResult) -> list[str]:
+    """One sentence for each comparison, with the value of the grid before it."""
+    return [
+        (f"{cell.title}: " if cell.title else "") + words.sentence(comparison, result.metric, result.tests)
+        for cell in result.cells
+        for comparison in cell.comparisons
+    ]
+
+
 def as_markdown(study: Study, result: StudyResult, state: State) -> str:
-    """The verdicts, what differs, results and budgets, with the command that repeats the study."""
+    """The verdicts, cautions, results, what differs and budgets, with the command that repeats the study."""
     names = [arm.name for arm in study.plan.arms]
-    parts = [f"# {', '.join(names[1:])} against {names[0]}"]
-    parts.append(f"{metric_title(result.metric)}, {state.finished} of {state.planned} runs. {words.WHAT_A_SEED_DRAWS}")
-    parts.append(words.caution(result.tests, state.finished, state.planned))
-    parts += [f"**Failed:** {failure}" for failure in state.failures]
-    parts.append(words.ONE_SEED if study.plan.seeds == 1 else "")
-    verdicts = []
-    for cell in result.cells:
-        title = f"{cell.title}: " if cell.title else ""
-        for comparison in cell.comparisons:
-            verdicts.append(
-                f"- {title}**{words.headline(comparison)}.** {words.evidence(comparison, result.metric, result.tests)}"
-            )
-        verdicts += [f"- {title}**Unequal budgets (!)** {difference}." for difference in words.budget_differences(cell)]
-    parts.append("\n".join(verdicts))
-    parts += ["## What differs", tables.to_markdown(tables.recipe_diff_table(study, result)), "## Results"]
-    for cell in result.cells:
-        parts += [f"### {cell.title}" if cell.title else "", tables.to_markdown(tables.result_table(cell, result))]
-    parts.append(HOW_TO_READ)
-    parts.append("## Budget")
-    for cell in result.cells:
-        parts += [f"### {cell.title}" if cell.title else "", tables.to_markdown(tables.budget_table(cell))]
-    parts += [under_load(state.jobs), "## Command", f"```\n{state.command}\n```"]
+    byline = f"{metric_title(result.metric)}, {state.finished} of {state.planned} runs. {words.WHAT_A_SEED_DRAWS}"
+    parts = [
+        f"# {', '.join(names[1:])} against {names[0]}",
+        "\n".join(f"- {verdict}" for verdict in verdicts(result)),
+        *(f"**Failed (!)** {failure}" for failure in state.failures),
+        *(f"**(!)** {fault}" for fault in words.faults(result)),
+        *words.cautions(study, result, state.to_come, state.planned),
+        byline,
+        "## Results",
+        *_of_each_cell(result, lambda cell: tables.result_table(cell, result)),
+        words.HOW_TO_READ,
+        "## What differs",
+        tables.to_markdown(tables.recipe_diff_table(study, result)),
+        "## Budget",
+        *_of_each_cell(result, tables.budget_table),
+        words.MEMORY,
+        words.under_load(result),
+        f"## Command\n\n```\n{state.command}\n```",
+    ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _of_each_cell(result: StudyResult, make: Callable[[CellResult], Table]) -> list[str]:
+    parts = []
+    for cell in result.cells:
+        parts += [f"### {cell.title}" if cell.title else "", tables.to_markdown(make(cell))]
+    return parts
 
 
 def as_plain(study: Study, result: StudyResult, state: State) -> dict[str, Any]:
@@ -65,7 +80,10 @@ def as_plain(study: Study, result: StudyResult, state: State) -> dict[str, Any]:
         "seeds": plan.seeds,
         "grid": {"key": plan.grid.key, "values": list(plan.grid.values)} if plan.grid else None,
         "runs": {"finished": state.finished, "planned": state.planned, "failures": list(state.failures)},
-        "jobs": state.jobs,
+        "comparisons": result.tests,
+        "cautions": words.cautions(study, result, state.to_come, state.planned),
+        "faults": words.faults(result),
+        "most_jobs": result.most_jobs,
         "cells": [_cell_as_plain(study, index, cell, result) for index, cell in enumerate(result.cells)],
     }
 
@@ -90,8 +108,8 @@ def _arm_as_plain(study: Study, arm: ArmResult) -> dict[str, Any]:
 
 
 def _plain(content: Any) -> dict[str, Any]:
-    """A dataclass as a mapping, its intervals as ``{low, high}``."""
+    """A dataclass as a mapping, its intervals and other named tuples as mappings too."""
     return {
-        key: {"low": value[0], "high": value[1]} if key.endswith("interval") and value else value
-        for key, value in asdict(content).items()
+        key: value._asdict() if (value := getattr(content, key)) is not None and hasattr(value, "_asdict") else plain
+        for key, plain in asdict(content).items()
     }

@@ -35,7 +35,7 @@ def to_plain(recipe: Recipe) -> dict[str, Any]:
 
 def to_yaml(plain: dict[str, Any]) -> str:
     """Return plain values as YAML text that a recipe file can hold."""
-    return yaml.dump(_escaped(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(escaped(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
@@ -51,12 +51,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _escaped(value: Any) -> Any:
-    """Mark every `${` as text: in a resolved recipe nothing is left to interpolate."""
+def escaped(value: Any) -> Any:
+    """Mark every `${` in plain values as text: in what is resolved already nothing is left to interpolate."""
     if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
+        return {key: escaped(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_escaped(item) for item in value]
+        return [escaped(item) for item in value]
     if isinstance(value, str):
         return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # a backslash before it stands for itself only when doubled
     return value

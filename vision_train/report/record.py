@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from vision_train.artefacts import Artefact, read_artefact
+from vision_train.files import finite
 from vision_train.metrics_log import read_metrics
 
 Content = TypeVar("Content")
@@ -57,11 +58,12 @@ class RunRecord:
         return folder if folder and number.isdigit() else self.run_name
 
 
-def read_record(directory: Path) -> RunRecord:
+def read_record(directory: Path, figures: Mapping[str, Any] | None = None) -> RunRecord:
     """Read what is there.
 
     Args:
         directory: A run directory, finished or not.
+        figures: Taken in place of the summary, where that is yet to be written.
 
     Returns:
         The record, without metrics that cannot differ between runs; absent files leave their fields empty, broken
@@ -83,6 +85,7 @@ def read_record(directory: Path) -> RunRecord:
         return read(file, read_artefact, None)
 
     certain = _certain_metrics(read(directory / "classes.json", _json, None))
+    summary: dict[str, Any] = finite(figures) if figures else read(directory / "summary.json", _json_mapping, {})
     metrics: list[dict[str, Any]] = read(directory / "metrics.jsonl", read_metrics, [])
     artefacts = [read_optional_artefact(file) for file in sorted((directory / "artefacts").glob("*.json"))]
     return RunRecord(
@@ -90,7 +93,7 @@ def read_record(directory: Path) -> RunRecord:
         recipe_text=read(directory / "recipe.yaml", _text, ""),
         recipe=read(directory / "recipe.yaml", _yaml_mapping, {}),
         environment=read(directory / "environment.json", _json_mapping, {}),
-        summary=_without(certain, read(directory / "summary.json", _json_mapping, {})),
+        summary=_without(certain, summary),
         metrics=[_without(certain, line) for line in metrics],
         phases={
             folder.name: Phase(read(folder / "phase.json", _json_mapping, {}), read(folder / "recipe.yaml", _text, ""))

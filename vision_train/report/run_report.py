@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from vision_train.report.page import (
 from vision_train.report.record import Phase, RunRecord, read_record
 
 
-def write_report(run_directory: Path) -> Path:
+def write_report(run_directory: Path, figures: Mapping[str, Any] | None = None) -> Path:
     """Write ``report.html`` into a run directory, from the files of that directory alone.
 
     The page is one file that needs no network. Missing files leave out their part; a run that did not finish is
@@ -36,11 +37,12 @@ def write_report(run_directory: Path) -> Path:
 
     Args:
         run_directory: A run, finished or not.
+        figures: Its final figures, where they are yet to be written.
 
     Returns:
         Path of the page.
     """
-    record = read_record(run_directory)
+    record = read_record(run_directory, figures)
     path = run_directory / "report.html"
     write_text(path, page(f"{record.run_name} · vision-train", _header(record), _sections(record)))
     return path

@@ -214,8 +214,8 @@ def _publish(directory: RunDirectory, name: str) -> None:
 
 
 def _conclude(directory: RunDirectory, result: PhaseResult, console: Console) -> None:
-    write_json(directory.summary, result.figures)
-    report = write_report(directory.path)
+    report = write_report(directory.path, result.figures)
+    write_json(directory.summary, result.figures)  # last of all: it says that the run is finished
     for image in result.skipped:
         logging.getLogger("vision_train").warning("skipped %s", image)
     if result.skipped:
