@@ -25,6 +25,8 @@ class Task(Protocol):
     """What was installed to compute the network's attention."""
     classes: list[str]
     """The label map."""
+    metrics: tuple[str, ...]
+    """What validation measures, without a split's prefix."""
     heads: tuple[str, ...]
     """Modules of the network that a checkpoint of other classes need not fill."""
     steps_per_epoch: int

@@ -41,8 +41,8 @@ def check_writable(folder: Path) -> None:
     Raises:
         UserError: They cannot.
     """
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error

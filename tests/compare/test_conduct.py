@@ -461,6 +461,7 @@ def test_a_folder_that_is_no_study_is_refused(conduct):
     Path("study/notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"holds notes.txt and is no study"):
         conduct(MadeUpRuns(accuracy), *ARMS)
+    assert [path.name for path in Path("study").iterdir()] == ["notes.txt"]
 
 
 def test_a_file_in_the_folders_place_is_refused(conduct):

@@ -61,6 +61,8 @@ def test_a_recipe_whose_path_holds_an_equals_sign_is_a_recipe(recipes):
         (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5,", "write KEY=a,b,c"),
         (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5", "is a single value"),
         (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5,5", "stands there twice"),
+        (["plain.yaml", "mixed.yaml"], 2, "data.labels_per_class=5,05", "5 and 05 make the same recipes"),
+        (["plain.yaml", "mixed.yaml"], 2, "name=a,b", "a and b make the same recipes"),
         (["plain.yaml", "mixed.yaml", "optim.lr=1"], 2, "optim.lr=1,2", "leave out one of the two"),
         (["plain.yaml", "loss.yaml"], 2, None, r"val/accuracy \(max\) in plain and val/loss \(min\) in loss"),
         (["loss.yaml", "mixed.yaml", "run.select.metric=train/loss"], 2, None, "run.select"),

@@ -39,7 +39,11 @@ def preview(
         raise UserError(f"--count {count}: must lie between 1 and {MOST_IMAGES}")
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"--out {out}: is no picture that can be written; end it in {', '.join(FORMATS)}")
-    if out.is_dir():
+    try:
+        is_folder = out.is_dir()
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    if is_folder:
         raise UserError(f"--out {out}: is a folder; name a file")
     check_writable(out.parent)
 

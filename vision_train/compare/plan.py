@@ -93,6 +93,8 @@ def make_plan(arguments: Sequence[str], seeds: int, grid: str | None) -> Plan:
     cells = [[f"{read_grid.key}={value}"] for value in read_grid.values] if read_grid else [[]]
     recipes = [tuple(_load(name, [*overrides, *cell]) for cell in cells) for name in names]
     arms = [Arm(*parts) for parts in zip(_titles(names, recipes), recipes, strict=True)]
+    if read_grid:
+        _refuse_alike_cells(arms, read_grid)
     _refuse_duplicates(arms)
     assert len({arm.name for arm in arms}) == len(arms), "arms of one title"
     _refuse_other_metrics(arms)
@@ -192,6 +194,14 @@ def _titles(names: Sequence[str], recipes: Sequence[tuple[Recipe, ...]]) -> list
         if len(set(titles)) == len(titles):
             return titles
     return list(names)
+
+
+def _refuse_alike_cells(arms: Sequence[Arm], grid: Grid) -> None:
+    for one, other in combinations(range(len(grid.values)), 2):
+        if all(_meaning(arm.recipes[one]) == _meaning(arm.recipes[other]) for arm in arms):
+            raise UserError(
+                f"--grid {grid.key}: {grid.values[one]} and {grid.values[other]} make the same recipes; leave out one"
+            )
 
 
 def _refuse_duplicates(arms: Sequence[Arm]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
 from vision_train.compare.statistics import Interval
@@ -65,7 +65,9 @@ def _difference_label(result: StudyResult) -> str:
 
 def _finish(figure: Figure, left: Axes, right: Axes, metric: str, upright: bool, together: str) -> None:
     if metric_format(metric) is format_percent:
-        (left.yaxis if upright else left.xaxis).set_major_formatter(PercentFormatter(1.0))
+        shares = left.yaxis if upright else left.xaxis
+        shares.set_major_locator(MaxNLocator(6))  # more of these labels would touch
+        shares.set_major_formatter(PercentFormatter(1.0))
     (right.axhline if upright else right.axvline)(0.0, color="#59616b", linestyle="--", linewidth=0.8, zorder=1)
     for axes in (left, right):
         axes.grid(color="#eceef0")

@@ -158,6 +158,7 @@ class Study:
         Raises:
             UserError: The folder belongs to another plan, or another command is at work in it.
         """
+        self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
             try:
@@ -207,12 +208,17 @@ class Study:
         self.begun.clear()
         self.begun.update(facts)
 
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder of other things before anything is put into it."""
+        if not self.path.exists() or self.facts.exists():
+            return
+        ours = {self.path / ".lock", self.path / "recipes", *self.path.glob(f".{self.facts.name}.*.tmp")}
+        if foreign := sorted(set(self.path.iterdir()) - ours):
+            name = foreign[0].name
+            raise UserError(f"{self.path}: holds {name} and is no study; name a new or empty folder as --out")
+
     def _refuse_other_plan(self) -> None:
         if not self.facts.exists():
-            ours = {self.path / ".lock", self.path / "recipes", *self.path.glob(f".{self.facts.name}.*.tmp")}
-            if foreign := sorted(set(self.path.iterdir()) - ours):
-                name = foreign[0].name
-                raise UserError(f"{self.path}: holds {name} and is no study; name a new or empty folder as --out")
             return
         differences = [*self._other_shape(), *self._other_arms()]
         if differences:

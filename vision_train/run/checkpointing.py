@@ -16,7 +16,6 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from vision_train.contract import as_task
-from vision_train.errors import UserError
 from vision_train.processes import gather_objects
 from vision_train.recipe import Recipe, to_plain
 from vision_train.seeds import derive_seed
@@ -64,13 +63,7 @@ class EpochCheckpoints(Checkpoint):
         if not self._validated:
             return self.best_value is None  # until the first validation, the latest epoch is the best there is
         self._validated = False
-        select = self.recipe.run.select
-        metric = trainer.callback_metrics.get(select.metric)
-        if metric is None:
-            known = sorted(key for key in trainer.callback_metrics if key.startswith("val/"))
-            raise UserError(
-                f"run.select.metric={select.metric}: no such metric; there are {', '.join(known)}", shared=True
-            )
+        metric = trainer.callback_metrics[self.recipe.run.select.metric]
         metrics = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         if self.best_value is not None and not self._better(metric.item(), metrics):
             return False

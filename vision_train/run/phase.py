@@ -19,6 +19,7 @@ from vision_train.checkpoints import LoadReport, load_weights
 from vision_train.contract import Task, as_module
 from vision_train.data.images import ImageDataModule
 from vision_train.ema import AverageWeights
+from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
@@ -73,6 +74,9 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
     seed_everything(recipe.seed, verbose=False)
     data = data_room.build(recipe, classes, only)
     task = build_task(recipe, data.classes)
+    select = recipe.run.select.metric
+    if select not in (known := [f"val/{name}" for name in task.metrics]):
+        raise UserError(f"run.select.metric={select}: no such metric; there are {', '.join(sorted(known))}")
     attention = decide_attention(task, recipe, build_trainer(recipe, []))
     report = None
     if recipe.model.checkpoint:

@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import binary_calibration_error, mul
 from vision_train.artefacts import Artefact, Curve, Items, Matrix, Table
 from vision_train.processes import gather_objects
 
+METRICS = ("loss", "accuracy", "accuracy_top5", "calibration_error")
 FIELDS = ("label", "predicted", "in_top5", "confidence", "loss")
 CALIBRATION_BINS = 15
 """As in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
@@ -76,12 +77,13 @@ def gather(parts: Sequence[Scores]) -> Scores:
 def metrics(scores: Scores) -> dict[str, float]:
     """Loss, top-1 and top-5 accuracy and the expected calibration error, without a split's prefix."""
     correct = scores.column("predicted") == scores.column("label")
-    return {
-        "loss": scores.column("loss").mean().item(),
-        "accuracy": correct.double().mean().item(),
-        "accuracy_top5": scores.column("in_top5").mean().item(),
-        "calibration_error": _calibration_error(scores.column("confidence"), correct),
-    }
+    values = (
+        scores.column("loss").mean().item(),
+        correct.double().mean().item(),
+        scores.column("in_top5").mean().item(),
+        _calibration_error(scores.column("confidence"), correct),
+    )
+    return dict(zip(METRICS, values, strict=True))
 
 
 def _calibration_error(confidence: Tensor, correct: Tensor) -> float:

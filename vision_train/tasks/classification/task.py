@@ -59,6 +59,8 @@ class ClassificationTask(LightningModule):
         UserError: The recipe's mixing does not suit the network.
     """
 
+    metrics = scores.METRICS
+    """What validation measures, without a split's prefix."""
     adapt_published = staticmethod(adapt_published)
     """Translates published weights of this task's networks; given to the checkpoint loader."""
 
