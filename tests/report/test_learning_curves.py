@@ -1,8 +1,6 @@
 """Which lines of metrics.jsonl become which curves."""
 
-import pytest
-
-from vision_train.report.learning_curves import best_epoch, by_phase, curves
+from vision_train.report.learning_curves import by_phase, curves
 
 
 def test_one_chart_a_metric_one_line_a_split():
@@ -24,12 +22,3 @@ def test_epochs_stand_in_for_steps():
 
 def test_phases_keep_their_order():
     assert list(by_phase([{"phase": "pretrain"}, {"phase": "fit"}, {"phase": "fit"}])) == ["pretrain", "fit"]
-
-
-@pytest.mark.parametrize(("mode", "epoch"), [("max", 2), ("min", 3)])
-def test_best_epoch_of_the_last_phase(mode, epoch):
-    earlier = [{"phase": "pretrain", "epoch": 9, "val/m": v} for v in (-99.0, 99.0)]
-    last = [{"phase": "fit", "epoch": e, "val/m": v} for e, v in enumerate([None, 5.0, 1.0, float("nan")])]
-    assert best_epoch([*earlier, *last], "val/m", mode) == epoch
-    assert best_epoch(earlier, "val/other", mode) is None
-    assert best_epoch([], "val/m", mode) is None

@@ -25,9 +25,9 @@ def receipt(*uses: AttentionUse, kept: dict[str, str] | None = None) -> Attentio
 def test_the_receipt_stands_in_the_run_and_its_report(tiny, quiet):
     directory = fit(load_recipe(tiny, ["trainer.max_epochs=1"]), run_dir=Path("run"), command=[], console=quiet)
     table = json.loads((directory.artefacts / "fit_attention.json").read_text())
-    assert table["rows"][0][:5] == ["Attention", 2, 12, "no", "sdpa"]
-    assert "CUDA" in table["rows"][0][5]
-    assert "why not by another" in (directory.path / "report.html").read_text()
+    assert table["rows"] == [["Attention", 2, 12, "no", "sdpa"]]
+    assert "model.attention=auto: sdpa (not xformers: it has kernels for CUDA" in table["note"]
+    assert "not xformers" in (directory.path / "report.html").read_text()
 
 
 def test_the_receipt_in_a_line():
@@ -40,8 +40,9 @@ def test_the_receipt_in_a_line():
 
 
 def test_attention_that_is_not_ours_is_a_row_of_its_own():
-    rows = attention_table(receipt(kept={"XCA": "cannot be routed"})).rows
-    assert rows == [["XCA", None, None, None, "its own", "cannot be routed"]]
+    table = attention_table(receipt(kept={"XCA": "cannot be routed"}))
+    assert table.rows == [["XCA", None, None, None, "its own"]]
+    assert table.note == "model.attention=auto: XCA cannot be routed"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

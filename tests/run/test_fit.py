@@ -280,3 +280,17 @@ def test_a_compiled_network_keeps_plain_names_in_checkpoints_and_average(tiny, m
 def test_a_run_from_random_weights_says_so_in_its_summary(tiny):
     summary = json.loads(run(tiny, "trainer.max_epochs=1").summary.read_text())
     assert summary["checkpoint/matched_share"] == 0.0
+
+
+def test_a_run_killed_while_its_report_is_written_is_not_finished(tiny, monkeypatch, quiet):
+    def killed(*_: object) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vision_train.run.fit.write_report", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny, "trainer.max_epochs=1", run_dir=Path("cut"))
+    assert not Path("cut/summary.json").exists()
+    directory = resume(Path("cut"), console=quiet)
+    assert json.loads(directory.summary.read_text())["train/steps"] > 0
+    assert "Val accuracy" in (directory.path / "report.html").read_text()

@@ -8,7 +8,6 @@ from typing import Any
 from vision_train.artefacts import Artefact, Table
 from vision_train.report.formats import format_number, format_percent, metric_format, metric_title
 from vision_train.report.intervals import wilson_interval
-from vision_train.report.learning_curves import best_epoch
 from vision_train.report.page import Tile
 from vision_train.report.record import RunRecord
 
@@ -72,8 +71,8 @@ def tested_items(artefacts: Sequence[Artefact]) -> tuple[int, str] | None:
 def _remark(record: RunRecord, key: str) -> str:
     select = selection(record)
     if key == select["metric"]:
-        epoch = best_epoch(record.metrics, key, select["mode"])
-        return f"best at epoch {epoch}" if epoch else ""
+        epoch = record.summary.get("train/best_epoch")  # from 0, as in the log; of equal epochs the one that was kept
+        return f"best at epoch {epoch + 1}" if isinstance(epoch, int) else ""
     items = tested_items(record.artefacts)
     split, _, name = key.partition("/")
     share = record.summary[key]

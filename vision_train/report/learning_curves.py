@@ -66,18 +66,6 @@ def curve_charts(records: Records) -> list[str]:
     ]
 
 
-def best_epoch(metrics: Iterable[dict[str, Any]], metric: str, mode: str) -> int | None:
-    """Epoch, counted from 1, at which a metric of the last phase was best; None if it never had a finite value."""
-    phases = by_phase(metrics)
-    records = list(phases.values())[-1] if phases else []
-    measured = [record for record in records if isinstance(record.get(metric), int | float)]
-    finite = [record for record in measured if record[metric] == record[metric]]
-    if not finite:
-        return None
-    choose = min if mode == "min" else max
-    return _place(choose(finite, key=lambda record: record[metric]))[1] + 1
-
-
 def _place(record: dict[str, Any]) -> tuple[float, int]:
     return float(record.get("step") or 0), int(record.get("epoch") or 0)
 

@@ -45,21 +45,9 @@ def attention_line(receipt: AttentionReceipt) -> str:
 def attention_table(receipt: AttentionReceipt) -> Table:
     """The receipt for the report: a row for each kind of attention in the network."""
     rows: list[list[Any]] = [
-        [
-            use.attention_class,
-            use.modules,
-            use.head_dim,
-            "yes" if use.has_bias else "no",
-            use.backend,
-            "; ".join(f"{name}: {reason}" for name, reason in use.refused.items()),
-        ]
+        [use.attention_class, use.modules, use.head_dim, "yes" if use.has_bias else "no", use.backend]
         for use in receipt.uses
     ]
-    rows += [[name, None, None, None, "its own", reason] for name, reason in receipt.kept.items()]
-    return Table(
-        "attention",
-        "Attention",
-        ["layer", "modules", "head size", "bias", "computed by", "why not by another"],
-        rows,
-        note=f"model.attention={receipt.asked}",
-    )
+    rows += [[name, None, None, None, "its own"] for name in receipt.kept]
+    note = f"model.attention={receipt.asked}: {attention_line(receipt)}"
+    return Table("attention", "Attention", ["layer", "modules", "head size", "bias", "computed by"], rows, note)
