@@ -26,9 +26,10 @@ def test_fit_says_what_came_out_and_where(cli):
     result = cli(*FIT)
     assert result.exit_code == 0
     assert result.stderr == ""
-    data, start, progress, headline, place = result.stdout.splitlines()
+    data, start, attention, progress, headline, place = result.stdout.splitlines()
     assert data == "tiny: 8 train, 2 val, 2 test images of 2 classes -> runs/tiny/0"
     assert start.startswith("starting from random weights")
+    assert attention.startswith("attention: sdpa (not xformers: it has kernels for CUDA devices only")
     assert re.fullmatch(
         r"epoch 1/1  val/accuracy \d\.\d{4}  loss \d+\.\d{4}  [\d,]+ images/s  \d+% waiting for data  \d+ s left",
         progress,

@@ -1,5 +1,6 @@
 """A recipe small enough to train whole in a second or two, and a second process to train it with."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -41,15 +42,29 @@ def two_processes() -> Callable[..., None]:
     """Call ``function(rank, *args)`` in two fresh processes that meet over gloo; a child's traceback is raised here."""
 
     def call(function: Callable[..., None], *args: Any) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = _free_ports()
         processes = torch.multiprocessing.spawn(_child, args=(port, function, args), nprocs=2, join=False)
         # One that waits for a failed other in native code hears no gentle signal.
         while not processes.join(grace_period=1):
             pass
 
     return call
+
+
+def _free_ports(count: int = 40) -> int:
+    """The first of so many ports in a row that nobody listens on.
+
+    They lie below those that systems hand out to outgoing connections, of which the processes open many.
+    """
+    for first in range(20_000 + os.getpid() % 100 * count, 32_000, count):
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise RuntimeError(f"no {count} free ports in a row below 32000")
 
 
 def _child(rank: int, port: int, function: Callable[..., None], args: tuple[Any, ...]) -> None:
