@@ -7,10 +7,9 @@ load is heavy, the time of the row alone beside the step says more. The same on 
 ``attention_cuda.py``.
 """
 
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,12 +26,7 @@ BATCH = 8
 HEADS, WIDTH = 6, 64
 
 
-@pytest.fixture(autouse=True)
-def all_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("all_threads")
 
 
 def timed(function: Callable[[], Any]) -> float:

@@ -6,10 +6,8 @@ ViT-S/16 at 224: mixing, forward, loss and backward as the task does them, on th
 turns, so that other load on the machine falls on both alike.
 """
 
-import os
 import statistics
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,12 +21,7 @@ BATCH = 8
 CLASSES = [f"class {index}" for index in range(1000)]
 
 
-@pytest.fixture(autouse=True)
-def all_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("all_threads")
 
 
 def task(labels: str) -> ClassificationTask:

@@ -5,10 +5,8 @@
 The two take turns, so that other load on the machine falls on both alike; the median step of each counts.
 """
 
-import os
 import statistics
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,13 +31,7 @@ from vision_train.run.phase import Prepared, prepare
 from vision_train.run.progress import ProgressDisplay
 from vision_train.run.trainer import build_trainer, plan_steps
 
-
-@pytest.fixture(autouse=True)
-def all_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("all_threads")
 
 
 class Clock(Callback):
