@@ -13,9 +13,11 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.layers import resample_patch_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from models.positions import fit_positions, position_prefix
 
 DECIDED_ELSEWHERE = {
     "img_size": "is the image size of the data",
@@ -163,7 +165,7 @@ def _adapt_vision_transformer(state: Mapping[str, Tensor], model: VisionTransfor
     if kernel is not None and isinstance(projection, nn.Conv2d):
         adapted["patch_embed.proj.weight"] = fit_patch_kernel(kernel, projection.weight)
     if "pos_embed" in adapted and model.pos_embed is not None:
-        positions, prefix = adapted["pos_embed"], 0 if model.no_embed_class else model.num_prefix_tokens
+        positions, prefix = adapted["pos_embed"], position_prefix(model)
         if prefix:
             positions = _fit_distillation(
                 positions, in_file="dist_token" in state, in_model=hasattr(model, "dist_token")
@@ -178,27 +180,6 @@ def _fit_distillation(positions: Tensor, *, in_file: bool, in_model: bool) -> Te
         return positions
     class_row, patches = positions[:, :1], positions[:, 2 if in_file else 1 :]
     return torch.cat([class_row, class_row, patches] if in_model else [class_row, patches], dim=1)
-
-
-def fit_positions(positions: Tensor, grid: tuple[int, int], *, prefix: int) -> Tensor:
-    """Resize learned or sin-cos position embeddings to another patch grid.
-
-    Bicubic without antialiasing, as DeiT, MAE and DropPos fine-tune; timm's own default antialiases and differs.
-    A table whose rows do not form a square beside its prefix is returned unchanged: its grid is unknown.
-
-    Args:
-        positions: 1 x (prefix + N) x D.
-        grid: Rows and columns of patches wanted.
-        prefix: Leading rows that belong to tokens (class, distillation), kept as they are.
-
-    Returns:
-        1 x (prefix + rows * columns) x D.
-    """
-    patches = positions.shape[1] - prefix
-    side = math.isqrt(max(patches, 0))
-    if patches == grid[0] * grid[1] or side == 0 or side * side != patches:
-        return positions
-    return resample_abs_pos_embed(positions, list(grid), [side, side], num_prefix_tokens=prefix, antialias=False)
 
 
 def fit_patch_kernel(kernel: Tensor, like: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from models.droppos.encoder import sincos_positions
+from models.positions import sincos_positions
 
 
 @dataclass(frozen=True)

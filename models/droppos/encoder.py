@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from timm.layers import PatchEmbed
-from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +11,7 @@ from torch.nn import functional
 from models.attention import additive_bias
 from models.droppos.masks import Masks
 from models.droppos.patches import take_patches
+from models.positions import fix_positions, position_prefix
 
 
 def check_encoder(encoder: nn.Module) -> None:
@@ -43,21 +43,6 @@ def check_encoder(encoder: nn.Module) -> None:
             raise ValueError(f"this {name} {problem}")
 
 
-def sincos_positions(grid: tuple[int, int], width: int, *, prefix: int) -> Tensor:
-    """Fixed sine-cosine positions: the first half of the channels tells the column, the second the row (MAE).
-
-    Args:
-        grid: Rows and columns of patches.
-        width: Channels D, a multiple of 4.
-        prefix: Rows of zeros ahead, for tokens without a place.
-
-    Returns:
-        1 x (prefix + rows * columns) x D, float32.
-    """
-    row_first = build_sincos2d_pos_embed(list(grid), width, interleave_sin_cos=True)
-    return functional.pad(row_first.roll(width // 2, dims=1), (0, 0, prefix, 0))[None]
-
-
 @torch.no_grad()
 def initialise(network: nn.Module) -> None:
     """Initialise as published: Xavier for every linear layer, zero for biases, 0.02 for tokens; norms start neutral."""
@@ -77,17 +62,9 @@ def initialise(network: nn.Module) -> None:
 @torch.no_grad()
 def initialise_embeddings(encoder: VisionTransformer) -> None:
     """Initialise the patch projection like the linear layer it is, and freeze sine-cosine positions."""
-    assert encoder.pos_embed is not None
     kernel = encoder.patch_embed.proj.weight
     nn.init.xavier_uniform_(kernel.view(len(kernel), -1))
-    positions = sincos_positions(encoder.patch_embed.grid_size, encoder.embed_dim, prefix=position_prefix(encoder))
-    encoder.pos_embed.copy_(positions)
-    encoder.pos_embed.requires_grad_(False)
-
-
-def position_prefix(encoder: VisionTransformer) -> int:
-    """Count the leading rows of the position table that belong to class and register tokens."""
-    return 0 if encoder.no_embed_class else encoder.num_prefix_tokens
+    fix_positions(encoder)
 
 
 def encode(encoder: VisionTransformer, images: Tensor, masks: Masks, no_position: Tensor | None) -> Tensor:

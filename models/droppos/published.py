@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.droppos.network import MaskedPositionNetwork
 from models.vit import adapt_published as adapt_encoder
-from models.vit import fit_positions
+from models.positions import fit_positions
 
 _OWN_PARTS = ("decoder.", "pixel_decoder.", "mask_pos_token")
 _RENAMED = (

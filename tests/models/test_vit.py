@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 
 from models.families import guess_family
-from models.vit import adapt_published, build_model, fit_patch_kernel, fit_positions, head_names
+from models.positions import fit_positions
+from models.vit import adapt_published, build_model, fit_patch_kernel, head_names
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mixpro"
 SMALL = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}

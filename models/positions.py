@@ -1,0 +1,71 @@
+"""Position tables of vision transformers: fixed sine-cosine ones, and any of them brought to another grid."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def sincos_positions(grid: tuple[int, int], width: int, *, prefix: int) -> Tensor:
+    """Fixed sine-cosine positions: the first half of the channels tells the column, the second the row (MAE).
+
+    Args:
+        grid: Rows and columns of patches.
+        width: Channels D, a multiple of 4.
+        prefix: Rows of zeros ahead, for tokens without a place.
+
+    Returns:
+        1 x (prefix + rows * columns) x D, float32.
+    """
+    row_first = build_sincos2d_pos_embed(list(grid), width, interleave_sin_cos=True)
+    return functional.pad(row_first.roll(width // 2, dims=1), (0, 0, prefix, 0))[None]
+
+
+def position_prefix(model: VisionTransformer) -> int:
+    """Count the leading rows of the position table that belong to class and register tokens."""
+    return 0 if model.no_embed_class else model.num_prefix_tokens
+
+
+@torch.no_grad()
+def fix_positions(model: nn.Module) -> None:
+    """Give a timm vision transformer sine-cosine positions that no training changes; weights may replace them.
+
+    Raises:
+        ValueError: The network has no position table, or one that is not a multiple of 4 wide.
+    """
+    table = getattr(model, "pos_embed", None)
+    if not isinstance(model, VisionTransformer) or table is None:
+        raise ValueError(f"{type(model).__name__} has no table of positions that could be fixed")
+    if model.embed_dim % 4:
+        raise ValueError(
+            f"this {type(model).__name__} has a width of {model.embed_dim}, and sin-cos positions need a multiple of 4"
+        )
+    table.copy_(sincos_positions(model.patch_embed.grid_size, model.embed_dim, prefix=position_prefix(model)))
+    table.requires_grad_(False)
+
+
+def fit_positions(positions: Tensor, grid: tuple[int, int], *, prefix: int) -> Tensor:
+    """Resize learned or sin-cos position embeddings to another patch grid.
+
+    Bicubic without antialiasing, as DeiT, MAE and DropPos fine-tune; timm's own default antialiases and differs.
+    A table whose rows do not form a square beside its prefix is returned unchanged: its grid is unknown.
+
+    Args:
+        positions: 1 x (prefix + N) x D.
+        grid: Rows and columns of patches wanted.
+        prefix: Leading rows that belong to tokens (class, distillation), kept as they are.
+
+    Returns:
+        1 x (prefix + rows * columns) x D.
+    """
+    patches = positions.shape[1] - prefix
+    side = math.isqrt(max(patches, 0))
+    if patches == grid[0] * grid[1] or side == 0 or side * side != patches:
+        return positions
+    return resample_abs_pos_embed(positions, list(grid), [side, side], num_prefix_tokens=prefix, antialias=False)
