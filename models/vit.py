@@ -128,6 +128,22 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, module in model.named_modules() if any(module is head for head in heads))
 
 
+@torch.no_grad()
+def initialise_head(model: nn.Module, std: float) -> None:
+    """Draw the classifier's weights anew from a normal distribution cut off at 2, with biases of 0 (MAE, DropPos).
+
+    Args:
+        model: A timm model; one without a classifier stays as it is.
+        std: Standard deviation.
+    """
+    for name in head_names(model):
+        module = model.get_submodule(name)
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Rename and resize published weights to fit a timm model; a pure function.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pytorch_lightning import Callback, LightningModule, Trainer
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
@@ -97,3 +98,20 @@ def build_schedule(optimizer: Optimizer, options: Optim, *, total_steps: int, st
         optimizer,
         lambda step: schedule(step, options=options, total_steps=total_steps, warmup_steps=warmup_steps),
     )
+
+
+class ClipEachGradient(Callback):
+    """Clips the gradient of every parameter tensor by itself, as DropPos trains.
+
+    Args:
+        max_norm: Largest norm of a single tensor's gradient.
+    """
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Clip; gradients of mixed precision have been scaled back by now."""
+        for parameter in pl_module.parameters():
+            if parameter.grad is not None:
+                nn.utils.clip_grad_norm_(parameter, self.max_norm)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Value = TypeVar("Value")
 
@@ -27,6 +31,27 @@ def gather_objects(value: Value) -> list[Value]:
     everyone: list[Value] = [value] * dist.get_world_size()
     dist.all_gather_object(everyone, value)
     return everyone
+
+
+def gather_by_id(parts: Sequence[tuple[Sequence[str], Tensor]]) -> tuple[list[str], Tensor | None]:
+    """Join what all processes measured, so that an image that two of them saw, or one saw twice, counts once.
+
+    Args:
+        parts: Ids of images and their rows, batch by batch.
+
+    Returns:
+        Ids in order, and one row (``... x columns``) for each, the same on every process; None where there is none.
+    """
+    import torch
+
+    everyone = gather_objects(([name for names, _ in parts for name in names], [rows for _, rows in parts]))
+    ids = [name for names, _ in everyone for name in names]
+    if not ids:
+        return [], None
+    first_row = {name: row for row, name in reversed(list(enumerate(ids)))}
+    unique = sorted(first_row)
+    rows = torch.cat([part for _, of_process in everyone for part in of_process])
+    return unique, rows[[first_row[name] for name in unique]]
 
 
 def leave_process_group() -> None:

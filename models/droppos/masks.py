@@ -79,6 +79,11 @@ class Masks(NamedTuple):
     context: Tensor | None
     """B x V, bool: True where attention may read from the visible patch; None where it may from all."""
 
+    def to(self, device: torch.device | str) -> Masks:
+        """The same on a device."""
+        context = None if self.context is None else self.context.to(device)
+        return Masks(self.visible.to(device), self.dropped.to(device), context)
+
 
 def _share(length: int, share: float) -> int:
     # Rounded down as published; the small addend keeps 50 * (1 - 0.9) from becoming 4.

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from models.droppos.network import MaskedPositionNetwork
-from models.vit import adapt_published as adapt_encoder
 from models.positions import fit_positions
+from models.vit import adapt_published as adapt_encoder
 
 _OWN_PARTS = ("decoder.", "pixel_decoder.", "mask_pos_token")
 _RENAMED = (

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from vision_train.data.images import ImageDataModule
+from vision_train.data.images import ImageDataModule, labelled_images
 from vision_train.data.toy.folder import natural_image
 from vision_train.recipe.sections import Augment, Data, TrainAugment
 
@@ -55,7 +55,7 @@ def one_thread() -> Iterable[None]:
 
 def our_loader(root: Path) -> Iterable[dict[str, Any]]:
     augment = Augment(train=TrainAugment(crop_scale=SCALE, horizontal_flip=0.5), mean=MEAN, std=STD)
-    return ImageDataModule(
+    return labelled_images(
         Data(root=str(root), image_size=SIZE, batch_size=BATCH, workers=0), augment, seed=0
     ).train_dataloader()
 

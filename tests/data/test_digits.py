@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from vision_train.cli.data import data as data_command
 from vision_train.data.decode import decode
-from vision_train.data.images import ImageDataModule
+from vision_train.data.images import labelled_images
 from vision_train.data.toy.digits import digits_samples, make_digits
 from vision_train.errors import UserError
 from vision_train.recipe.sections import Augment, Data
@@ -53,7 +53,7 @@ def test_the_written_folder_holds_the_same_images_in_the_same_splits(written: Pa
     for sample in digits_samples()[::50]:
         path = written / str(sample.split) / str(sample.label) / f"{sample.id.removeprefix('digits/')}.png"
         np.testing.assert_array_equal(decode(path), sample.image)
-    module = ImageDataModule(Data(root=str(written), image_size=16, workers=0), Augment(), seed=0)
+    module = labelled_images(Data(root=str(written), image_size=16, workers=0), Augment(), seed=0)
     assert module.counts == {"train": 1297, "val": 200, "test": 300}
     assert module.classes == [str(digit) for digit in range(10)]
 

@@ -11,7 +11,7 @@ import torch
 
 from augment.pipeline import eval_pipeline
 from vision_train.data.decode import decode
-from vision_train.data.images import ImageDataModule, loose_images
+from vision_train.data.images import ImageDataModule, labelled_images, loose_images
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe.sections import Augment, Data, EvalAugment, Mixing, TrainAugment
@@ -42,7 +42,7 @@ def module(
     **changes: Any,
 ) -> ImageDataModule:
     data = Data(root=str(root), image_size=16, batch_size=4, workers=0)
-    return ImageDataModule(replace(data, **changes), augment, seed, classes, only)
+    return labelled_images(replace(data, **changes), augment, seed, classes, only)
 
 
 def epoch_of(data: ImageDataModule, epoch: int) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def test_batches_hold_the_contract_and_nothing_else(root: Path) -> None:
     data = module(root)
     assert data.classes == ["class_0", "class_1"]
     assert data.counts == {"train": 16, "val": 2, "test": 2}
-    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.split_loader("train")):
+    for loader in (data.train_dataloader(), *data.val_dataloader(), data.split_loader("test"), data.split_loader("train")):
         for batch in loader:
             assert set(batch) == {"id", "image", "label", "size"}
             assert batch["image"].shape == (len(batch["id"]), 3, 16, 16)
@@ -103,7 +103,7 @@ def test_the_global_generators_are_left_alone(root: Path) -> None:
     data = module(root)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[union-attr]
     epoch_of(data, 0)
-    list(data.val_dataloader())
+    list(data.val_dataloader()[0])
     assert random.getstate() == before[0]
     assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[union-attr]
     assert torch.equal(torch.get_rng_state(), before[2])
@@ -185,13 +185,13 @@ def test_the_crop_keeps_its_share_at_every_image_size(root: Path, image_size: in
 
 def test_no_more_workers_than_processors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    assert module(root, workers=64).val_dataloader().num_workers == 2
-    assert module(root, workers=1).val_dataloader().num_workers == 1
+    assert module(root, workers=64).val_dataloader()[0].num_workers == 2
+    assert module(root, workers=1).val_dataloader()[0].num_workers == 1
 
 
 def test_a_fixed_label_map_keeps_its_order(root: Path) -> None:
     data = module(root, classes=["class_1", "other", "class_0"])
-    batch = next(iter(data.val_dataloader()))
+    batch = next(iter(data.val_dataloader()[0]))
     assert batch["label"].tolist() == [2, 0]
 
 

@@ -91,7 +91,7 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("decay=3", "decay: unknown key; did you mean optim.ema.decay?"),
         ("label_smoothing=0.1", "label_smoothing: unknown key; did you mean method.label_smoothing?"),
         ("zzz=3", "zzz: unknown key"),
-        ("task=clasification", "task: is `clasification`; expected classification; did you mean classification?"),
+        ("task=clasification", "task: is `clasification`; expected classification | pretraining; did you mean"),
         ("data.on_bad_image=ignore", "data.on_bad_image: is `ignore`; expected error | skip"),
         ("seed=true", "seed: is true; expected a whole number"),
         ("seed=1.5", "seed: is 1.5; expected a whole number"),

@@ -14,7 +14,10 @@ def evaluate(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change, such as data.root.")
     ] = None,
-    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which images.")] = "test",
+    split: Annotated[
+        Literal["train", "val", "test"] | None,
+        typer.Option(help="Which images; without it those that the run was measured on: test, or val of pre-training."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate the best weights of a run. Nothing is written.

@@ -220,6 +220,11 @@ def _meaning(recipe: Recipe) -> dict[str, object]:
 def _refuse_other_metrics(arms: Sequence[Arm]) -> None:
     first = arms[0]
     for arm, recipe in _all_recipes(arms):
+        if recipe.task == "pretraining":
+            raise UserError(
+                f"{arm.name}: pre-trains, and has no test images to be compared on; compare recipes that fine-tune "
+                "from it and name it as run.pretrain"
+            )
         select, wanted = recipe.run.select, first.recipes[0].run.select
         if select != wanted:
             raise UserError(

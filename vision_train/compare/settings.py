@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from vision_train.compare.plan import Plan
+from vision_train.data import all_samples
 from vision_train.data.dataset import Sample
-from vision_train.data.sources import read_samples
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
@@ -104,13 +103,13 @@ def _build(arm: str, recipe: Recipe) -> Setting:
 def _phase(name: str, prepared: Prepared) -> Phase:
     recipe = prepared.recipe
     # All that are there, not those that the first seed draws: another seed draws others.
-    images = _digest(read_samples(recipe.data))
+    images = _digest(all_samples(recipe))
     weights = _digest_of_weights(Path(recipe.model.checkpoint)) if recipe.model.checkpoint else ""
     return Phase(name, recipe, prepared.data.counts["train"], images, weights)
 
 
 def _samples(prepared: Prepared, split: str) -> list[Sample]:
-    return prepared.data.split_loader(split).dataset.samples
+    return prepared.data.samples(split)
 
 
 def _digest(samples: Iterable[Sample]) -> str:
@@ -133,21 +132,14 @@ def _digest_of_file(file: Path, changed: int, size: int) -> str:
 
 
 def _refuse_tests_learnt_before(arm: str, prepared: dict[str, Prepared]) -> None:
-    tested = {_identity(sample): sample.id for sample in _samples(prepared["fit"], "test")}
     for name, phase in prepared.items():
-        if name == "fit":
-            continue
-        learnt = {_identity(sample) for split in ("train", "val") for sample in _samples(phase, split)}
-        if common := [image for identity, image in tested.items() if identity in learnt]:
+        if left_out := phase.data.left_out:
+            # An ordinary run leaves them out; here pre-training is a run of its own, which arms share.
             raise UserError(
-                f"{arm}: {len(common)} of its {len(tested)} test images, such as {common[0]}, are training or "
-                f"validation images of its phase {name} ({phase.recipe.name}), so it would be tested on what it learnt "
-                "from; give both recipes the same data.root and data.splits, or pre-train on other images"
+                f"{arm}: {len(left_out)} images that it is validated or tested on, such as {left_out[0].id}, are "
+                f"images of its phase {name} ({phase.recipe.name}), so it would be measured on what it learnt from; "
+                "divide them into the folders train, val and test, which both recipes respect, or pre-train on others"
             )
-
-
-def _identity(sample: Sample) -> str:
-    return os.path.realpath(sample.image) if isinstance(sample.image, str) else sample.id
 
 
 def _refuse_other_test(first_name: str, first: Setting, name: str, other: Setting) -> None:

@@ -39,6 +39,11 @@ class Sample:
     split: str | None = None
     """`train`, `val` or `test`; None where the source does not say."""
 
+    @property
+    def identity(self) -> str:
+        """The same for the same image, whatever list names it: the file that its path leads to, or its id."""
+        return os.path.realpath(self.image) if isinstance(self.image, str) else self.id
+
 
 SKIP_BY_RECIPE = "set data.on_bad_image=skip"
 """How a recipe lets unreadable images be skipped; a verb with a flag for it says so instead."""
@@ -57,7 +62,6 @@ class ImageDataset(Dataset[dict[str, Any]]):
         transform: Applied to the decoded pixels.
         seed: Of the run.
         on_bad_image: The policy.
-
         skip_with: What the user does to choose ``skip``, for the message.
 
     Attributes:

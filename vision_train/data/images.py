@@ -1,8 +1,9 @@
-"""Labelled images, from a recipe to batches."""
+"""Images as batches, and labelled ones from a recipe to these."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -12,52 +13,80 @@ from augment.pipeline import eval_pipeline, train_pipeline
 from vision_train.data.dataset import SKIP_BY_RECIPE, ImageDataset, ImageLoader, Sample, Transform, image_loader
 from vision_train.data.sampler import EvaluationSampler, TrainingSampler
 from vision_train.data.sources import read_samples
-from vision_train.data.splits import divide, draw_labels_per_class, label_map, whole_split
+from vision_train.data.splits import Splits, divide, draw_labels_per_class, label_map, whole_split
 from vision_train.errors import UserError
 from vision_train.recipe.sections import Augment, Data
 
+PROBE_SPLITS = ("probe_train", "probe_val")
+"""Labelled images that measure features: what a probe learns from, and what it is measured on."""
+
 
 class ImageDataModule(LightningDataModule):
-    """Train, validation and test images of one recipe.
+    """Images of one recipe, split by split, as batches.
 
     Everything is listed and checked at construction, before any process is launched. Loaders follow the attached
     trainer's rank and world size; the trainer must be told ``use_distributed_sampler=False``, since the samplers here
     share out the images themselves.
 
     Args:
-        data: What to read.
-        augment: What to do to it.
+        data: Batch size, workers, image size and policy for bad images.
+        augment: What to do to the images.
         seed: Of the run.
-        classes: Label map of an earlier run, to evaluate or predict with; None takes the sorted names found.
-        only: Evaluate this one split of other data than the run's own: nothing is cut from it or drawn.
+        splits: The images, by split. ``train`` is trained on, ``val`` chooses the best epoch, ``test`` judges it where
+            there is one; ``probe_train`` and ``probe_val``, where there are any, accompany ``val``.
+        classes: The label map; empty where nothing has a label.
 
     Attributes:
         classes: The label map: a label is a place in this list.
-        counts: Images in train, val and test.
+        left_out: Images that were taken out by :meth:`leave_out`.
 
     Raises:
-        UserError: The data cannot be used as it is; one message names what is wrong.
+        UserError: The augmentation cannot be built.
     """
 
-    def __init__(
-        self, data: Data, augment: Augment, seed: int, classes: list[str] | None = None, only: str | None = None
-    ) -> None:
+    def __init__(self, data: Data, augment: Augment, seed: int, splits: Splits, classes: list[str]) -> None:
         super().__init__()
         self.data = data
         self.augment = augment
         self.seed = seed
-        samples = read_samples(data, divided=only is None)
-        splits = whole_split(samples, only) if only else divide(samples, data.splits)
-        self.classes = label_map(splits, classes)
-        if data.labels_per_class is not None and not only:
-            splits["train"] = draw_labels_per_class(splits["train"], data.labels_per_class, seed)
-        self.counts = {name: len(samples) for name, samples in splits.items()}
+        self.classes = classes
+        self.left_out: list[Sample] = []
         self._samples = splits
         self._datasets: list[ImageDataset] = []
         self._sampler_state: dict[str, int] = {"seed": seed, "epoch": 0, "cursor": 0}
         self._train_sampler: TrainingSampler | None = None
         self._train_transform = _train_transform(data, augment)
         self._eval_transform = _eval_transform(data, augment)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images in each split."""
+        return {name: len(samples) for name, samples in self._samples.items()}
+
+    def samples(self, split: str) -> list[Sample]:
+        """Images of a split, in their fixed order.
+
+        Raises:
+            UserError: There is no such split.
+        """
+        if split not in self._samples:
+            raise UserError(f"unknown split `{split}`; there are {', '.join(self._samples)}")
+        return self._samples[split]
+
+    def leave_out(self, split: str, images: Collection[str]) -> None:
+        """Take images out of a split, given by their identities; see :attr:`Sample.identity`.
+
+        Raises:
+            UserError: None would be left.
+        """
+        kept = [sample for sample in self._samples[split] if sample.identity not in images]
+        self.left_out += [sample for sample in self._samples[split] if sample.identity in images]
+        if not kept:
+            raise UserError(
+                f"data.root {self.data.root}: every image of its {split} split is one that a later phase is measured "
+                "on; name other images"
+            )
+        self._samples[split] = kept
 
     @property
     def skipped(self) -> list[str]:
@@ -101,19 +130,29 @@ class ImageDataModule(LightningDataModule):
         self._train_sampler = sampler
         return image_loader(dataset, sampler, self.data.batch_size, self.data.workers, keep_workers=True)
 
-    def val_dataloader(self) -> ImageLoader:
-        """Validation images in order."""
-        return self._eval_loader(self._samples["val"], keep_workers=True)
+    def val_dataloader(self) -> list[ImageLoader]:
+        """Validation images in order; then those that a probe learns from, and those that it is measured on."""
+        return [self._eval_loader(self._samples[name], keep_workers=True) for name in self._with_probe("val")]
 
-    def test_dataloader(self) -> ImageLoader:
-        """Test images in order."""
-        return self._eval_loader(self._samples["test"])
+    def evaluation_loaders(self, split: str) -> list[ImageLoader]:
+        """Images of a split in order, without random augmentation; those of the probe go with ``val``.
+
+        Raises:
+            UserError: There is no such split.
+        """
+        return [self.split_loader(name) for name in self._with_probe(split)]
 
     def split_loader(self, split: str) -> ImageLoader:
-        """Images of ``train``, ``val`` or ``test`` in order, without random augmentation."""
-        if split not in self._samples:
-            raise UserError(f"unknown split `{split}`; there are {', '.join(self._samples)}")
-        return self._eval_loader(self._samples[split])
+        """Images of one split in order, without random augmentation.
+
+        Raises:
+            UserError: There is no such split.
+        """
+        return self._eval_loader(self.samples(split))
+
+    def _with_probe(self, split: str) -> list[str]:
+        probe = [name for name in PROBE_SPLITS if name in self._samples]
+        return [split, *probe] if split == "val" else [split]
 
     def state_dict(self) -> dict[str, Any]:
         """Position of the training sampler: seed, epoch and batches handed out (cursor)."""
@@ -140,6 +179,29 @@ class ImageDataModule(LightningDataModule):
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def labelled_images(
+    data: Data, augment: Augment, seed: int, classes: list[str] | None = None, only: str | None = None
+) -> ImageDataModule:
+    """Images with a label each, as a recipe names them.
+
+    Args:
+        data: What to read.
+        augment: What to do to it.
+        seed: Of the run.
+        classes: Label map of an earlier run, to evaluate or predict with; None takes the sorted names found.
+        only: Evaluate this one split of other data than the run's own: nothing is cut from it or drawn.
+
+    Raises:
+        UserError: The data cannot be used as it is; one message names what is wrong.
+    """
+    samples = read_samples(data, divided=only is None)
+    splits = whole_split(samples, only) if only else divide(samples, data.splits)
+    label_names = label_map(splits, classes)
+    if data.labels_per_class is not None and not only:
+        splits["train"] = draw_labels_per_class(splits["train"], data.labels_per_class, seed)
+    return ImageDataModule(data, augment, seed, splits, label_names)
 
 
 def loose_images(data: Data, augment: Augment, paths: list[str], *, skip_with: str = SKIP_BY_RECIPE) -> ImageLoader:

@@ -29,15 +29,39 @@ def read_samples(data: Data, *, divided: bool = True) -> list[Sample]:
     """
     if data.source == "digits":
         return digits_samples()
+    root = _image_root(data)
+    if data.labels is not None:
+        return read_csv(Path(data.labels), root)
+    assert root is not None
+    return read_folder(root, divided=divided)
+
+
+def read_unlabelled(data: Data) -> list[Sample]:
+    """List the images that a recipe's ``data`` names for training without labels, in a fixed order.
+
+    Labels and splits stay with the images that have one.
+
+    Raises:
+        UserError: Something is missing, empty, listed twice or contradictory; the message names it.
+    """
+    if data.source == "digits":
+        return digits_samples()
+    root = _image_root(data)
+    if data.labels is not None:
+        return read_csv(Path(data.labels), root, labelled=False)
+    assert root is not None
+    return read_pool(root)
+
+
+def _image_root(data: Data) -> Path | None:
+    """The folder that holds the images; None where the folder of the csv does."""
     root = None if data.root is None else Path(data.root)
     if root is not None and not root.is_dir():
         wrong = "is not a folder" if root.exists() else "no such folder"
         raise UserError(f"data.root {root}: {wrong}; say where the images are with data.root=FOLDER")
-    if data.labels is not None:
-        return read_csv(Path(data.labels), root)
-    if root is None:
+    if root is None and data.labels is None:
         raise UserError("no images named; set data.root=FOLDER, or data.labels=FILE.csv")
-    return read_folder(root, divided=divided)
+    return root
 
 
 def read_folder(root: Path, *, divided: bool = True) -> list[Sample]:
@@ -54,19 +78,49 @@ def read_folder(root: Path, *, divided: bool = True) -> list[Sample]:
     Raises:
         UserError: No class folders, an empty one, or folders that fit neither layout.
     """
-    names = [folder.name for folder in _subfolders(root)]
-    splits = [name for name in SPLITS if name in names]
+    splits = _split_folders(root)
     if not splits:
         return list(_class_folders(root, root, split=None))
+    if divided:
+        _demand_train(root, splits)
+    return [sample for name in splits for sample in _class_folders(root / name, root, split=name)]
+
+
+def read_pool(root: Path) -> list[Sample]:
+    """Read every image below ``root``, or below each of ``root/{train,val,test}``, whatever the folders are called.
+
+    Raises:
+        UserError: No image, or folders ``val`` or ``test`` without ``train`` or beside others.
+    """
+    splits = _split_folders(root)
+    if splits:
+        _demand_train(root, splits)
+    samples = [
+        Sample(file.relative_to(root).as_posix(), str(file), split=name or None)
+        for name in splits or [""]
+        for file in sorted(_images_below(root / name))
+    ]
+    if not samples:
+        raise UserError(f"{root}: no images in it (endings read: {' '.join(sorted(IMAGE_ENDINGS))})")
+    return samples
+
+
+def _split_folders(root: Path) -> list[str]:
+    """Those of the folders ``train``, ``val`` and ``test`` that divide ``root``."""
+    names = [folder.name for folder in _subfolders(root)]
+    splits = [name for name in SPLITS if name in names]
     unknown = [name for name in names if name not in SPLITS]
-    if unknown:
+    if splits and unknown:
         raise UserError(
             f"{root}: holds {' and '.join(splits)} and also {', '.join(unknown)}. "
             "Beside train, val and test no other folder may lie; rename or move the rest"
         )
-    if divided and "train" not in splits:
+    return splits
+
+
+def _demand_train(root: Path, splits: list[str]) -> None:
+    if "train" not in splits:
         raise UserError(f"{root}: holds {' and '.join(splits)}, but no folder train to learn from")
-    return [sample for name in splits for sample in _class_folders(root / name, root, split=name)]
 
 
 def _class_folders(folder: Path, root: Path, split: str | None) -> Iterator[Sample]:
@@ -109,12 +163,13 @@ def _images_below(folder: Path) -> Iterator[Path]:
         yield from (path for name in names if is_image_file(path := Path(directory, name)))
 
 
-def read_csv(table: Path, root: Path | None) -> list[Sample]:
+def read_csv(table: Path, root: Path | None, *, labelled: bool = True) -> list[Sample]:
     """Read a csv with the columns ``path,label`` and, optionally, ``split``; further columns are ignored.
 
     Args:
         table: UTF-8, with a header line.
         root: What the paths are relative to; None for the folder of the csv.
+        labelled: Whether every image needs a label.
 
     Raises:
         UserError: Unreadable, a column or value missing, a file that does not exist or is listed twice.
@@ -122,7 +177,7 @@ def read_csv(table: Path, root: Path | None) -> list[Sample]:
     folder = table.parent if root is None else root
     samples: list[Sample] = []
     line_of: dict[str, int] = {}
-    for line, row in csv_rows(table, ("path", "label")):
+    for line, row in csv_rows(table, ("path", "label") if labelled else ("path",)):
         sample = _csv_sample(table, line, row, folder)
         path = str(sample.image)
         if path in line_of:
@@ -173,4 +228,4 @@ def _csv_sample(table: Path, line: int, row: dict[str, str], folder: Path) -> Sa
     path = Path(os.path.normpath(folder / row["path"]))
     if not path.is_file():
         raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {folder}")
-    return Sample(row["path"], str(path), _class_name(row["label"]), split)
+    return Sample(row["path"], str(path), _class_name(row.get("label", "")) or None, split or None)

@@ -52,15 +52,32 @@ def divide(samples: list[Sample], shares: Mapping[str, float] | None) -> Splits:
                 f"class {label}: {len(members)} training image(s) are too few to cut {' and '.join(wanted)} from; "
                 f"it needs at least {len(wanted) + 1}. If that is no class of yours, mend the label of {members[0].id}"
             )
-        sizes = {name: max(1, round(share * len(members))) for name, share in wanted.items()}
-        order = sorted(range(len(members)), key=lambda index: _digest(members[index].id))
-        taken = 0
-        for others, (name, size) in zip(range(len(sizes), 0, -1), sizes.items(), strict=True):
-            size = min(size, len(members) - taken - others)  # one stays for each split still to come, and for training
-            splits[name] += [members[index] for index in sorted(order[taken : taken + size])]
-            taken += size
-        train += [members[index] for index in sorted(order[taken:])]
+        cut = cut_shares(members, wanted)
+        train += cut.pop("train")
+        for name, taken in cut.items():
+            splits[name] += taken
     return {**splits, "train": train}
+
+
+def cut_shares(members: list[Sample], shares: Mapping[str, float]) -> Splits:
+    """Cut splits from samples by their ids alone; at least one sample goes to each, and one stays for training.
+
+    Args:
+        members: More samples than there are shares.
+        shares: Share of each split.
+
+    Returns:
+        Samples of each split, and of ``train``, in the order of ``members``.
+    """
+    splits: Splits = {}
+    sizes = {name: max(1, round(share * len(members))) for name, share in shares.items()}
+    order = sorted(range(len(members)), key=lambda index: _digest(members[index].id))
+    taken = 0
+    for others, (name, size) in zip(range(len(sizes), 0, -1), sizes.items(), strict=True):
+        size = min(size, len(members) - taken - others)  # one stays for each split still to come, and for training
+        splits[name] = [members[index] for index in sorted(order[taken : taken + size])]
+        taken += size
+    return {**splits, "train": [members[index] for index in sorted(order[taken:])]}
 
 
 def whole_split(samples: list[Sample], split: str) -> Splits:

@@ -83,7 +83,8 @@ def _refuse(name: str | Path, mistakes: Iterable[Mistake], sources: Sequence[str
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Relative paths mean the working directory; made absolute, they mean the same anywhere."""
-    data = replace(recipe.data, root=_absolute(recipe.data.root), labels=_absolute(recipe.data.labels))
+    data = recipe.data
+    data = replace(data, root=_absolute(data.root), labels=_absolute(data.labels), probe=_absolute(data.probe))
     model = replace(recipe.model, checkpoint=_absolute(recipe.model.checkpoint))
     run = recipe.run
     if run.pretrain not in builtin_recipes():

@@ -18,7 +18,7 @@ class Recipe:
     description: str = ""
     """One line for the list of recipes."""
     task: str
-    """What is learned: classification."""
+    """What is learned: `classification` of labelled images, or `pretraining` on images without labels."""
     seed: int = 0
     """One integer; everything random derives from it."""
     data: Data = field(default_factory=Data)

@@ -22,14 +22,21 @@ class Data:
     source: Literal["images", "digits"] = "images"
     """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans."""
     root: str | None = None
-    """Folder of the images. Holds one folder per class, or `train`/`val`/`test` with one folder per class each."""
+    """Folder of the images. Holds one folder per class, or `train`/`val`/`test` with one folder per class each.
+    Pre-training takes every image below it, or below its `train` and `val`, whatever the folders are called."""
     labels: str | None = None
-    """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one."""
+    """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one.
+    Pre-training needs no labels."""
+    probe: str | None = None
+    """Pre-training: labelled images, as a folder of class folders or a csv, on which a linear classifier shows after
+    each epoch how good the features are. Null takes the images that have a label themselves (`digits`, a csv), if
+    any; no label ever reaches the network."""
     splits: dict[str, float] | None = None
     """Shares of `val` and `test` cut from the training images, class by class and by the images' paths alone, where
     folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
     labels_per_class: int | None = None
-    """Train on this many images of each class, drawn with the seed; null takes all."""
+    """Train on this many images of each class, drawn with the seed; null takes all. Pre-training trains on all images
+    and lets only its linear probe learn from so many labels."""
     image_size: int = 224
     """Side of the square image that enters the network, in pixels."""
     batch_size: int = 64
@@ -223,6 +230,11 @@ class Model:
     """Keyword arguments passed on to the model as they are, such as `drop_path_rate: 0.1`."""
     checkpoint: str | None = None
     """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory."""
+    positions: Literal["learned", "sincos"] = "learned"
+    """Of a vision transformer: trained like other weights, or a fixed sine-cosine table, which a checkpoint may replace
+    and training never changes (MAE, DropPos)."""
+    head_std: float | None = None
+    """Standard deviation of a fresh classifier's weights, with biases of 0; null leaves what the model starts with."""
     min_matched_share: float = 0.9
     """Refuse a checkpoint that fills less than this share of the model's parameters (heads not counted)."""
     attention: Literal["auto", "xformers", "sdpa", "math"] = "auto"
@@ -237,6 +249,8 @@ class Model:
             yield "name", "is missing; name a timm model such as vit_small_patch16_224, or `vit`"
         for key in self.args.keys() & OWNED_MODEL_ARGS.keys():
             yield f"args.{key}", f"is not for a recipe to set: {OWNED_MODEL_ARGS[key]}"
+        if self.head_std is not None and self.head_std < 0:
+            yield "head_std", f"is {self.head_std}; must be 0 or more"
         if not 0 <= self.min_matched_share <= 1:
             yield "min_matched_share", f"is {self.min_matched_share}; must lie between 0 and 1"
 
@@ -279,6 +293,9 @@ class Optim:
     """Adam's decay rates; null takes the optimiser's own."""
     layer_decay: float | None = None
     """Multiply the learning rate by this for each layer further from the head; null treats all layers alike."""
+    clip_each_norm: float | None = None
+    """Clip the gradient of every parameter tensor by itself to this norm, as DropPos does; null for none.
+    `trainer.gradient_clip_val` clips all of them together."""
     ema: AverageWeights | None = None
     """Moving average of the weights; null for none."""
 
@@ -291,6 +308,8 @@ class Optim:
                 yield key, f"is {getattr(self, key)}; must be 0 or more"
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             yield "layer_decay", f"is {self.layer_decay}; must lie in (0, 1]"
+        if self.clip_each_norm is not None and self.clip_each_norm <= 0:
+            yield "clip_each_norm", f"is {self.clip_each_norm}; must be above 0 (null for none)"
         if self.lr_reference_batch is not None and self.lr_reference_batch < 1:
             yield "lr_reference_batch", f"is {self.lr_reference_batch}; must be at least 1"
 

@@ -58,6 +58,11 @@ Written = Callable[[float], str]
 KNOWN: dict[str, tuple[str, Written]] = {
     "accuracy": ("accuracy", format_percent),
     "accuracy_top5": ("top-5 accuracy", format_percent),
+    "acc1": ("positions right", format_percent),
+    "acc1_weighted": ("positions right, weighted", format_percent),
+    "hard_ce": ("cross-entropy of positions", format_number),
+    "grid_distance": ("mean grid distance, in patches", format_number),
+    "probe_accuracy": ("accuracy of the linear probe", format_percent),
     "calibration_error": ("calibration error", format_percent),
     "matched_share": ("weights matched", format_percent),
     "images_per_second": ("images per second", format_rate),

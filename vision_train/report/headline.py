@@ -20,12 +20,16 @@ SHOWN = ("checkpoint/matched_share", "train/seconds", "train/images_per_second")
 def headline_tiles(record: RunRecord) -> list[Tile]:
     """The test value of the headline metric first, then the rest of the test split, then what the run cost.
 
+    A run without a test split shows validation instead.
+
     A share of test items carries its 95 % Wilson interval if the number of items is known.
     """
     select = selection(record)
     figures = numbers(record.summary)
     first = [f"test/{select['metric'].rpartition('/')[2]}", select["metric"]]
-    keys = [*first, *(key for key in figures if key.startswith("test/") and key not in first), *SHOWN]
+    # Pre-training has nothing to be tested on.
+    split = "test/" if any(key.startswith("test/") for key in figures) else "val/"
+    keys = [*first, *(key for key in figures if key.startswith(split) and key not in first), *SHOWN]
     return [
         Tile(metric_title(key), metric_format(key)(figures[key]), _remark(record, key))
         for key in keys

@@ -70,13 +70,14 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch) -> dict[str, str
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
     as_written = f" ({recipe.optim.lr:g} as written)" if rate != recipe.optim.lr else ""
     batches = prepared.data.batches_per_epoch(full.world_size)
-    evaluations = -(-counts["val"] // (recipe.data.batch_size * full.world_size))
+    evaluated = sum(count for split, count in counts.items() if split not in ("train", "test"))
+    evaluations = -(-evaluated // (recipe.data.batch_size * full.world_size))
     epochs = task.total_steps / max(task.steps_per_epoch, 1)
     seconds = epochs * (batches * watch.step_seconds + evaluations * watch.validation_seconds)
     return {
         "recipe": recipe.name,
         "images": ", ".join(f"{count:,} {split}" for split, count in counts.items()),
-        "classes": str(len(prepared.data.classes)),
+        "classes": str(len(prepared.data.classes) or "none; images without labels"),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
         "checkpoint": prepared.load_report.summary() if prepared.load_report else "none; starts from random weights",

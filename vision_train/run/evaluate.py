@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
+from vision_train.data import judged_split
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.recipe.sections import Mixing
 from vision_train.run.bad_images import BadImages
@@ -19,12 +20,13 @@ from vision_train.run.trainer import build_trainer
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
 
 
-def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[str, float | int]:
+def evaluate_run(run: Path, split: str | None, overrides: Sequence[str] = ()) -> dict[str, float | int]:
     """Metrics of a run's best weights on a split; the run directory is only read.
 
     Args:
         run: A run directory.
-        split: ``train``, ``val`` or ``test``; without random augmentation.
+        split: ``train``, ``val`` or ``test``, without random augmentation; None for the one that the run was measured
+            on.
         overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes. Those are the
             split as they are, unless they are divided into splits themselves; nothing is cut from them.
 
@@ -36,6 +38,7 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[s
     """
     directory = open_run(run, with_weights=True)
     recipe = load_for_inference(directory.recipe, overrides)
+    split = split or judged_split(recipe)
     own = load_recipe(directory.recipe, runnable=False).data
     other_images = (recipe.data.root, recipe.data.labels) != (own.root, own.labels)
     with logging_to(None):
@@ -44,7 +47,7 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str] = ()) -> dict[s
         bad_images = BadImages(prepared.data)
         trainer = build_trainer(recipe, [bad_images])
         prepared.task.test_split = split
-        trainer.test(as_module(prepared.task), dataloaders=prepared.data.split_loader(split), verbose=False)
+        trainer.test(as_module(prepared.task), dataloaders=prepared.data.evaluation_loaders(split), verbose=False)
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
     skipped = len(bad_images.skipped)
     return {f"{split}/images": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}

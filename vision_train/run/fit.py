@@ -26,7 +26,7 @@ from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
 from vision_train.run.log import logging_to
 from vision_train.run.phase import PhaseResult, Prepared, fit_phase, prepare
-from vision_train.run.phases import Phases, check_handover, plan_phases, stored_phases, warm_up_note
+from vision_train.run.phases import Phases, check_handover, keep_apart, plan_phases, stored_phases, warm_up_note
 from vision_train.run.trainer import check_devices
 
 
@@ -68,6 +68,8 @@ def prepare_phases(phases: Phases) -> dict[str, Prepared]:
     """
     with logging_to(None):
         prepared = {name: prepare(phase) for name, phase in phases}
+        for earlier in list(prepared.values())[:-1]:
+            keep_apart(earlier, prepared["fit"])
         for phase in prepared.values():
             check_devices(phase.recipe, phase.data)
         for earlier, later in pairwise(prepared.values()):
@@ -94,6 +96,8 @@ def resume(run: Path, *, console: Console) -> RunDirectory:
             begun = _last_checkpoint(directory, name).exists()
             start = replace(recipe.model, checkpoint=None) if begun else recipe.model
             prepared[name] = prepare(replace(recipe, model=start), classes.get(name))
+    for name in prepared.keys() - {"fit"}:
+        keep_apart(prepared[name], prepared["fit"])
     _run_phases(directory, phases, prepared, console)
     return directory
 
@@ -165,7 +169,10 @@ def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: C
     """Say what is about to be trained, on what, from what, and where to."""
     recipe, data = prepared.recipe, prepared.data
     counts = ", ".join(f"{count:,} {split}" for split, count in data.counts.items())
-    console.print(f"{recipe.name}: {counts} images of {len(data.classes)} classes -> {_relative(directory.path)}")
+    kinds = f" of {len(data.classes)} classes" if data.classes else ""
+    console.print(f"{recipe.name}: {counts} images{kinds} -> {_relative(directory.path)}")
+    if data.left_out:
+        console.print(f"left out {len(data.left_out):,} images, which phase fit is measured on")
     if prepared.load_report:
         console.print(prepared.load_report.summary())
         directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
@@ -222,7 +229,8 @@ def _conclude(directory: RunDirectory, result: PhaseResult, console: Console) ->
         some = "\n  ".join(result.skipped[:5])
         text = f"{len(result.skipped)} unreadable images were skipped; log.txt names all:\n  {some}"
         console.print(text)
-    headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith("test/"))
+    judged = "test/" if any(key.startswith("test/") for key in result.figures) else "val/"
+    headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged))
     console.print(f"{headline}\n{_relative(report)}")
 
 

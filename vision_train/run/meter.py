@@ -92,8 +92,10 @@ class Meter(Callback):
         self.total_images += self._images
         self.total_seconds += self._seconds
         self.total_wait += self._wait
+        terms = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
         self.latest = {
             "train/loss": loss,
+            **terms,  # parts of the loss that the task logs, of the last step
             "train/images_per_second": self._images / max(self._seconds, 1e-9),
             "train/data_wait": self._wait / max(self._seconds, 1e-9),
             "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),

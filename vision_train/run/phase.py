@@ -21,6 +21,7 @@ from vision_train.data.images import ImageDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
+from vision_train.optim import ClipEachGradient
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_images import BadImages
@@ -102,7 +103,7 @@ def build_task(recipe: Recipe, classes: list[str]) -> Task:
 
 
 def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | None, console: Console) -> PhaseResult:
-    """Train to the end, going on from the phase's last checkpoint if there is one, then test the best epoch.
+    """Train to the end, going on from the phase's last checkpoint if there is one, then judge the best epoch.
 
     Args:
         prepared: Recipe, data and task.
@@ -124,10 +125,12 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
             write_recipe(folder / "recipe.yaml", recipe)
     meter = Meter(name, log, recipe.run.on_nan)
     bad_images = BadImages(data)
+    clip = [ClipEachGradient(recipe.optim.clip_each_norm)] if recipe.optim.clip_each_norm else []
     average = [AverageWeights(recipe.optim.ema.decay)] if recipe.optim.ema else []
     display = ProgressDisplay(meter, recipe, console)
     keeper = EpochCheckpoints(checkpoints, recipe, on_saved=display.epoch_saved)
-    trainer = build_trainer(recipe, [RandomState(recipe.seed), *average, bad_images, meter, display, keeper], folder)
+    callbacks = [RandomState(recipe.seed), *clip, *average, bad_images, meter, display, keeper]
+    trainer = build_trainer(recipe, callbacks, folder)
     task.steps_per_epoch, task.total_steps = plan_steps(recipe, data, trainer)
 
     call_trainer(
@@ -135,15 +138,18 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     )
     best = checkpoints / "best.ckpt"
     load_weights(task.network, best, min_matched_share=1.0)
-    call_trainer(trainer, "test", as_module(task), datamodule=data, verbose=False)
+    task.test_split = data_room.judged_split(recipe)
+    loaders = data.evaluation_loaders(task.test_split)
+    call_trainer(trainer, "test", as_module(task), dataloaders=loaders, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
     return PhaseResult(best, figures, task.artefacts(), bad_images.skipped)
 
 
 def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Task) -> dict[str, float | int]:
-    tested = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+    split = f"{task.test_split}/"
+    judged = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith(split)}
     return {
-        **tested,
+        **judged,
         **keeper.best_metrics,
         "train/best_epoch": keeper.best_epoch or 0,
         "train/epochs": trainer.current_epoch,

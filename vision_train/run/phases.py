@@ -62,6 +62,20 @@ def check_handover(earlier: Prepared, later: Prepared) -> None:
         raise UserError(f"run.pretrain={error}") from error
 
 
+def keep_apart(earlier: Prepared, later: Prepared) -> None:
+    """Take what the later phase is measured on out of what the earlier one learns from.
+
+    Pre-training on a pool that holds the labelled images too would otherwise learn from those that fine-tuning is
+    tested on.
+
+    Raises:
+        UserError: Nothing would be left to learn from.
+    """
+    measured = {split: {s.identity for s in later.data.samples(split)} for split in ("val", "test")}
+    earlier.data.leave_out("train", measured["val"] | measured["test"])
+    earlier.data.leave_out("val", measured["test"])
+
+
 def warm_up_note(recipe: Recipe) -> str | None:
     """Say so if training ends before the learning rate has reached its peak."""
     epochs, warm_up = recipe.trainer["max_epochs"], recipe.optim.warmup_epochs

@@ -70,6 +70,11 @@ def predict_run(
     directory = open_run(run, with_weights=True)
     changes = [] if on_bad_image is None else [f"data.on_bad_image={on_bad_image}"]
     recipe = load_for_inference(directory.recipe, changes)
+    if recipe.task != "classification":
+        raise UserError(
+            f"{run}: is a run of {recipe.task}, which predicts no classes; fine-tune from it first, with "
+            f"model.checkpoint={run} in a classification recipe"
+        )
     paths = list_images(inputs)
     _check_outputs(out, render)
     classes = directory.read_classes()

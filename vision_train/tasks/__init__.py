@@ -2,5 +2,7 @@
 
 TASKS = {
     "classification": "vision_train.tasks.classification",
+    "pretraining": "vision_train.tasks.pretraining",
 }
-"""Name in a recipe -> package with ``options.Method`` (light) and ``task.build`` (heavy, imported late)."""
+"""Name in a recipe -> package with ``options.Method`` and ``options.DATA`` (light) and ``task.build`` (heavy, imported
+late)."""

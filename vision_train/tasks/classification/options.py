@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+DATA = "labelled images"
+"""Kind of data that the task trains on."""
+
 
 @dataclass(frozen=True)
 class Method:

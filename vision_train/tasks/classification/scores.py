@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
 
 from vision_train.artefacts import Artefact, Curve, Items, Matrix, Table
-from vision_train.processes import gather_objects
+from vision_train.processes import gather_by_id
 
 METRICS = ("loss", "accuracy", "accuracy_top5", "calibration_error")
 FIELDS = ("label", "predicted", "in_top5", "confidence", "loss")
@@ -63,15 +63,8 @@ def score_batch(ids: Sequence[str], logits: Tensor, labels: Tensor) -> Scores:
 
 def gather(parts: Sequence[Scores]) -> Scores:
     """Join the parts of all processes and keep each sample id once, in order of id, the same on every process."""
-    local = ([name for part in parts for name in part.ids], [part.values for part in parts])
-    everyone = gather_objects(local)
-    ids = [name for names, _ in everyone for name in names]
-    if not ids:
-        return Scores()
-    first_row = {name: row for row, name in reversed(list(enumerate(ids)))}
-    unique = sorted(first_row)
-    values = torch.cat([part for _, parts in everyone for part in parts])
-    return Scores(unique, values[[first_row[name] for name in unique]])
+    ids, values = gather_by_id([(part.ids, part.values) for part in parts])
+    return Scores() if values is None else Scores(ids, values)
 
 
 def metrics(scores: Scores) -> dict[str, float]:

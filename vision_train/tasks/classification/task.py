@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.attention_row import predict_with_attention
+from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
-from models.vit import adapt_published, build_model, head_names
+from models.vit import adapt_published, build_model, head_names, initialise_head
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
 from vision_train.optim import build_optimizer, build_schedule
@@ -39,6 +40,13 @@ def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
         network = build_model(model.name, num_classes=len(classes), image_size=recipe.data.image_size, **model.args)
     except ValueError as error:
         raise UserError(f"model.name={model.name}: {error}") from error
+    if model.positions == "sincos":
+        try:
+            fix_positions(network)
+        except ValueError as error:
+            raise UserError(f"model.positions=sincos: {error}; leave it `learned`") from error
+    if model.head_std is not None:
+        initialise_head(network, model.head_std)
     try:
         receipt = install_attention(network, model.attention)
     except ValueError as error:
