@@ -66,7 +66,7 @@ def test_pretraining_on_images_that_the_arm_is_tested_on_is_refused(recipes):
     Path("cut.yaml").write_text(photos(", splits: {test: 0.4, val: 0.1}", "run: {pretrain: all.yaml}"))
     Path("same.yaml").write_text(photos("", "trainer: {max_epochs: 2}"))
     Path("fair.yaml").write_text(photos("", "run: {pretrain: same.yaml}"))
-    with pytest.raises(UserError, match=r"^cut: \d+ of its 10 test images, such as .*of its phase pretrain \(all\)"):
+    with pytest.raises(UserError, match=r"^cut: \d+ images that it is validated or tested on, such as .*of its phase pretrain \(all\)"):
         build("plain_photos.yaml", "cut.yaml", "data.splits={test: 0.4, val: 0.1}")
     (fair,) = build("plain_photos.yaml", "fair.yaml")[1]
     assert [phase.name for phase in fair.phases] == ["pretrain", "fit"]

@@ -50,7 +50,9 @@ def image_grid_block(grid: ImageGrid) -> str:
     """Pictures with their captions."""
     captions = [*grid.captions, *[""] * len(grid.images)]
     items = "".join(_picture(pixels, caption) for pixels, caption in zip(grid.images, captions, strict=False))
-    return block(grid.title, f'<ul class="pictures">{items}</ul>', grid.note) if items else ""
+    wide = all(pixels.shape[1] > 1.5 * pixels.shape[0] for pixels in grid.images)
+    style = "pictures wide" if wide else "pictures"
+    return block(grid.title, f'<ul class="{style}">{items}</ul>', grid.note) if items else ""
 
 
 def _picture(pixels: np.ndarray, caption: str) -> str:
@@ -60,7 +62,7 @@ def _picture(pixels: np.ndarray, caption: str) -> str:
     if tiny:
         image.save(buffer, format="PNG", optimize=True)
     else:
-        image.thumbnail((LARGEST, LARGEST))
+        image.thumbnail((2 * LARGEST, LARGEST))
         image.save(buffer, format="JPEG", quality=85)
     source = f"data:image/{'png' if tiny else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     style = ' class="tiny"' if tiny else ""
