@@ -23,7 +23,8 @@ class Masking:
     mask_ratio: float = 0.75
     """Share of the patches that are removed before the encoder."""
     position_mask_ratio: float = 0.75
-    """Share of the remaining patches that lose their position, which is to be predicted."""
+    """Share of the remaining patches that lose their position, which is to be predicted; 0 predicts none, which serves
+    pixels alone."""
     context_ratio: float = 1.0
     """Share of the remaining patches that attention may read from; below 1 for MP3."""
 
