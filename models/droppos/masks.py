@@ -149,4 +149,6 @@ class MaskSampler:
         return masks_from_noise(self.masking, patch_noise, position_noise, context_noise)
 
     def _noise(self, batch_size: int, length: int, device: torch.device | str) -> Tensor:
-        return torch.rand(batch_size, length, generator=self.generator).to(device, non_blocking=True)
+        # Not in the default type, which Lightning changes for 16-bit weights.
+        noise = torch.rand(batch_size, length, generator=self.generator, dtype=torch.float32)
+        return noise.to(device, non_blocking=True)
