@@ -6,6 +6,8 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,19 @@ from vision_train.errors import UserError
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write to a temporary file beside ``path``, then rename it over ``path``."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, for a library to write to; the file is renamed over ``path`` at the end.
+
+    Where the block raises, ``path`` stays as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         error.filename = str(path)  # a full disk names none, and nobody knows the temporary one

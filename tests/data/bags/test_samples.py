@@ -1,0 +1,207 @@
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vision_train.data.bags.bag import Bag
+from vision_train.data.bags.index import BagIndex, index_bags
+from vision_train.data.bags.samples import (
+    BagSample,
+    FeatureKind,
+    check_feature_kind,
+    class_names,
+    divide_bags,
+    feature_kind,
+    join_bags,
+    map_labels,
+)
+from vision_train.data.bags.tables import Labels, SlideLabel
+from vision_train.errors import UserError
+
+
+def write(folder: Path, *ids: str, width: int = 3) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for bag_id in ids:
+        np.save(folder / f"{bag_id}.npy", np.ones((2, width), np.float32))
+
+
+def listed(*ids: str, **labels: Any) -> Labels:
+    return Labels({**{bag_id: SlideLabel("0") for bag_id in ids}, **labels}, {})
+
+
+def refusal(*arguments: Any, **options: Any) -> str:
+    with pytest.raises(UserError) as refused:
+        join_bags(*arguments, **options)
+    return str(refused.value)
+
+
+def test_labels_say_what_is_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b", "c")
+    joined = join_bags(index_bags(tmp_path), listed(b=SlideLabel("1", "case", "val"), a=SlideLabel("0")))
+    assert [(sample.id, sample.label, sample.case, sample.split) for sample in joined.samples] == [
+        ("b", "1", "case", "val"),
+        ("a", "0", None, None),
+    ]
+    assert joined.notes() == ["left out, as they have no label: c"]
+
+
+def test_splits_say_what_is_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b", "c", "d")
+    splits = {"a": "train", "b": "test"}
+    joined = join_bags(index_bags(tmp_path), listed("a", "b", "c", "gone"), splits)
+    assert {sample.id: sample.split for sample in joined.samples} == splits
+    assert joined.notes() == [
+        "left out, as they have no label: d",
+        "left out, as they are in no split: c, gone (2 in all)",
+    ]
+
+
+def test_bad_bags_that_nobody_asked_for_do_not_matter(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    (tmp_path / "broken.npy").touch()
+    assert len(join_bags(index_bags(tmp_path), listed("a")).samples) == 1
+
+
+def test_labels_of_the_files_themselves(written: Any, labels: dict[str, str]) -> None:
+    index = index_bags(written("acmil"))
+    samples = join_bags(index).samples
+    assert {sample.id: sample.label for sample in samples} == labels
+    assert [sample.split for sample in join_bags(index, splits={"007": "test"}).samples] == ["test"]
+
+
+def test_no_labels_at_all(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b")
+    index = index_bags(tmp_path)
+    assert "the features come without labels; name them with data.labels=FILE.csv" in refusal(index)
+    assert [sample.label for sample in join_bags(index, labelled=False).samples] == [None, None]
+
+
+def test_everything_that_is_wrong_is_named_counted_or_skipped(tmp_path: Path) -> None:
+    write(tmp_path, *(f"good_{number}" for number in range(3)))
+    write(tmp_path, "wide", width=5)
+    (tmp_path / "broken.npy").touch()
+    index = index_bags(tmp_path)
+    labels = listed("good_0", "good_1", "good_2", "wide", "broken", *(f"absent_{number}" for number in range(12)))
+    labels.bad["twice"] = "listed more than once in labels.csv"
+    absent = ", ".join(f"absent_{number}" for number in range(10))
+    assert refusal(index, labels) == (
+        "15 bag(s) cannot be used. broken: empty file (0 bytes); twice: listed more than once in labels.csv; "
+        f"{absent}, ... (12 in all): no features in {tmp_path}; wide: 5 features an instance, where 3 bag(s) have 3. "
+        "Mend them, or set data.on_bad_bag=skip to go on without them"
+    )
+    joined = join_bags(index, labels, on_bad_bag="skip")
+    assert [sample.id for sample in joined.samples] == ["good_0", "good_1", "good_2"]
+    assert len(joined.skipped) == 15
+    assert joined.notes()[2] == f"skipped {absent}, ... (12 in all): no features in {tmp_path}"
+
+
+def test_slides_in_the_splits_without_a_label(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b")
+    message = refusal(index_bags(tmp_path), listed("a"), {"a": "train", "b": "test"})
+    assert message.startswith("1 bag(s) cannot be used. b: no label.")
+
+
+@pytest.mark.parametrize(("there", "here"), [("7", "007"), ("12.0", "12"), ("0", "000")])
+def test_ids_that_a_spreadsheet_took_for_numbers(tmp_path: Path, there: str, here: str) -> None:
+    write(tmp_path, here, "slide")
+    message = refusal(index_bags(tmp_path), listed(there, "slide"))
+    assert f"of ids that are the same number, as `{here}` is to `{there}`; write ids as text" in message
+
+
+def test_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
+    write(tmp_path, "007", "07", "7")
+    assert [sample.id for sample in join_bags(index_bags(tmp_path), listed("07", "7")).samples] == ["07", "7"]
+
+
+def test_mixed_encoders(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b", "c", "d")
+    entries = index_bags(tmp_path).entries
+    encoders = {"a": "uni", "b": "uni", "c": "conch", "d": None}
+    index = BagIndex(tmp_path, {bag_id: replace(entry, encoder=encoders[bag_id]) for bag_id, entry in entries.items()})
+    labels = listed("a", "b", "c", "d")
+    assert "c: features of the encoder conch, where 2 bag(s) have those of uni." in refusal(index, labels)
+    assert len(join_bags(index, labels, on_bad_bag="skip").samples) == 3
+
+
+def test_nothing_is_left(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    message = refusal(index_bags(tmp_path), listed("b"), on_bad_bag="skip")
+    assert message == f"{tmp_path}: no bag is left. b: no features in {tmp_path}"
+
+
+def test_feature_kind_another_encoder_than_the_checkpoint_learned_from(written: Any) -> None:
+    found = feature_kind(join_bags(index_bags(written("trident")), labelled=False).samples)
+    assert found == FeatureKind(4, "uni")
+    for learned in (found, FeatureKind(4, None)):
+        check_feature_kind(found, learned)
+    with pytest.raises(UserError, match="those of the encoder uni, but the network learned from those of conch"):
+        check_feature_kind(found, FeatureKind(4, "conch"))
+    with pytest.raises(UserError, match="the bags have 4 features an instance, but the network learned from 8"):
+        check_feature_kind(found, FeatureKind(8, "uni"))
+    assert feature_kind([BagSample("a", BAG)]) == FeatureKind(1, None)
+
+
+BAG = Bag(torch.ones(1, 1))
+
+
+def cases(counts: dict[str, int], slides: int = 2) -> list[BagSample]:
+    return [
+        BagSample(f"{label}{case}_{slide}", BAG, label, f"case {label}{case}")
+        for label, count in counts.items()
+        for case in range(count)
+        for slide in range(slides)
+    ]
+
+
+def test_splits_are_stratified_and_keep_cases_together() -> None:
+    samples = cases({"a": 40, "b": 20})
+    splits = divide_bags(samples, {"test": 0.25})
+    assert Counter(sample.label for sample in splits["test"]) == {"a": 20, "b": 10}
+    assert Counter(sample.label for sample in splits["val"]) == {"a": 8, "b": 4}
+    found = [{sample.case for sample in members} for members in splits.values()]
+    assert sum(map(len, found)) == len(set.union(*found)) == 60
+    assert sum(map(len, splits.values())) == len(samples)
+
+
+def test_neither_order_nor_labels_of_others_decide_who_is_tested() -> None:
+    samples = cases({"a": 40, "b": 20})
+    shuffled = random.Random(0).sample(samples, len(samples))
+    there, back = divide_bags(samples, None), divide_bags(shuffled, None)
+    assert {name: {s.id for s in members} for name, members in there.items()} == {
+        name: {s.id for s in members} for name, members in back.items()
+    }
+
+
+def test_named_splits_stay() -> None:
+    named = [BagSample(f"{label}{number}", BAG, label, split="test") for label in "ab" for number in range(2)]
+    splits = divide_bags(cases({"a": 10, "b": 10}, slides=1) + named, None)
+    assert splits["test"] == named
+    assert Counter(sample.label for sample in splits["val"]) == {"a": 1, "b": 1}
+
+
+def test_a_case_counts_for_the_class_of_most_of_its_slides() -> None:
+    mixed = [BagSample(f"x{number}", BAG, label, "x") for number, label in enumerate("aab")]
+    samples = [*mixed, *cases({"a": 2, "b": 3}, slides=1)]
+    assert sum(map(len, divide_bags(samples, None).values())) == 8
+    with pytest.raises(
+        UserError, match=r"class b: 2 training case.* too few to cut val and test from; it needs at least 3"
+    ):
+        divide_bags([*mixed, *cases({"a": 2, "b": 2}, slides=1)], None)
+
+
+def test_label_maps() -> None:
+    samples = [BagSample(str(label), BAG, str(label)) for label in range(7)]
+    merged = map_labels(samples, {"0": "0", "1": "0", "2": "0", "3": "1", "4": "1", "5": "2", "6": "2"})
+    assert [sample.label for sample in merged] == ["0", "0", "0", "1", "1", "2", "2"]
+    with pytest.raises(UserError, match=r"data.label_map does not say what becomes of the label `5` of 5; `6` of 6$"):
+        map_labels(samples, {str(label): "any" for label in range(5)})
+
+
+def test_classes_are_sorted_by_number_or_name() -> None:
+    assert class_names(BagSample("", BAG, label) for label in ("10", "9", "1", "9")) == ["1", "9", "10"]
+    assert class_names(BagSample("", BAG, label) for label in ("10", "9", "b", None)) == ["10", "9", "b"]

@@ -1,0 +1,164 @@
+"""One bag: what an index knows of it, and what is read of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vision_train.data.bags.formats import open_bag
+from vision_train.data.bags.stored import COORDS, LABEL, BadBagError, StoredArray, StoredBag, as_tensor, damage_named
+
+FEATURE_DTYPES = ("float16", "bfloat16", "float32", "float64")
+COORDS_DTYPES = ("int16", "int32", "int64", "uint16", "uint32", "uint64", "float32", "float64")
+"""Of floating-point numbers, whole ones are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bag:
+    """What is read of a bag."""
+
+    features: Tensor
+    """N D, N at least 1, all finite, in the floating-point type of the file."""
+    coords: Tensor | None = None
+    """N 2, int64: x and y of each patch in pixels of level 0."""
+    patch_size_level0: int | None = None
+    """Side of a patch in pixels of level 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class BagEntry:
+    """What is known of a bag before its features are read."""
+
+    id: str
+    path: Path
+    """File that holds the features."""
+    group: str
+    """Group of that file, for files of many bags; empty for the only bag of a file."""
+    instances: int
+    width: int
+    """Features of an instance."""
+    dtype: str
+    encoder: str | None = None
+    """What computed the features, where the file or its folder says."""
+    coords: Path | None = None
+    """File that holds the coordinates: the same one, or CLAM's or TRIDENT's file of patches; None where none does."""
+    patch_size_level0: int | None = None
+    label: str | None = None
+    """Name of the class, where the file says."""
+
+
+def describe_bag(stored: StoredBag, path: Path, group: str, bag_id: str, folder_encoder: str | None) -> BagEntry:
+    """Check what can be checked without reading features.
+
+    Args:
+        stored: The bag in an open file.
+        path: That file.
+        group: Of the bag in it.
+        bag_id: Of the bag.
+        folder_encoder: Name of the encoder that the folder's name gives, where the file gives none.
+
+    Raises:
+        BadBagError: No features in it, or not a matrix of floating-point numbers with at least one row and as many
+            coordinates.
+    """
+    features = stored.arrays[stored.features_name]
+    if features.shape[:1] == (0,):
+        raise BadBagError("empty: it has no instances")
+    if len(features.shape) != 2 or not features.shape[1]:
+        raise BadBagError(f"features of shape {features.shape}; a bag is a matrix, instances x features")
+    if features.dtype not in FEATURE_DTYPES:
+        raise BadBagError(f"features of type {features.dtype}; they must be one of {', '.join(FEATURE_DTYPES)}")
+    instances, width = features.shape
+    if COORDS in stored.arrays:
+        check_coords(stored.arrays[COORDS], instances)
+    encoder = stored.fact("encoder")
+    return BagEntry(
+        id=bag_id,
+        path=path,
+        group=group,
+        instances=instances,
+        width=width,
+        dtype=features.dtype,
+        encoder=folder_encoder if encoder is None else str(encoder),
+        coords=path if COORDS in stored.arrays else None,
+        patch_size_level0=patch_size_level0(stored),
+        label=_label(stored),
+    )
+
+
+def check_coords(coords: StoredArray, instances: int) -> None:
+    """Compare coordinates with the features they belong to, as far as that goes without reading them.
+
+    Raises:
+        BadBagError: They are not two numbers for each instance.
+    """
+    if coords.dtype not in COORDS_DTYPES:
+        raise BadBagError(f"coordinates of type {coords.dtype} instead of whole numbers")
+    if coords.shape != (instances, 2):
+        raise BadBagError(f"{instances} instances, but coordinates of shape {coords.shape}; each needs an x and a y")
+
+
+@damage_named()
+def patch_size_level0(stored: StoredBag) -> int | None:
+    """Side of a patch in pixels of level 0: as TRIDENT gives it, or by CLAM's size at a level and its downsampling."""
+    if (size := stored.fact("patch_size_level0")) is not None:
+        return round(float(np.ravel(size)[0]))
+    size, downsample = stored.fact("patch_size"), stored.fact("downsample")
+    if size is None or downsample is None:
+        return None
+    return round(float(np.ravel(size)[0]) * float(np.ravel(downsample)[0]))  # of x and y; patches are square
+
+
+@damage_named()
+def _label(stored: StoredBag) -> str | None:
+    value, array = stored.fact(LABEL), stored.arrays.get(LABEL)
+    if value is None and array is not None and math.prod(array.shape) == 1:
+        value = array.read(slice(None))
+    if value is None or np.size(value) != 1:
+        return None
+    value = np.asarray(value).item()
+    if isinstance(value, bytes):
+        value = value.decode()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def read_bag(entry: BagEntry) -> Bag:
+    """Read a bag; the file is opened for it and closed again.
+
+    Returns:
+        Features in the type of the file. Where they lie in one piece they are mapped from the disk, not copied.
+
+    Raises:
+        UserError: An HDF5 file, and h5py is not installed.
+        BadBagError: The file changed, is damaged or locked, or holds NaN or infinite values.
+    """
+    with open_bag(entry.path, entry.group) as stored:
+        features = as_tensor(stored.arrays[stored.features_name].read(slice(None)))
+        if tuple(features.shape) != (entry.instances, entry.width):
+            raise BadBagError(f"has changed: it was {entry.instances} x {entry.width} when it was listed")
+        coords = _coords(stored) if entry.coords == entry.path else None
+    if entry.coords not in (None, entry.path):
+        with open_bag(entry.coords) as stored:
+            coords = _coords(stored)
+    _check_finite(features)
+    return Bag(features, coords, entry.patch_size_level0)
+
+
+def _coords(stored: StoredBag) -> Tensor:
+    values = as_tensor(stored.arrays[COORDS].read(slice(None)))
+    coords = values.to(torch.int64)
+    if values.is_floating_point() and not torch.equal(coords.to(values.dtype), values):
+        raise BadBagError("coordinates that are not whole pixels of level 0")
+    return coords
+
+
+def _check_finite(features: Tensor) -> None:
+    extremes = torch.stack(features.aminmax())  # NaN wins both; many times faster than isfinite of everything
+    if not extremes.isfinite().all():
+        bad = int((~features.isfinite()).any(dim=1).sum())
+        raise BadBagError(f"NaN or infinite values in {bad} of {len(features)} instances")

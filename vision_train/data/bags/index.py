@@ -1,0 +1,170 @@
+"""Finding the bags of a folder, however its files are laid out, without reading their features."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vision_train.data.bags.bag import BagEntry, check_coords, describe_bag, patch_size_level0
+from vision_train.data.bags.formats import FEATURE_ENDINGS, open_bag, open_bags
+from vision_train.data.bags.stored import COORDS, BadBagError
+from vision_train.errors import UserError
+
+SLIDE_ENDINGS = (
+    *(".ome.tif", ".ome.tiff"),  # before what they end with
+    *(".bif", ".czi", ".dcm", ".isyntax", ".mrxs", ".ndpi", ".qptiff", ".scn", ".svs", ".svslide", ".tif", ".tiff"),
+    *(".vms", ".vmu", ".vsi", ".jpeg", ".jpg", ".png"),
+)
+"""Endings of slide and image files, which are no part of an id."""
+
+_TRIDENT_PATCHING = re.compile(r"[\d.]+x_\d+px_\d+px_overlap")
+_TRIDENT_FEATURES = "features_"
+_CLAM_FOLDERS = ("h5_files", "pt_files")
+_PATCHES = "patches"
+
+
+@dataclass(frozen=True)
+class BagIndex:
+    """The bags of a folder or file."""
+
+    root: Path
+    entries: dict[str, BagEntry] = field(default_factory=dict)
+    """Bags that can be used as far as is known before they are read, by id and in its order."""
+    bad: dict[str, str] = field(default_factory=dict)
+    """Why the others cannot, by id."""
+
+
+def slide_id(name: str) -> str:
+    """The id in a table or a file name: without the ending of a slide file and without what nobody sees."""
+    name = unicodedata.normalize("NFC", name.strip())
+    ending = next((ending for ending in SLIDE_ENDINGS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)] or name
+
+
+def index_bags(root: Path) -> BagIndex:
+    """List the bags of a folder or file.
+
+    Understood are the folders that CLAM (``h5_files``, ``pt_files``) and TRIDENT (``features_ENCODER``) write, folders
+    of .h5, .npy, .npz, .pt or .safetensors files, and single files, those of ACMIL with a group for each bag included.
+    Where CLAM's or TRIDENT's folder ``patches`` lies beside the features or one or two levels further up, it gives the
+    coordinates and the patch size that the files of features lack.
+
+    Args:
+        root: The folder or file.
+
+    Returns:
+        Every bag. One that cannot be used is named with the reason; whether it is needed, the caller knows.
+
+    Raises:
+        UserError: No such folder, no features in it, features of several encoders to choose from, or no h5py to read
+            them with.
+    """
+    if not root.exists():
+        raise UserError(f"{root}: no such file or folder; say where the features are with data.root=FOLDER")
+    found: dict[str, list[tuple[Path, BagEntry | str]]] = {}
+    try:
+        files = [root] if root.is_file() else _files_of(root)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be listed ({error.strerror})") from error
+    for file in files:
+        for bag_id, bag in _bags_of(file):
+            found.setdefault(bag_id, []).append((file, bag))
+    index = BagIndex(root)
+    for bag_id, places in sorted(found.items()):
+        bag = places[0][1]
+        if len(places) > 1:
+            index.bad[bag_id] = f"{len(places)} bags of one id: {', '.join(str(file) for file, _ in places)}"
+        elif isinstance(bag, BagEntry):
+            index.entries[bag_id] = bag
+        else:
+            index.bad[bag_id] = bag
+    return index
+
+
+def _files_of(root: Path) -> list[Path]:
+    """Files of features below a folder, one for each bag where CLAM wrote two."""
+    h5_files, pt_files = (_feature_files(root / name) for name in _CLAM_FOLDERS)
+    if h5_files or pt_files:
+        with_coords = {_id_of(file) for file in h5_files}
+        return h5_files + [file for file in pt_files if _id_of(file) not in with_coords]
+    if files := _feature_files(root):
+        return files
+    folders = [folder for folder in _trident_folders(root) if _feature_files(folder)]
+    if len(folders) == 1:
+        return _feature_files(folders[0])
+    if folders:
+        listed = ", ".join(str(folder.relative_to(root)) for folder in folders)
+        raise UserError(f"{root}: holds features of several kinds: {listed}; name one of these folders as data.root")
+    inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
+    raise UserError(
+        f"{root}: no features in it (found: {inside}). It must hold files that end with {' '.join(FEATURE_ENDINGS)}, "
+        f"CLAM's folders {' or '.join(_CLAM_FOLDERS)}, or TRIDENT's {_TRIDENT_FEATURES}ENCODER"
+    )
+
+
+def _feature_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in FEATURE_ENDINGS and not file.name.startswith(".") and file.is_file()
+    )
+
+
+def _trident_folders(root: Path) -> list[Path]:
+    homes = [root, *(entry for entry in root.iterdir() if _TRIDENT_PATCHING.fullmatch(entry.name))]
+    return sorted(folder for home in homes for folder in home.glob(f"{_TRIDENT_FEATURES}*") if folder.is_dir())
+
+
+def _id_of(file: Path) -> str:
+    return slide_id(file.name[: -len(file.suffix)])
+
+
+def _bags_of(file: Path) -> Iterator[tuple[str, BagEntry | str]]:
+    """Each bag of a file, or the reason why it cannot be used, by id."""
+    encoder = file.parent.name.removeprefix(_TRIDENT_FEATURES)
+    try:
+        with open_bags(file) as bags:
+            for group, stored in bags.items():
+                bag_id = slide_id(group) if group else _id_of(file)
+                try:
+                    entry = describe_bag(stored, file, group, bag_id, None if encoder == file.parent.name else encoder)
+                    yield bag_id, _with_patches(entry)
+                except BadBagError as error:
+                    yield bag_id, str(error)
+    except BadBagError as error:
+        yield _id_of(file), str(error)
+
+
+def _with_patches(entry: BagEntry) -> BagEntry:
+    """Add from CLAM's or TRIDENT's file of patches what the file of features does not say.
+
+    Raises:
+        BadBagError: The two differ in their number of instances, or the former cannot be read.
+    """
+    if entry.coords is not None and entry.patch_size_level0 is not None:
+        return entry
+    file = _patches_of(entry)
+    if file is None:
+        return entry
+    try:
+        with open_bag(file) as stored:
+            if COORDS not in stored.arrays:
+                raise BadBagError("no coordinates in it")
+            check_coords(stored.arrays[COORDS], entry.instances)
+            size = patch_size_level0(stored) if entry.patch_size_level0 is None else entry.patch_size_level0
+    except BadBagError as error:
+        raise BadBagError(f"its patches {file}: {error}") from error
+    return replace(entry, coords=entry.coords or file, patch_size_level0=size)
+
+
+def _patches_of(entry: BagEntry) -> Path | None:
+    """The file of patches, which lie in a folder beside the features or up to two levels further up."""
+    homes = [entry.path.parent, *entry.path.parent.parents[:2]]
+    names = (f"{entry.id}.h5", f"{entry.id}_{_PATCHES}.h5")
+    places = (home / _PATCHES / name for home in homes for name in names)
+    return next((place for place in places if place.is_file() and place != entry.path), None)

@@ -1,0 +1,292 @@
+"""Bags to train on: features, labels and splits brought together, and what does not fit named and counted."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vision_train.data.bags.bag import Bag, BagEntry
+from vision_train.data.bags.index import BagIndex
+from vision_train.data.bags.tables import MOST_NAMED, Labels, SlideLabel, first_named
+from vision_train.data.dataset import Sample
+from vision_train.data.splits import DEFAULT_SHARE, cut_shares
+from vision_train.errors import UserError
+
+OnBadBag = Literal["error", "skip"]
+SKIP_BY_RECIPE = "set data.on_bad_bag=skip"
+"""How a recipe lets bad bags be skipped; a verb with a flag for it says so instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class BagSample:
+    """One bag and what is known about it."""
+
+    id: str
+    """Unique in the data set."""
+    bag: BagEntry | Bag
+    """Where it lies, or the bag itself."""
+    label: str | None = None
+    """Name of the class; None where unknown."""
+    case: str | None = None
+    """Patient or specimen, whose bags stay in one split; None for a case of its own."""
+    split: str | None = None
+    """`train`, `val` or `test`; None where the source does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureKind:
+    """What kind of features a network learns from, or is given."""
+
+    width: int
+    encoder: str | None
+    """None where nothing says."""
+
+
+@dataclass(frozen=True)
+class JoinedBags:
+    """What can be used of what was asked for, and what was left out."""
+
+    samples: list[BagSample]
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Why bags that were asked for are left out, by id; empty unless the policy is to skip."""
+    unlabelled: list[str] = field(default_factory=list)
+    """Bags that no table lists."""
+    unsplit: list[str] = field(default_factory=list)
+    """Labelled bags that the file of splits does not list."""
+
+    def notes(self) -> list[str]:
+        """A sentence for each kind of bag that is left out, with its count and the first ten ids."""
+        notes = [f"skipped {named}: {reason}" for reason, named in _by_reason(self.skipped).items()]
+        if self.unlabelled:
+            notes.append(f"left out, as they have no label: {first_named(self.unlabelled)}")
+        if self.unsplit:
+            notes.append(f"left out, as they are in no split: {first_named(self.unsplit)}")
+        return notes
+
+
+def join_bags(
+    index: BagIndex,
+    labels: Labels | None = None,
+    splits: Mapping[str, str] | None = None,
+    on_bad_bag: OnBadBag = "error",
+    *,
+    labelled: bool = True,
+    skip_with: str = SKIP_BY_RECIPE,
+) -> JoinedBags:
+    """Bring features, labels and splits together by id.
+
+    The splits say which bags are asked for; without them the labels do, and without those the index. Bags that nobody
+    asked for are left out, however bad they are.
+
+    Args:
+        index: Of the features.
+        labels: Of a table; None takes those that the files of features hold.
+        splits: Split by id; None takes those of the labels.
+        on_bad_bag: Whether a bag that is asked for and cannot be used stops everything or is skipped and counted. One
+            counts as bad too where its features have another width or encoder than most.
+        labelled: Whether every bag needs a label.
+        skip_with: What the user does to choose ``skip``, for the message.
+
+    Raises:
+        UserError: Bags cannot be used, or none is left.
+    """
+    known = sorted({*index.entries, *index.bad})
+    listed = [] if labels is None else [*labels.slides, *labels.bad]
+    asked = known if labels is None and splits is None else list(splits if splits is not None else listed)
+    if labelled and labels is None and not any(entry.label for entry in index.entries.values()):
+        raise UserError(f"{index.root}: the features come without labels; name them with data.labels=FILE.csv")
+    bad = _objections(asked, index, labels, labelled)
+    samples = [_sample(index.entries[bag_id], labels, splits) for bag_id in asked if bag_id not in bad]
+    bad |= _misfits([index.entries[sample.id] for sample in samples])
+    if bad and on_bad_bag == "error":
+        raise bad_bags(bad, skip_with)
+    samples = [sample for sample in samples if sample.id not in bad]
+    if not samples:
+        reasons = "; ".join(f"{named}: {reason}" for reason, named in _by_reason(bad).items())
+        raise UserError(f"{index.root}: no bag is left. {reasons}")
+    without_label = [] if labels is None else sorted(set(known) - set(listed) - set(asked))
+    without_split = [] if splits is None else sorted(set(known if labels is None else listed) - set(splits))
+    return JoinedBags(samples, bad, without_label, without_split)
+
+
+def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BY_RECIPE, *, shared: bool = False) -> UserError:
+    """The error about bags that cannot be used.
+
+    Args:
+        bad: The reason of each, by id.
+        skip_with: What the user does to have such bags skipped.
+        shared: Whether every process raises it.
+    """
+    reasons = [f"{named}: {reason}" for reason, named in _by_reason(bad).items()]
+    more = f"; and {len(reasons) - MOST_NAMED} more reasons" if len(reasons) > MOST_NAMED else ""
+    return UserError(
+        f"{len(bad)} bag(s) cannot be used. {'; '.join(reasons[:MOST_NAMED])}{more}. "
+        f"Mend them, or {skip_with} to go on without them",
+        shared=shared,
+    )
+
+
+def divide_bags(samples: list[BagSample], shares: Mapping[str, float] | None) -> dict[str, list[BagSample]]:
+    """Sort bags into train, val and test.
+
+    A split that the bags name is taken as it is. Each of val and test that no bag names is cut from the training bags:
+    by cases, so that those of one stay together, and class by class, where a case counts for the class of most of its
+    bags. Which ones depends on the ids of the cases alone, as for images (:func:`vision_train.data.splits.divide`).
+
+    Args:
+        samples: Those without a split count as training bags.
+        shares: Shares of val and test; a tenth where they do not say.
+
+    Raises:
+        UserError: A class has too few cases to leave one in every split.
+    """
+    splits: dict[str, list[BagSample]] = {"train": [], "val": [], "test": []}
+    for sample in samples:
+        splits[sample.split or "train"].append(sample)
+    wanted = {name: (shares or {}).get(name, DEFAULT_SHARE) for name in ("val", "test") if not splits[name]}
+    if not wanted:
+        return splits
+    split_of: dict[str, str] = {}
+    for label, cases in _cases_by_label(splits["train"]).items():
+        if len(cases) <= len(wanted):
+            raise UserError(
+                f"class {label}: {len(cases)} training case(s) are too few to cut {' and '.join(wanted)} from; it "
+                f"needs at least {len(wanted) + 1}. If that is no class of yours, mend the label of {cases[0].id}"
+            )
+        split_of |= {case.id: name for name, cut in cut_shares(cases, wanted).items() for case in cut}
+    train, splits["train"] = splits["train"], []
+    for sample in train:
+        splits[split_of[sample.case or sample.id]].append(sample)
+    return splits
+
+
+def map_labels(samples: list[BagSample], label_map: Mapping[str, str]) -> list[BagSample]:
+    """Replace the labels of a table by names of classes; several labels may become one class.
+
+    Raises:
+        UserError: The map lacks labels that occur.
+    """
+    unknown: dict[str, list[str]] = {}
+    for sample in samples:
+        if sample.label is not None and sample.label not in label_map:
+            unknown.setdefault(sample.label, []).append(sample.id)
+    if unknown:
+        listed = "; ".join(f"`{label}` of {first_named(ids)}" for label, ids in unknown.items())
+        raise UserError(f"data.label_map does not say what becomes of the label {listed}")
+    return [s if s.label is None else replace(s, label=str(label_map[s.label])) for s in samples]
+
+
+def class_names(samples: Iterable[BagSample]) -> list[str]:
+    """The labels that occur, sorted: numbers by their value, anything else as text."""
+    labels = {sample.label for sample in samples if sample.label is not None}
+    if all(label.isdecimal() for label in labels):
+        return sorted(labels, key=int)
+    return sorted(labels)
+
+
+def feature_kind(samples: Iterable[BagSample]) -> FeatureKind:
+    """What the features of bags are that were found to agree (:func:`join_bags`), or that are in memory."""
+    encoder, width = None, 0
+    for sample in samples:
+        if isinstance(sample.bag, Bag):
+            width = sample.bag.features.shape[1]
+        else:
+            width, encoder = sample.bag.width, encoder or sample.bag.encoder
+    return FeatureKind(width, encoder)
+
+
+def check_feature_kind(found: FeatureKind, learned: FeatureKind) -> None:
+    """Compare the features of bags with those that a network was trained on.
+
+    Raises:
+        UserError: They have another width, or both name their encoder and it is another.
+    """
+    if found.width != learned.width:
+        raise UserError(
+            f"the bags have {found.width} features an instance, but the network learned from {learned.width}"
+        )
+    if None not in (found.encoder, learned.encoder) and found.encoder != learned.encoder:
+        raise UserError(
+            f"the features are those of the encoder {found.encoder}, but the network learned from those of "
+            f"{learned.encoder}, and numbers of one mean nothing to the other; embed the slides with {learned.encoder}"
+        )
+
+
+def _objections(asked: Iterable[str], index: BagIndex, labels: Labels | None, labelled: bool) -> dict[str, str]:
+    bad: dict[str, str] = {}
+    absent: list[str] = []
+    for bag_id in asked:
+        if labels is not None and bag_id in labels.bad:
+            bad[bag_id] = labels.bad[bag_id]
+        elif bag_id in index.bad:
+            bad[bag_id] = index.bad[bag_id]
+        elif bag_id not in index.entries:
+            absent.append(bag_id)
+        elif labelled and (bag_id not in labels.slides if labels is not None else index.entries[bag_id].label is None):
+            bad[bag_id] = "no label"
+    return bad | _absences(absent, index)
+
+
+def _absences(absent: list[str], index: BagIndex) -> dict[str, str]:
+    """Say that bags have no features, and where their ids lost digits on the way through a spreadsheet."""
+    numbers = {number: bag_id for bag_id in index.entries if (number := _number(bag_id)) is not None}
+    altered = {
+        bag_id: numbers[number] for bag_id in absent if (number := _number(bag_id)) in numbers and number is not None
+    }
+    reasons = dict.fromkeys(absent, f"no features in {index.root}")
+    if altered:
+        there, here = next(iter(altered.items()))
+        reason = (
+            f"no features in {index.root} but of ids that are the same number, as `{here}` is to `{there}`; "
+            "write ids as text, since spreadsheets drop zeros"
+        )
+        reasons |= dict.fromkeys(altered, reason)
+    return reasons
+
+
+def _number(bag_id: str) -> int | None:
+    """The number that a spreadsheet makes of an id, or shows as ``7.0``; None for other ids."""
+    digits = re.fullmatch(r"([0-9]+)(\.0*)?", bag_id)
+    return int(digits[1]) if digits else None
+
+
+def _misfits(entries: list[BagEntry]) -> dict[str, str]:
+    """Bags whose width or encoder is not that of most."""
+    bad: dict[str, str] = {}
+    widths = Counter(entry.width for entry in entries)
+    encoders = Counter(entry.encoder for entry in entries if entry.encoder is not None)
+    for entry in entries:
+        if len(widths) > 1 and entry.width != (usual := widths.most_common(1)[0])[0]:
+            bad[entry.id] = f"{entry.width} features an instance, where {usual[1]} bag(s) have {usual[0]}"
+        elif len(encoders) > 1 and entry.encoder not in (None, (named := encoders.most_common(1)[0])[0]):
+            bad[entry.id] = f"features of the encoder {entry.encoder}, where {named[1]} bag(s) have those of {named[0]}"
+    return bad
+
+
+def _sample(entry: BagEntry, labels: Labels | None, splits: Mapping[str, str] | None) -> BagSample:
+    slide = SlideLabel(entry.label or "") if labels is None else labels.slides.get(entry.id, SlideLabel(""))
+    split = slide.split if splits is None else splits[entry.id]
+    return BagSample(entry.id, entry, slide.label or None, slide.case, split)
+
+
+def _by_reason(bad: Mapping[str, str]) -> dict[str, str]:
+    """The first ten ids of each reason, and their count."""
+    ids: dict[str, list[str]] = {}
+    for bag_id, reason in bad.items():
+        ids.setdefault(reason, []).append(bag_id)
+    return {reason: first_named(named) for reason, named in ids.items()}
+
+
+def _cases_by_label(samples: list[BagSample]) -> dict[str, list[Sample]]:
+    """The cases of each class, as samples that stand for all bags of theirs."""
+    labels: dict[str, Counter[str]] = {}
+    for sample in samples:
+        labels.setdefault(sample.case or sample.id, Counter())[str(sample.label)] += 1
+    by_label: dict[str, list[Sample]] = {}
+    for case, counts in labels.items():
+        label = max(sorted(counts), key=counts.__getitem__)
+        by_label.setdefault(label, []).append(Sample(case, "", label))
+    return dict(sorted(by_label.items()))

@@ -1,0 +1,184 @@
+"""Bags of scanned digits: a small benchmark of multiple-instance learning on real images.
+
+Scikit-learn's 1,797 scans (8 x 8 pixels) are divided into pools for training, validation and testing; a bag draws its
+digits from one pool, with repetition. Negative and positive bags alternate.
+
+- ``rare``: about 100 digits. Three in a hundred of a positive bag are nines; a negative bag holds none.
+- ``patterns``: about 200 digits. Ten in a hundred of a positive bag are patterns, which are zeros, fives and nines. In
+  training and validation most of them are zeros, a short cut; a test bag holds one of the three patterns only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from vision_train.data.bags.bag import Bag
+from vision_train.data.bags.samples import BagSample
+from vision_train.data.bags.stored import StoredBag, array_in_memory
+from vision_train.data.bags.writing import write_bag
+from vision_train.errors import UserError
+from vision_train.files import write_text
+
+Variant = Literal["rare", "patterns"]
+
+BAGS = {"train": 100, "val": 60, "test": 200}
+PATTERNS = (0, 5, 9)
+SIDE = 8
+"""Side of a scan, in pixels."""
+ENCODER = "pixels"
+"""What the features are, as the files say."""
+FEATURES_FOLDER = f"1x_{SIDE}px_0px_overlap/features_{ENCODER}"
+"""Where TRIDENT would write them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigitBag:
+    """Which scans a bag holds."""
+
+    id: str
+    split: str
+    label: str
+    """`1` for a positive bag, `0` for a negative one."""
+    scans: NDArray[np.int64]
+    """N; places in scikit-learn's list of scans."""
+    witnesses: NDArray[np.bool_]
+    """N; which scans make the bag positive."""
+
+
+def digit_bags(variant: Variant, seed: int) -> list[DigitBag]:
+    """Draw the bags of training (100), validation (60) and testing (200).
+
+    Args:
+        variant: ``rare`` or ``patterns``.
+        seed: Of the bags; the pools are the same for all seeds.
+    """
+    bags = []
+    for offset, (split, count) in enumerate(BAGS.items()):
+        random = RandomState(1000 * seed + offset)
+        pool = _pools()[split]
+        for number in range(count):
+            positive = number % 2 == 1
+            witnesses, others = _digits(random, variant, split == "test", positive)
+            scans = np.array([pool[digit][random.randint(len(pool[digit]))] for digit in witnesses + others])
+            order = random.permutation(len(scans))
+            is_witness = np.arange(len(scans)) < len(witnesses)
+            bags.append(DigitBag(f"{split}_{number:03d}", split, str(int(positive)), scans[order], is_witness[order]))
+    return bags
+
+
+def digit_bag_samples(variant: Variant, seed: int) -> list[BagSample]:
+    """The bags in memory: features are the 64 pixels of a scan in [0, 1], coordinates its place in a square."""
+    pixels = _pixels()
+    return [
+        BagSample(
+            bag.id,
+            Bag(torch.from_numpy(pixels[bag.scans]), torch.from_numpy(_square(len(bag.scans))), SIDE),
+            bag.label,
+            split=bag.split,
+        )
+        for bag in digit_bags(variant, seed)
+    ]
+
+
+def make_digit_bags(folder: Path, variant: Variant, seed: int = 0) -> dict[str, int]:
+    """Write the bags as TRIDENT would, with ``labels.csv`` and ``splits_0.csv`` as CLAM would.
+
+    Args:
+        folder: Is created; must be empty where it exists.
+        variant: ``rare`` or ``patterns``.
+        seed: Of the bags.
+
+    Returns:
+        Bags written to each split.
+
+    Raises:
+        UserError: ``folder`` is not an empty folder, or cannot be written; h5py is missing.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder; name another one")
+    bags = digit_bags(variant, seed)
+    features = folder / FEATURES_FOLDER
+    try:
+        features.mkdir(parents=True)
+        for bag in bags:
+            write_bag(features / f"{bag.id}.h5", _stored(bag))
+        rows = [f"{number},{bag.id},{bag.id},{bag.label}\n" for number, bag in enumerate(bags)]
+        write_text(folder / "labels.csv", "".join([",case_id,slide_id,label\n", *rows]))
+        write_text(folder / "splits_0.csv", _splits_csv(bags))
+    except OSError as error:
+        raise UserError(f"cannot write digit bags to {folder}: {error.strerror}") from error
+    return dict(BAGS)
+
+
+def _digits(random: RandomState, variant: Variant, testing: bool, positive: bool) -> tuple[list[int], list[int]]:
+    """The digits of one bag that make it positive, and the others."""
+    mean, deviation = (100, 20) if variant == "rare" else (200, 40)
+    size = max(10, round(random.normal(mean, deviation)))
+    negatives = [digit for digit in range(10) if digit not in ((9,) if variant == "rare" else PATTERNS)]
+    witnesses: list[int] = []
+    if positive and variant == "rare":
+        witnesses = [9] * max(1, round(0.03 * size))
+    elif positive:
+        count = max(3, round(0.1 * size))
+        few = max(1, round(0.1 * count))
+        mixture = [5] * few + [9] * few + [0] * (count - 2 * few)
+        witnesses = [PATTERNS[random.randint(3)]] * count if testing else mixture
+    drawn = random.randint(0, len(negatives), size - len(witnesses))
+    return witnesses, [negatives[place] for place in drawn]
+
+
+@cache
+def _pools() -> dict[str, list[NDArray[np.int64]]]:
+    """Scans of each digit for each split: three fifths, a fifth and the rest."""
+    from sklearn.datasets import load_digits
+
+    target = load_digits().target
+    random = RandomState(0)
+    pools: dict[str, list[NDArray[np.int64]]] = {split: [] for split in BAGS}
+    for digit in range(10):
+        scans = random.permutation(np.flatnonzero(target == digit))
+        parts = np.split(scans, [round(0.6 * len(scans)), round(0.8 * len(scans))])
+        for pool, part in zip(pools.values(), parts, strict=True):
+            pool.append(part)
+    return pools
+
+
+@cache
+def _pixels() -> NDArray[np.float32]:
+    """Scans x 64, in [0, 1]."""
+    from sklearn.datasets import load_digits
+
+    return (load_digits().data / 16).astype(np.float32)
+
+
+def _square(size: int) -> NDArray[np.int64]:
+    """Corners of scans laid out row by row in a square: N x 2, x and y in pixels."""
+    rows, columns = np.divmod(np.arange(size), math.ceil(math.sqrt(size)))
+    return np.stack([columns, rows], axis=1) * SIDE
+
+
+def _stored(bag: DigitBag) -> StoredBag:
+    patching = {"patch_size": SIDE, "patch_size_level0": SIDE, "overlap": 0, "name": bag.id}
+    return StoredBag(
+        {
+            "features": array_in_memory(_pixels()[bag.scans], {"name": bag.id, "encoder": ENCODER}),
+            "coords": array_in_memory(_square(len(bag.scans)), patching),
+            "witnesses": array_in_memory(bag.witnesses),
+        }
+    )
+
+
+def _splits_csv(bags: list[DigitBag]) -> str:
+    columns = [[bag.id for bag in bags if bag.split == split] for split in BAGS]
+    rows = (",".join([str(number), *row]) for number, row in enumerate(zip_longest(*columns, fillvalue="")))
+    return "\n".join([f",{','.join(BAGS)}", *rows]) + "\n"
