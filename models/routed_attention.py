@@ -26,8 +26,6 @@ class RoutedAttention(nn.Module):
     """What the routed forms of timm's attention modules share."""
 
     backend: str = "auto"
-    masked: bool = False
-    """Whether whoever calls this module passes a mask; for telling beforehand what can compute it."""
     observe: Observe | None = None
     """Called on the next forward passes; for ``models.attention_row``, which sets it for the length of one pass."""
     observed: Tensor | None = None

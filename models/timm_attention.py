@@ -72,7 +72,7 @@ class AttentionReceipt:
         return replace(self, uses=tuple(uses))
 
 
-def install_attention(model: nn.Module, backend: str = "auto", *, masked: nn.Module | None = None) -> AttentionReceipt:
+def install_attention(model: nn.Module, backend: str = "auto") -> AttentionReceipt:
     """Route every attention of a timm model through ``models.attention.attention``, in place.
 
     Supported are timm's ``Attention`` (ViT, DeiT, DINOv2), ``AttentionRope``, ``EvaAttention`` (EVA, DINOv3) and Swin's
@@ -82,8 +82,6 @@ def install_attention(model: nn.Module, backend: str = "auto", *, masked: nn.Mod
         model: Any network; may live on the meta device.
         backend: ``auto`` leaves other attention classes as they are and says so in the receipt; a backend by name must
             hold for the whole model.
-        masked: Part of the model that passes a mask with every call of its attention, which counts as a bias in what
-            can compute it.
 
     Raises:
         ValueError: The backend is unknown, or it is named and the model has attention that cannot be routed. The model
@@ -102,9 +100,6 @@ def install_attention(model: nn.Module, backend: str = "auto", *, masked: nn.Mod
     for module in routed:
         module.__class__ = ROUTED[timm_class(module)]
         module.backend = backend  # type: ignore[assignment]
-    for module in [] if masked is None else masked.modules():
-        if isinstance(module, RoutedAttention):
-            module.masked = True
     installed = Counter(timm_class(module).__name__ for module in routed)
     kept = dict.fromkeys(others, "cannot be routed; it keeps its own computation")
     return AttentionReceipt(backend, dict(installed), kept)
@@ -138,7 +133,7 @@ def _expected_call(
         head_dim=width,
         value_dim=width,
         capability=capability,
-        has_bias=module.masked or isinstance(module, RoutedWindowAttention),
+        has_bias=isinstance(module, RoutedWindowAttention),
         bias_needs_gradient=training and learns_bias,
         inputs_need_gradient=training and any(parameter.requires_grad for parameter in module.parameters()),
         dropout=module.attn_drop.p if training else 0.0,

@@ -44,6 +44,9 @@ def build_model(name: str, *, num_classes: int, image_size: int, **args: Any) ->
     """
     for argument in sorted(DECIDED_ELSEWHERE.keys() & args.keys()):
         raise ValueError(f"{argument!r} {DECIDED_ELSEWHERE[argument]}; take it out of the arguments of {name!r}")
+    for argument, value in args.items():
+        if argument.endswith("_rate") and isinstance(value, int | float) and not 0 <= value < 1:
+            raise ValueError(f"{argument}={value:g} must lie in [0, 1): it is a probability")
     sizes = {"num_classes": num_classes}
     if name == "vit":
         model = _construct(name, VisionTransformer, sizes | {"img_size": image_size}, args)

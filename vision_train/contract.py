@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -29,6 +29,8 @@ class Task(Protocol):
     """What validation measures, without a split's prefix."""
     heads: tuple[str, ...]
     """Modules of the network that a checkpoint of other classes need not fill."""
+    notes: Sequence[str]
+    """What whoever starts a run should know about its objective."""
     steps_per_epoch: int
     """Optimiser steps of one epoch; set by the run before training."""
     total_steps: int

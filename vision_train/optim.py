@@ -10,12 +10,14 @@ import math
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from vision_train.errors import UserError
+from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.sections import Optim
 
 
@@ -98,6 +100,27 @@ def build_schedule(optimizer: Optimizer, options: Optim, *, total_steps: int, st
         optimizer,
         lambda step: schedule(step, options=options, total_steps=total_steps, warmup_steps=warmup_steps),
     )
+
+
+def configure_optimizers(
+    network: nn.Module, recipe: Recipe, trainer: Trainer, *, total_steps: int, steps_per_epoch: int
+) -> OptimizerLRScheduler:
+    """The recipe's optimiser, with its schedule advanced at every optimiser step, as Lightning asks a task for it.
+
+    Args:
+        network: Its trainable parameters are optimised.
+        recipe: Its batch size and ``optim`` matter here.
+        trainer: Says how many processes and accumulated batches share a step.
+        total_steps: Optimiser steps of the whole phase.
+        steps_per_epoch: Optimiser steps of one epoch.
+
+    Raises:
+        UserError: As for :func:`build_optimizer`.
+    """
+    batch = recipe.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+    optimizer = build_optimizer(network, recipe.optim, effective_batch=batch)
+    schedule = build_schedule(optimizer, recipe.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class ClipEachGradient(Callback):

@@ -100,7 +100,7 @@ class PixelDecoder(nn.Module):
         return decoded
 
 
-def pixel_loss(predicted: Tensor, patches: Tensor, visible: Tensor) -> Tensor:
+def pixel_losses(predicted: Tensor, patches: Tensor, visible: Tensor) -> Tensor:
     """Mean squared error over the removed patches, each normalised by its own mean and (unbiased) variance.
 
     Args:
@@ -109,10 +109,10 @@ def pixel_loss(predicted: Tensor, patches: Tensor, visible: Tensor) -> Tensor:
         visible: B x V, int64: patches that were not removed.
 
     Returns:
-        Scalar, float32; 0 where no patch was removed.
+        B, float32: the mean over each image's removed patches; 0 where none was removed.
     """
     truth = patches.float().movedim(2, -1).flatten(2)
     variance, mean = torch.var_mean(truth, dim=-1, keepdim=True)
     error = (predicted.float() - (truth - mean) / (variance + 1e-6).sqrt()).square().mean(-1)
     removed = torch.ones_like(error).scatter(1, visible, 0.0)
-    return (error * removed).sum() / removed.sum().clamp_min(1)
+    return (error * removed).sum(dim=1) / removed.sum(dim=1).clamp_min(1)

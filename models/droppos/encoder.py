@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard, cast
+
 import torch
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -12,6 +14,7 @@ from models.attention import additive_bias
 from models.droppos.masks import Masks
 from models.droppos.patches import take_patches
 from models.positions import fix_positions, position_prefix
+from models.routed_attention import RoutedVitAttention
 
 
 def check_encoder(encoder: nn.Module) -> None:
@@ -26,6 +29,7 @@ def check_encoder(encoder: nn.Module) -> None:
         raise ValueError(f"{name} is no plain vision transformer of timm, whose positions could be dropped")
     embedding = encoder.patch_embed
     problems = {
+        "has no blocks": len(encoder.blocks) == 0,
         "has no position embeddings": encoder.pos_embed is None,
         "has no class token": encoder.cls_token is None,
         "embeds patches by another network": not (
@@ -34,7 +38,9 @@ def check_encoder(encoder: nn.Module) -> None:
         "takes images of any size": encoder.dynamic_img_size or embedding.dynamic_img_pad,
         "drops patches by itself (patch_drop_rate)": not isinstance(encoder.patch_drop, nn.Identity),
         "has a classifier; build it with num_classes=0": not isinstance(encoder.head, nn.Identity),
-        "has no norm behind its blocks; build it with global_pool=token": isinstance(encoder.norm, nn.Identity),
+        "has no norm right behind its blocks; leave fc_norm and final_norm as they are with global_pool=token": (
+            isinstance(encoder.norm, nn.Identity)
+        ),
         "pools by attention; build it with global_pool=token": encoder.attn_pool is not None,
         f"has a width of {encoder.embed_dim}, and sin-cos positions need a multiple of 4": encoder.embed_dim % 4 != 0,
     }
@@ -85,17 +91,17 @@ def encode(encoder: VisionTransformer, images: Tensor, masks: Masks, no_position
     tokens = encoder.norm_pre(encoder.pos_drop(_input_tokens(encoder, images, masks, no_position)))
     if masks.context is None:
         return encoder.norm(encoder.blocks(tokens))
-    readable = functional.pad(masks.context, (encoder.num_prefix_tokens, 0), value=True)
-    bias = additive_bias(readable[:, None, None], tokens.dtype)
+    context = _behind_prefix(encoder, masks.context)
     for block in encoder.blocks:
-        tokens = block(tokens, attn_mask=bias)
+        tokens = _read_from(context, tokens, block)
     return encoder.norm(tokens)
 
 
 def encode_whole(encoder: VisionTransformer, images: Tensor, wanted: Tensor) -> Tensor:
     """Encode whole images with all positions, and return some of the patches.
 
-    Equals the encoder's own ``forward_features`` in evaluation mode; the last block's MLP sees wanted tokens alone.
+    Equals the encoder's own ``forward_features`` in evaluation mode. In the last block all tokens are read, and wanted
+    ones alone are computed.
 
     Args:
         encoder: What ``check_encoder`` accepts, in evaluation mode.
@@ -106,15 +112,57 @@ def encode_whole(encoder: VisionTransformer, images: Tensor, wanted: Tensor) -> 
         B x (P + V) x D behind the final norm: class and register tokens, then the wanted patches.
     """
     *first, last = encoder.blocks
+    # timm's own way from patches to the first block, the one that ``forward_features`` goes too.
     tokens = encoder.norm_pre(encoder._pos_embed(encoder.patch_embed(images)))
     for block in first:
         tokens = block(tokens)
-    prefix = torch.arange(encoder.num_prefix_tokens, device=wanted.device).expand(len(wanted), -1)
-    places = torch.cat([prefix, wanted + encoder.num_prefix_tokens], dim=1)[..., None].expand(-1, -1, tokens.shape[-1])
-    if type(last) is not Block:
-        return encoder.norm(last(tokens).gather(1, places))
-    tokens = (tokens + last.ls1(last.attn(last.norm1(tokens)))).gather(1, places)
+    places = _behind_prefix(encoder, wanted)
+    if not _can_be_split(last):
+        return encoder.norm(_take(last(tokens), places))
+    normed = last.norm1(tokens)
+    tokens = _take(tokens, places) + last.ls1(
+        _attend(cast(RoutedVitAttention, last.attn), _take(normed, places), normed)
+    )
     return encoder.norm(tokens + last.ls2(last.mlp(last.norm2(tokens))))
+
+
+def _behind_prefix(encoder: VisionTransformer, patches: Tensor) -> Tensor:
+    """Places of class and register tokens, then those of patches (B x M), among all tokens of an encoder."""
+    prefix = torch.arange(encoder.num_prefix_tokens, device=patches.device).expand(len(patches), -1)
+    return torch.cat([prefix, patches + encoder.num_prefix_tokens], dim=1)
+
+
+def _take(tokens: Tensor, places: Tensor) -> Tensor:
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def _can_be_split(block: nn.Module) -> TypeGuard[Block]:
+    """Whether the steps of a block are known, and its attention can be given other tokens to read than to ask for."""
+    return type(block) is Block and isinstance(block.attn, RoutedVitAttention)
+
+
+def _read_from(context: Tensor, tokens: Tensor, block: nn.Module) -> Tensor:
+    """Run a block in which all tokens (B x N x D) read from those at some places (B x M) alone."""
+    if not _can_be_split(block):
+        readable = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device).scatter(1, context, True)
+        masked: Tensor = block(tokens, attn_mask=additive_bias(readable[:, None, None], tokens.dtype))
+        return masked
+    normed = block.norm1(tokens)
+    attended = _attend(cast(RoutedVitAttention, block.attn), normed, _take(normed, context))
+    tokens = tokens + block.drop_path1(block.ls1(attended))
+    changed: Tensor = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+    return changed
+
+
+def _attend(layer: RoutedVitAttention, asking: Tensor, read: Tensor) -> Tensor:
+    """Let some tokens (B x M x D) attend to others (B x N x D); only what is asked for or read is projected."""
+    width = layer.attn_dim
+    query_weight, key_value_weight = layer.qkv.weight.tensor_split([width])
+    query_bias, key_value_bias = (None, None) if layer.qkv.bias is None else layer.qkv.bias.tensor_split([width])
+    query = functional.linear(asking, query_weight, query_bias)
+    key, value = functional.linear(read, key_value_weight, key_value_bias).chunk(2, dim=-1)
+    query, key, value = (part.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
+    return layer.attend(asking, layer.q_norm(query), layer.k_norm(key), value, None, False)
 
 
 def _input_tokens(encoder: VisionTransformer, images: Tensor, masks: Masks, no_position: Tensor | None) -> Tensor:

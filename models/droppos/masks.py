@@ -6,6 +6,7 @@ Drawing is kept apart from applying: ``MaskSampler.draw`` is the only random ste
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,7 +78,7 @@ class Masks(NamedTuple):
     dropped: Tensor
     """B x V, bool: True where the visible patch loses its position."""
     context: Tensor | None
-    """B x V, bool: True where attention may read from the visible patch; None where it may from all."""
+    """B x M, int64: places among the visible patches that attention reads from; None where it does from all."""
 
     def to(self, device: torch.device | str) -> Masks:
         """The same on a device."""
@@ -102,13 +103,17 @@ def masks_from_noise(
         context_noise: B x V; the M visible patches of least noise are context. None unless ``context_ratio`` < 1.
 
     Raises:
-        ValueError: As for :meth:`Masking.counts`, or the noise has another shape.
+        ValueError: As for :meth:`Masking.counts`, or the noise has another shape or is missing.
     """
     counts = masking.counts(patch_noise.shape[1])
     for noise in (position_noise, context_noise):
         if noise is not None and noise.shape != (len(patch_noise), counts.visible):
             raise ValueError(f"noise of shape {tuple(noise.shape)} for {counts.visible} visible patches an image")
-    context = None if context_noise is None else _ranks(context_noise) < counts.context
+    if masking.context_ratio < 1 and context_noise is None:
+        raise ValueError(f"context_ratio={masking.context_ratio:g} needs noise that decides which patches are context")
+    context = None
+    if context_noise is not None:
+        context = context_noise.argsort(dim=1, stable=True)[:, : counts.context]
     return Masks(
         visible=patch_noise.argsort(dim=1, stable=True)[:, : counts.visible],
         dropped=_ranks(position_noise) >= counts.positioned,
@@ -141,14 +146,24 @@ class MaskSampler:
 
     def draw(self, batch_size: int, device: torch.device | str = "cpu") -> Masks:
         """Draw the masks of one batch of B images."""
-        patch_noise = self._noise(batch_size, self.patches, device)
-        position_noise = self._noise(batch_size, self.counts.visible, device)
-        context_noise = None
-        if self.masking.context_ratio < 1:
-            context_noise = self._noise(batch_size, self.counts.visible, device)
-        return masks_from_noise(self.masking, patch_noise, position_noise, context_noise)
+        return self._masks(self._noise(batch_size), device)
 
-    def _noise(self, batch_size: int, length: int, device: torch.device | str) -> Tensor:
+    def draw_each(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> Masks:
+        """Draw the masks of B images, those of each image from a seed of its own, whatever else is in the batch."""
+        rows = []
+        for seed in seeds:
+            self.generator.manual_seed(seed)
+            rows.append(self._noise(1))
+        return self._masks([torch.cat(kind) for kind in zip(*rows, strict=True)], device)
+
+    def _noise(self, batch_size: int) -> list[Tensor]:
+        """Noise of patches, of positions and, where there is less context than visible patches, of context."""
+        context = [self.counts.visible] if self.masking.context_ratio < 1 else []
         # Not in the default type, which Lightning changes for 16-bit weights.
-        noise = torch.rand(batch_size, length, generator=self.generator, dtype=torch.float32)
-        return noise.to(device, non_blocking=True)
+        return [
+            torch.rand(batch_size, length, generator=self.generator, dtype=torch.float32)
+            for length in (self.patches, self.counts.visible, *context)
+        ]
+
+    def _masks(self, noise: Sequence[Tensor], device: torch.device | str) -> Masks:
+        return masks_from_noise(self.masking, *(kind.to(device, non_blocking=True) for kind in noise))

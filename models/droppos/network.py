@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.droppos.decoders import DecoderShape, PixelDecoder, PositionDecoder, pixel_loss
+from models.droppos.decoders import DecoderShape, PixelDecoder, PositionDecoder, pixel_losses
 from models.droppos.encoder import check_encoder, encode, encode_whole, initialise, initialise_embeddings
 from models.droppos.masks import Masks
 from models.droppos.patches import take_patches
@@ -52,8 +52,8 @@ class PositionOutput(NamedTuple):
     """Scalar to minimise."""
     position_loss: Tensor
     """Scalar: weighted mean of the cross-entropy over patches whose position was dropped; 0 where there are none."""
-    pixel_loss: Tensor | None
-    """Scalar: mean squared error of removed patches, where pixels are reconstructed."""
+    pixel_losses: Tensor | None
+    """B: mean squared error of the removed patches of each image, where pixels are reconstructed."""
     logits: Tensor
     """B x V x N: position of each visible patch, in the order of ``masks.visible``."""
     masks: Masks
@@ -131,8 +131,8 @@ class MaskedPositionNetwork(nn.Module):
         assert self.position_weight is not None
         predicted = self.pixel_decoder(tokens[:, :1], tokens[:, prefix:], masks.visible)
         patches = take_patches(images, self._all_patches(images), self.patch)
-        pixels = pixel_loss(predicted, patches, masks.visible)
-        loss = self.position_weight * position_loss + pixels
+        pixels = pixel_losses(predicted, patches, masks.visible)
+        loss = self.position_weight * position_loss + pixels.mean()
         return PositionOutput(loss, position_loss, pixels, logits, masks, weights)
 
     def _no_position(self) -> Tensor | None:
@@ -152,17 +152,20 @@ class MaskedPositionNetwork(nn.Module):
         """
         training = self.encoder.training
         self.encoder.eval()
-        if affinity.tokens == "full":
-            tokens = encode_whole(self.encoder, images, masks.visible)
-        else:
-            positioned = Masks(masks.visible, torch.zeros_like(masks.dropped), None)
-            tokens = encode(self.encoder, images, positioned, None)
-        self.encoder.train(training)
+        try:
+            if affinity.tokens == "full":
+                tokens = encode_whole(self.encoder, images, masks.visible)
+            else:
+                positioned = Masks(masks.visible, torch.zeros_like(masks.dropped), None)
+                tokens = encode(self.encoder, images, positioned, None)
+        finally:
+            self.encoder.train(training)
         tokens = tokens.float()
         patches = tokens[:, self.encoder.num_prefix_tokens :]
         similarity = functional.cosine_similarity(tokens[:, :1], patches, dim=-1)
         # Over the visible patches at once: equals the softmax over all, divided by its sum over the visible.
-        return (similarity / affinity.temperature).softmax(dim=1)
+        temperature = max(affinity.temperature, torch.finfo(similarity.dtype).tiny)
+        return ((similarity - similarity.amax(dim=1, keepdim=True)) / temperature).softmax(dim=1)
 
     def features(self, images: Tensor, *, positions: bool = True) -> Tensor:
         """Mean of the encoded patches of whole images, which fine-tuning pools likewise: B x D.
@@ -191,4 +194,6 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
         weights: B x V; where all are 0 the loss is 0, with gradients of 0.
     """
     cross_entropy = -(targets * logits.float().log_softmax(dim=-1)).sum(dim=-1)
-    return (weights * cross_entropy).sum() / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
+    total = weights.sum()
+    # Not by a tiny number, which would make gradients of 0 NaN once a loss is scaled for float16.
+    return (weights * cross_entropy).sum() / torch.where(total > 0, total, 1.0)

@@ -53,17 +53,17 @@ def position_targets(
             )
         rows = columns = patch
     if sigma * sigma == 0:
-        return torch.eye(grid[0] * grid[1], device=device)
+        return torch.eye(grid[0] * grid[1], dtype=torch.float32, device=device)
     # Columns of the symmetric exponent normalised, where the released loop meant rows.
     normalised = 0 if compat == "official" else 1
-    smoothed = (-_squared_distances(rows, columns, device) / sigma**2).softmax(dim=normalised)
+    # The exponential of a sum over rows and columns is a product, and so is its sum over the grid.
+    smoothed = torch.kron(*(_smoothed_along(side, sigma, normalised, device) for side in (rows, columns)))
     patches = grid[0] * grid[1]
     return smoothed[:patches, :patches].contiguous()
 
 
-def _squared_distances(rows: int, columns: int, device: torch.device | str | None) -> Tensor:
-    """Squared distances of all positions to all others, N x N, float32."""
-    along_rows, along_columns = (torch.arange(side, device=device, dtype=torch.float32) for side in (rows, columns))
-    apart_rows = (along_rows[:, None] - along_rows).square()
-    apart_columns = (along_columns[:, None] - along_columns).square()
-    return (apart_rows[:, None, :, None] + apart_columns[:, None, :]).reshape(rows * columns, rows * columns)
+def _smoothed_along(side: int, sigma: float, normalised: int, device: torch.device | str | None) -> Tensor:
+    """Targets along one axis of the grid, side x side, float32; they sum to 1 over dimension ``normalised``."""
+    places = torch.arange(side, dtype=torch.float64)
+    # On the CPU in double precision, where no width of use underflows.
+    return (-(places[:, None] - places).square() / (sigma * sigma)).softmax(dim=normalised).float().to(device)

@@ -1,4 +1,4 @@
-"""What benchmarks of training steps share."""
+"""What benchmarks share."""
 
 import os
 from collections.abc import Iterator
@@ -14,3 +14,12 @@ def all_threads() -> Iterator[None]:
     torch.set_num_threads(os.cpu_count() or 1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=sorted({1, os.cpu_count() or 1}), ids="{} threads".format)
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Number of threads that PyTorch computes on: one, and every core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)

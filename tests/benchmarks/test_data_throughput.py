@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from vision_train.data.images import ImageDataModule, labelled_images
+from vision_train.data.images import labelled_images
 from vision_train.data.toy.folder import natural_image
 from vision_train.recipe.sections import Augment, Data, TrainAugment
 

@@ -5,13 +5,11 @@
 All take turns, so that other load on the machine falls on them alike; each round divides by its own copy.
 """
 
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from timm.data import Mixup
 from torch import Tensor
@@ -19,14 +17,6 @@ from torch import Tensor
 from augment.mixing import Mix, Mixer, mix_images
 
 BATCH, SIZE, MASK_PATCH, ROUNDS = 64, 224, 56, 25
-
-
-@pytest.fixture(params=sorted({1, os.cpu_count() or 1}), ids="{} threads".format)
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def draw(kind: str, seed: int = 0) -> Mix:

@@ -11,7 +11,7 @@ from vision_train.compare.settings import build_settings
 from vision_train.compare.study import pretraining_digests
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
-from vision_train.recipe import load_recipe
+from vision_train.recipe import load_recipe, write_recipe
 from vision_train.run.phase import prepare
 
 
@@ -66,7 +66,9 @@ def test_pretraining_on_images_that_the_arm_is_tested_on_is_refused(recipes):
     Path("cut.yaml").write_text(photos(", splits: {test: 0.4, val: 0.1}", "run: {pretrain: all.yaml}"))
     Path("same.yaml").write_text(photos("", "trainer: {max_epochs: 2}"))
     Path("fair.yaml").write_text(photos("", "run: {pretrain: same.yaml}"))
-    with pytest.raises(UserError, match=r"^cut: \d+ images that it is validated or tested on, such as .*of its phase pretrain \(all\)"):
+    with pytest.raises(
+        UserError, match=r"^cut: \d+ images that it is validated or tested on, such as .*of its phase pretrain \(all\)"
+    ):
         build("plain_photos.yaml", "cut.yaml", "data.splits={test: 0.4, val: 0.1}")
     (fair,) = build("plain_photos.yaml", "fair.yaml")[1]
     assert [phase.name for phase in fair.phases] == ["pretrain", "fit"]
@@ -95,6 +97,23 @@ def test_weights_to_start_from_are_known_by_their_bytes(recipes):
         digests.append(started[0].phases[0].weights)
         assert plain[0].phases[0].weights == ""
     assert len(set(digests)) == 2
+
+
+def test_weights_of_a_run_that_saw_the_test_images_are_refused(recipes):
+    make_image_folder(Path("photos"), classes=2, per_class=12, size=(24, 20))
+    Path("plain_photos.yaml").write_text(photos())
+    Path("started.yaml").write_text(photos("", "model: {checkpoint: before}"))
+    for name, cut in (("before", 0.1), ("fair", 0.4)):
+        phase = Path(name, "phases", "fit")
+        phase.mkdir(parents=True)
+        recipe = load_recipe("plain_photos.yaml", [f"data.splits={{test: {cut}}}"])
+        write_recipe(phase / "recipe.yaml", recipe)
+        Path(name, "checkpoints").mkdir()
+        save_file(prepare(recipe).task.network.state_dict(), f"{name}/checkpoints/best.ckpt")
+    with pytest.raises(UserError, match=r"^started: \d images that it is tested on, .*before learnt from; divide"):
+        build("plain_photos.yaml", "started.yaml", "data.splits={test: 0.4}")
+    Path("started.yaml").write_text(photos("", "model: {checkpoint: fair}"))
+    build("plain_photos.yaml", "started.yaml", "data.splits={test: 0.4}")
 
 
 def test_an_arm_that_cannot_be_built_is_named(recipes):

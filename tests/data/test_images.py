@@ -63,7 +63,12 @@ def test_batches_hold_the_contract_and_nothing_else(root: Path) -> None:
     data = module(root)
     assert data.classes == ["class_0", "class_1"]
     assert data.counts == {"train": 16, "val": 2, "test": 2}
-    for loader in (data.train_dataloader(), *data.val_dataloader(), data.split_loader("test"), data.split_loader("train")):
+    for loader in (
+        data.train_dataloader(),
+        *data.val_dataloader(),
+        data.split_loader("test"),
+        data.split_loader("train"),
+    ):
         for batch in loader:
             assert set(batch) == {"id", "image", "label", "size"}
             assert batch["image"].shape == (len(batch["id"]), 3, 16, 16)
@@ -258,5 +263,5 @@ def test_skipped_loose_images_are_replaced_by_the_next(damaged: Path) -> None:
 
 def test_nothing_readable_is_left(damaged: Path) -> None:
     data = Data(image_size=16, workers=0, on_bad_image="skip")
-    with pytest.raises(UserError, match="no readable image is left"):
+    with pytest.raises(UserError, match="none of the 1 images of a split can be read"):
         list(loose_images(data, AUGMENT, [str(damaged / "class_1/0003.png")]))

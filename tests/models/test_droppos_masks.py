@@ -35,7 +35,7 @@ class TestMasking:
         first, again, other = (MaskSampler(MP3, 16, seed=seed).draw(2) for seed in (3, 3, 4))
         assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
         assert not torch.equal(first.visible, other.visible)
-        assert first.context.sum(1).tolist() == [4, 4]
+        assert first.context.shape == (2, 4)
 
     def test_item_11_masks_neither_follow_nor_disturb_other_random_numbers(self):
         first, again = MaskSampler(Masking(), 196, seed=3), MaskSampler(Masking(), 196, seed=3)
@@ -80,7 +80,7 @@ class TestMasking:
 
 
 class TestTargets:
-    @pytest.mark.parametrize("sigma", [0, 1e-200, 1e-3, 0.25, 0.5, 1, 2, 100])
+    @pytest.mark.parametrize("sigma", [0, 1e-200, 1e-160, 1e-23, 1e-3, 0.25, 0.5, 1, 2, 100])
     @pytest.mark.parametrize("grid", [(7, 7), (3, 5)])
     def test_item_4_rows_are_distributions_around_the_truth(self, sigma, grid):
         targets = position_targets(grid, sigma)
@@ -91,13 +91,14 @@ class TestTargets:
         torch.testing.assert_close(ratio, ratio.T, atol=1e-6, rtol=0)
 
     def test_item_4_a_narrow_map_is_the_identity_and_a_wide_one_even(self):
-        for sigma in (0, 1e-200, 1e-3):
+        for sigma in (0, 1e-200, 1e-160, 1e-23, 1e-3):
             assert torch.equal(position_targets((4, 4), sigma), torch.eye(16))
         torch.testing.assert_close(position_targets((4, 4), 1e4), torch.full((16, 16), 1 / 16))
 
     def test_item_4_neighbours_of_a_cell_count_alike(self):
         row = position_targets((14, 14), 1.0)[7 * 14 + 2].view(14, 14)
-        assert len({row[cell].item() for cell in [(6, 2), (8, 2), (7, 1), (7, 3)]}) == 1
+        neighbours = [row[cell].item() for cell in [(6, 2), (8, 2), (7, 1), (7, 3)]]
+        assert neighbours == pytest.approx(neighbours[:1] * 4, rel=1e-6)
 
     def test_item_4_released_behaviour_has_neighbours_two_columns_off(self):
         row = position_targets((14, 14), 1.0, compat="official", patch=16)[7 * 14 + 2].view(14, 14)

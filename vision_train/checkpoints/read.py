@@ -108,6 +108,8 @@ def _file_of(path: Path) -> Path:
         return best
     inside = sorted(file for file in (*path.glob("*"), *path.glob("checkpoints/*")) if file.suffix in _SUFFIXES)
     hint = f"; name one of its files: {', '.join(map(str, inside[:5]))}" if inside else "; name a weights file"
+    if (path / "recipe.yaml").is_file():
+        hint = f"; finish it with `vision-train fit --resume {path}`"
     raise UserError(f"{path}: is a directory without checkpoints/best.ckpt, so no finished run{hint}")
 
 

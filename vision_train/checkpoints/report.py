@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -101,8 +101,7 @@ class LoadReport:
         parts = [self._phrase("resized", "resized"), self._phrase("reinitialised", "fresh head")]
         lines = ["; ".join([loaded, *filter(None, parts)])]
         absent = [self._phrase("mismatched", "do not fit"), self._phrase("missing", "not in the file")]
-        unused = len(self.unexpected)
-        absent.append(f"{unused} tensors of the file not used" if unused else "")
+        absent.append(_unused(self.unexpected))
         if any(absent):
             lines.append("  " + "; ".join(filter(None, absent)))
         if self.not_finite:
@@ -154,6 +153,15 @@ class LoadReport:
             groups.setdefault((entry.outcome, pattern, entry.file_shape, entry.model_shape), []).append(entry)
         for (_, pattern, _, _), group in groups.items():
             yield group[0].name if len(group) == 1 else pattern, group[0], group
+
+
+def _unused(names: Sequence[str]) -> str:
+    """How many tensors of the file have no place in the model, and which of its parts they are."""
+    if not names:
+        return ""
+    parts = list(dict.fromkeys(re.match(r"[^.]+(\.\d+(?=\.))?", name)[0] for name in names))  # type: ignore[index]
+    some = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
+    return f"{len(names)} tensors of the file not used ({some})"
 
 
 def _with_shapes(entry: Entry) -> str:

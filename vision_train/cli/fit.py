@@ -19,7 +19,7 @@ def fit(
     run_dir: Annotated[Path | None, typer.Option(help="Where to put the run; else runs/<recipe>/<n>.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Build everything, take one step, say what to expect.")
+        bool, typer.Option("--dry-run", help="Build everything, take a few steps, say what to expect.")
     ] = False,
 ) -> None:
     """Train a recipe and test it.

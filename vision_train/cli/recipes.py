@@ -52,17 +52,17 @@ def _list(console: Console) -> None:
     from vision_train.recipe.read import read_file
 
     described = {name: read_file(find_recipe(name)).values.get("description", "") for name in builtin_recipes()}
+    width = max(map(len, described), default=0)
     if console.is_terminal:
         from rich.table import Table
 
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column("Recipe", no_wrap=True)
-        table.add_column("What it does")
+        table.add_column("What it does", overflow="fold")
         for name, description in described.items():
             table.add_row(name, description)
         console.print(table)
         return
-    width = max(map(len, described), default=0)
     for name, description in described.items():
         print(f"{name:{width}}  {description}")
 

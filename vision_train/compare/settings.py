@@ -18,6 +18,7 @@ from vision_train.recipe import Recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.fit import prepare_phases
 from vision_train.run.log import logging_to
+from vision_train.run.overlap import learnt_before
 from vision_train.run.phase import Prepared
 from vision_train.run.phases import plan_phases
 from vision_train.run.trainer import build_trainer, plan_steps
@@ -132,13 +133,20 @@ def _digest_of_file(file: Path, changed: int, size: int) -> str:
 
 
 def _refuse_tests_learnt_before(arm: str, prepared: dict[str, Prepared]) -> None:
+    remedy = "divide them into the folders train, val and test, which every recipe respects, or pre-train on others"
     for name, phase in prepared.items():
         if left_out := phase.data.left_out:
             # An ordinary run leaves them out; here pre-training is a run of its own, which arms share.
             raise UserError(
                 f"{arm}: {len(left_out)} images that it is validated or tested on, such as {left_out[0].id}, are "
                 f"images of its phase {name} ({phase.recipe.name}), so it would be measured on what it learnt from; "
-                "divide them into the folders train, val and test, which both recipes respect, or pre-train on others"
+                f"{remedy}"
+            )
+        checkpoint = phase.recipe.model.checkpoint
+        if checkpoint and (learnt := learnt_before(prepared["fit"].data, checkpoint)):
+            raise UserError(
+                f"{arm}: {len(learnt)} images that it is tested on, such as {learnt[0].id}, are among those that "
+                f"model.checkpoint={checkpoint} learnt from; {remedy}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -42,7 +43,13 @@ class Sample:
     @property
     def identity(self) -> str:
         """The same for the same image, whatever list names it: the file that its path leads to, or its id."""
-        return os.path.realpath(self.image) if isinstance(self.image, str) else self.id
+        if not isinstance(self.image, str):
+            return self.id
+        try:
+            file = Path(self.image).stat()  # much cheaper than resolving the path
+        except OSError:
+            return self.image
+        return f"{file.st_dev}:{file.st_ino}"
 
 
 SKIP_BY_RECIPE = "set data.on_bad_image=skip"
@@ -155,7 +162,10 @@ class ImageLoader(DataLoader[Batch]):
             self.dataset.note_bad_images(batch.pop(_BAD))
             if "image" not in batch:
                 some = ", ".join(list(self.dataset.skipped)[:3])
-                raise UserError(f"no readable image is left of {len(self.dataset)}; among them are {some}")
+                raise UserError(
+                    f"none of the {len(self.dataset)} images of a split can be read, among them {some}; mend them, or "
+                    "divide the images otherwise"
+                )
             batch["size"] = [tuple(size) for size in batch["size"]]  # pinning memory turns tuples into lists
             if isinstance(self.sampler, TrainingSampler):
                 self.sampler.cursor += 1

@@ -38,6 +38,7 @@ class ImageDataModule(LightningDataModule):
 
     Attributes:
         classes: The label map: a label is a place in this list.
+        notes: What whoever starts a run should know about its images.
         left_out: Images that were taken out by :meth:`leave_out`.
 
     Raises:
@@ -50,6 +51,7 @@ class ImageDataModule(LightningDataModule):
         self.augment = augment
         self.seed = seed
         self.classes = classes
+        self.notes: list[str] = []
         self.left_out: list[Sample] = []
         self._samples = splits
         self._datasets: list[ImageDataset] = []
@@ -63,6 +65,19 @@ class ImageDataModule(LightningDataModule):
         """Images in each split."""
         return {name: len(samples) for name, samples in self._samples.items()}
 
+    def described(self) -> str:
+        """How many images there are, in words."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items() if split not in PROBE_SPLITS)
+        if "test" in self.counts:
+            return f"{counts} images of {len(self.classes)} classes"
+        if not self.classes:
+            return f"{counts} images without labels"
+        learnt, measured = (self.counts[split] for split in PROBE_SPLITS)
+        return (
+            f"{counts} images without labels; {learnt:,} of {len(self.classes)} classes for the linear probe, which is "
+            f"measured on {measured:,}"
+        )
+
     def samples(self, split: str) -> list[Sample]:
         """Images of a split, in their fixed order.
 
@@ -70,7 +85,8 @@ class ImageDataModule(LightningDataModule):
             UserError: There is no such split.
         """
         if split not in self._samples:
-            raise UserError(f"unknown split `{split}`; there are {', '.join(self._samples)}")
+            known = [name for name in self._samples if name not in PROBE_SPLITS]
+            raise UserError(f"unknown split `{split}`; there are {', '.join(known)}")
         return self._samples[split]
 
     def leave_out(self, split: str, images: Collection[str]) -> None:
@@ -79,12 +95,16 @@ class ImageDataModule(LightningDataModule):
         Raises:
             UserError: None would be left.
         """
-        kept = [sample for sample in self._samples[split] if sample.identity not in images]
-        self.left_out += [sample for sample in self._samples[split] if sample.identity in images]
+        if not images:
+            return
+        kept: list[Sample] = []
+        for sample in self._samples[split]:
+            (self.left_out if sample.identity in images else kept).append(sample)
         if not kept:
+            key = "labels" if self.data.labels else "root" if self.data.root else "source"
             raise UserError(
-                f"data.root {self.data.root}: every image of its {split} split is one that a later phase is measured "
-                "on; name other images"
+                f"data.{key} {getattr(self.data, key)}: every image of its {split} split is one that a later phase is "
+                "measured on; name other images"
             )
         self._samples[split] = kept
 
@@ -132,7 +152,7 @@ class ImageDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[ImageLoader]:
         """Validation images in order; then those that a probe learns from, and those that it is measured on."""
-        return [self._eval_loader(self._samples[name], keep_workers=True) for name in self._with_probe("val")]
+        return [self._eval_loader(self._samples[name], keep_workers=name == "val") for name in self._with_probe("val")]
 
     def evaluation_loaders(self, split: str) -> list[ImageLoader]:
         """Images of a split in order, without random augmentation; those of the probe go with ``val``.

@@ -36,10 +36,14 @@ def read_samples(data: Data, *, divided: bool = True) -> list[Sample]:
     return read_folder(root, divided=divided)
 
 
-def read_unlabelled(data: Data) -> list[Sample]:
+def read_unlabelled(data: Data, *, divided: bool = True) -> list[Sample]:
     """List the images that a recipe's ``data`` names for training without labels, in a fixed order.
 
     Labels and splits stay with the images that have one.
+
+    Args:
+        data: What to read.
+        divided: As for :func:`read_folder`.
 
     Raises:
         UserError: Something is missing, empty, listed twice or contradictory; the message names it.
@@ -50,7 +54,7 @@ def read_unlabelled(data: Data) -> list[Sample]:
     if data.labels is not None:
         return read_csv(Path(data.labels), root, labelled=False)
     assert root is not None
-    return read_pool(root)
+    return read_pool(root, divided=divided)
 
 
 def _image_root(data: Data) -> Path | None:
@@ -86,15 +90,23 @@ def read_folder(root: Path, *, divided: bool = True) -> list[Sample]:
     return [sample for name in splits for sample in _class_folders(root / name, root, split=name)]
 
 
-def read_pool(root: Path) -> list[Sample]:
+def read_pool(root: Path, *, divided: bool = True) -> list[Sample]:
     """Read every image below ``root``, or below each of ``root/{train,val,test}``, whatever the folders are called.
+
+    Args:
+        root: The folder.
+        divided: As for :func:`read_folder`.
 
     Raises:
         UserError: No image, or folders ``val`` or ``test`` without ``train`` or beside others.
     """
     splits = _split_folders(root)
-    if splits:
+    if splits and divided:
         _demand_train(root, splits)
+    if splits and (loose := next((path for path in sorted(root.iterdir()) if is_image_file(path)), None)):
+        raise UserError(
+            f"{loose}: lies beside the folders {' and '.join(splits)}; move it and its like into one of them"
+        )
     samples = [
         Sample(file.relative_to(root).as_posix(), str(file), split=name or None)
         for name in splits or [""]
@@ -159,7 +171,14 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    for directory, _, names in os.walk(folder, followlinks=True):
+    entered: set[tuple[int, int]] = set()
+    for directory, folders, names in os.walk(folder, followlinks=True):
+        place = Path(directory).stat()
+        if (place.st_dev, place.st_ino) in entered:  # a link leads back
+            folders.clear()
+            continue
+        entered.add((place.st_dev, place.st_ino))
+        folders[:] = [name for name in folders if not name.startswith(".")]  # of file managers, caches and the like
         yield from (path for name in names if is_image_file(path := Path(directory, name)))
 
 

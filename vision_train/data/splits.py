@@ -29,8 +29,8 @@ def divide(samples: list[Sample], shares: Mapping[str, float] | None) -> Splits:
     images, class by class and at least one of each: ``shares[name]`` of them, or a tenth where ``shares`` does not say.
 
     Which ones depends on their ids alone. Runs of different seeds are measured on the same images, a run that starts
-    from the weights of another is not tested on what that one learned, and images that join a class later displace at
-    most one or two others.
+    from the weights of another classifier of the same images is not tested on what that one learned, and images that
+    join a class later displace at most one or two others.
 
     Args:
         samples: From one source; those without a split count as training images.

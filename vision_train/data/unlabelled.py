@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,22 +37,26 @@ def unlabelled_images(data: Data, augment: Augment, seed: int, only: str | None 
     Raises:
         UserError: The data cannot be used as it is; one message names what is wrong.
     """
-    samples = read_unlabelled(data)
+    samples = read_unlabelled(data, divided=only is None)
     splits = whole_split(samples, only) if only else _divide(samples, data)
     del splits["test"]
-    probe, classes = _probe(samples, data, seed)
+    probe, classes, note = _probe(samples if only is None else [], data, seed)
     unlabelled = {name: [replace(sample, label=None) for sample in members] for name, members in splits.items()}
-    return ImageDataModule(data, augment, seed, unlabelled | probe, classes)
+    module = ImageDataModule(data, augment, seed, unlabelled | probe, classes)
+    module.notes += [note] if note else []
+    return module
 
 
 def _divide(samples: list[Sample], data: Data) -> Splits:
     splits: Splits = {"train": [], "val": [], "test": []}
     for sample in samples:
         splits[sample.split or "train"].append(sample)
+    if not splits["train"]:
+        raise UserError(f"{data.labels or data.root}: no image to learn from; all of them are val or test")
     if splits["val"]:
         return splits
-    if len(splits["train"]) < 2:
-        raise UserError(f"{data.root or data.labels}: one image is too few; pre-training validates on another")
+    if len(splits["train"]) == 1:
+        raise UserError(f"{data.labels or data.root}: one image is too few; pre-training validates on another")
     return splits | cut_shares(splits["train"], {"val": (data.splits or {}).get("val", DEFAULT_SHARE)})
 
 
@@ -65,19 +70,37 @@ def labelled_samples(pool: list[Sample], data: Data) -> list[Sample]:
         return [sample for sample in pool if sample.label is not None]
     place = Path(data.probe)
     if not place.exists():
-        raise UserError(f"data.probe {place}: no such folder or csv file; name labelled images, or leave it null")
+        raise UserError("no such folder or csv file; name labelled images, or leave it null")
     root, table = (data.probe, None) if place.is_dir() else (None, data.probe)
     return read_samples(replace(data, source="images", root=root, labels=table))
 
 
-def _probe(pool: list[Sample], data: Data, seed: int) -> tuple[Splits, list[str]]:
-    """What the probe learns from and is measured on, with the label map; nothing where no image has a label."""
-    labelled = labelled_samples(pool, data)
-    if not labelled:
-        return {}, []
-    splits = divide(labelled, data.splits)
-    probe = dict(zip(PROBE_SPLITS, (splits["train"], splits["val"]), strict=True))
-    classes = label_map(probe)
+def _probe(pool: list[Sample], data: Data, seed: int) -> tuple[Splits, list[str], str]:
+    """What the probe learns from and is measured on, with the label map; nothing, and why, where labels do not suffice.
+
+    Raises:
+        UserError: They do not, though ``data.probe`` names them.
+    """
+    try:
+        labelled = labelled_samples(pool, data)
+        if not any(sample.split != "test" for sample in labelled):
+            return {}, [], ""
+        divided = divide(labelled, data.splits)
+        splits = dict(zip(PROBE_SPLITS, (divided["train"], divided["val"]), strict=True))
+        classes = label_map(splits)
+    except UserError as error:
+        if data.probe is not None:
+            raise UserError(f"data.probe {data.probe}: {error}") from error
+        return {}, [], f"no linear probe of the features: {error}"
     if data.labels_per_class is not None:
-        probe["probe_train"] = draw_labels_per_class(probe["probe_train"], data.labels_per_class, seed)
-    return probe, classes
+        learnt_from = PROBE_SPLITS[0]
+        splits[learnt_from] = _at_most(splits[learnt_from], data.labels_per_class, seed)
+    return splits, classes, ""
+
+
+def _at_most(members: list[Sample], count: int, seed: int) -> list[Sample]:
+    """So many images of each class, drawn with the seed; all of a class that has fewer."""
+    sizes = Counter(sample.label for sample in members)
+    many = [sample for sample in members if sizes[sample.label] > count]
+    few = [sample for sample in members if sizes[sample.label] <= count]
+    return few + draw_labels_per_class(many, count, seed)

@@ -63,6 +63,10 @@ def _check_pretrain(recipe: Recipe, validator: Validator) -> None:
     name = recipe.run.pretrain
     if name is None or name in builtin_recipes() or Path(name).expanduser().is_file():
         return
+    if Path(name).expanduser().is_dir():
+        message = f"is {show(name)}, a folder; to start from a finished run, set it as model.checkpoint"
+        validator.report(("run", "pretrain"), f"{message}, and run.pretrain=null")
+        return
     message = f"is {show(name)}, which is neither a built-in recipe nor a file{nearest_names(name, builtin_recipes())}"
     validator.report(("run", "pretrain"), message)
 

@@ -43,6 +43,8 @@ class Recipe:
             yield "name", f"is `{self.name}`; it names a folder under runs/, so a plain name or a/b"
         if self.seed < 0 or self.seed >= 2**32:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
+        if self.method is not None:
+            yield from self.method.misplaced(self)
         mixing = self.augment.mixing
         if self.data.batch_size == 1 and mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
             weights = ", ".join(f"{key}: 0" for key in ("maskmix", "mixup", "cutmix"))

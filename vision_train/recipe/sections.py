@@ -28,15 +28,16 @@ class Data:
     """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one.
     Pre-training needs no labels."""
     probe: str | None = None
-    """Pre-training: labelled images, as a folder of class folders or a csv, on which a linear classifier shows after
-    each epoch how good the features are. Null takes the images that have a label themselves (`digits`, a csv), if
-    any; no label ever reaches the network."""
+    """Pre-training: labelled images, as a folder of class folders or a csv, on which a linear classifier shows at each
+    validation how good the features are. Null takes the images that have a label themselves (`digits`, a csv), if
+    there are enough. No label reaches the network, unless `run.select` chooses the epoch by `val/probe_accuracy`."""
     splits: dict[str, float] | None = None
     """Shares of `val` and `test` cut from the training images, class by class and by the images' paths alone, where
-    folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
+    folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1. Pre-training cuts `val`
+    alone."""
     labels_per_class: int | None = None
-    """Train on this many images of each class, drawn with the seed; null takes all. Pre-training trains on all images
-    and lets only its linear probe learn from so many labels."""
+    """Train on this many images of each class, drawn with the seed; null takes all. Pre-training trains on all images;
+    its linear probe learns from at most so many a class."""
     image_size: int = 224
     """Side of the square image that enters the network, in pixels."""
     batch_size: int = 64
@@ -211,6 +212,7 @@ OWNED_MODEL_ARGS = {
     "num_classes": "the head has one output for each class of the data",
     "image_size": "the network takes images of `data.image_size`",
     "img_size": "the network takes images of `data.image_size`",
+    "in_chans": "images have three channels",
     "features_only": "the network is a classifier",
     "pretrained": "nothing is downloaded; name a file with `model.checkpoint`",
     "pretrained_cfg": "nothing is downloaded; name a file with `model.checkpoint`",
@@ -232,7 +234,7 @@ class Model:
     """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory."""
     positions: Literal["learned", "sincos"] = "learned"
     """Of a vision transformer: trained like other weights, or a fixed sine-cosine table, which a checkpoint may replace
-    and training never changes (MAE, DropPos)."""
+    and training never changes (MAE, DropPos). Pre-training always fixes them."""
     head_std: float | None = None
     """Standard deviation of a fresh classifier's weights, with biases of 0; null leaves what the model starts with."""
     min_matched_share: float = 0.9

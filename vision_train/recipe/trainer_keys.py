@@ -127,7 +127,11 @@ def trainer_problems(trainer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, "is 0; every run trains, validates and tests"
     every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
     if every is not None and epochs is not None and every > epochs >= 1:
-        yield "check_val_every_n_epoch", f"is {every}, but max_epochs {epochs}; not one epoch would be validated"
+        yield (
+            "check_val_every_n_epoch",
+            f"is {every}, but max_epochs {epochs}; not one epoch would be validated; "
+            "set trainer.check_val_every_n_epoch=1",
+        )
     if trainer.get("max_steps", -1) < -1 or trainer.get("max_steps") == 0:
         yield "max_steps", f"is {trainer['max_steps']}; must be at least 1, or -1 for no limit"
     if trainer.get("devices") in (0, "0", "", []):

@@ -33,7 +33,7 @@ def headline_tiles(record: RunRecord) -> list[Tile]:
     return [
         Tile(metric_title(key), metric_format(key)(figures[key]), _remark(record, key))
         for key in keys
-        if key in figures
+        if key in figures and not (key == "checkpoint/matched_share" and not figures[key])  # of random weights
     ]
 
 

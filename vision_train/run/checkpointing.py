@@ -73,8 +73,9 @@ class EpochCheckpoints(Checkpoint):
     def _better(self, value: float, metrics: dict[str, float]) -> bool:
         assert self.best_value is not None
         if math.isnan(self.best_value) or value == self.best_value:
-            # A small validation set often ties in accuracy; the loss still tells epochs apart.
-            return metrics.get("val/loss", math.inf) < self.best_metrics.get("val/loss", math.inf)
+            # A small validation set often ties in accuracy; the loss still tells epochs apart. Where there is none, as
+            # in pre-training, the later of two epochs has learned for longer.
+            return metrics.get("val/loss", -math.inf) < self.best_metrics.get("val/loss", math.inf)
         return value > self.best_value if self.recipe.run.select.mode == "max" else value < self.best_value
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -105,6 +106,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, temporary)
     temporary.replace(target)
+    temporary.unlink(missing_ok=True)  # it stays where both name the same file already
 
 
 class RandomState(Callback):

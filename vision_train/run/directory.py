@@ -68,6 +68,11 @@ class RunDirectory:
         """Weights of the best epoch of the last phase."""
         return self.path / "checkpoints" / "best.ckpt"
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether this is a run that has weights and no final figures yet."""
+        return self.best.is_file() and not self.summary.is_file()
+
     def phase(self, name: str) -> Path:
         """Folder of one training phase."""
         return self.path / "phases" / name

@@ -16,11 +16,12 @@ from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.run.attention import attention_line
 from vision_train.run.evaluate import ONE_PROCESS
+from vision_train.run.fit import prepare_phases
 from vision_train.run.log import logging_to
-from vision_train.run.phase import Prepared, peak_memory, prepare
+from vision_train.run.phase import Prepared, peak_memory
 from vision_train.run.phases import plan_phases, warm_up_note
 from vision_train.run.progress import format_seconds
-from vision_train.run.trainer import build_trainer, check_devices, plan_steps
+from vision_train.run.trainer import build_trainer, plan_steps
 
 TIMED_STEPS = 4
 """Training steps: the first warms up and shows which parameters take part, the rest are timed."""
@@ -41,30 +42,31 @@ def dry_run(recipe: Recipe) -> str:
     Raises:
         UserError: As ``fit`` would, before it wrote anything.
     """
+    phases = prepare_phases(plan_phases(recipe))
     with logging_to(None):
-        phases = plan_phases(recipe)
-        texts = [_try_out(phase) for _, phase in phases]
+        before = [None, *phases]
+        texts = {
+            name: _try_out(prepared, after) for (name, prepared), after in zip(phases.items(), before, strict=False)
+        }
     if len(phases) == 1:
-        return texts[0]
-    return "\n\n".join(f"phase {name}\n{text}" for (name, _), text in zip(phases, texts, strict=True))
+        return texts["fit"]
+    return "\n\n".join(f"phase {name}\n{text}" for name, text in texts.items())
 
 
-def _try_out(recipe: Recipe) -> str:
-    prepared = prepare(recipe)
+def _try_out(prepared: Prepared, after: str | None) -> str:
+    recipe, task = prepared.recipe, prepared.task
     full = build_trainer(recipe, [])
-    check_devices(recipe, prepared.data)
-    task = prepared.task
     task.steps_per_epoch, task.total_steps = plan_steps(recipe, prepared.data, full)
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(recipe, [watch], Path(folder), **SHORT, **ONE_PROCESS)
         trainer.fit(as_module(task), datamodule=prepared.data)
-    lines = _describe(prepared, full, watch)
+    lines = _describe(prepared, full, watch, after)
     width = max(len(name) for name in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
-def _describe(prepared: Prepared, full: Trainer, watch: _Watch) -> dict[str, str]:
+def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | None) -> dict[str, str]:
     recipe, task, counts = prepared.recipe, prepared.task, prepared.data.counts
     batch = recipe.data.batch_size * full.world_size * full.accumulate_grad_batches
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
@@ -73,6 +75,7 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch) -> dict[str, str
     evaluated = sum(count for split, count in counts.items() if split not in ("train", "test"))
     evaluations = -(-evaluated // (recipe.data.batch_size * full.world_size))
     epochs = task.total_steps / max(task.steps_per_epoch, 1)
+    start = f"the weights of phase {after}" if after else "none; starts from random weights"
     seconds = epochs * (batches * watch.step_seconds + evaluations * watch.validation_seconds)
     return {
         "recipe": recipe.name,
@@ -80,7 +83,7 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch) -> dict[str, str
         "classes": str(len(prepared.data.classes) or "none; images without labels"),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
-        "checkpoint": prepared.load_report.summary() if prepared.load_report else "none; starts from random weights",
+        "checkpoint": prepared.load_report.summary() if prepared.load_report else start,
         "attention": attention_line(prepared.attention),
         "steps": f"{task.steps_per_epoch:,} an epoch, {task.total_steps:,} in all",
         "batch": f"{batch:,} images a step: {recipe.data.batch_size} for each of {full.world_size} process(es), "

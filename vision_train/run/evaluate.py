@@ -44,12 +44,12 @@ def evaluate_run(run: Path, split: str | None, overrides: Sequence[str] = ()) ->
     with logging_to(None):
         prepared = prepare(recipe, directory.read_classes(), only=split if other_images else None)
         load_weights(prepared.task.network, run, min_matched_share=1.0)
-        bad_images = BadImages(prepared.data)
-        trainer = build_trainer(recipe, [bad_images])
+        trainer = build_trainer(recipe, [BadImages(prepared.data)])
         prepared.task.test_split = split
-        trainer.test(as_module(prepared.task), dataloaders=prepared.data.evaluation_loaders(split), verbose=False)
+        loaders = prepared.data.evaluation_loaders(split)
+        trainer.test(as_module(prepared.task), dataloaders=loaders, verbose=False)
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
-    skipped = len(bad_images.skipped)
+    skipped = len(loaders[0].dataset.skipped)  # those of a probe are no part of the split
     return {f"{split}/images": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from vision_train.artefacts import Artefact, Items
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
@@ -25,8 +26,9 @@ from vision_train.run.attention import attention_line, attention_table
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
 from vision_train.run.log import logging_to
+from vision_train.run.overlap import keep_apart
 from vision_train.run.phase import PhaseResult, Prepared, fit_phase, prepare
-from vision_train.run.phases import Phases, check_handover, keep_apart, plan_phases, stored_phases, warm_up_note
+from vision_train.run.phases import Phases, check_handover, plan_phases, stored_phases, warm_up_note
 from vision_train.run.trainer import check_devices
 
 
@@ -69,7 +71,7 @@ def prepare_phases(phases: Phases) -> dict[str, Prepared]:
     with logging_to(None):
         prepared = {name: prepare(phase) for name, phase in phases}
         for earlier in list(prepared.values())[:-1]:
-            keep_apart(earlier, prepared["fit"])
+            keep_apart(earlier.data, prepared["fit"].data)
         for phase in prepared.values():
             check_devices(phase.recipe, phase.data)
         for earlier, later in pairwise(prepared.values()):
@@ -90,14 +92,15 @@ def resume(run: Path, *, console: Console) -> RunDirectory:
     # The label map of the start: a class folder that came, went or was renamed since must not shift the labels.
     classes = {"fit": directory.read_classes()}
     prepared = {}
-    for name, recipe in phases:
-        if not _finished(directory, name):
-            # What it began with is in its own last checkpoint by now; the file it came from may be gone.
-            begun = _last_checkpoint(directory, name).exists()
-            start = replace(recipe.model, checkpoint=None) if begun else recipe.model
-            prepared[name] = prepare(replace(recipe, model=start), classes.get(name))
+    with logging_to(None):
+        for name, recipe in phases:
+            if not _finished(directory, name):
+                # What it began with is in its own last checkpoint by now; the file it came from may be gone.
+                begun = _last_checkpoint(directory, name).exists()
+                start = replace(recipe.model, checkpoint=None) if begun else recipe.model
+                prepared[name] = prepare(replace(recipe, model=start), classes.get(name))
     for name in prepared.keys() - {"fit"}:
-        keep_apart(prepared[name], prepared["fit"])
+        keep_apart(prepared[name].data, prepared["fit"].data)
     _run_phases(directory, phases, prepared, console)
     return directory
 
@@ -116,6 +119,8 @@ def _run_phases(directory: RunDirectory, phases: Phases, prepared: dict[str, Pre
             if result and not _last_checkpoint(directory, name).exists():
                 start = replace(recipe.model, checkpoint=str(result.checkpoint))
                 prepared[name] = prepare(replace(recipe, model=start), prepared[name].data.classes)
+                if name != "fit":
+                    keep_apart(prepared[name].data, prepared["fit"].data)
             if len(phases) > 1:
                 console.print(f"phase {name}: {recipe.name}")
             try:
@@ -158,19 +163,26 @@ def _one_phase(
     if log:
         share = json.loads(share_file.read_text(encoding="utf-8"))
         result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
-        if name == "fit":
-            directory.write_artefacts(result.artefacts)
+        directory.write_artefacts(_of_phase(name, result.artefacts))
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
         write_json(directory.phase(name) / "phase.json", state)
     return result
 
 
+def _of_phase(name: str, artefacts: list[Artefact]) -> list[Artefact]:
+    """Artefacts under names that those of the last phase do not take; items are kept of that one alone."""
+    if name == "fit":
+        return artefacts
+    shown = [artefact for artefact in artefacts if not isinstance(artefact, Items)]
+    return [replace(a, name=f"{name}_{a.name}", title=f"{a.title}, phase {name}") for a in shown]
+
+
 def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: Console) -> None:
     """Say what is about to be trained, on what, from what, and where to."""
     recipe, data = prepared.recipe, prepared.data
-    counts = ", ".join(f"{count:,} {split}" for split, count in data.counts.items())
-    kinds = f" of {len(data.classes)} classes" if data.classes else ""
-    console.print(f"{recipe.name}: {counts} images{kinds} -> {_relative(directory.path)}")
+    console.print(f"{recipe.name}: {data.described()} -> {_relative(directory.path)}")
+    for remark in [*data.notes, *prepared.task.notes]:
+        console.print(f"note: {remark}")
     if data.left_out:
         console.print(f"left out {len(data.left_out):,} images, which phase fit is measured on")
     if prepared.load_report:
@@ -181,7 +193,9 @@ def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: C
     else:
         console.print("starting from random weights; model.checkpoint names a file or run to start from")
     console.print(f"attention: {attention_line(prepared.attention)}")
-    directory.write_artefacts([replace(attention_table(prepared.attention), name=f"{name}_attention")])
+    table = attention_table(prepared.attention)
+    title = table.title if name == "fit" else f"{table.title}, phase {name}"
+    directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
     if note := warm_up_note(recipe):
         console.print(f"note: the warm-up takes {note}")
 

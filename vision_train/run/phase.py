@@ -26,7 +26,9 @@ from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_images import BadImages
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
+from vision_train.run.directory import RunDirectory
 from vision_train.run.meter import Meter
+from vision_train.run.overlap import learnt_before
 from vision_train.run.progress import ProgressDisplay
 from vision_train.run.trainer import build_trainer, call_trainer, plan_steps
 from vision_train.tasks import TASKS
@@ -88,6 +90,13 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
             heads=task.heads,
             min_matched_share=recipe.model.min_matched_share,
         )
+        if RunDirectory(Path(recipe.model.checkpoint)).unfinished:
+            data.notes.append(f"{recipe.model.checkpoint} is not finished; its best epoch so far is taken")
+        if learnt := learnt_before(data, recipe.model.checkpoint):
+            data.notes.append(
+                f"{len(learnt)} of the {data.counts['test']} test images, such as {learnt[0].id}, are among those that "
+                f"{recipe.model.checkpoint} learnt from; what the test says flatters"
+            )
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
     return Prepared(recipe, data, task, report, attention)

@@ -23,10 +23,13 @@ def plan_phases(recipe: Recipe) -> Phases:
     names none of its own.
 
     Raises:
-        UserError: The recipes pre-train one another in a circle.
+        UserError: The recipes pre-train one another in a circle, or one is to start from a checkpoint as well.
     """
     chain = [recipe]
     while chain[0].run.pretrain:
+        if chain[0].model.checkpoint:
+            both = f"model.checkpoint={chain[0].model.checkpoint} and run.pretrain={chain[0].run.pretrain}"
+            raise UserError(f"{both}: {chain[0].name} can start from one of them; set the other to null")
         earlier = load_recipe(chain[0].run.pretrain, runnable=False)
         if any(earlier.name == known.name for known in chain):
             raise UserError(f"run.pretrain={earlier.name}: {recipe.name} and it pre-train one another in a circle")
@@ -34,7 +37,9 @@ def plan_phases(recipe: Recipe) -> Phases:
         kept = {key: value for key, value in earlier.trainer.items() if key not in HARDWARE}
         data = earlier.data
         if data.source == "images" and data.root is None and data.labels is None:
-            data = replace(data, root=recipe.data.root, labels=recipe.data.labels, splits=recipe.data.splits)
+            asked = recipe.data
+            splits = data.splits or asked.splits
+            data = replace(data, source=asked.source, root=asked.root, labels=asked.labels, splits=splits)
         chain.insert(0, replace(earlier, data=data, seed=recipe.seed, trainer={**kept, **hardware}))
     names = ["pretrain"] if len(chain) == 2 else [f"pretrain-{index + 1}" for index in range(len(chain) - 1)]
     return list(zip([*names, "fit"], chain, strict=True))
@@ -60,20 +65,6 @@ def check_handover(earlier: Prepared, later: Prepared) -> None:
         )
     except UserError as error:
         raise UserError(f"run.pretrain={error}") from error
-
-
-def keep_apart(earlier: Prepared, later: Prepared) -> None:
-    """Take what the later phase is measured on out of what the earlier one learns from.
-
-    Pre-training on a pool that holds the labelled images too would otherwise learn from those that fine-tuning is
-    tested on.
-
-    Raises:
-        UserError: Nothing would be left to learn from.
-    """
-    measured = {split: {s.identity for s in later.data.samples(split)} for split in ("val", "test")}
-    earlier.data.leave_out("train", measured["val"] | measured["test"])
-    earlier.data.leave_out("val", measured["test"])
 
 
 def warm_up_note(recipe: Recipe) -> str | None:

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from vision_train.recipe import Recipe
 from vision_train.run.meter import Meter
 
+ALSO_SHOWN = ("val/probe_accuracy",)
+"""What is shown beside the headline metric where it is measured."""
 SECONDS_BETWEEN_LINES = 30.0
 """In a pipe, an epoch longer than this reports in between."""
 
@@ -34,6 +36,7 @@ class ProgressDisplay(Callback):
         self._steps_total = 0
         self._began = self._last_line = 0.0
         self._epoch_began = 0.0
+        self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lay out the bar over all epochs."""
@@ -71,10 +74,15 @@ class ProgressDisplay(Callback):
 
     def epoch_saved(self, trainer: Trainer) -> None:
         """One line an epoch stays on the screen, once its checkpoint is written."""
-        metric = self.recipe.run.select.metric
-        value = trainer.callback_metrics.get(metric)
-        headline = f"  {metric} {value:.4f}" if value is not None else ""
+        shown = dict.fromkeys([self.recipe.run.select.metric, *ALSO_SHOWN]) if self._validated else {}
+        self._validated = False
+        measured = {name: trainer.callback_metrics[name] for name in shown if name in trainer.callback_metrics}
+        headline = "".join(f"  {name} {value:.4f}" for name, value in measured.items())
         self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{headline}  {self._figures()}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that this epoch's metrics are its own; Lightning keeps those of earlier epochs."""
+        self._validated = not trainer.sanity_checking
 
     def _figures(self) -> str:
         now = self.meter.running()

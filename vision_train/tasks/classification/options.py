@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 DATA = "labelled images"
 """Kind of data that the task trains on."""
@@ -15,6 +16,11 @@ class Method:
 
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes."""
+
+    def misplaced(self, recipe: Any) -> Iterator[tuple[str, str]]:
+        """Yield keys of other sections that classification has no use for."""
+        if recipe.data.probe is not None:
+            yield "data.probe", "is set, but only pre-training measures features by a probe; leave it null"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield a smoothing that leaves nothing of the label."""

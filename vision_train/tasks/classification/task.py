@@ -17,7 +17,7 @@ from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import adapt_published, build_model, head_names, initialise_head
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
-from vision_train.optim import build_optimizer, build_schedule
+from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.classification import scores
 from vision_train.tasks.classification.mistakes import WorstMistakes
@@ -67,6 +67,8 @@ class ClassificationTask(LightningModule):
         UserError: The recipe's mixing does not suit the network.
     """
 
+    notes: tuple[str, ...] = ()
+    """What whoever starts a run should know about its objective."""
     metrics = scores.METRICS
     """What validation measures, without a split's prefix."""
     adapt_published = staticmethod(adapt_published)
@@ -120,11 +122,8 @@ class ClassificationTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser, with its schedule advanced at every optimiser step."""
-        batch = self.recipe.data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
-        optimizer = build_optimizer(self.network, self.recipe.optim, effective_batch=batch)
         steps = {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
-        schedule = build_schedule(optimizer, self.recipe.optim, **steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return configure_optimizers(self.network, self.recipe, self.trainer, **steps)
 
     def on_validation_epoch_start(self) -> None:
         """Begin an empty score sheet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.droppos.masks import Masks
 from models.droppos.network import PositionOutput
 from models.droppos.reconstruction import reconstruct_positions
 from models.droppos.scores import score_positions
@@ -21,12 +23,14 @@ SIDE = 160
 """Side of each of the three pictures of an image, in pixels."""
 GAP = 4
 """Between them, in pixels."""
+RIGHT, WRONG = (0, 114, 178), (213, 94, 0)
+"""Colours of frames, told apart by most who see colours otherwise (Okabe and Ito)."""
 GROUND = 235
 """Grey level where no patch lies."""
 
 
 class Album:
-    """Keeps the images with the smallest ids of a pass, each beside its truth and the network's belief.
+    """Keeps some images of a pass, each beside its truth and the network's belief; in every epoch and run the same.
 
     Args:
         grid: Rows and columns of patches.
@@ -44,29 +48,41 @@ class Album:
 
     def add(self, ids: Sequence[str], images: Tensor, output: PositionOutput) -> None:
         """Consider a batch of normalised images (B C H W) and what the network returned for them."""
-        wanted = [row for row, name in enumerate(ids) if name not in self._pages and self._is_early(name)]
+        wanted = [row for row, name in enumerate(ids) if name not in self._pages and self._is_drawn(name)]
         if not wanted:
             return
-        levels = (images.float().cpu() * self.std + self.mean).clamp(0, 1) * 255
-        on_cpu = _to_cpu(output)
-        laid = reconstruct_positions(levels, on_cpu, grid=self.grid, patch=self.patch, background=GROUND)
-        scores = score_positions(on_cpu, self.grid)
-        for row in wanted:
+        levels = (images[wanted].float().cpu() * self.std + self.mean).clamp(0, 1) * 255
+        of_wanted = _rows(output, wanted)
+        laid = reconstruct_positions(levels, of_wanted, grid=self.grid, patch=self.patch, background=GROUND)
+        judged = self._judge(of_wanted)
+        scores = score_positions(of_wanted, self.grid)
+        for row, name in enumerate(ids[place] for place in wanted):
             strip = [_picture(picture[row]) for picture in (levels, laid.truth, laid.belief)]
+            strip[-1] = _framed(strip[-1], judged[row])
             asked, right = int(scores.tokens[row]), int(scores.correct[row])
             apart = scores.distance[row].item() / max(asked, 1)
             text = f"{right} of {asked} in their place, {apart:.1f} patches off on average"
-            self._pages[ids[row]] = (_side_by_side(strip), f"{text}\n{ids[row]}")
-        for name in sorted(self._pages)[KEPT:]:
+            self._pages[name] = (_side_by_side(strip), f"{text}\n{name}")
+        for name in sorted(self._pages, key=_lot)[KEPT:]:
             del self._pages[name]
 
-    def _is_early(self, name: str) -> bool:
-        return len(self._pages) < KEPT or name < max(self._pages)
+    def _judge(self, output: PositionOutput) -> Tensor:
+        """Whether what lies on top of each cell is right: B rows columns, 1 or -1, 0 where no position was dropped."""
+        visible, dropped, _ = output.masks
+        # Images that show, instead of pixels, each patch's place, counted from 1, where its position was dropped.
+        place = torch.arange(1, self.grid[0] * self.grid[1] + 1, dtype=torch.float32)
+        asked = torch.zeros(len(visible), len(place)).scatter(1, visible, dropped.float())
+        marked = (place * asked).view(-1, 1, *self.grid)
+        laid = reconstruct_positions(marked, output, grid=self.grid, patch=(1, 1)).belief[:, 0]
+        return torch.where(laid == place.view(self.grid), 1, -1) * (laid > 0)
+
+    def _is_drawn(self, name: str) -> bool:
+        return len(self._pages) < KEPT or _lot(name) < max(map(_lot, self._pages))
 
     def image_grid(self, split: str) -> ImageGrid:
         """The pictures of all processes."""
         pages = {name: page for pages in gather_objects(self._pages) for name, page in pages.items()}
-        shown = [pages[name] for name in sorted(pages)[:KEPT]]
+        shown = [pages[name] for name in sorted(sorted(pages, key=_lot)[:KEPT])]
         return ImageGrid(
             f"{split}_positions",
             f"Where the network puts patches of {split} images",
@@ -74,13 +90,23 @@ class Album:
             captions=[caption for _, caption in shown],
             note="Left: the image. Middle: the patches that the network sees, at their places. Right: the same "
             "patches, those without a position where the network believes that they belong; where several meet, the "
-            "one that it is surest of lies on top.",
+            "one that it is surest of lies on top. Frames: blue where one without a position is in its place, orange "
+            "where it is not.",
         )
 
 
-def _to_cpu(output: PositionOutput) -> PositionOutput:
+def _lot(name: str) -> tuple[int, str]:
+    """Order in which images are drawn, fixed by their ids and blind to their folders."""
+    return zlib.crc32(name.encode("utf-8", "surrogateescape")), name
+
+
+def _rows(output: PositionOutput, rows: list[int]) -> PositionOutput:
+    """Some images of a batch, on the CPU."""
+    visible, dropped = output.masks.visible[rows], output.masks.dropped[rows]
     return output._replace(
-        logits=output.logits.float().cpu(), masks=output.masks.to("cpu"), weights=output.weights.cpu()
+        logits=output.logits[rows].float().cpu(),
+        masks=Masks(visible.cpu(), dropped.cpu(), None),
+        weights=output.weights[rows].cpu(),
     )
 
 
@@ -90,6 +116,19 @@ def _picture(levels: Tensor) -> np.ndarray:
     small = max(pixels.shape[:2]) < SIDE
     picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).convert("RGB")
     return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS))
+
+
+def _framed(picture: np.ndarray, judged: Tensor) -> np.ndarray:
+    """Frame the cells of a picture that are judged (rows columns)."""
+    framed = picture.copy()
+    rows, columns = (np.linspace(0, SIDE, count + 1).round().astype(int) for count in judged.shape)
+    for row, column in judged.nonzero().tolist():
+        cell = framed[rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
+        width = max(1, min(cell.shape[:2]) // 12)
+        inside = cell[width:-width, width:-width].copy()
+        cell[:] = RIGHT if judged[row, column] > 0 else WRONG
+        cell[width:-width, width:-width] = inside
+    return framed
 
 
 def _side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:

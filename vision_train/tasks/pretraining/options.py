@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 DATA = "unlabelled images"
 """Kind of data that the task trains on."""
@@ -116,6 +116,18 @@ class Method:
     position_weight: float | None = None
     """Also reconstruct the pixels of removed patches (MAE), and weigh the position loss by this much against it; null
     predicts positions alone."""
+
+    def misplaced(self, recipe: Any) -> Problems:
+        """Yield keys of other sections that pre-training has no use for."""
+        mixing = recipe.augment.mixing
+        if mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
+            yield "augment.mixing", "mixes images, which pre-training does not; leave maskmix, mixup and cutmix at 0"
+        if "global_pool" in recipe.model.args:
+            yield "model.args.global_pool", "is not for a recipe to set: pre-training pools nothing"
+        if recipe.model.head_std is not None:
+            yield "model.head_std", "is set, but pre-training has no classifier; leave it null"
+        if recipe.optim.layer_decay is not None:
+            yield "optim.layer_decay", "is set, but pre-training trains all layers alike; leave it null"
 
     def problems(self) -> Problems:
         """Yield a pixel loss without what it needs."""

@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from vision_train.processes import gather_by_id, gather_objects, launched_rank
 
 WEIGHT_DECAY = 1e-3
 """Of the classifier, on standardised features."""
 MOST_STEPS = 100
 """Of the optimiser; the objective is convex, and fewer suffice mostly."""
+
+
+class FeatureSheet:
+    """Features and labels of the probe's images over one validation, in two parts: to learn from, to be measured on.
+
+    Args:
+        classes: K.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self._ids: tuple[list[list[str]], list[list[str]]] = ([], [])
+        self._rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+
+    def add(self, part: int, ids: Sequence[str], features: Tensor, labels: Tensor) -> None:
+        """Note a batch.
+
+        Args:
+            part: 0 to learn from, 1 to be measured on.
+            ids: B.
+            features: B x D.
+            labels: B, int64.
+        """
+        self._ids[part].append(list(ids))
+        # Labels ride in a last column, exact in float32, so that an image's row is gathered whole.
+        self._rows[part].append(torch.cat([features.float(), labels[:, None].float()], dim=1).cpu())
+
+    def accuracy(self, device: torch.device) -> float | None:
+        """The probe's accuracy over all processes, the same on each; None where no features were noted.
+
+        Args:
+            device: Where the first process fits the probe.
+        """
+        learnt, measured = (
+            gather_by_id(list(zip(ids, rows, strict=True)))[1] for ids, rows in zip(self._ids, self._rows, strict=True)
+        )
+        if learnt is None or measured is None:
+            return None
+        value = 0.0
+        if launched_rank() == 0:
+            train, val = ((rows[:, :-1], rows[:, -1].long()) for rows in (learnt.to(device), measured.to(device)))
+            value = probe_accuracy(train, val, self.classes)
+        return gather_objects(value)[0]
 
 
 def fit_probe(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -49,8 +97,14 @@ def probe_accuracy(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], cla
         train: Features (N x D) and labels (N, int64) to learn from.
         val: The same to be measured on.
         classes: K.
+
+    Returns:
+        NaN where features are not finite, as those of a network that diverged.
     """
     mean, scale = train[0].mean(dim=0), train[0].std(dim=0, unbiased=False).clamp_min(1e-6)
-    weights, biases = fit_probe((train[0] - mean) / scale, train[1], classes)
-    predicted = functional.linear((val[0] - mean) / scale, weights, biases).argmax(dim=1)
-    return (predicted == val[1]).double().mean().item()
+    learnt, measured = ((features - mean) / scale for features, _ in (train, val))
+    if not (learnt.isfinite().all() and measured.isfinite().all()):
+        return math.nan
+    weights, biases = fit_probe(learnt, train[1], classes)
+    predicted = functional.linear(measured, weights, biases).argmax(dim=1)
+    return int((predicted == val[1]).sum()) / len(predicted)

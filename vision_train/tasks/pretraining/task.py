@@ -20,16 +20,12 @@ from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import build_model
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
-from vision_train.optim import build_optimizer, build_schedule
-from vision_train.processes import gather_by_id
+from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.pretraining import scores
 from vision_train.tasks.pretraining.album import Album
-from vision_train.tasks.pretraining.probe import probe_accuracy
-
-Measured = list[tuple[list[str], Tensor]]
-"""Ids and rows of features with a label at the end, batch by batch."""
+from vision_train.tasks.pretraining.probe import FeatureSheet
 
 
 def build(recipe: Recipe, classes: Sequence[str]) -> PretrainingTask:
@@ -45,8 +41,7 @@ def build(recipe: Recipe, classes: Sequence[str]) -> PretrainingTask:
     """
     network = _build_network(recipe)
     try:
-        masked = network.encoder if recipe.method.masking.context_ratio < 1 else None
-        receipt = install_attention(network, recipe.model.attention, masked=masked)
+        receipt = install_attention(network, recipe.model.attention)
     except ValueError as error:
         raise UserError(f"model.attention={recipe.model.attention}: {error}") from error
     return PretrainingTask(recipe, network, classes, receipt)
@@ -54,8 +49,6 @@ def build(recipe: Recipe, classes: Sequence[str]) -> PretrainingTask:
 
 def _build_network(recipe: Recipe) -> MaskedPositionNetwork:
     model, method = recipe.model, recipe.method
-    if "global_pool" in model.args:
-        raise UserError("model.args.global_pool: pre-training pools nothing; take it out")
     try:
         encoder = build_model(
             model.name, num_classes=0, image_size=recipe.data.image_size, global_pool="token", **model.args
@@ -68,7 +61,14 @@ def _build_network(recipe: Recipe) -> MaskedPositionNetwork:
             position_weight=method.position_weight,
         )
     except ValueError as error:
-        raise UserError(f"model.name={model.name}: {error}") from error
+        # Of networks of other kinds; they refuse our pooling, which the user has not asked for.
+        suitable = "plain vision transformers of timm with a class token, such as vit_small_patch16_224, or `vit`"
+        other = any(
+            text in str(error)
+            for text in ("Invalid pool type", "no plain vision transformer", "class token", "class_token")
+        )
+        hint = f"; pre-training takes {suitable}" if other else ""
+        raise UserError(f"model.name={model.name}: {error}{hint}") from error
 
 
 class PretrainingTask(LightningModule):
@@ -99,7 +99,8 @@ class PretrainingTask(LightningModule):
         self.classes = list(classes)
         self.attention = attention
         """What computes attention in the network, and what was refused."""
-        self.metrics = (*scores.METRICS, *(["probe_accuracy"] if classes else []))
+        pixels = ["pixel_loss"] if network.pixel_decoder is not None else []
+        self.metrics = (*scores.METRICS, *pixels, *(["probe_accuracy"] if classes else []))
         """What validation measures, without a split's prefix."""
         self.masking = Masking(**asdict(recipe.method.masking))
         self.sampler = self._sampler_of(0)
@@ -112,7 +113,7 @@ class PretrainingTask(LightningModule):
         self.test_split = "val"
         """Name under which the test loop reports: the split that it is given."""
         self._sheet = scores.ScoreSheet(network.grid)
-        self._probe: dict[int, Measured] = {}
+        self._features = FeatureSheet(len(self.classes))
         self._album: Album | None = None
         self._artefacts: list[Artefact] = []
 
@@ -126,7 +127,8 @@ class PretrainingTask(LightningModule):
     def _targets(self, epoch: int, epochs: int = 1) -> Tensor:
         smoothing = self.recipe.method.smoothing
         sigma = decayed_sigma(smoothing.sigma, epoch, epochs) if smoothing.decay else smoothing.sigma
-        patch = self.network.patch[0]
+        height, width = self.network.patch
+        patch = height if height == width else None
         try:
             return position_targets(self.network.grid, sigma, compat=smoothing.compat, patch=patch, device=self.device)
         except ValueError as error:
@@ -136,13 +138,23 @@ class PretrainingTask(LightningModule):
         """Give the masks of each process their own seed."""
         self.sampler = self._sampler_of(self.global_rank)
 
+    @property
+    def notes(self) -> list[str]:
+        """What whoever starts a run should know about its objective."""
+        counts = self.sampler.counts
+        if counts.positioned < counts.visible or self.network.pixel_decoder is not None:
+            return []
+        return ["method.masking drops no position, so there is nothing to learn; every loss is 0"]
+
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return {"masks": self.sampler.generator}
 
     def on_train_epoch_start(self) -> None:
         """Narrow what counts as right; it stays the same within an epoch."""
-        self.targets = self._targets(self.current_epoch, self.trainer.max_epochs or 1)
+        # All that there will be: trainer.max_steps may end training before max_epochs.
+        epochs = max(-(-self.total_steps // max(self.steps_per_epoch, 1)), 1)
+        self.targets = self._targets(min(self.current_epoch, epochs - 1), epochs)
 
     def forward(self, images: Tensor, masks: Masks, *, weighted: bool = True) -> PositionOutput:
         """Predict the dropped positions of normalised images (B C H W)."""
@@ -153,57 +165,48 @@ class PretrainingTask(LightningModule):
         images, affinity = batch["image"], self.network.affinity
         masks = self.sampler.draw(len(images), images.device)
         output = self(images, masks, weighted=affinity is not None and affinity.due(self.global_step))
-        if output.pixel_loss is not None:
-            self.log_dict({"train/position_loss": output.position_loss, "train/pixel_loss": output.pixel_loss})
+        if output.pixel_losses is not None:
+            self.log_dict({"train/position_loss": output.position_loss, "train/pixel_loss": output.pixel_losses.mean()})
         return output.loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser, with its schedule advanced at every optimiser step."""
-        batch = self.recipe.data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
-        optimizer = build_optimizer(self.network, self.recipe.optim, effective_batch=batch)
         steps = {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
-        schedule = build_schedule(optimizer, self.recipe.optim, **steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return configure_optimizers(self.network, self.recipe, self.trainer, **steps)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin an empty score sheet."""
-        self._sheet, self._probe = scores.ScoreSheet(self.network.grid), {}
+        """Begin empty sheets."""
+        self._sheet = scores.ScoreSheet(self.network.grid)
+        self._features = FeatureSheet(len(self.classes))
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score a batch of validation images, or note the features of one of the probe's two loaders."""
-        if dataloader_idx == 0:
-            self._sheet.add(batch["id"], self._predict_fixed(batch))
-        else:
-            self._note_features(batch, dataloader_idx)
+        self._score(batch, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of all processes together."""
-        _, gathered = self._sheet.gather()
-        self._log_metrics(scores.metrics(gathered) | self._probe_metrics(), "val")
+        self._log_metrics(self._sheet.gather(), "val")
 
     def on_test_epoch_start(self) -> None:
-        """Begin an empty score sheet and an empty album."""
+        """Begin empty sheets and an empty album."""
         self.on_validation_epoch_start()
         augment = self.recipe.augment
         self._album = Album(self.network.grid, self.network.patch, augment.mean, augment.std)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score a batch and keep pictures of it, or note the features of one of the probe's two loaders."""
-        if dataloader_idx:
-            self._note_features(batch, dataloader_idx)
-            return
         assert self._album is not None
-        output = self._predict_fixed(batch)
-        self._sheet.add(batch["id"], output)
-        self._album.add(batch["id"], batch["image"], output)
+        output = self._score(batch, dataloader_idx)
+        if output is not None:
+            self._album.add(batch["id"], batch["image"], output)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics and prepare what the report shows."""
         assert self._album is not None
-        ids, gathered = self._sheet.gather()
-        self._log_metrics(scores.metrics(gathered) | self._probe_metrics(), self.test_split)
+        gathered = self._sheet.gather()
+        measured = self._log_metrics(gathered, self.test_split)
         pictures = self._album.image_grid(self.test_split)
-        self._artefacts = [*scores.artefacts(ids, gathered, self.test_split), pictures]
+        self._artefacts = [*scores.artefacts(gathered, self.test_split, measured, self.network.grid), pictures]
 
     def artefacts(self) -> list[Artefact]:
         """What the last test pass has to show."""
@@ -211,34 +214,26 @@ class PretrainingTask(LightningModule):
 
     def _predict_fixed(self, batch: dict[str, Any]) -> PositionOutput:
         """Predict under masks that depend on an image's id alone, so that epochs, seeds and recipes can be compared."""
-        sampler, visible, dropped, context = self._sampler_of(0), [], [], []
-        for name in batch["id"]:
-            sampler.generator.manual_seed(derive_seed(0, f"masks of {name}"))
-            masks = sampler.draw(1)
-            visible.append(masks.visible)
-            dropped.append(masks.dropped)
-            if masks.context is not None:
-                context.append(masks.context)
-        together = Masks(torch.cat(visible), torch.cat(dropped), torch.cat(context) if context else None)
-        return self(batch["image"], together.to(batch["image"].device))
+        seeds = [derive_seed(0, f"masks of {name}") for name in batch["id"]]
+        return self(batch["image"], self._sampler_of(0).draw_each(seeds, batch["image"].device))
 
-    def _note_features(self, batch: dict[str, Any], loader: int) -> None:
+    def _score(self, batch: dict[str, Any], loader: int) -> PositionOutput | None:
+        """Score a batch of the first loader; note the features of one of the two of the probe."""
+        if loader == 0:
+            output = self._predict_fixed(batch)
+            self._sheet.add(batch["id"], output)
+            return output
         # A network that never sees a position would be disturbed by them.
         features = self.network.features(batch["image"], positions=self.masking.position_mask_ratio < 1)
-        rows = torch.cat([features.float(), batch["label"][:, None].float()], dim=1)
-        self._probe.setdefault(loader, []).append((batch["id"], rows.cpu()))
+        self._features.add(loader - 1, batch["id"], features, batch["label"])
+        return None
 
-    def _probe_metrics(self) -> dict[str, float]:
-        if not self.classes:
-            return {}
-        parts = [gather_by_id(self._probe.get(loader, []))[1] for loader in (1, 2)]
-        on_device = [rows.to(self.device) for rows in parts if rows is not None]
-        if len(on_device) < len(parts):  # another split than that which the probe goes with
-            return {}
-        train, val = ((rows[:, :-1], rows[:, -1].long()) for rows in on_device)
-        return {"probe_accuracy": probe_accuracy(train, val, len(self.classes))}
-
-    def _log_metrics(self, values: dict[str, float], split: str) -> None:
+    def _log_metrics(self, gathered: scores.Gathered, split: str) -> dict[str, float]:
+        values = scores.metrics(gathered)
+        accuracy = self._features.accuracy(self.device) if self.classes else None
+        if accuracy is not None:
+            values["probe_accuracy"] = accuracy
         self.log_dict(
             {f"{split}/{name}": value for name, value in values.items()}, rank_zero_only=False, sync_dist=False
         )
+        return values

@@ -1,0 +1,54 @@
+"""What one phase or run learns from, kept apart from what a later one is measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vision_train import data as data_room
+from vision_train.data.dataset import Sample
+from vision_train.data.images import ImageDataModule
+from vision_train.recipe import load_recipe
+
+
+def keep_apart(earlier: ImageDataModule, later: ImageDataModule) -> None:
+    """Take what the later phase of a run is measured on out of what the earlier one learns from.
+
+    Pre-training on a pool that holds the labelled images too would otherwise learn from those that fine-tuning is
+    tested on, and its probe from their labels. Images are known by their files: a copy under another name is not.
+
+    Raises:
+        UserError: Nothing would be left to learn from.
+    """
+    validated, tested = (_identities(later, split) for split in ("val", "test"))
+    for split in earlier.counts:
+        if split != "test":  # nothing is learnt from that
+            earlier.leave_out(split, validated | tested if split == "train" else tested)
+
+
+def learnt_before(data: ImageDataModule, checkpoint: str) -> list[Sample]:
+    """Test images among those that an earlier run was trained on or chosen by.
+
+    Args:
+        data: Of the phase that starts from the checkpoint.
+        checkpoint: A weights file, of which nothing is known, or a run directory.
+
+    Raises:
+        UserError: The images of the earlier run are there, but no longer as its recipe says.
+    """
+    tested = {sample.identity: sample for sample in data.samples("test")} if "test" in data.counts else {}
+    found: dict[str, Sample] = {}
+    for file in sorted(Path(checkpoint).glob("phases/*/recipe.yaml")) if tested else []:
+        recipe = load_recipe(file, runnable=False)
+        places = [place for place in (recipe.data.root, recipe.data.labels) if place is not None]
+        if not all(Path(place).exists() for place in places):
+            continue  # images that are gone are none of those at hand
+        learnt = data_room.build(recipe)
+        for split in learnt.counts.keys() - {"test"}:
+            for sample in learnt.samples(split):
+                if sample.identity in tested:
+                    found[sample.identity] = tested[sample.identity]
+    return list(found.values())
+
+
+def _identities(data: ImageDataModule, split: str) -> set[str]:
+    return {sample.identity for sample in data.samples(split)} if split in data.counts else set()
