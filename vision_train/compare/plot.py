@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,8 @@ from vision_train.report.formats import format_percent, metric_format, metric_ti
 
 COLOURS = ("#2360c5", "#c2540a", "#1f7a46", "#7b3fbf", "#b02a58", "#0f7482")
 """The lines of the page."""
+STYLES = (("-", "o"), ("--", "s"), (":", "^"))
+"""Lines and marks; arms that have to share a colour are told apart by them."""
 
 
 def draw_plot(result: StudyResult, key: str | None, numbers: Sequence[float] | None) -> bytes:
@@ -28,13 +31,14 @@ def draw_plot(result: StudyResult, key: str | None, numbers: Sequence[float] | N
     """
     title = metric_title(result.metric)
     if numbers is not None:
-        figure = Figure(figsize=(10, 4), layout="constrained")
+        figure = Figure(figsize=(10, 4 + 0.12 * len(arm_names(result))), layout="constrained")
         left, right = figure.subplots(1, 2)
         _lines(left, result, numbers, differences=False)
         _lines(right, result, numbers, differences=True)
         for axes in (left, right):
             axes.set_xlabel(str(key))
             axes.set_xticks(numbers)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
         left.set_ylabel(title)
         right.set_ylabel(_difference_label(result))
     else:
@@ -60,7 +64,7 @@ def differences_by_seed(cell: CellResult, arm: ArmResult) -> list[float]:
 def _difference_label(result: StudyResult) -> str:
     _, unit = difference_scale(result.metric)
     first = next(cell.arms[0].name for cell in result.cells if cell.arms)
-    return f"difference to {first}{f', {unit}' if unit else ''}"
+    return f"difference to\n{first}{f', {unit}' if unit else ''}"
 
 
 def _finish(figure: Figure, left: Axes, right: Axes, metric: str, upright: bool, together: str) -> None:
@@ -106,18 +110,17 @@ def _lines(axes: Axes, result: StudyResult, numbers: Sequence[float], difference
     for index, name in enumerate(arm_names(result)):
         if differences and index == 0:
             continue
-        colour = COLOURS[index % len(COLOURS)]
+        colour, (line, mark) = COLOURS[index % len(COLOURS)], STYLES[index // len(COLOURS) % len(STYLES)]
         points = grid_points(result, name, numbers, differences)
-        axes.plot([p[0] for p in points], [p[1] for p in points], "o-", color=colour, markersize=4, label=name)
+        style: dict[str, Any] = {"linestyle": line, "marker": mark, "color": colour, "markersize": 4}
+        axes.plot([p[0] for p in points], [p[1] for p in points], **style, label=name)
         bounded = [(x, interval) for x, _, interval in points if interval]
         low, high = [interval.low for _, interval in bounded], [interval.high for _, interval in bounded]
-        axes.fill_between([x for x, _ in bounded], low, high, color=colour, alpha=0.16, linewidth=0)
+        axes.fill_between([x for x, _ in bounded], low, high, color=colour, alpha=0.1, linewidth=0)
         for x, cell in zip(numbers, result.cells, strict=True):
             for arm in cell.arms:
                 if arm.name == name and not differences:
                     axes.plot([x] * len(arm.values), list(arm.values.values()), ".", color=colour, alpha=0.4)
-    if axes.get_lines():  # until a second arm has a run, there is no difference
-        axes.legend(frameon=False, fontsize=8)
 
 
 def arm_names(result: StudyResult) -> list[str]:
