@@ -173,7 +173,7 @@ class TestRepetition:
         ours, theirs = summary_of(resumed), summary_of(whole)
         assert {key: ours[key] for key in METRICS} == {key: theirs[key] for key in METRICS}
 
-    def test_the_seed_decides_and_loader_processes_do_not(self, short):
+    def test_item_11_the_seed_decides_and_loader_processes_do_not(self, short):
         helped, other = (run(*SHORT, change) for change in ("data.workers=1", "seed=4"))
         assert figures(short) == figures(helped)
         assert_equal_weights(weights(short), weights(helped))

@@ -42,13 +42,13 @@ def all_samples(recipe: Recipe) -> list[Sample]:
     Raises:
         UserError: The data cannot be used as it is.
     """
-    if _kind(recipe) == UNLABELLED:
-        from vision_train.data.unlabelled import labelled_samples, read_unlabelled
-
-        pool = read_unlabelled(recipe.data)
-        return [*pool, *labelled_samples(pool, recipe.data)]
     from vision_train.data.sources import read_samples
 
+    if _kind(recipe) == UNLABELLED:
+        from vision_train.data.unlabelled import labelled_samples
+
+        pool = read_samples(recipe.data, labelled=False)
+        return [*pool, *labelled_samples(pool, recipe.data)]
     return read_samples(recipe.data)
 
 

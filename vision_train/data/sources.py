@@ -17,12 +17,14 @@ from vision_train.recipe.sections import Data
 SPLITS = ("train", "val", "test")
 
 
-def read_samples(data: Data, *, divided: bool = True) -> list[Sample]:
+def read_samples(data: Data, *, divided: bool = True, labelled: bool = True) -> list[Sample]:
     """List the samples that a recipe's ``data`` names, in a fixed order.
 
     Args:
         data: What to read.
         divided: As for :func:`read_folder`.
+        labelled: Whether every image needs a label. Without, folders say nothing but their split; labels of a csv and
+            of the digits stay with the images that have one.
 
     Raises:
         UserError: Something is missing, empty, listed twice or contradictory; the message names it.
@@ -31,30 +33,9 @@ def read_samples(data: Data, *, divided: bool = True) -> list[Sample]:
         return digits_samples()
     root = _image_root(data)
     if data.labels is not None:
-        return read_csv(Path(data.labels), root)
+        return read_csv(Path(data.labels), root, labelled=labelled)
     assert root is not None
-    return read_folder(root, divided=divided)
-
-
-def read_unlabelled(data: Data, *, divided: bool = True) -> list[Sample]:
-    """List the images that a recipe's ``data`` names for training without labels, in a fixed order.
-
-    Labels and splits stay with the images that have one.
-
-    Args:
-        data: What to read.
-        divided: As for :func:`read_folder`.
-
-    Raises:
-        UserError: Something is missing, empty, listed twice or contradictory; the message names it.
-    """
-    if data.source == "digits":
-        return digits_samples()
-    root = _image_root(data)
-    if data.labels is not None:
-        return read_csv(Path(data.labels), root, labelled=False)
-    assert root is not None
-    return read_pool(root, divided=divided)
+    return read_folder(root, divided=divided) if labelled else read_pool(root, divided=divided)
 
 
 def _image_root(data: Data) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vision_train.data.dataset import Sample
 from vision_train.data.images import PROBE_SPLITS, ImageDataModule
-from vision_train.data.sources import read_samples, read_unlabelled
+from vision_train.data.sources import read_samples
 from vision_train.data.splits import (
     DEFAULT_SHARE,
     Splits,
@@ -37,7 +37,7 @@ def unlabelled_images(data: Data, augment: Augment, seed: int, only: str | None 
     Raises:
         UserError: The data cannot be used as it is; one message names what is wrong.
     """
-    samples = read_unlabelled(data, divided=only is None)
+    samples = read_samples(data, divided=only is None, labelled=False)
     splits = whole_split(samples, only) if only else _divide(samples, data)
     del splits["test"]
     probe, classes, note = _probe(samples if only is None else [], data, seed)
