@@ -31,6 +31,8 @@ class Task(Protocol):
     """Modules of the network that a checkpoint of other classes need not fill."""
     notes: Sequence[str]
     """What whoever starts a run should know about its objective."""
+    warnings: Sequence[str]
+    """What whoever reads the result should know: what went wrong in training; known after the test pass."""
     steps_per_epoch: int
     """Optimiser steps of one epoch; set by the run before training."""
     total_steps: int

@@ -1,4 +1,8 @@
-"""The one exception that stands for a mistake its reader can mend."""
+"""The exception that stands for a mistake its reader can mend, and the one for a sample among many."""
+
+
+class BadSampleError(Exception):
+    """A sample that cannot be read; the message is the reason, without the sample's name."""
 
 
 class UserError(Exception):

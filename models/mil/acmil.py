@@ -24,6 +24,8 @@ class AcmilGA(BagNetwork):
         attention_width: Width A of the attention's hidden layer.
     """
 
+    heads = ("classifier", "Slide_classifier")
+
     def __init__(
         self, in_features: int, width: int, classes: int, *, branches: int = 5, attention_width: int = 128
     ) -> None:

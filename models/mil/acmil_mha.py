@@ -76,6 +76,8 @@ class AcmilMHA(BagNetwork):
         ValueError: The heads do not divide the width.
     """
 
+    heads = ("classifier", "Slide_classifier")
+
     def __init__(self, in_features: int, width: int, classes: int, *, branches: int = 5, dropout: float = 0.1) -> None:
         super().__init__(in_features, (branches, HEADS))
         if width % HEADS:

@@ -78,6 +78,10 @@ class BagNetwork(nn.Module):
         map_shape: Leading dimensions of the attention of one bag: (T,) or (T, H).
     """
 
+    heads: tuple[str, ...] = ("classifier",)
+    """Modules with an output for each class."""
+    attends = True
+    """Whether the network weighs instances against one another."""
     hides = True
     """Whether instances can be hidden from the network's attention."""
 

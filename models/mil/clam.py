@@ -40,6 +40,8 @@ class ClamSB(BagNetwork):
         instances: K, how many are classified at each end.
     """
 
+    heads = ("classifiers", "instance_classifiers")
+
     def __init__(
         self, in_features: int, width: int, classes: int, *, attention_width: int = 128, instances: int = 8
     ) -> None:

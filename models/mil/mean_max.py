@@ -14,7 +14,7 @@ from models.mil.stkim import Hide
 class _Pooling(BagNetwork):
     """Embeds instances, classifies each by one linear layer, and pools the logits."""
 
-    hides = False
+    attends = hides = False
 
     def __init__(self, in_features: int, width: int, classes: int) -> None:
         super().__init__(in_features)

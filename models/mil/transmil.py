@@ -56,6 +56,7 @@ class TransMIL(BagNetwork):
         ValueError: The heads do not divide the width.
     """
 
+    heads = ("_fc2",)
     hides = False
 
     def __init__(self, in_features: int, width: int, classes: int) -> None:

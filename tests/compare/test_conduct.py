@@ -61,7 +61,7 @@ def write_run(folder: Path, accuracy: float | None, steps: int = 100) -> None:
     if accuracy is not None:
         hits = [float(index < round(accuracy * len(ITEMS))) for index in range(len(ITEMS))]
         write_artefact(folder / "artefacts", Items("test_items", ITEMS, {"accuracy": hits}))
-    figures = {"test/accuracy": accuracy, "train/steps": steps, "train/images": 64 * steps, "train/seconds": 12.5}
+    figures = {"test/accuracy": accuracy, "train/steps": steps, "train/samples": 64 * steps, "train/seconds": 12.5}
     figures |= {"train/peak_memory_bytes": 2**30, "model/parameters": 1000}
     write_json(folder / "summary.json", figures)  # whole or not at all, as runs do: others look while they train
 

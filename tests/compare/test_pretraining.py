@@ -36,6 +36,6 @@ def test_an_arm_that_starts_from_a_shared_run_repeats_one_with_a_phase_of_its_ow
         shared = train(study.run(arm=1, cell=0, seed=2))
     own = fit(load_recipe("second.yaml", ["seed=2"]), run_dir=Path("own"), command=[], console=Console(quiet=True))
     whole = json.loads(own.summary.read_text())
-    clock = {"train/images_per_second", "train/data_wait", "train/seconds", "train/peak_memory_bytes"}
+    clock = {"train/samples_per_second", "train/data_wait", "train/seconds", "train/peak_memory_bytes"}
     assert {key: shared[key] for key in shared.keys() - clock} == {key: whole[key] for key in whole.keys() - clock}
     assert shared["checkpoint/matched_share"] == 1.0

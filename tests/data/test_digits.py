@@ -10,7 +10,8 @@ from vision_train.data.decode import decode
 from vision_train.data.images import labelled_images
 from vision_train.data.toy.digits import digits_samples, make_digits
 from vision_train.errors import UserError
-from vision_train.recipe.sections import Augment, Data
+from vision_train.recipe.data_section import Data
+from vision_train.recipe.sections import Augment
 
 
 def test_the_split_never_changes() -> None:

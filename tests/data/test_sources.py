@@ -4,7 +4,7 @@ import pytest
 
 from vision_train.data.sources import read_csv, read_folder, read_samples
 from vision_train.errors import UserError
-from vision_train.recipe.sections import Data
+from vision_train.recipe.data_section import Data
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -4,24 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_train.data.dataset import Sample
+from vision_train.data.dataset import ImageSample
 from vision_train.data.splits import divide, draw_labels_per_class, label_map, whole_split
 from vision_train.errors import UserError
 
 
-def samples(counts: dict[str, int], split: str | None = None) -> list[Sample]:
+def samples(counts: dict[str, int], split: str | None = None) -> list[ImageSample]:
     return [
-        Sample(f"{split}/{label}/{index}", "unused", label, split)
+        ImageSample(f"{split}/{label}/{index}", "unused", label, split)
         for label, count in counts.items()
         for index in range(count)
     ]
 
 
-def labels(members: list[Sample]) -> Counter[str]:
+def labels(members: list[ImageSample]) -> Counter[str]:
     return Counter(str(sample.label) for sample in members)
 
 
-def ids(members: list[Sample]) -> list[str]:
+def ids(members: list[ImageSample]) -> list[str]:
     return [sample.id for sample in members]
 
 
@@ -48,10 +48,10 @@ def test_an_image_that_joins_a_class_displaces_at_most_two_others() -> None:
     members = samples({"a": 40})
     for newcomer in range(100):
         before = divide(members, None)
-        after = divide([*members, Sample(f"new/{newcomer}", "unused", "a")], None)
+        after = divide([*members, ImageSample(f"new/{newcomer}", "unused", "a")], None)
         kept = [set(ids(before[split])) & set(ids(after[split])) for split in ("val", "test")]
         assert sum(map(len, kept)) >= len(before["val"]) + len(before["test"]) - 2
-        members = [*members, Sample(f"new/{newcomer}", "unused", "a")]
+        members = [*members, ImageSample(f"new/{newcomer}", "unused", "a")]
 
 
 def test_the_order_of_the_source_does_not_matter() -> None:
@@ -65,7 +65,7 @@ def test_a_whole_split_is_cut_from_nothing() -> None:
     assert whole_split(members, "test") == {"train": [], "val": [], "test": members}
     named = samples({"a": 2}, "val")
     assert whole_split([*samples({"a": 1}, "train"), *named], "val") == {"train": [], "val": named, "test": []}
-    with pytest.raises(UserError, match="divided into splits, and none of them is test"):
+    with pytest.raises(UserError, match="divided into splits, and none of it is test"):
         whole_split(named, "test")
 
 
@@ -103,7 +103,7 @@ def test_one_class_only() -> None:
 @pytest.mark.parametrize("lacking", ["train", "val", "test"])
 def test_a_class_missing_from_a_split(lacking: str) -> None:
     splits = {name: samples({"a": 2, "b": 2} if name != lacking else {"a": 2}) for name in ("train", "val", "test")}
-    with pytest.raises(UserError, match=f"the {lacking} split has no image of class b"):
+    with pytest.raises(UserError, match=f"the {lacking} split has nothing of class b"):
         label_map(splits)
 
 
@@ -113,11 +113,11 @@ def test_few_label_subsets_are_stratified_seeded_and_nested() -> None:
     assert labels(four) == {"a": 4, "b": 4}
     assert set(ids(four)) < set(ids(ten))
     assert draw_labels_per_class(train, 4, seed=1) != four
-    with pytest.raises(UserError, match=r"labels_per_class is 13, but there are fewer training images of b \(12\)$"):
+    with pytest.raises(UserError, match=r"labels_per_class is 13, but these classes have fewer to train on: b \(12\)$"):
         draw_labels_per_class(train, 13, seed=0)
 
 
 def test_all_classes_with_too_few_labels_are_named_up_to_five() -> None:
     train = samples(dict.fromkeys("abcdefg", 2) | {"h": 3})
-    with pytest.raises(UserError, match=r"of a \(2\), b \(2\), c \(2\), d \(2\), e \(2\) and 2 more classes$"):
+    with pytest.raises(UserError, match=r"to train on: a \(2\), b \(2\), c \(2\), d \(2\), e \(2\) and 2 more classes$"):
         draw_labels_per_class(train, 3, seed=0)

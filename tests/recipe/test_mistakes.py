@@ -91,7 +91,7 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("decay=3", "decay: unknown key; did you mean optim.ema.decay?"),
         ("label_smoothing=0.1", "label_smoothing: unknown key; did you mean method.label_smoothing?"),
         ("zzz=3", "zzz: unknown key"),
-        ("task=clasification", "task: is `clasification`; expected classification | pretraining; did you mean"),
+        ("task=clasification", "task: is `clasification`; expected classification | pretraining | bags; did you mean"),
         ("data.on_bad_image=ignore", "data.on_bad_image: is `ignore`; expected error | skip"),
         ("seed=true", "seed: is true; expected a whole number"),
         ("seed=1.5", "seed: is 1.5; expected a whole number"),
@@ -107,7 +107,7 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("data.splits={val: a}", "data.splits.val: is `a`; expected a number"),
         (
             "data.splits={dev: 0.1}",
-            "data.splits.dev: unknown split; `val` and `test` can be cut from the training images",
+            "data.splits.dev: unknown split; `val` and `test` can be cut from what is trained on",
         ),
         ("model.args={1: 2}", "model.args.1: is no text; put the key in quotes"),
         ("model.args.num_classes=7", "model.args.num_classes: is not for a recipe to set: the head has one output"),

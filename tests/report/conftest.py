@@ -56,7 +56,7 @@ def metrics_lines(phase: str, epochs: int, steps_per_epoch: int, logged_every: i
                 "step": step,
                 "time": 1.2 * step / steps_per_epoch,
                 "train/loss": 0.35 + 2 * np.exp(-5 * step / total) + 0.08 * noise.normal(),
-                "train/images_per_second": 1150 + 40 * noise.normal(),
+                "train/samples_per_second": 1150 + 40 * noise.normal(),
                 "train/data_wait": 0.02 + 0.01 * noise.random(),
                 "lr": 1e-3 * (1 + np.cos(np.pi * step / total)),
             }
@@ -122,7 +122,7 @@ def write_summary(folder: Path, accuracy: float) -> None:
         "val/accuracy": 0.985,
         "val/loss": 0.09,
         "train/best_epoch": 52,
-        "train/images_per_second": 1150.3,
+        "train/samples_per_second": 1150.3,
         "train/seconds": 71.8,
         "train/peak_memory_bytes": 734003200,
         "model/parameters": 452_170,

@@ -43,7 +43,7 @@ def test_other_units():
 
 @pytest.mark.parametrize(("rate", "text"), [(4.3333, "4.33"), (43.21, "43"), (1316.31, "1,316"), (float("nan"), "nan")])
 def test_rates(rate, text):
-    assert metric_format("train/images_per_second")(rate).lower() == text
+    assert metric_format("train/samples_per_second")(rate).lower() == text
 
 
 def test_metric_names():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from vision_train.data.toy.digit_bags import make_digit_bags
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.recipe import Recipe, builtin_recipes, load_recipe
 from vision_train.run.fit import fit
@@ -35,39 +36,44 @@ def test_recipe_builds_at_full_size(name):
     assert {parameter.device.type for parameter in task.network.parameters()} == {"meta"}
 
 
-def small(name: str, images: Path, *overrides: str) -> Recipe:
+def small(name: str, data: Path, *overrides: str) -> Recipe:
     """The recipe at the size it declares for this test, on data of its format."""
-    source = load_recipe(name, runnable=False).data.source
-    data = [f"data.root={images}"] if source == "images" else []
-    return load_recipe(name, [*data, *overrides], smoke=True)
+    bags = data / "bags"
+    of_source = {
+        "images": [f"data.root={data / 'images'}"],
+        "bags": [f"data.root={bags}", f"data.labels={bags / 'labels.csv'}", f"data.splits={bags / 'splits_0.csv'}"],
+    }
+    keys = of_source.get(load_recipe(name, runnable=False).data.source, [])
+    return load_recipe(name, [*keys, *overrides], smoke=True)
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    make_image_folder(folder, classes=3, per_class=PER_CLASS, size=(48, 40))
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    make_image_folder(folder / "images", classes=3, per_class=PER_CLASS, size=(48, 40))
+    make_digit_bags(folder / "bags", "rare")
     return folder
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_trains_two_steps(name, images, tmp_path):
-    directory = fit(small(name, images), run_dir=tmp_path / "run", command=[], console=Console(quiet=True))
+def test_recipe_trains_two_steps(name, data, tmp_path):
+    directory = fit(small(name, data), run_dir=tmp_path / "run", command=[], console=Console(quiet=True))
     summary = json.loads(directory.summary.read_text())
     assert summary["train/steps"] == 2
     assert (directory.path / "report.html").stat().st_size > 0
 
 
-def test_every_recipe_trains_in_two_processes(images: Path, tmp_path: Path, two_processes: Callable[..., None]):
-    two_processes(_train_all, images, tmp_path)
+def test_every_recipe_trains_in_two_processes(data: Path, tmp_path: Path, two_processes: Callable[..., None]):
+    two_processes(_train_all, data, tmp_path)
     for name in RECIPES:
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert summary["train/steps"] == 2, name
 
 
-def _train_all(rank: int, images: Path, folder: Path) -> None:
+def _train_all(rank: int, data: Path, folder: Path) -> None:
     for name in RECIPES:
         meet_at_another_port()
-        recipe = small(name, images, "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+        recipe = small(name, data, "trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
         fit(recipe, run_dir=folder / name, command=[], console=Console(quiet=True))
 
 

@@ -17,7 +17,7 @@ from vision_train.tasks.classification.task import ClassificationTask
 
 SUMMARY_KEYS = {
     *("test/accuracy", "test/accuracy_top5", "test/calibration_error", "val/accuracy"),
-    *("train/images_per_second", "train/seconds"),
+    *("train/samples_per_second", "train/seconds"),
 }
 
 
@@ -40,7 +40,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseExc
 
 def figures(directory: RunDirectory) -> list[dict]:
     """Everything in the log that does not depend on the clock."""
-    timed = ("time", "train/images_per_second", "train/data_wait")
+    timed = ("time", "train/samples_per_second", "train/data_wait")
     return [{key: value for key, value in line.items() if key not in timed} for line in read_metrics(directory.metrics)]
 
 
@@ -90,7 +90,7 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tiny, monkeypatch, s
             assert all(torch.equal(ours[part][name], theirs[part][name]) for name in ours[part])
         assert torch.equal(ours["random_state"][0]["torch"], theirs["random_state"][0]["torch"])
     old, new = (json.loads(d.summary.read_text()) for d in (whole, resumed))
-    for key in ("test/loss", "val/accuracy", "train/best_epoch", "train/images", "train/steps"):
+    for key in ("test/loss", "val/accuracy", "train/best_epoch", "train/samples", "train/steps"):
         assert old[key] == new[key]
 
 

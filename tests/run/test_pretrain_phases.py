@@ -343,6 +343,6 @@ class TestKeepingApart:
         for split in ("train", "val", "test"):
             make_image_folder(Path("split", split), classes=2, per_class=3, size=(20, 20))
         Path("own.yaml").write_text("extends: pretrain_photos.yaml\ndata: {root: split/test}\n")
-        with pytest.raises(UserError, match=r"^data\.root .*split/test: every image of its train split is one that"):
+        with pytest.raises(UserError, match=r"^data\.root .*split/test: all images of its train split are among"):
             run("finetune_photos.yaml", "data.root=split", "run.pretrain=own.yaml")
         assert not Path("run").exists()

@@ -77,7 +77,7 @@ def summary_of(directory: RunDirectory) -> dict[str, float]:
 
 def figures(directory: RunDirectory) -> list[dict]:
     """Everything in the log that does not depend on the clock."""
-    timed = ("time", "train/images_per_second", "train/data_wait")
+    timed = ("time", "train/samples_per_second", "train/data_wait")
     return [{key: value for key, value in line.items() if key not in timed} for line in read_metrics(directory.metrics)]
 
 
@@ -234,7 +234,7 @@ class TestVariants:
         options = ["data.source=images", "data.root=photos", "data.labels_per_class=null", "trainer.max_epochs=2"]
         directory = run(*options, *(["data.probe=photos"] if probe == "labels" else []))
         summary = summary_of(directory)
-        assert (summary["train/steps"], summary["train/images"]) == (2, 2 * 5)
+        assert (summary["train/steps"], summary["train/samples"]) == (2, 2 * 5)
         assert ("val/probe_accuracy" in summary) == (probe == "labels")
 
 
@@ -266,7 +266,7 @@ def test_two_processes_train_and_measure_as_one(two_processes: Callable[..., Non
     two_processes(_fit, (*STILL, *TWO, "data.batch_size=16"))
     ours, theirs = (summary_of(directory) for directory in (one, two))
     assert {key: theirs[key] for key in METRICS} == {key: pytest.approx(ours[key], rel=1e-5) for key in METRICS}
-    assert theirs["train/images"] == 2 * ours["train/images"] == 64
+    assert theirs["train/samples"] == 2 * ours["train/samples"] == 64
     tables = [json.loads((directory.path / "artefacts/val_summary.json").read_text()) for directory in (one, two)]
     assert tables[0]["rows"][:2] == tables[1]["rows"][:2] == [["images", 200], ["dropped positions", 1800]]
     pictures = [sorted((directory.path / "artefacts").glob("val_positions-*.png")) for directory in (one, two)]

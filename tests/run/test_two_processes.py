@@ -41,7 +41,7 @@ def test_two_processes_train_and_measure_as_one(tiny, two_processes):
     # 300 test images, shared by two processes, each counted once.
     table = json.loads((two / "artefacts" / "test_summary.json").read_text())
     assert dict(table["rows"])["images"] == 300
-    assert summary["train/images"] == json.loads((one / "summary.json").read_text())["train/images"]
+    assert summary["train/samples"] == json.loads((one / "summary.json").read_text())["train/samples"]
     assert summary["train/steps"] == 9
 
 

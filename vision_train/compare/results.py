@@ -175,11 +175,11 @@ def _arm_result(
 def _budget(runs: Measured, seeds: list[int], setting: Setting) -> Budget:
     return Budget(
         steps=_mean(runs, seeds, "train/steps"),
-        images=_mean(runs, seeds, "train/images"),
+        images=_mean(runs, seeds, "train/samples"),
         parameters=_mean(runs, seeds, "model/parameters"),
         training_images=setting.phases[-1].training_images,
         pretraining_steps=_mean_before(runs, seeds, "train/steps"),
-        pretraining_images=_mean_before(runs, seeds, "train/images"),
+        pretraining_images=_mean_before(runs, seeds, "train/samples"),
         pretraining_training_images=sum(phase.training_images for phase in setting.phases[:-1]),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -109,13 +109,13 @@ def _phase(name: str, prepared: Prepared) -> Phase:
     return Phase(name, recipe, prepared.data.counts["train"], images, weights)
 
 
-def _samples(prepared: Prepared, split: str) -> list[Sample]:
+def _samples(prepared: Prepared, split: str) -> Sequence[Sample]:
     return prepared.data.samples(split)
 
 
 def _digest(samples: Iterable[Sample]) -> str:
-    # Digits are in memory and have no file; their ids say which scan they are.
-    lines = [[s.id, s.image if isinstance(s.image, str) else "", s.label] for s in samples]
+    # What is in memory has no file; digits are known by their ids, bags of digits by recipe and seed.
+    lines = [[sample.id, sample.place, sample.label] for sample in samples]
     return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from vision_train.errors import BadSampleError
+
 IMAGE_ENDINGS = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
@@ -36,7 +38,7 @@ _DAMAGED = (
 )
 
 
-class BadImageError(Exception):
+class BadImageError(BadSampleError):
     """An image that cannot be decoded; the message is the reason, without the file's name."""
 
 

@@ -8,16 +8,16 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vision_train.data.dataset import Sample
+from vision_train.data.dataset import ImageSample
 from vision_train.data.decode import IMAGE_ENDINGS, is_image_file
 from vision_train.data.toy.digits import digits_samples
 from vision_train.errors import UserError
-from vision_train.recipe.sections import Data
+from vision_train.recipe.data_section import Data
 
 SPLITS = ("train", "val", "test")
 
 
-def read_samples(data: Data, *, divided: bool = True, labelled: bool = True) -> list[Sample]:
+def read_samples(data: Data, *, divided: bool = True, labelled: bool = True) -> list[ImageSample]:
     """List the samples that a recipe's ``data`` names, in a fixed order.
 
     Args:
@@ -49,7 +49,7 @@ def _image_root(data: Data) -> Path | None:
     return root
 
 
-def read_folder(root: Path, *, divided: bool = True) -> list[Sample]:
+def read_folder(root: Path, *, divided: bool = True) -> list[ImageSample]:
     """Read ``root/CLASS/...`` or ``root/{train,val,test}/CLASS/...``; images may lie deeper inside a class folder.
 
     ``root`` counts as divided into splits when it holds a folder ``train``, ``val`` or ``test``. An image's id is its
@@ -71,7 +71,7 @@ def read_folder(root: Path, *, divided: bool = True) -> list[Sample]:
     return [sample for name in splits for sample in _class_folders(root / name, root, split=name)]
 
 
-def read_pool(root: Path, *, divided: bool = True) -> list[Sample]:
+def read_pool(root: Path, *, divided: bool = True) -> list[ImageSample]:
     """Read every image below ``root``, or below each of ``root/{train,val,test}``, whatever the folders are called.
 
     Args:
@@ -89,7 +89,7 @@ def read_pool(root: Path, *, divided: bool = True) -> list[Sample]:
             f"{loose}: lies beside the folders {' and '.join(splits)}; move it and its like into one of them"
         )
     samples = [
-        Sample(file.relative_to(root).as_posix(), str(file), split=name or None)
+        ImageSample(file.relative_to(root).as_posix(), str(file), split=name or None)
         for name in splits or [""]
         for file in sorted(_images_below(root / name))
     ]
@@ -116,7 +116,7 @@ def _demand_train(root: Path, splits: list[str]) -> None:
         raise UserError(f"{root}: holds {' and '.join(splits)}, but no folder train to learn from")
 
 
-def _class_folders(folder: Path, root: Path, split: str | None) -> Iterator[Sample]:
+def _class_folders(folder: Path, root: Path, split: str | None) -> Iterator[ImageSample]:
     class_folders = _subfolders(folder)
     if not class_folders:
         raise UserError(f"{folder}: no class folders. Put the images of each class into a folder with the class's name")
@@ -136,7 +136,7 @@ def _class_folders(folder: Path, root: Path, split: str | None) -> Iterator[Samp
                 "Add some, or remove the folder."
             )
         for file in files:
-            yield Sample(file.relative_to(root).as_posix(), str(file), label, split)
+            yield ImageSample(file.relative_to(root).as_posix(), str(file), label, split)
 
 
 def _class_name(text: str) -> str:
@@ -163,7 +163,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
         yield from (path for name in names if is_image_file(path := Path(directory, name)))
 
 
-def read_csv(table: Path, root: Path | None, *, labelled: bool = True) -> list[Sample]:
+def read_csv(table: Path, root: Path | None, *, labelled: bool = True) -> list[ImageSample]:
     """Read a csv with the columns ``path,label`` and, optionally, ``split``; further columns are ignored.
 
     Args:
@@ -175,7 +175,7 @@ def read_csv(table: Path, root: Path | None, *, labelled: bool = True) -> list[S
         UserError: Unreadable, a column or value missing, a file that does not exist or is listed twice.
     """
     folder = table.parent if root is None else root
-    samples: list[Sample] = []
+    samples: list[ImageSample] = []
     line_of: dict[str, int] = {}
     for line, row in csv_rows(table, ("path", "label") if labelled else ("path",)):
         sample = _csv_sample(table, line, row, folder)
@@ -221,11 +221,11 @@ def csv_rows(table: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[s
         raise UserError(f"{table}: not a csv file in UTF-8 ({error})") from error
 
 
-def _csv_sample(table: Path, line: int, row: dict[str, str], folder: Path) -> Sample:
+def _csv_sample(table: Path, line: int, row: dict[str, str], folder: Path) -> ImageSample:
     split = row.get("split")
     if split is not None and split not in SPLITS:
         raise UserError(f"{table} line {line}: split is `{split}`; write train, val or test")
     path = Path(os.path.normpath(folder / row["path"]))
     if not path.is_file():
         raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {folder}")
-    return Sample(row["path"], str(path), _class_name(row.get("label", "")) or None, split or None)
+    return ImageSample(row["path"], str(path), _class_name(row.get("label", "")) or None, split or None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 
-from vision_train.data.dataset import Sample
+from vision_train.data.dataset import ImageSample, Sample
 from vision_train.errors import UserError
 from vision_train.seeds import derive_seed
 
@@ -18,11 +19,13 @@ DEFAULT_SHARE = 0.1
 MOST_CLASSES_LISTED = 5
 """A message about more classes counts the rest."""
 
-Splits = dict[str, list[Sample]]
-"""Samples of `train`, `val` and `test`."""
+Splits = dict[str, list[ImageSample]]
+"""Images of `train`, `val` and `test`."""
+
+S = TypeVar("S", bound=Sample)
 
 
-def divide(samples: list[Sample], shares: Mapping[str, float] | None) -> Splits:
+def divide(samples: list[ImageSample], shares: Mapping[str, float] | None) -> Splits:
     """Sort samples into train, val and test.
 
     A split that the samples name is taken as it is. Each of val and test that no sample names is cut from the training
@@ -45,7 +48,7 @@ def divide(samples: list[Sample], shares: Mapping[str, float] | None) -> Splits:
     wanted = {name: (shares or {}).get(name, DEFAULT_SHARE) for name in ("val", "test") if not splits[name]}
     if not wanted:
         return splits
-    train: list[Sample] = []
+    train: list[ImageSample] = []
     for label, members in _by_label(splits["train"]).items():
         if len(members) <= len(wanted):
             raise UserError(
@@ -59,7 +62,7 @@ def divide(samples: list[Sample], shares: Mapping[str, float] | None) -> Splits:
     return {**splits, "train": train}
 
 
-def cut_shares(members: list[Sample], shares: Mapping[str, float]) -> Splits:
+def cut_shares(members: list[S], shares: Mapping[str, float]) -> dict[str, list[S]]:
     """Cut splits from samples by their ids alone; at least one sample goes to each, and one stays for training.
 
     Args:
@@ -69,7 +72,7 @@ def cut_shares(members: list[Sample], shares: Mapping[str, float]) -> Splits:
     Returns:
         Samples of each split, and of ``train``, in the order of ``members``.
     """
-    splits: Splits = {}
+    splits: dict[str, list[S]] = {}
     sizes = {name: max(1, round(share * len(members))) for name, share in shares.items()}
     order = sorted(range(len(members)), key=lambda index: _digest(members[index].id))
     taken = 0
@@ -80,7 +83,7 @@ def cut_shares(members: list[Sample], shares: Mapping[str, float]) -> Splits:
     return {**splits, "train": [members[index] for index in sorted(order[taken:])]}
 
 
-def whole_split(samples: list[Sample], split: str) -> Splits:
+def whole_split(samples: list[S], split: str) -> dict[str, list[S]]:
     """Take one split as it is, cutting nothing: the samples that name it, or all of them where none names any.
 
     Raises:
@@ -89,12 +92,21 @@ def whole_split(samples: list[Sample], split: str) -> Splits:
     if any(sample.split for sample in samples):
         samples = [sample for sample in samples if sample.split == split]
         if not samples:
-            raise UserError(f"data.root: its images are divided into splits, and none of them is {split}")
+            raise UserError(f"data.root: what it holds is divided into splits, and none of it is {split}")
     return {"train": [], "val": [], "test": [], split: samples}
 
 
-def label_map(splits: Splits, fixed: list[str] | None = None) -> list[str]:
-    """Names of the classes, sorted; or ``fixed``, once every label is known to be in it.
+def label_map(
+    splits: Mapping[str, list[S]],
+    fixed: list[str] | None = None,
+    in_order: Callable[[Iterable[str]], list[str]] = sorted,
+) -> list[str]:
+    """Names of the classes, in order; or ``fixed``, once every label is known to be in it.
+
+    Args:
+        splits: Samples that have a label each.
+        fixed: Label map of an earlier run.
+        in_order: Puts the names of classes in order.
 
     Raises:
         UserError: Fewer than two classes; a class that one split lacks; a label outside ``fixed``.
@@ -106,7 +118,7 @@ def label_map(splits: Splits, fixed: list[str] | None = None) -> list[str]:
                 raise UserError(f"{sample.id}: label `{sample.label}` is not one of the run's classes: {fixed}")
         return list(fixed)
     present = {name: {str(sample.label) for sample in members} for name, members in splits.items()}
-    classes = sorted(set.union(*present.values()))
+    classes = in_order(set.union(*present.values()))
     if len(classes) < 2:
         raise UserError(f"only one class, {', '.join(classes)}; classification needs at least two")
     for split, labels in present.items():
@@ -114,14 +126,14 @@ def label_map(splits: Splits, fixed: list[str] | None = None) -> list[str]:
         if missing:
             example = next(sample for sample in chain.from_iterable(splits.values()) if sample.label == missing[0])
             raise UserError(
-                f"the {split} split has no image of class {', '.join(missing)}; every split needs every class. "
+                f"the {split} split has nothing of class {', '.join(missing)}; every split needs every class. "
                 f"If that is no class of yours, mend the label of {example.id}"
             )
     return classes
 
 
-def draw_labels_per_class(train: list[Sample], count: int, seed: int) -> list[Sample]:
-    """Draw ``count`` training images of each class; a larger ``count`` with the same seed contains a smaller one.
+def draw_labels_per_class(train: list[S], count: int, seed: int) -> list[S]:
+    """Draw ``count`` training samples of each class; a larger ``count`` with the same seed contains a smaller one.
 
     Raises:
         UserError: Classes have fewer; the message names them.
@@ -131,16 +143,16 @@ def draw_labels_per_class(train: list[Sample], count: int, seed: int) -> list[Sa
     if small:
         rest = len(small) - MOST_CLASSES_LISTED
         named = ", ".join(small[:MOST_CLASSES_LISTED]) + (f" and {rest} more classes" if rest > 0 else "")
-        raise UserError(f"data.labels_per_class is {count}, but there are fewer training images of {named}")
-    drawn: list[Sample] = []
+        raise UserError(f"data.labels_per_class is {count}, but these classes have fewer to train on: {named}")
+    drawn: list[S] = []
     for label, members in by_label.items():
         order = _permutation(len(members), derive_seed(seed, f"labels of {label}"))
         drawn += [members[index] for index in sorted(order[:count])]
     return drawn
 
 
-def _by_label(samples: list[Sample]) -> dict[str, list[Sample]]:
-    members: dict[str, list[Sample]] = {}
+def _by_label(samples: list[S]) -> dict[str, list[S]]:
+    members: dict[str, list[S]] = {}
     for sample in sorted(samples, key=lambda sample: str(sample.label)):  # stable: keeps the order within a class
         members.setdefault(str(sample.label), []).append(sample)
     return members

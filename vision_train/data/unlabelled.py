@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from vision_train.data.dataset import Sample
-from vision_train.data.images import PROBE_SPLITS, ImageDataModule
+from vision_train.data.dataset import ImageSample
+from vision_train.data.images import ImageDataModule
+from vision_train.data.module import PROBE_SPLITS
 from vision_train.data.sources import read_samples
 from vision_train.data.splits import (
     DEFAULT_SHARE,
@@ -19,7 +20,8 @@ from vision_train.data.splits import (
     whole_split,
 )
 from vision_train.errors import UserError
-from vision_train.recipe.sections import Augment, Data
+from vision_train.recipe.data_section import Data
+from vision_train.recipe.sections import Augment
 
 
 def unlabelled_images(data: Data, augment: Augment, seed: int, only: str | None = None) -> ImageDataModule:
@@ -47,7 +49,7 @@ def unlabelled_images(data: Data, augment: Augment, seed: int, only: str | None 
     return module
 
 
-def _divide(samples: list[Sample], data: Data) -> Splits:
+def _divide(samples: list[ImageSample], data: Data) -> Splits:
     splits: Splits = {"train": [], "val": [], "test": []}
     for sample in samples:
         splits[sample.split or "train"].append(sample)
@@ -57,10 +59,10 @@ def _divide(samples: list[Sample], data: Data) -> Splits:
         return splits
     if len(splits["train"]) == 1:
         raise UserError(f"{data.labels or data.root}: one image is too few; pre-training validates on another")
-    return splits | cut_shares(splits["train"], {"val": (data.splits or {}).get("val", DEFAULT_SHARE)})
+    return splits | cut_shares(splits["train"], {"val": (data.shares or {}).get("val", DEFAULT_SHARE)})
 
 
-def labelled_samples(pool: list[Sample], data: Data) -> list[Sample]:
+def labelled_samples(pool: list[ImageSample], data: Data) -> list[ImageSample]:
     """The images of the probe: those that ``data.probe`` names, or else those of the pool that have a label.
 
     Raises:
@@ -75,7 +77,7 @@ def labelled_samples(pool: list[Sample], data: Data) -> list[Sample]:
     return read_samples(replace(data, source="images", root=root, labels=table))
 
 
-def _probe(pool: list[Sample], data: Data, seed: int) -> tuple[Splits, list[str], str]:
+def _probe(pool: list[ImageSample], data: Data, seed: int) -> tuple[Splits, list[str], str]:
     """What the probe learns from and is measured on, with the label map; nothing, and why, where labels do not suffice.
 
     Raises:
@@ -85,7 +87,7 @@ def _probe(pool: list[Sample], data: Data, seed: int) -> tuple[Splits, list[str]
         labelled = labelled_samples(pool, data)
         if not any(sample.split != "test" for sample in labelled):
             return {}, [], ""
-        divided = divide(labelled, data.splits)
+        divided = divide(labelled, data.shares)
         splits = dict(zip(PROBE_SPLITS, (divided["train"], divided["val"]), strict=True))
         classes = label_map(splits)
     except UserError as error:
@@ -98,7 +100,7 @@ def _probe(pool: list[Sample], data: Data, seed: int) -> tuple[Splits, list[str]
     return splits, classes, ""
 
 
-def _at_most(members: list[Sample], count: int, seed: int) -> list[Sample]:
+def _at_most(members: list[ImageSample], count: int, seed: int) -> list[ImageSample]:
     """So many images of each class, drawn with the seed; all of a class that has fewer."""
     sizes = Counter(sample.label for sample in members)
     many = [sample for sample in members if sizes[sample.label] > count]

@@ -88,7 +88,9 @@ def _refuse(name: str | Path, mistakes: Iterable[Mistake], sources: Sequence[str
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Relative paths mean the working directory; made absolute, they mean the same anywhere."""
     data = recipe.data
+    splits = _absolute(data.splits) if isinstance(data.splits, str) else data.splits
     data = replace(data, root=_absolute(data.root), labels=_absolute(data.labels), probe=_absolute(data.probe))
+    data = replace(data, splits=splits)
     model = replace(recipe.model, checkpoint=_absolute(recipe.model.checkpoint))
     run = recipe.run
     if run.pretrain not in builtin_recipes():

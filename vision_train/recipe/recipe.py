@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from vision_train.recipe.sections import Augment, Data, Model, Optim, Problems, Run
+from vision_train.recipe.data_section import Data, Problems
+from vision_train.recipe.sections import Augment, Model, Optim, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,8 @@ class Recipe:
     description: str = ""
     """One line for the list of recipes."""
     task: str
-    """What is learned: `classification` of labelled images, or `pretraining` on images without labels."""
+    """What is learned: `classification` of labelled images, `pretraining` on images without labels, or `bags`:
+    classification of bags of instances, such as the patches of a slide."""
     seed: int = 0
     """One integer; everything random derives from it."""
     data: Data = field(default_factory=Data)

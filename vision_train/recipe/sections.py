@@ -7,76 +7,10 @@ to the section; ``unset`` yields what a recipe has to leave to its user. The val
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Problems = Iterator[tuple[str, str]]
-"""Pairs of a key inside the section and what is wrong with its value."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """What to train on."""
-
-    source: Literal["images", "digits"] = "images"
-    """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans."""
-    root: str | None = None
-    """Folder of the images. Holds one folder per class, or `train`/`val`/`test` with one folder per class each.
-    Pre-training takes every image below it, or below its `train` and `val`, whatever the folders are called."""
-    labels: str | None = None
-    """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one.
-    Pre-training needs no labels."""
-    probe: str | None = None
-    """Pre-training: labelled images, as a folder of class folders or a csv, on which a linear classifier shows at each
-    validation how good the features are. Null takes the images that have a label themselves (`digits`, a csv), if
-    there are enough. No label reaches the network, unless `run.select` chooses the epoch by `val/probe_accuracy`."""
-    splits: dict[str, float] | None = None
-    """Shares of `val` and `test` cut from the training images, class by class and by the images' paths alone, where
-    folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1. Pre-training cuts `val`
-    alone."""
-    labels_per_class: int | None = None
-    """Train on this many images of each class, drawn with the seed; null takes all. Pre-training trains on all images;
-    its linear probe learns from at most so many a class."""
-    image_size: int = 224
-    """Side of the square image that enters the network, in pixels."""
-    batch_size: int = 64
-    """Images per process and step. The effective batch also counts processes and accumulated batches. Images that do
-    not fill a last batch wait for another epoch's shuffle: each epoch leaves out others. Only where all of them are
-    fewer than one batch do they make a smaller one."""
-    workers: int = 2
-    """Loader processes for each training process, at most one for each processor that it may use; 0 loads in the
-    training process itself."""
-    on_bad_image: Literal["error", "skip"] = "error"
-    """What an unreadable image does: stop with its name, or be skipped and counted at the end."""
-
-    def problems(self) -> Problems:
-        """Yield values outside their range and keys that exclude one another."""
-        if self.source == "digits" and (self.root is not None or self.labels is not None):
-            yield "source", "`digits` is bundled and takes no root or labels; set data.source=images to use your own"
-        for key in ("image_size", "batch_size", "labels_per_class"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                yield key, f"is {value}; must be at least 1"
-        if self.workers < 0:
-            yield "workers", f"is {self.workers}; must be 0 or more"
-        if self.splits is not None:
-            yield from self._split_problems(self.splits)
-
-    def unset(self) -> Problems:
-        """Yield what no recipe can know and whoever runs it has to give."""
-        if self.source == "images" and self.root is None and self.labels is None:
-            yield "root", "no images named; set data.root=FOLDER, or data.labels=FILE.csv"
-
-    @staticmethod
-    def _split_problems(splits: dict[str, float]) -> Problems:
-        for name, share in splits.items():
-            if name not in ("val", "test"):
-                yield f"splits.{name}", "unknown split; `val` and `test` can be cut from the training images"
-            elif not 0 < share < 1:
-                yield f"splits.{name}", f"is {share}; a share lies strictly between 0 and 1"
-        if sum(splits.values()) >= 1:
-            yield "splits", f"sum to {sum(splits.values()):g}; nothing would be left to train on"
+from vision_train.recipe.data_section import Problems
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -140,7 +140,9 @@ class Validator:
             return _WRONG
         return self._value(kind, value, path)
 
-    def _one_of(self, members: Iterable[Any], kind: Any, value: Any, path: KeyPath) -> Any:
+    def _one_of(self, members: Sequence[Any], kind: Any, value: Any, path: KeyPath) -> Any:
+        if isinstance(value, dict) and len(mappings := [each for each in members if get_origin(each) is dict]) == 1:
+            return self._value(mappings[0], value, path)  # so that a mistake in it is named by its key
         for member in members:
             attempt = Validator(self._origin_of, runnable=self._runnable)
             typed = attempt._value(member, value, path)

@@ -43,6 +43,17 @@ def shortened(text: str, font: ImageFont.FreeTypeFont, room: float, keep: Callab
     return keep(text, kept)
 
 
+def wrapped(text: str, font: ImageFont.FreeTypeFont, room: float) -> list[str]:
+    """The text on as many lines as it takes; a word longer than the room is shortened."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(shortened(word, font, room, ends))
+    return lines
+
+
 def ending(text: str, kept: int) -> str:
     """Of paths, the end tells most."""
     return "…" + text[len(text) - kept :]

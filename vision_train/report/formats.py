@@ -65,7 +65,7 @@ KNOWN: dict[str, tuple[str, Written]] = {
     "probe_accuracy": ("accuracy of the linear probe", format_percent),
     "calibration_error": ("calibration error", format_percent),
     "matched_share": ("weights matched", format_percent),
-    "images_per_second": ("images per second", format_rate),
+    "samples_per_second": ("samples per second", format_rate),
     "data_wait": ("waiting for data", format_percent),
     "seconds": ("time", format_duration),
     "peak_memory_bytes": ("peak memory", format_bytes),

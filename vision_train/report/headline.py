@@ -13,7 +13,7 @@ from vision_train.report.record import RunRecord
 
 PROPORTIONS = ("accuracy", "accuracy_top5")
 """Metrics that are shares of independent items, and so have a binomial interval."""
-SHOWN = ("checkpoint/matched_share", "train/seconds", "train/images_per_second")
+SHOWN = ("checkpoint/matched_share", "train/seconds", "train/samples_per_second")
 """Figures that get a tile besides the headline metric and what was measured on the test split."""
 
 

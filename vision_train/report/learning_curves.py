@@ -13,7 +13,7 @@ from vision_train.report.formats import SPLITS, metric_format, metric_title
 PLACE = {"phase", "epoch", "step", "time"}
 """Keys that say when a line was written, not what was measured."""
 FIRST = ("loss", "accuracy")
-LAST = ("lr", "images_per_second", "data_wait")
+LAST = ("lr", "samples_per_second", "data_wait")
 SCHEDULE = "lr"
 """Set, not measured: where it ends tells nothing about the run."""
 

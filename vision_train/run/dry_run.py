@@ -79,15 +79,15 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | Non
     seconds = epochs * (batches * watch.step_seconds + evaluations * watch.validation_seconds)
     return {
         "recipe": recipe.name,
-        "images": ", ".join(f"{count:,} {split}" for split, count in counts.items()),
-        "classes": str(len(prepared.data.classes) or "none; images without labels"),
+        prepared.data.noun: ", ".join(f"{count:,} {split}" for split, count in counts.items()),
+        "classes": str(len(prepared.data.classes) or "none; no labels"),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
         "checkpoint": prepared.load_report.summary() if prepared.load_report else start,
         "attention": attention_line(prepared.attention),
         "steps": f"{task.steps_per_epoch:,} an epoch, {task.total_steps:,} in all",
-        "batch": f"{batch:,} images a step: {recipe.data.batch_size} for each of {full.world_size} process(es), "
-        f"{full.accumulate_grad_batches} batch(es) accumulated",
+        "batch": f"{batch:,} {prepared.data.noun} a step: {recipe.data.batch_size} for each of {full.world_size} "
+        f"process(es), {full.accumulate_grad_batches} batch(es) accumulated",
         "learning rate": f"{rate:g} after the warm-up{as_written}",
         "warm-up": warm_up_note(recipe) or f"{recipe.optim.warmup_epochs:g} epochs",
         "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",

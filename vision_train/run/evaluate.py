@@ -11,7 +11,7 @@ from vision_train.contract import as_module
 from vision_train.data import judged_split
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.recipe.sections import Mixing
-from vision_train.run.bad_images import BadImages
+from vision_train.run.bad_samples import BadSamples
 from vision_train.run.directory import open_run
 from vision_train.run.log import logging_to
 from vision_train.run.phase import prepare
@@ -31,7 +31,7 @@ def evaluate_run(run: Path, split: str | None, overrides: Sequence[str] = ()) ->
             split as they are, unless they are divided into splits themselves; nothing is cut from them.
 
     Returns:
-        ``<split>/<metric>`` and the number of images.
+        ``<split>/<metric>`` and the number of samples.
 
     Raises:
         UserError: There is no such run, it has no weights yet, or its data cannot be read.
@@ -40,17 +40,19 @@ def evaluate_run(run: Path, split: str | None, overrides: Sequence[str] = ()) ->
     recipe = load_for_inference(directory.recipe, overrides)
     split = split or judged_split(recipe)
     own = load_recipe(directory.recipe, runnable=False).data
-    other_images = (recipe.data.root, recipe.data.labels) != (own.root, own.labels)
+    keys = ("source", "root", "labels", "variant")
+    others = any(getattr(recipe.data, key) != getattr(own, key) for key in keys)
+    others |= isinstance(recipe.data.splits, str) and recipe.data.splits != own.splits
     with logging_to(None):
-        prepared = prepare(recipe, directory.read_classes(), only=split if other_images else None)
+        prepared = prepare(recipe, directory.read_classes(), only=split if others else None)
         load_weights(prepared.task.network, run, min_matched_share=1.0)
-        trainer = build_trainer(recipe, [BadImages(prepared.data)])
+        trainer = build_trainer(recipe, [BadSamples(prepared.data)])
         prepared.task.test_split = split
         loaders = prepared.data.evaluation_loaders(split)
         trainer.test(as_module(prepared.task), dataloaders=loaders, verbose=False)
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
     skipped = len(loaders[0].dataset.skipped)  # those of a probe are no part of the split
-    return {f"{split}/images": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
+    return {f"{split}/samples": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
 
 
 def load_for_inference(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from vision_train.artefacts import Artefact, Items
+from vision_train.data import noun
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
@@ -48,7 +49,8 @@ def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Co
     """
     phases = plan_phases(recipe)
     prepared = prepare_phases(phases)
-    directory = create_run(recipe, prepared["fit"].data.classes, run_dir, command)
+    phases = [(name, phase.recipe) for name, phase in prepared.items()]
+    directory = create_run(phases[-1][1], prepared["fit"].data.classes, run_dir, command)
     if launched_rank() == 0:
         for name, phase_recipe in phases:
             directory.phase(name).mkdir(parents=True)
@@ -135,7 +137,7 @@ def _run_phases(directory: RunDirectory, phases: Phases, prepared: dict[str, Pre
                 if first_process and name == "fit":
                     _publish(directory, name)
         if first_process and result:
-            _conclude(directory, result, console)
+            _conclude(directory, result, noun(phases[-1][1]), console)
 
 
 @contextmanager
@@ -161,6 +163,9 @@ def _one_phase(
             log.note_resumption(name, *_progress(directory, name))
     result = fit_phase(prepared, directory.phase(name), name, log, console)
     if log:
+        for warning in result.warnings:
+            console.print(f"warning: {warning}")
+            logging.getLogger("vision_train").warning(warning)
         share = json.loads(share_file.read_text(encoding="utf-8"))
         result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
         directory.write_artefacts(_of_phase(name, result.artefacts))
@@ -184,7 +189,7 @@ def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: C
     for remark in [*data.notes, *prepared.task.notes]:
         console.print(f"note: {remark}")
     if data.left_out:
-        console.print(f"left out {len(data.left_out):,} images, which phase fit is measured on")
+        console.print(f"left out {len(data.left_out):,} {data.noun}, which phase fit is measured on")
     if prepared.load_report:
         console.print(prepared.load_report.summary())
         directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
@@ -234,14 +239,14 @@ def _publish(directory: RunDirectory, name: str) -> None:
             link_or_copy(source, target / file)
 
 
-def _conclude(directory: RunDirectory, result: PhaseResult, console: Console) -> None:
+def _conclude(directory: RunDirectory, result: PhaseResult, noun: str, console: Console) -> None:
     report = write_report(directory.path, result.figures)
     write_json(directory.summary, result.figures)  # last of all: it says that the run is finished
-    for image in result.skipped:
-        logging.getLogger("vision_train").warning("skipped %s", image)
+    for sample in result.skipped:
+        logging.getLogger("vision_train").warning("skipped %s", sample)
     if result.skipped:
         some = "\n  ".join(result.skipped[:5])
-        text = f"{len(result.skipped)} unreadable images were skipped; log.txt names all:\n  {some}"
+        text = f"{len(result.skipped)} unreadable {noun} were skipped; log.txt names all:\n  {some}"
         console.print(text)
     judged = "test/" if any(key.startswith("test/") for key in result.figures) else "val/"
     headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged))

@@ -13,17 +13,17 @@ from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
 
 
-def images_in(batch: Any) -> int:
+def samples_in(batch: Any) -> int:
     """Number of samples in a batch of the house's form, streams of several kinds added up."""
     if not isinstance(batch, dict):
         return 0
     if "id" in batch:
         return len(batch["id"])
-    return sum(images_in(part) for part in batch.values())
+    return sum(samples_in(part) for part in batch.values())
 
 
 class Meter(Callback):
-    """Counts images and seconds, logs a training line every few steps and a validation line every epoch.
+    """Counts samples and seconds, logs a training line every few steps and a validation line every epoch.
 
     The share of time waiting for data is the time between two steps over all time, as the training loop sees it.
     Losses are summed on the device and read only when a line is due, so that a GPU is not made to wait.
@@ -36,7 +36,7 @@ class Meter(Callback):
 
     def __init__(self, phase: str, log: MetricsLog | None, on_nan: str) -> None:
         self.phase, self.metrics_log, self.on_nan = phase, log, on_nan
-        self.total_images, self.total_seconds, self.total_wait = 0, 0.0, 0.0
+        self.total_samples, self.total_seconds, self.total_wait = 0, 0.0, 0.0
         self.latest: dict[str, float] = {}
         self._every = 1
         self._wall_before, self._began = 0.0, time.monotonic()
@@ -45,7 +45,7 @@ class Meter(Callback):
 
     def _reset(self) -> None:
         self._loss: torch.Tensor | None = None
-        self._steps, self._images, self._wait, self._seconds = 0, 0, 0.0, 0.0
+        self._steps, self._samples, self._wait, self._seconds = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the wall clock."""
@@ -76,7 +76,7 @@ class Meter(Callback):
         loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
         self._loss = loss if self._loss is None else self._loss + loss
         self._steps += 1
-        self._images += images_in(batch) * trainer.world_size
+        self._samples += samples_in(batch) * trainer.world_size
         now = time.perf_counter()
         self._seconds += now - self._mark
         self._mark = now
@@ -89,14 +89,14 @@ class Meter(Callback):
         loss = (self._loss / self._steps).item()
         if self.on_nan == "stop":
             self._check_finite(trainer, loss)
-        self.total_images += self._images
+        self.total_samples += self._samples
         self.total_seconds += self._seconds
         self.total_wait += self._wait
         terms = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
         self.latest = {
             "train/loss": loss,
             **terms,  # parts of the loss that the task logs, of the last step
-            "train/images_per_second": self._images / max(self._seconds, 1e-9),
+            "train/samples_per_second": self._samples / max(self._seconds, 1e-9),
             "train/data_wait": self._wait / max(self._seconds, 1e-9),
             "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
         }
@@ -123,16 +123,16 @@ class Meter(Callback):
             self.metrics_log.append(self.phase, trainer.current_epoch, trainer.global_step, values)
 
     def running(self) -> dict[str, float]:
-        """Images per second and share of waiting since the last line was written, or of that line right after it."""
+        """Samples per second and share of waiting since the last line was written, or of that line right after it."""
         if not self._steps:
             return {key.removeprefix("train/"): value for key, value in self.latest.items()}
         seconds = max(self._seconds, 1e-9)
-        return {"images_per_second": self._images / seconds, "data_wait": self._wait / seconds}
+        return {"samples_per_second": self._samples / seconds, "data_wait": self._wait / seconds}
 
     @property
-    def images_per_second(self) -> float:
+    def samples_per_second(self) -> float:
         """Training throughput of the phase over all processes, validation not counted."""
-        return self.total_images / max(self.total_seconds, 1e-9)
+        return self.total_samples / max(self.total_seconds, 1e-9)
 
     @property
     def wall_seconds(self) -> float:
@@ -142,7 +142,7 @@ class Meter(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The totals, so that a resumed run reports the whole."""
         return {
-            "images": self.total_images,
+            "samples": self.total_samples,
             "seconds": self.total_seconds,
             "wait": self.total_wait,
             "wall": self.wall_seconds,
@@ -150,5 +150,5 @@ class Meter(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting from a checkpoint's totals."""
-        self.total_images, self.total_seconds = state_dict["images"], state_dict["seconds"]
+        self.total_samples, self.total_seconds = state_dict["samples"], state_dict["seconds"]
         self.total_wait, self._wall_before = state_dict["wait"], state_dict["wall"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from vision_train import data as data_room
 from vision_train.data.dataset import Sample
-from vision_train.data.images import ImageDataModule
+from vision_train.data.module import SampleDataModule
 from vision_train.recipe import load_recipe
 
 
-def keep_apart(earlier: ImageDataModule, later: ImageDataModule) -> None:
+def keep_apart(earlier: SampleDataModule, later: SampleDataModule) -> None:
     """Take what the later phase of a run is measured on out of what the earlier one learns from.
 
     Pre-training on a pool that holds the labelled images too would otherwise learn from those that fine-tuning is
@@ -25,8 +25,8 @@ def keep_apart(earlier: ImageDataModule, later: ImageDataModule) -> None:
             earlier.leave_out(split, validated | tested if split == "train" else tested)
 
 
-def learnt_before(data: ImageDataModule, checkpoint: str) -> list[Sample]:
-    """Test images among those that an earlier run was trained on or chosen by.
+def learnt_before(data: SampleDataModule, checkpoint: str) -> list[Sample]:
+    """Test samples among those that an earlier run was trained on or chosen by.
 
     Args:
         data: Of the phase that starts from the checkpoint.
@@ -50,5 +50,5 @@ def learnt_before(data: ImageDataModule, checkpoint: str) -> list[Sample]:
     return list(found.values())
 
 
-def _identities(data: ImageDataModule, split: str) -> set[str]:
+def _identities(data: SampleDataModule, split: str) -> set[str]:
     return {sample.identity for sample in data.samples(split)} if split in data.counts else set()

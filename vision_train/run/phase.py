@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import resource
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -17,14 +17,14 @@ from vision_train import data as data_room
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport, load_weights
 from vision_train.contract import Task, as_module
-from vision_train.data.images import ImageDataModule
+from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
 from vision_train.optim import ClipEachGradient
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
-from vision_train.run.bad_images import BadImages
+from vision_train.run.bad_samples import BadSamples
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
 from vision_train.run.directory import RunDirectory
 from vision_train.run.meter import Meter
@@ -39,7 +39,7 @@ class Prepared:
     """A recipe with its data scanned, its network built and its weights loaded: nothing is written yet."""
 
     recipe: Recipe
-    data: ImageDataModule
+    data: SampleDataModule
     task: Task
     load_report: LoadReport | None
     attention: AttentionReceipt
@@ -54,12 +54,14 @@ class PhaseResult:
         checkpoint: The best epoch's file.
         figures: Flat figures for ``summary.json``.
         artefacts: For the report.
-        skipped: Images that could not be read, with the reason; empty unless the recipe asked for skipping.
+        warnings: What went wrong in training, in words.
+        skipped: Samples that could not be read, with the reason; empty unless the recipe asked for skipping.
     """
 
     checkpoint: Path
     figures: dict[str, float | int]
     artefacts: list[Artefact] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
@@ -76,6 +78,7 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
     """
     seed_everything(recipe.seed, verbose=False)
     data = data_room.build(recipe, classes, only)
+    recipe = replace(recipe, data=data.data)  # with what the data themselves say
     task = build_task(recipe, data.classes)
     select = recipe.run.select.metric
     if select not in (known := [f"val/{name}" for name in task.metrics]):
@@ -94,8 +97,8 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
             data.notes.append(f"{recipe.model.checkpoint} is not finished; its best epoch so far is taken")
         if learnt := learnt_before(data, recipe.model.checkpoint):
             data.notes.append(
-                f"{len(learnt)} of the {data.counts['test']} test images, such as {learnt[0].id}, are among those that "
-                f"{recipe.model.checkpoint} learnt from; what the test says flatters"
+                f"{len(learnt)} of the {data.counts['test']} test {data.noun}, such as {learnt[0].id}, are among those "
+                f"that {recipe.model.checkpoint} learnt from; what the test says flatters"
             )
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
@@ -133,12 +136,12 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
         if not last.exists():
             write_recipe(folder / "recipe.yaml", recipe)
     meter = Meter(name, log, recipe.run.on_nan)
-    bad_images = BadImages(data)
+    bad_samples = BadSamples(data)
     clip = [ClipEachGradient(recipe.optim.clip_each_norm)] if recipe.optim.clip_each_norm else []
     average = [AverageWeights(recipe.optim.ema.decay)] if recipe.optim.ema else []
     display = ProgressDisplay(meter, recipe, console)
     keeper = EpochCheckpoints(checkpoints, recipe, on_saved=display.epoch_saved)
-    callbacks = [RandomState(recipe.seed), *clip, *average, bad_images, meter, display, keeper]
+    callbacks = [RandomState(recipe.seed), *clip, *average, bad_samples, meter, display, keeper]
     trainer = build_trainer(recipe, callbacks, folder)
     task.steps_per_epoch, task.total_steps = plan_steps(recipe, data, trainer)
 
@@ -151,7 +154,8 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     loaders = data.evaluation_loaders(task.test_split)
     call_trainer(trainer, "test", as_module(task), dataloaders=loaders, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
-    return PhaseResult(best, figures, task.artefacts(), bad_images.skipped)
+    skipped = [f"{name}: {reason}" for name, reason in bad_samples.skipped.items()]
+    return PhaseResult(best, figures, task.artefacts(), list(task.warnings), skipped)
 
 
 def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Task) -> dict[str, float | int]:
@@ -163,8 +167,8 @@ def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Tas
         "train/best_epoch": keeper.best_epoch or 0,
         "train/epochs": trainer.current_epoch,
         "train/steps": trainer.global_step,
-        "train/images": meter.total_images,
-        "train/images_per_second": meter.images_per_second,
+        "train/samples": meter.total_samples,
+        "train/samples_per_second": meter.samples_per_second,
         "train/data_wait": meter.total_wait / max(meter.total_seconds, 1e-9),
         "train/seconds": meter.wall_seconds,
         "train/peak_memory_bytes": peak_memory(),

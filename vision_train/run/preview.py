@@ -16,9 +16,9 @@ from rich.console import Console
 from torch import Tensor
 
 from augment.mixing import Mix, own_share
-from vision_train.data.dataset import Batch, ImageLoader, Sample
+from vision_train.data.dataset import Batch, ImageSample, SampleLoader
 from vision_train.data.decode import decode
-from vision_train.data.images import ImageDataModule
+from vision_train.data.module import SampleDataModule
 from vision_train.data.sampler import TrainingSampler
 from vision_train.errors import UserError
 from vision_train.files import write_bytes
@@ -70,7 +70,11 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
     weights = mixing_weights(recipe.augment.mixing)
     with torch.inference_mode():
         task.network.eval()
-        album = _Album(task, {sample.id: sample for sample in loader.dataset.samples}, recipe.augment)
+        album = _Album(
+            task,
+            {sample.id: sample for sample in data.samples("train") if isinstance(sample, ImageSample)},
+            recipe.augment,
+        )
         planned = plan_rows(weights, count)
         rows = [album.row(batch, index, kind) for kind, (batch, index) in zip(planned, _in_turn(loader), strict=False)]
     summary = _summary(weights, rows)
@@ -105,7 +109,7 @@ def plan_rows(weights: Mapping[str, float], count: int) -> list[str]:
 class _Album:
     """Makes rows of the picture from batches of training images."""
 
-    def __init__(self, task: ClassificationTask, samples: Mapping[str, Sample], augment: Augment) -> None:
+    def __init__(self, task: ClassificationTask, samples: Mapping[str, ImageSample], augment: Augment) -> None:
         self.task, self.samples = task, samples
         self.mean, self.std = torch.tensor(augment.mean), torch.tensor(augment.std)
 
@@ -157,7 +161,7 @@ def _at_small_size(recipe: Recipe) -> Recipe:
     return replace(recipe, data=data, model=model, trainer={"accelerator": "cpu", **ONE_PROCESS})
 
 
-def _in_turn(loader: ImageLoader) -> Iterator[tuple[Batch, int]]:
+def _in_turn(loader: SampleLoader) -> Iterator[tuple[Batch, int]]:
     """Training images, each as its batch and its place in it, for as many epochs as are asked for."""
     assert isinstance(loader.sampler, TrainingSampler)
     for epoch in itertools.count():
@@ -167,7 +171,7 @@ def _in_turn(loader: ImageLoader) -> Iterator[tuple[Batch, int]]:
                 yield batch, index
 
 
-def _labelled(sample: Sample) -> LabelledImage:
+def _labelled(sample: ImageSample) -> LabelledImage:
     return LabelledImage(sample.id, str(sample.label))
 
 
@@ -201,8 +205,8 @@ def _write(out: Path, picture: Image.Image) -> None:
     write_bytes(out, buffer.getvalue())
 
 
-def _report_skipped(data: ImageDataModule, console: Console) -> None:
+def _report_skipped(data: SampleDataModule, console: Console) -> None:
     if data.skipped:
         console.print(f"{len(data.skipped)} unreadable images were skipped:")
-        for described in data.skipped:
-            console.print(f"  {described}")
+        for path, reason in data.skipped.items():
+            console.print(f"  {path}: {reason}")

@@ -87,7 +87,7 @@ class ProgressDisplay(Callback):
     def _figures(self) -> str:
         now = self.meter.running()
         loss = f"loss {self.meter.latest['train/loss']:.4f}  " if self.meter.latest else ""
-        return f"{loss}{now['images_per_second']:,.0f} images/s  {now['data_wait']:.0%} waiting for data"
+        return f"{loss}{now['samples_per_second']:,.0f} samples/s  {now['data_wait']:.0%} waiting for data"
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()

@@ -12,7 +12,7 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch._dynamo.exc import TorchDynamoException
 
-from vision_train.data.images import ImageDataModule
+from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
 
@@ -42,11 +42,11 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
         raise UserError(f"{asked or 'trainer'}: {error}") from error
 
 
-def check_devices(recipe: Recipe, data: ImageDataModule) -> None:
+def check_devices(recipe: Recipe, data: SampleDataModule) -> None:
     """Refuse devices that are not there, or that cannot do what the recipe asks, or that the data cannot keep busy.
 
     Raises:
-        UserError: Lightning refuses the devices, float16 is asked of a CPU, or there are more processes than images.
+        UserError: Lightning refuses the devices, float16 is asked of a CPU, or there are more processes than samples.
     """
     trainer = build_trainer(recipe, [])
     precision = str(recipe.trainer.get("precision"))
@@ -56,7 +56,7 @@ def check_devices(recipe: Recipe, data: ImageDataModule) -> None:
     data.check_processes(trainer.world_size)
 
 
-def plan_steps(recipe: Recipe, data: ImageDataModule, trainer: Trainer) -> tuple[int, int]:
+def plan_steps(recipe: Recipe, data: SampleDataModule, trainer: Trainer) -> tuple[int, int]:
     """Optimiser steps of an epoch and of the whole phase.
 
     Raises:

@@ -8,16 +8,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from vision_train.data.bags.bag import Bag
-from vision_train.data.bags.dataset import BAD, BagDataset, collate_bags
+from vision_train.data.bags.dataset import BagDataset
 from vision_train.data.bags.index import index_bags
 from vision_train.data.bags.samples import BagSample, join_bags
+from vision_train.data.dataset import BAD
 from vision_train.errors import UserError
 
 
 def test_bags_of_unequal_size_are_padded() -> None:
     bags = [Bag(torch.full((size, 2), float(size), dtype=torch.float16), torch.ones(size, 2)) for size in (1, 3)]
     dataset = BagDataset([BagSample(f"{len(bag.features)}", bag, "b") for bag in bags], ["a", "b"], "error")
-    batch = collate_bags([dataset[0, 0], dataset[1, 0]])
+    batch = dataset.to_batch([dataset[0, 0], dataset[1, 0]])
     assert batch.pop(BAD) == {}
     assert batch["id"] == ["1", "3"]
     assert batch["label"].tolist() == [1, 1]
@@ -29,8 +30,9 @@ def test_bags_of_unequal_size_are_padded() -> None:
 
 def test_one_bag_needs_no_padding_and_unlabelled_bags_no_label() -> None:
     bag = Bag(torch.ones(3, 2))
-    batch = collate_bags([BagDataset([BagSample("a", bag)], [], "error")[0, 0]])
-    assert batch.keys() == {"id", "features", "padding_mask", "coords", BAD}
+    dataset = BagDataset([BagSample("a", bag)], [], "error")
+    batch = dataset.to_batch([dataset[0, 0]])
+    assert batch.keys() == {"id", "features", "padding_mask", "coords", "patch_size_level0", BAD}
     assert batch["features"].data_ptr() == bag.features.data_ptr()
     assert batch["features"].shape == (1, 3, 2)
     assert not batch["padding_mask"].any()
@@ -42,10 +44,11 @@ def test_workers_read_hdf5_that_their_parent_has_read(
     name: str, written: Callable[[str], Path], expected: dict[str, Any]
 ) -> None:
     samples = join_bags(index_bags(written(name)), labelled=False).samples
+    dataset = BagDataset(samples, ["0", "1"], "error")
     loader: DataLoader[Any] = DataLoader(
-        BagDataset(samples, ["0", "1"], "error"),  # type: ignore[arg-type]
+        dataset,  # type: ignore[arg-type]
         sampler=[(0, 0), (1, 0), (0, 1)],  # type: ignore[arg-type]
-        collate_fn=collate_bags,
+        collate_fn=dataset.to_batch,
         num_workers=2,
     )
     for batch, bag_id in zip(loader, ["007", "slide.b", "007"], strict=True):
@@ -62,10 +65,10 @@ def one_bad(tmp_path: Path) -> list[BagSample]:
 
 def test_a_bad_bag_stops_the_training_process(one_bad: list[BagSample]) -> None:
     dataset = BagDataset(one_bad, [], "error")
-    batch = collate_bags([dataset[0, 0], dataset[1, 0]])
+    batch = dataset.to_batch([dataset[0, 0], dataset[1, 0]])
     assert batch.keys() == {BAD}
     with pytest.raises(UserError) as raised:
-        dataset.note_bad_bags(batch[BAD])
+        dataset.note_bad(batch[BAD])
     assert str(raised.value) == (
         "1 bag(s) cannot be used. 1: NaN or infinite values in 2 of 2 instances. "
         "Mend them, or set data.on_bad_bag=skip to go on without them"
@@ -74,13 +77,14 @@ def test_a_bad_bag_stops_the_training_process(one_bad: list[BagSample]) -> None:
 
 def test_a_bad_bag_is_skipped_and_counted(one_bad: list[BagSample]) -> None:
     dataset = BagDataset(one_bad, [], "skip")
-    batch = collate_bags([dataset[0, 0], dataset[1, 0]])
+    batch = dataset.to_batch([dataset[0, 0], dataset[1, 0]])
     assert batch["id"] == ["0", "2"]
-    dataset.note_bad_bags(batch[BAD])
+    dataset.note_bad(batch[BAD])
     assert dataset.skipped == {"1": "NaN or infinite values in 2 of 2 instances"}
 
 
 def test_no_bag_is_readable(one_bad: list[BagSample]) -> None:
-    batch = collate_bags([BagDataset(one_bad[1:2], [], "skip")[0, 0]])
+    dataset = BagDataset(one_bad[1:2], [], "skip")
+    batch = dataset.to_batch([dataset[0, 0]])
     assert list(batch) == [BAD]
     assert list(batch[BAD]) == ["1"]

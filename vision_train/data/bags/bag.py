@@ -28,6 +28,8 @@ class Bag:
     """N 2, int64: x and y of each patch in pixels of level 0."""
     patch_size_level0: int | None = None
     """Side of a patch in pixels of level 0."""
+    encoder: str | None = None
+    """What computed the features, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def read_bag(entry: BagEntry) -> Bag:
         with open_bag(entry.coords) as stored:
             coords = _coords(stored)
     _check_finite(features)
-    return Bag(features, coords, entry.patch_size_level0)
+    return Bag(features, coords, entry.patch_size_level0, entry.encoder)
 
 
 def _coords(stored: StoredBag) -> Tensor:

@@ -11,9 +11,10 @@ from typing import Any
 from vision_train.data.bags.bag import BagEntry
 from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.index import BagIndex
-from vision_train.data.bags.samples import SKIP_BY_RECIPE, OnBadBag, bad_bags
+from vision_train.data.bags.samples import SKIP_BAD_BAGS, bad_bags
 from vision_train.data.bags.stored import COORDS, LABEL, BadBagError, StoredArray, StoredBag
 from vision_train.data.bags.writing import STORED_AS, write_bag
+from vision_train.data.dataset import OnBad
 from vision_train.errors import UserError
 from vision_train.files import check_writable
 
@@ -30,7 +31,7 @@ class Repacked:
 
 
 def repack_bags(
-    index: BagIndex, folder: Path, on_bad_bag: OnBadBag = "error", skip_with: str = SKIP_BY_RECIPE
+    index: BagIndex, folder: Path, on_bad_bag: OnBad = "error", skip_with: str = SKIP_BAD_BAGS
 ) -> Iterator[Repacked]:
     """Write each bag to ``folder/ID.h5``: features and coordinates in the type they have, attributes and label.
 
@@ -58,7 +59,7 @@ def repack_bags(
     return _repacked(index, folder, on_bad_bag, skip_with)
 
 
-def _repacked(index: BagIndex, folder: Path, on_bad_bag: OnBadBag, skip_with: str) -> Iterator[Repacked]:
+def _repacked(index: BagIndex, folder: Path, on_bad_bag: OnBad, skip_with: str) -> Iterator[Repacked]:
     folder.mkdir(parents=True, exist_ok=True)
     yield from (Repacked(bag_id, skipped=reason) for bag_id, reason in index.bad.items())
     for entry in index.entries.values():

@@ -6,17 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from vision_train.data.bags.bag import Bag, BagEntry
 from vision_train.data.bags.index import BagIndex
 from vision_train.data.bags.tables import MOST_NAMED, Labels, SlideLabel, first_named
-from vision_train.data.dataset import Sample
+from vision_train.data.dataset import ImageSample, OnBad, file_identity
 from vision_train.data.splits import DEFAULT_SHARE, cut_shares
 from vision_train.errors import UserError
 
-OnBadBag = Literal["error", "skip"]
-SKIP_BY_RECIPE = "set data.on_bad_bag=skip"
+SKIP_BAD_BAGS = "set data.on_bad_bag=skip"
 """How a recipe lets bad bags be skipped; a verb with a flag for it says so instead."""
 
 
@@ -34,6 +32,20 @@ class BagSample:
     """Patient or specimen, whose bags stay in one split; None for a case of its own."""
     split: str | None = None
     """`train`, `val` or `test`; None where the source does not say."""
+
+    @property
+    def place(self) -> str:
+        """Path of the file, and the group in it; empty for a bag in memory."""
+        if isinstance(self.bag, Bag):
+            return ""
+        return f"{self.bag.path}:{self.bag.group}" if self.bag.group else str(self.bag.path)
+
+    @property
+    def identity(self) -> str:
+        """The same for the same bag, whatever list names it: the file that its path leads to, or its id."""
+        if isinstance(self.bag, Bag):
+            return self.id
+        return f"{file_identity(self.bag.path)}:{self.bag.group}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +83,10 @@ def join_bags(
     index: BagIndex,
     labels: Labels | None = None,
     splits: Mapping[str, str] | None = None,
-    on_bad_bag: OnBadBag = "error",
+    on_bad_bag: OnBad = "error",
     *,
     labelled: bool = True,
-    skip_with: str = SKIP_BY_RECIPE,
+    skip_with: str = SKIP_BAD_BAGS,
 ) -> JoinedBags:
     """Bring features, labels and splits together by id.
 
@@ -112,7 +124,7 @@ def join_bags(
     return JoinedBags(samples, bad, without_label, without_split)
 
 
-def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BY_RECIPE, *, shared: bool = False) -> UserError:
+def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BAD_BAGS, *, shared: bool = False) -> UserError:
     """The error about bags that cannot be used.
 
     Args:
@@ -179,22 +191,18 @@ def map_labels(samples: list[BagSample], label_map: Mapping[str, str]) -> list[B
     return [s if s.label is None else replace(s, label=str(label_map[s.label])) for s in samples]
 
 
-def class_names(samples: Iterable[BagSample]) -> list[str]:
-    """The labels that occur, sorted: numbers by their value, anything else as text."""
-    labels = {sample.label for sample in samples if sample.label is not None}
-    if all(label.isdecimal() for label in labels):
-        return sorted(labels, key=int)
-    return sorted(labels)
+def class_order(labels: Iterable[str]) -> list[str]:
+    """Labels in order: numbers by their value, anything else as text."""
+    labels = list(labels)
+    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
 
 
 def feature_kind(samples: Iterable[BagSample]) -> FeatureKind:
     """What the features of bags are that were found to agree (:func:`join_bags`), or that are in memory."""
     encoder, width = None, 0
     for sample in samples:
-        if isinstance(sample.bag, Bag):
-            width = sample.bag.features.shape[1]
-        else:
-            width, encoder = sample.bag.width, encoder or sample.bag.encoder
+        width = sample.bag.features.shape[1] if isinstance(sample.bag, Bag) else sample.bag.width
+        encoder = encoder or sample.bag.encoder
     return FeatureKind(width, encoder)
 
 
@@ -280,13 +288,13 @@ def _by_reason(bad: Mapping[str, str]) -> dict[str, str]:
     return {reason: first_named(named) for reason, named in ids.items()}
 
 
-def _cases_by_label(samples: list[BagSample]) -> dict[str, list[Sample]]:
+def _cases_by_label(samples: list[BagSample]) -> dict[str, list[ImageSample]]:
     """The cases of each class, as samples that stand for all bags of theirs."""
     labels: dict[str, Counter[str]] = {}
     for sample in samples:
         labels.setdefault(sample.case or sample.id, Counter())[str(sample.label)] += 1
-    by_label: dict[str, list[Sample]] = {}
+    by_label: dict[str, list[ImageSample]] = {}
     for case, counts in labels.items():
         label = max(sorted(counts), key=counts.__getitem__)
-        by_label.setdefault(label, []).append(Sample(case, "", label))
+        by_label.setdefault(label, []).append(ImageSample(case, "", label))
     return dict(sorted(by_label.items()))

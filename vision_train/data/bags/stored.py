@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from vision_train.errors import BadSampleError
+
 Values = Tensor | NDArray[Any]
 Rows = slice | NDArray[np.int64]
 """A range of rows, or single ones in ascending order."""
@@ -42,7 +44,7 @@ _DAMAGE = (
 )
 
 
-class BadBagError(Exception):
+class BadBagError(BadSampleError):
     """A bag that cannot be used; the message is the reason, without the bag's name."""
 
 

@@ -82,7 +82,7 @@ def digit_bag_samples(variant: Variant, seed: int) -> list[BagSample]:
     return [
         BagSample(
             bag.id,
-            Bag(torch.from_numpy(pixels[bag.scans]), torch.from_numpy(_square(len(bag.scans))), SIDE),
+            Bag(torch.from_numpy(pixels[bag.scans]), torch.from_numpy(_square(len(bag.scans))), SIDE, ENCODER),
             bag.label,
             split=bag.split,
         )

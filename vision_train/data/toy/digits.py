@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vision_train.data.dataset import Sample
+from vision_train.data.dataset import ImageSample
 from vision_train.errors import UserError
 
 _SPLIT_SEED = 0
 
 
-def digits_samples() -> list[Sample]:
+def digits_samples() -> list[ImageSample]:
     """The scans as grey pixels (8 8 3), in the order of scikit-learn, with ids ``digits/0000`` to ``digits/1796``."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -29,7 +29,7 @@ def digits_samples() -> list[Sample]:
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # the scans count 0 to 16
     pixels = np.repeat(grey[..., None], 3, axis=-1)
     return [
-        Sample(f"digits/{index:04d}", pixels[index], str(digits.target[index]), split.get(index, "train"))
+        ImageSample(f"digits/{index:04d}", pixels[index], str(digits.target[index]), split.get(index, "train"))
         for index in range(len(indices))
     ]
 

@@ -19,6 +19,8 @@ class Method:
 
     def misplaced(self, recipe: Any) -> Iterator[tuple[str, str]]:
         """Yield keys of other sections that classification has no use for."""
+        if recipe.data.source in ("bags", "digit_bags"):
+            yield "data.source", f"is `{recipe.data.source}`, which is for recipes of the task `bags`"
         if recipe.data.probe is not None:
             yield "data.probe", "is set, but only pre-training measures features by a probe; leave it null"
 

@@ -92,16 +92,8 @@ def artefacts(scores: Scores, classes: Sequence[str], split: str) -> list[Artefa
     rows: list[list[str | float]] = [[name, value] for name, value in metrics(scores).items()]
     return [
         Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [["images", len(scores.ids)], *rows]),
-        _per_class(confusion, names, split),
-        Matrix(
-            f"{split}_confusion",
-            f"Confusion on {split}",
-            row_label="true class",
-            column_label="predicted class",
-            rows=names,
-            columns=names,
-            values=confusion.tolist(),
-        ),
+        per_class_table(confusion, names, split, "images"),
+        confusion_matrix(confusion, names, split),
         _reliability(scores.column("confidence"), (predicted == labels).double(), split),
         Items(
             f"{split}_items",
@@ -115,11 +107,25 @@ def artefacts(scores: Scores, classes: Sequence[str], split: str) -> list[Artefa
     ]
 
 
-def _per_class(confusion: Tensor, names: list[str], split: str) -> Table:
+def confusion_matrix(confusion: Tensor, names: list[str], split: str) -> Matrix:
+    """Counts (K x K, true class by predicted class) for the report."""
+    return Matrix(
+        f"{split}_confusion",
+        f"Confusion on {split}",
+        row_label="true class",
+        column_label="predicted class",
+        rows=names,
+        columns=names,
+        values=confusion.tolist(),
+    )
+
+
+def per_class_table(confusion: Tensor, names: list[str], split: str, noun: str) -> Table:
+    """Recall, precision and F1 of each class, from counts (K x K); ``noun`` says what is counted."""
     hits, true, claimed = confusion.diag().double(), confusion.sum(1).double(), confusion.sum(0).double()
     recall, precision = hits / true.clamp_min(1), hits / claimed.clamp_min(1)
     f1 = 2 * hits / (true + claimed).clamp_min(1)
-    columns = ["class", "images", "recall", "precision", "F1"]
+    columns = ["class", noun, "recall", "precision", "F1"]
     rows = [[name, int(true[k]), recall[k].item(), precision[k].item(), f1[k].item()] for k, name in enumerate(names)]
     return Table(f"{split}_per_class", f"Per class on {split}", columns, rows, note="Recall is the class's accuracy.")
 

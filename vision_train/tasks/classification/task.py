@@ -69,6 +69,8 @@ class ClassificationTask(LightningModule):
 
     notes: tuple[str, ...] = ()
     """What whoever starts a run should know about its objective."""
+    warnings: tuple[str, ...] = ()
+    """What whoever reads the result should know."""
     metrics = scores.METRICS
     """What validation measures, without a split's prefix."""
     adapt_published = staticmethod(adapt_published)

@@ -119,6 +119,8 @@ class Method:
 
     def misplaced(self, recipe: Any) -> Problems:
         """Yield keys of other sections that pre-training has no use for."""
+        if recipe.data.source in ("bags", "digit_bags"):
+            yield "data.source", f"is `{recipe.data.source}`, which is for recipes of the task `bags`"
         mixing = recipe.augment.mixing
         if mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
             yield "augment.mixing", "mixes images, which pre-training does not; leave maskmix, mixup and cutmix at 0"

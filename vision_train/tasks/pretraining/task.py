@@ -87,6 +87,8 @@ class PretrainingTask(LightningModule):
     network: MaskedPositionNetwork
     adapt_published = staticmethod(adapt_published)
     """Translates published weights of this task's networks; given to the checkpoint loader."""
+    warnings: tuple[str, ...] = ()
+    """What whoever reads the result should know."""
     heads = ("decoder", "pixel_decoder")
     """Modules that a checkpoint of an encoder need not fill."""
 

@@ -1,26 +1,24 @@
-"""Unreadable images, over all processes."""
+"""Unreadable samples, over all processes."""
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from vision_train.data.dataset import unreadable_image
-from vision_train.data.images import ImageDataModule
+from vision_train.data.module import SampleDataModule
 from vision_train.processes import gather_objects
 
 
-class BadImages(Callback):
-    """Collects the unreadable images of all processes, and under the policy ``error`` stops all of them together.
+class BadSamples(Callback):
+    """Collects the unreadable samples of all processes, and under the policy ``error`` stops all of them together.
 
-    One process alone raises at once; several carry on with other images until they next meet here.
+    One process alone raises at once; several carry on with other samples until they next meet here.
     """
 
-    def __init__(self, data: ImageDataModule) -> None:
+    def __init__(self, data: SampleDataModule) -> None:
         self.data = data
-        self.skipped: list[str] = []
+        self.skipped: dict[str, str] = {}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -45,6 +43,7 @@ class BadImages(Callback):
     def _look(self, trainer: Trainer) -> None:
         if trainer.strategy.reduce_boolean_decision(not self.data.skipped, all=True):
             return
-        self.skipped = sorted({*self.skipped, *chain.from_iterable(gather_objects(self.data.skipped))})
-        if self.data.data.on_bad_image == "error":
-            raise unreadable_image(self.skipped[0], shared=True)
+        found = {name: reason for skipped in gather_objects(self.data.skipped) for name, reason in skipped.items()}
+        self.skipped = dict(sorted({**self.skipped, **found}.items()))
+        if self.data.on_bad == "error":
+            raise self.data.refusal(self.skipped)

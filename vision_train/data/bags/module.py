@@ -1,0 +1,121 @@
+"""Bags with a label each, from a recipe to batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vision_train.data.bags.dataset import BagDataset
+from vision_train.data.bags.index import index_bags
+from vision_train.data.bags.samples import (
+    BagSample,
+    FeatureKind,
+    check_feature_kind,
+    class_order,
+    divide_bags,
+    feature_kind,
+    join_bags,
+    map_labels,
+)
+from vision_train.data.bags.tables import read_labels, read_splits
+from vision_train.data.dataset import OnBad
+from vision_train.data.module import SampleDataModule
+from vision_train.data.splits import draw_labels_per_class, label_map, whole_split
+from vision_train.errors import UserError
+from vision_train.recipe.data_section import Data
+
+BagSplits = dict[str, list[BagSample]]
+
+
+class BagDataModule(SampleDataModule):
+    """Bags of one recipe, split by split, as batches.
+
+    Args:
+        data: Batch size, workers, policy for bad bags, and what the features are.
+        seed: Of the run.
+        splits: The bags, by split.
+        classes: The label map.
+    """
+
+    noun = "bags"
+
+    def __init__(self, data: Data, seed: int, splits: BagSplits, classes: list[str]) -> None:
+        super().__init__(data, seed, splits, classes)
+
+    def make_dataset(self, samples: Sequence[Any], *, training: bool, alone: bool) -> BagDataset:
+        """Bags; those of training are as those of evaluation."""
+        return BagDataset(list(samples), self.classes, self.on_bad if alone else "skip")
+
+    @property
+    def on_bad(self) -> OnBad:
+        """The recipe's policy for bags that cannot be used."""
+        return self.data.on_bad_bag
+
+    def described(self) -> str:
+        """How many bags there are, and what their features are, in words."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        encoder = f" of {self.data.encoder}" if self.data.encoder else ""
+        return f"{counts} bags of {len(self.classes)} classes, {self.data.feature_width} features{encoder} an instance"
+
+
+def labelled_bags(data: Data, seed: int, classes: list[str] | None = None, only: str | None = None) -> BagDataModule:
+    """Bags with a label each, as a recipe names them.
+
+    Args:
+        data: What to read.
+        seed: Of the run, and of the bags of ``digit_bags``.
+        classes: Label map of an earlier run, to evaluate or predict with; None takes the names found.
+        only: Evaluate this one split of other data than the run's own: nothing is cut from it or drawn.
+
+    Raises:
+        UserError: The data cannot be used as it is; one message names what is wrong.
+    """
+    samples, notes = read_bag_samples(data, seed)
+    splits = whole_split(samples, only) if only else divide_bags(samples, data.shares)
+    if not only and not splits["train"]:
+        raise UserError(f"{data.root}: no bag to learn from; all of them are val or test")
+    label_names = label_map(splits if classes else {"train": splits["train"]}, classes, class_order)
+    label_map(splits, label_names)
+    if not only:
+        notes += _absent_classes(splits, label_names)
+    if data.labels_per_class is not None and not only:
+        splits["train"] = draw_labels_per_class(splits["train"], data.labels_per_class, seed)
+    found, known = feature_kind(samples), FeatureKind(data.feature_width or 0, data.encoder)
+    check_feature_kind(found, replace(known, width=known.width or found.width))
+    resolved = replace(data, feature_width=found.width, encoder=known.encoder or found.encoder)
+    module = BagDataModule(resolved, seed, splits, label_names)
+    module.notes += notes
+    return module
+
+
+def read_bag_samples(data: Data, seed: int) -> tuple[list[BagSample], list[str]]:
+    """All labelled bags that a recipe names, in a fixed order, and a note on each kind that is left out.
+
+    Args:
+        data: What to read.
+        seed: Of the bags of ``digit_bags``.
+
+    Raises:
+        UserError: The bags cannot be used as they are.
+    """
+    if data.source == "digit_bags":
+        from vision_train.data.toy.digit_bags import digit_bag_samples
+
+        return digit_bag_samples(data.variant or "rare", seed), []
+    assert data.root is not None
+    labels = None if data.labels is None else read_labels(Path(data.labels))
+    splits = read_splits(Path(data.splits)) if isinstance(data.splits, str) else None
+    joined = join_bags(index_bags(Path(data.root)), labels, splits, data.on_bad_bag)
+    samples = joined.samples if data.label_map is None else map_labels(joined.samples, data.label_map)
+    return samples, joined.notes()
+
+
+def _absent_classes(splits: BagSplits, classes: list[str]) -> list[str]:
+    notes = []
+    for name, samples in splits.items():
+        absent = [label for label in classes if not any(sample.label == label for sample in samples)]
+        if absent:
+            notes.append(f"the {name} split has no bag of class {', '.join(absent)}; its AUROC is over the others")
+    return notes

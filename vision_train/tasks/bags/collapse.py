@@ -1,0 +1,86 @@
+"""What can be seen to have gone wrong in training, in words that name the recipe keys that help."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vision_train.recipe.recipe import Recipe
+from vision_train.tasks.bags.scores import Scores
+
+NOTHING_LEARNT = 0.9
+"""Share of the loss of guessing above which a network counts as having learnt nothing."""
+FEW = 2.0
+"""Instances that attention rests on, below which it counts as collapsed: exp of its entropy."""
+SMALL_BAG = 20
+"""Instances of a bag below which attention to a few is no surprise."""
+
+
+class Learnt:
+    """Bag losses of one epoch, and the labels that they were taken against.
+
+    Args:
+        classes: C.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self._losses: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    def add(self, loss: Tensor, labels: Tensor) -> None:
+        """Note the loss of a batch, averaged over its bags, and their labels (B)."""
+        self._losses.append(loss.detach())  # read at the end alone, so that no device is waited for
+        self._labels.append(labels)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the epoch; NaN before the first bag."""
+        return torch.stack(self._losses).float().mean().item() if self._losses else math.nan
+
+    @property
+    def loss_of_guessing(self) -> float:
+        """Loss of predicting how frequent each class is: ln C where they are equally frequent."""
+        if not self._labels:
+            return math.nan
+        shares = torch.bincount(torch.cat(self._labels), minlength=self.classes).double() / sum(map(len, self._labels))
+        return torch.special.entr(shares).sum().item()
+
+
+def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores) -> list[str]:
+    """Say whether training failed to learn, or attention collapsed on too few instances.
+
+    Args:
+        recipe: Of the run; its keys are what the remedies name.
+        learnt: Of the last epoch of training; empty where nothing was trained.
+        scores: Of the bags that the run is judged by.
+    """
+    said = []
+    if learnt.loss > NOTHING_LEARNT * learnt.loss_of_guessing:
+        said.append(
+            f"the bag loss of the last epoch, {learnt.loss:.3f}, is hardly below the {learnt.loss_of_guessing:.3f} of "
+            f"guessing: nothing was learnt. {_remedy(recipe)}"
+        )
+    entropy, instances = scores.column("attention_entropy"), scores.column("instances")
+    rests_on = (entropy * instances.clamp_min(2).log()).exp().median().item() if len(entropy) else math.nan
+    if rests_on < FEW and instances.median().item() >= SMALL_BAG:
+        said.append(
+            f"attention rests on {rests_on:.1f} instances in half of the bags or more. If more than that carry a "
+            "label, spread it: raise method.entropy_weight (0.1), or model.args.branches of acmil_ga"
+        )
+    return said
+
+
+def _remedy(recipe: Recipe) -> str:
+    hiding = recipe.method.hiding
+    if hiding is None:
+        spread = "lower method.entropy_weight, " if recipe.method.entropy_weight else ""
+        return f"{spread}raise optim.lr or trainer.max_epochs, or try model.name=mean, which has no attention to train"
+    return (
+        f"method.hiding hides up to {hiding.top_k * hiding.drop_ratio:g} of the instances that each branch looks at "
+        "most; where fewer carry a bag's label, all of them can be hidden. Lower method.hiding.top_k or drop_ratio, "
+        "bound it by method.hiding.k_max_fraction=0.02, begin later with method.hiding.warmup_epochs, or hide nothing "
+        "with method.hiding=null"
+    )

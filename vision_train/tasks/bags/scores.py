@@ -1,0 +1,120 @@
+"""What evaluation keeps of every bag, and the metrics made from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics.functional.classification import multiclass_auroc, multiclass_f1_score
+
+from models.mil.bags import BagOutput
+from vision_train.processes import gather_by_id
+
+METRICS = ("loss", "auroc", "f1", "f1_and_auroc", "accuracy")
+"""What is measured of predictions, without a split's prefix; ``f1_and_auroc`` is their sum, by which ACMIL's authors
+choose the epoch."""
+ATTENTION_METRICS = ("attention_entropy", "attention_top10")
+"""What is measured of attention: its entropy over ln N, and the sum of the ten largest."""
+TOP = 10
+FIELDS = ("label", "loss", "instances", *ATTENTION_METRICS)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Results of N bags, each once and in order of id.
+
+    Attributes:
+        ids: N.
+        fields: N x 5, columns as in ``FIELDS``; NaN where a network has no attention.
+        probabilities: N x C.
+    """
+
+    ids: list[str]
+    fields: Tensor
+    probabilities: Tensor
+
+    def column(self, name: str) -> Tensor:
+        """One field as float64, length N."""
+        return self.fields[:, FIELDS.index(name)].contiguous()
+
+    @property
+    def predicted(self) -> Tensor:
+        """Likeliest class of each bag, int64."""
+        return self.probabilities.argmax(dim=1)
+
+
+def score_batch(output: BagOutput, labels: Tensor, padding_mask: Tensor) -> Tensor:
+    """Fields and probabilities of B bags: B x (5 + C), float64.
+
+    Args:
+        output: Of the network.
+        labels: B, int64.
+        padding_mask: B x N, True on padding.
+    """
+    logits = output.bag_logits.detach().double()
+    loss = functional.cross_entropy(logits, labels, reduction="none")
+    instances = (~padding_mask).sum(dim=1)
+    entropy, top = attention_figures(output.bag_attention, instances)
+    fields = torch.stack([labels.double(), loss, instances.double(), entropy, top], dim=1)
+    return torch.cat([fields, logits.softmax(dim=1)], dim=1).cpu()
+
+
+def attention_figures(attention: Tensor | None, instances: Tensor) -> tuple[Tensor, Tensor]:
+    """Entropy of the attention over ln N, and its mass on the ten most attended instances; NaN without attention.
+
+    Args:
+        attention: B x N, rows sum to 1, 0 on padding; None where nothing attends.
+        instances: B, how many are no padding. A single instance has an entropy of 0.
+
+    Returns:
+        B each, float64, in [0, 1].
+    """
+    if attention is None:
+        nothing = torch.full(instances.shape, math.nan, dtype=torch.float64, device=instances.device)
+        return nothing, nothing
+    attention = attention.detach().double()
+    entropy = torch.special.entr(attention).sum(dim=1) / instances.clamp_min(2).double().log()
+    return entropy, attention.topk(min(TOP, attention.shape[1]), dim=1).values.sum(dim=1)
+
+
+def gather(parts: Sequence[tuple[list[str], Tensor]], classes: int) -> Scores:
+    """Join the parts of all processes: ids and what :func:`score_batch` gave for them."""
+    ids, rows = gather_by_id(parts)
+    rows = torch.empty(0, len(FIELDS) + classes, dtype=torch.float64) if rows is None else rows
+    return Scores(ids, rows[:, : len(FIELDS)], rows[:, len(FIELDS) :])
+
+
+def metrics(scores: Scores) -> dict[str, float]:
+    """Metrics without a split's prefix; those of attention only where there is one.
+
+    AUROC is one-vs-rest and F1 per class, both averaged over the classes that occur. AUROC is NaN where only one does.
+    """
+    labels, classes = scores.column("label").long(), scores.probabilities.shape[1]
+    auroc, f1 = macro_auroc(scores.probabilities, labels), macro_f1(scores.predicted, labels, classes)
+    accuracy = (scores.predicted == labels).double().mean().item()
+    values = dict(zip(METRICS, (scores.column("loss").mean().item(), auroc, f1, auroc + f1, accuracy), strict=True))
+    figures = {name: scores.column(name).mean().item() for name in ATTENTION_METRICS}
+    return values | {name: value for name, value in figures.items() if not math.isnan(value)}
+
+
+def macro_auroc(probabilities: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve, one class against the rest, averaged over the classes that occur among the labels.
+
+    Args:
+        probabilities: N x C.
+        labels: N, int64.
+    """
+    present = labels.unique()
+    if len(present) < 2:
+        return math.nan
+    each = multiclass_auroc(probabilities, labels, num_classes=probabilities.shape[1], average="none")
+    return each[present].double().mean().item()
+
+
+def macro_f1(predicted: Tensor, labels: Tensor, classes: int) -> float:
+    """F1 of each class, averaged over the classes that occur among labels or predictions."""
+    return float(multiclass_f1_score(predicted, labels, num_classes=classes, average="macro"))
