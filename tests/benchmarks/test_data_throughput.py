@@ -22,7 +22,8 @@ from torchvision.datasets import ImageFolder
 
 from vision_train.data.images import labelled_images
 from vision_train.data.toy.folder import natural_image
-from vision_train.recipe.sections import Augment, Data, TrainAugment
+from vision_train.recipe.data_section import Data
+from vision_train.recipe.sections import Augment, TrainAugment
 
 IMAGES, BATCH, ROUNDS = 500, 32, 5
 SIZE, SCALE = 224, (0.08, 1.0)

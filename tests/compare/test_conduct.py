@@ -236,7 +236,7 @@ def test_pretraining_is_shared_between_arms_and_done_once_a_seed(conduct):
     start = f'model.checkpoint="{digest.absolute()}/1"'
     assert [start in command for command in runs.commands[4:]] == [False, False, True, True]
     plain, mixed, fast = (arm["budget"] for arm in table()["cells"][0]["arms"])
-    assert [plain["pretraining_steps"], mixed["pretraining_steps"], fast["pretraining_images"]] == [0, 7, 7 * 64]
+    assert [plain["pretraining_steps"], mixed["pretraining_steps"], fast["pretraining_samples"]] == [0, 7, 7 * 64]
     assert "Unequal budgets" in Path("study/compare.html").read_text()
     assert "**7 (!)**" in Path("study/table.md").read_text()
 
@@ -357,7 +357,7 @@ def test_a_recipe_edited_since_is_refused(conduct):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ({"images": "others"}, "mixed: the images of phase fit: some came, went or moved since"),
+        ({"images": "others"}, "mixed: the samples of phase fit: some came, went or moved since"),
         ({"weights": "others"}, "mixed: model.checkpoint=None: holds other weights now"),
     ],
 )
@@ -525,7 +525,7 @@ def test_a_phase_that_only_some_arms_have_differs_from_what_it_trains_for(conduc
     assert "| pretrain: augment.mixing.cutmix | – | 0 |" in text
     assert "| pretrain: trainer.max_epochs | – | 2 |" in text
     assert "pretrain: optim" not in text
-    assert "| pre-training: training images |" in text
+    assert "| pre-training: training samples |" in text
     assert "**100 (!)**" in text
 
 

@@ -28,7 +28,7 @@ def test_steps_rate_and_test_images_are_those_of_the_runs(recipes):
     small = "optim.lr_reference_batch=128"
     (plain,), (mixed,) = build("plain.yaml", "mixed.yaml", small, "trainer.accumulate_grad_batches=4")
     assert (plain.steps, plain.learning_rate) == (40, pytest.approx(0.002 * 64 * 4 / 128))
-    assert (plain.test_images, len(plain.classes)) == (300, 10)
+    assert (plain.test_samples, len(plain.classes)) == (300, 10)
     assert mixed.test_digest == plain.test_digest
 
 
@@ -45,7 +45,7 @@ def test_arms_on_other_test_images_are_refused(recipes):
     Path("photos.yaml").write_text(base + "}\n")
     Path("cut.yaml").write_text(base + ", splits: {test: 0.3}}\n")
     Path("elsewhere.yaml").write_text(base.replace("root: photos", "root: others") + "}\n")
-    with pytest.raises(UserError, match=r"photos and cut: are not tested on the same images \(2 and 8\).*data.splits"):
+    with pytest.raises(UserError, match=r"photos and cut: are not tested on the same samples \(2 and 8\).*data.splits"):
         build("photos.yaml", "cut.yaml")
     with pytest.raises(UserError, match=r"photos and elsewhere: are not tested on the same.*data.root"):
         build("photos.yaml", "elsewhere.yaml")
@@ -67,7 +67,7 @@ def test_pretraining_on_images_that_the_arm_is_tested_on_is_refused(recipes):
     Path("same.yaml").write_text(photos("", "trainer: {max_epochs: 2}"))
     Path("fair.yaml").write_text(photos("", "run: {pretrain: same.yaml}"))
     with pytest.raises(
-        UserError, match=r"^cut: \d+ images that it is validated or tested on, such as .*of its phase pretrain \(all\)"
+        UserError, match=r"^cut: \d+ samples that it is validated or tested on, such as .*of its phase pretrain \(all\)"
     ):
         build("plain_photos.yaml", "cut.yaml", "data.splits={test: 0.4, val: 0.1}")
     (fair,) = build("plain_photos.yaml", "fair.yaml")[1]
@@ -83,8 +83,8 @@ def test_images_are_known_beyond_the_label_subset_of_the_first_seed(recipes):
     drawn = {sample.image for split in ("train", "val", "test") for sample in data.split_loader(split).dataset.samples}
     next(path for path in Path("photos").absolute().rglob("*.*") if str(path) not in drawn).unlink()
     (after,) = build("few.yaml", "fast.yaml")[0]
-    assert before.phases[0].training_images == after.phases[0].training_images == 2
-    assert before.phases[0].images != after.phases[0].images
+    assert before.phases[0].training_samples == after.phases[0].training_samples == 2
+    assert before.phases[0].samples != after.phases[0].samples
 
 
 def test_weights_to_start_from_are_known_by_their_bytes(recipes):
@@ -110,7 +110,7 @@ def test_weights_of_a_run_that_saw_the_test_images_are_refused(recipes):
         write_recipe(phase / "recipe.yaml", recipe)
         Path(name, "checkpoints").mkdir()
         save_file(prepare(recipe).task.network.state_dict(), f"{name}/checkpoints/best.ckpt")
-    with pytest.raises(UserError, match=r"^started: \d images that it is tested on, .*before learnt from; divide"):
+    with pytest.raises(UserError, match=r"^started: \d samples that it is tested on, .*before learnt from; divide"):
         build("plain_photos.yaml", "started.yaml", "data.splits={test: 0.4}")
     Path("started.yaml").write_text(photos("", "model: {checkpoint: fair}"))
     build("plain_photos.yaml", "started.yaml", "data.splits={test: 0.4}")

@@ -12,7 +12,7 @@ GAINED_EVERYWHERE = np.repeat([0.0, 1.0], [250, 50])
 
 def said(values: dict[int, float], metric: str = "test/accuracy", mode: str = "max", tests: int = 1, **pair) -> str:
     pair = {"first_values": FIRST, "item_differences": GAINED_EVERYWHERE, **pair}
-    return sentence(compare_pair(Pair("mixed", "plain", values, test_images=300, **pair), mode, tests), metric, tests)
+    return sentence(compare_pair(Pair("mixed", "plain", values, test_samples=300, **pair), mode, tests), metric, tests)
 
 
 def test_a_difference_is_told_with_its_levels_and_interval():
@@ -50,13 +50,13 @@ def test_a_tiny_difference_is_out_of_reach():
 @pytest.mark.parametrize(
     ("items", "says"),
     [
-        (np.repeat([-1.0, 0.0, 1.0], [40, 210, 50]), "over the images −"),
-        (None, "over the images unknown)."),
+        (np.repeat([-1.0, 0.0, 1.0], [40, 210, 50]), "over the samples −"),
+        (None, "over the samples unknown)."),
     ],
 )
 def test_a_difference_that_other_images_could_undo_is_not_called_better(items, says):
     text = said(AHEAD, item_differences=items)
-    assert text.startswith("mixed is ahead of plain on these 300 test images, not shown beyond them: 96.0 % against")
+    assert text.startswith("mixed is ahead of plain on these 300 test samples, not shown beyond them: 96.0 % against")
     assert says in text
     assert "behind plain on these" in said(AHEAD, mode="min", item_differences=items)
 

@@ -62,8 +62,8 @@ def grid_numbers(study: Study) -> list[float] | None:
 
 
 def _header(title: str, study: Study, result: StudyResult, state: State) -> str:
-    images = {settings.test_images for settings in study.settings[0]}
-    tested = f"{' or '.join(f'{count:,}' for count in sorted(images))} test images"
+    samples = {settings.test_samples for settings in study.settings[0]}
+    tested = f"{' or '.join(f'{count:,}' for count in sorted(samples))} test samples"
     seeds = f"{study.plan.seeds} seed{'s' if study.plan.seeds > 1 else ''}"
     parts = [f"<h1>{escape(title)}</h1>"]
     byline = " · ".join([metric_title(result.metric), seeds, tested, f"{state.finished} of {state.planned} runs"])
@@ -149,7 +149,7 @@ def _seed_charts(cell: CellResult, result: StudyResult) -> str:
                 differences,
                 unit or metric_title(metric).lower(),
                 lambda value: words.format_difference(metric, value / factor, 1),
-                f"Verdicts go by these intervals over the seeds and by those over the images{_together(result)}.",
+                f"Verdicts go by these intervals over the seeds and by those over the samples{_together(result)}.",
             )
         )
     return pair(charts)

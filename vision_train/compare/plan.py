@@ -222,7 +222,7 @@ def _refuse_other_metrics(arms: Sequence[Arm]) -> None:
     for arm, recipe in _all_recipes(arms):
         if recipe.task == "pretraining":
             raise UserError(
-                f"{arm.name}: pre-trains, and has no test images to be compared on; compare recipes that fine-tune "
+                f"{arm.name}: pre-trains, and has no test samples to be compared on; compare recipes that fine-tune "
                 "from it and name it as run.pretrain"
             )
         select, wanted = recipe.run.select, first.recipes[0].run.select

@@ -32,12 +32,12 @@ class Budget:
     """
 
     steps: float
-    images: float
+    samples: float
     parameters: float
-    training_images: int
+    training_samples: int
     pretraining_steps: float
-    pretraining_images: float
-    pretraining_training_images: int
+    pretraining_samples: float
+    pretraining_training_samples: int
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
                 first=plan.arms[0].name,
                 values={seed: measured_value(runs[seed], plan.metric) for seed in common},
                 first_values={seed: measured_value(first[seed], plan.metric) for seed in common},
-                test_images=settings[0].test_images,
+                test_samples=settings[0].test_samples,
                 item_differences=_item_differences(items, runs, first, common),
                 failed=len(failures[index] & first.keys()),
                 first_failed=len(failures[0] & runs.keys()),
@@ -175,12 +175,12 @@ def _arm_result(
 def _budget(runs: Measured, seeds: list[int], setting: Setting) -> Budget:
     return Budget(
         steps=_mean(runs, seeds, "train/steps"),
-        images=_mean(runs, seeds, "train/samples"),
+        samples=_mean(runs, seeds, "train/samples"),
         parameters=_mean(runs, seeds, "model/parameters"),
-        training_images=setting.phases[-1].training_images,
+        training_samples=setting.phases[-1].training_samples,
         pretraining_steps=_mean_before(runs, seeds, "train/steps"),
-        pretraining_images=_mean_before(runs, seeds, "train/samples"),
-        pretraining_training_images=sum(phase.training_images for phase in setting.phases[:-1]),
+        pretraining_samples=_mean_before(runs, seeds, "train/samples"),
+        pretraining_training_samples=sum(phase.training_samples for phase in setting.phases[:-1]),
     )
 
 

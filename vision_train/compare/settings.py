@@ -1,4 +1,4 @@
-"""What each arm would do, found out by building it: its images, budget and effective learning rate."""
+"""What each arm would do, found out by building it: its samples, budget and effective learning rate."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Phase:
 
     name: str
     recipe: Recipe
-    training_images: int
-    images: str
-    """Digest of the ids, files and labels of all images that the recipe names."""
+    training_samples: int
+    samples: str
+    """Digest of the ids, files and labels of all samples that the recipe names."""
     weights: str
     """Digest of the file that ``model.checkpoint`` names; empty without one."""
 
@@ -48,9 +48,9 @@ class Setting:
     learning_rate: float
     """Peak rate of the last phase, scaled to the effective batch where the recipe asks for it."""
     classes: tuple[str, ...]
-    test_images: int
+    test_samples: int
     test_digest: str
-    """Of the ids, files and labels of the test images."""
+    """Of the ids, files and labels of the test samples."""
 
     @property
     def recipe(self) -> Recipe:
@@ -67,7 +67,7 @@ def build_settings(plan: Plan) -> Settings:
 
     Raises:
         UserError: An arm cannot be built, it is tested on what it learns from, or arms are not tested on the same
-            images and classes.
+            samples and classes.
     """
     settings = [[_build(arm.name, recipe) for recipe in arm.recipes] for arm in plan.arms]
     for cell in range(len(plan.cells)):
@@ -104,9 +104,9 @@ def _build(arm: str, recipe: Recipe) -> Setting:
 def _phase(name: str, prepared: Prepared) -> Phase:
     recipe = prepared.recipe
     # All that are there, not those that the first seed draws: another seed draws others.
-    images = _digest(all_samples(recipe))
+    samples = _digest(all_samples(recipe))
     weights = _digest_of_weights(Path(recipe.model.checkpoint)) if recipe.model.checkpoint else ""
-    return Phase(name, recipe, prepared.data.counts["train"], images, weights)
+    return Phase(name, recipe, prepared.data.counts["train"], samples, weights)
 
 
 def _samples(prepared: Prepared, split: str) -> Sequence[Sample]:
@@ -138,14 +138,14 @@ def _refuse_tests_learnt_before(arm: str, prepared: dict[str, Prepared]) -> None
         if left_out := phase.data.left_out:
             # An ordinary run leaves them out; here pre-training is a run of its own, which arms share.
             raise UserError(
-                f"{arm}: {len(left_out)} images that it is validated or tested on, such as {left_out[0].id}, are "
-                f"images of its phase {name} ({phase.recipe.name}), so it would be measured on what it learnt from; "
+                f"{arm}: {len(left_out)} samples that it is validated or tested on, such as {left_out[0].id}, are "
+                f"samples of its phase {name} ({phase.recipe.name}), so it would be measured on what it learnt from; "
                 f"{remedy}"
             )
         checkpoint = phase.recipe.model.checkpoint
         if checkpoint and (learnt := learnt_before(prepared["fit"].data, checkpoint)):
             raise UserError(
-                f"{arm}: {len(learnt)} images that it is tested on, such as {learnt[0].id}, are among those that "
+                f"{arm}: {len(learnt)} samples that it is tested on, such as {learnt[0].id}, are among those that "
                 f"model.checkpoint={checkpoint} learnt from; {remedy}"
             )
 
@@ -161,6 +161,6 @@ def _refuse_other_test(first_name: str, first: Setting, name: str, other: Settin
         keys = [key for key in ("source", "root", "labels", "splits") if ours[key] != theirs[key]]
         named = " and ".join(f"data.{key}" for key in keys) or "the data"
         raise UserError(
-            f"{first_name} and {name}: are not tested on the same images ({first.test_images} and "
-            f"{other.test_images}); give both the same {named}"
+            f"{first_name} and {name}: are not tested on the same samples ({first.test_samples} and "
+            f"{other.test_samples}); give both the same {named}"
         )

@@ -22,7 +22,7 @@ SAME = 1e-9
 """Differences that spread by less than this share of the values differ by rounding alone."""
 
 Verdict = Literal["better", "worse", "ahead", "behind", "no measurable difference", "failed", "not tested"]
-"""``ahead``, ``behind``: on these test images, not shown for others. ``failed``: on seeds that the other finished."""
+"""``ahead``, ``behind``: on these test samples, not shown for others. ``failed``: on seeds that the other finished."""
 
 
 class Interval(NamedTuple):
@@ -67,7 +67,7 @@ class Pair:
     values: dict[int, float]
     """Seed -> the headline metric of the arm."""
     first_values: dict[int, float]
-    test_images: int
+    test_samples: int
     item_differences: np.ndarray | None = None
     """N test items: the arm minus the first, averaged over the seeds of both; None if nothing is known of items."""
     failed: int = 0
@@ -105,7 +105,7 @@ class Comparison:
     ties: int
     item_interval: Interval | None
     """Of the difference over test items, for these very runs; those of all comparisons hold together with 95 %."""
-    test_images: int
+    test_samples: int
     seeds_needed: SeedsNeeded | None
     """To find a difference of this size in 80 % of fresh studies; None where nothing needs or allows saying so."""
     looks: tuple[int, ...]
@@ -140,7 +140,7 @@ def compare_pair(pair: Pair, mode: str, comparisons: int = 1) -> Comparison:
         wins=sum(gain > 0 for gain in gains),
         ties=sum(gain == 0 for gain in gains),
         item_interval=items,
-        test_images=pair.test_images,
+        test_samples=pair.test_samples,
         seeds_needed=fresh_study(test, len(gains), comparisons) if planned else None,
         looks=pair.looks,
         verdict=verdict,

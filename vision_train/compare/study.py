@@ -242,7 +242,7 @@ class Study:
         elif any(
             was != setting.test_digest for was, setting in zip(begun["test_images"], self.settings[0], strict=False)
         ):
-            yield "the test images: some came, went or moved since"
+            yield "the test samples: some came, went or moved since"
 
     def _other_arms(self) -> Iterator[str]:
         """What changed in arms that have runs; an arm alone is trained anew where its runs are deleted."""
@@ -268,7 +268,7 @@ class Study:
         for phase in setting.phases:
             was, now = before.get(phase.name), _digests(setting)[phase.name]
             if was and was["images"] != now["images"]:
-                yield f"the images of phase {phase.name}: some came, went or moved since"
+                yield f"the samples of phase {phase.name}: some came, went or moved since"
             if was and was["weights"] != now["weights"]:
                 yield f"model.checkpoint={phase.recipe.model.checkpoint}: holds other weights now"
 
@@ -279,14 +279,14 @@ class Study:
 def pretraining_digests(setting: Setting) -> list[str]:
     """A name for each pre-training phase that depends on all that was trained up to it, the seed aside.
 
-    Arms whose pre-training resolves to the same recipes, images and weights have the same digests, and so share its
+    Arms whose pre-training resolves to the same recipes, samples and weights have the same digests, and so share its
     runs.
     """
     digests, before = [], ""
     for phase in setting.phases[:-1]:
         plain = flatten(to_plain(phase.recipe))
         meaning = sorted((key, value) for key, value in plain.items() if key not in (*UNSEEN, "run.pretrain"))
-        text = json.dumps([before, meaning, phase.images, phase.weights], ensure_ascii=False)
+        text = json.dumps([before, meaning, phase.samples, phase.weights], ensure_ascii=False)
         before = hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
         digests.append(before)
     return digests
@@ -298,4 +298,4 @@ def chain(run: Run) -> list[Run]:
 
 
 def _digests(setting: Setting) -> dict[str, dict[str, str]]:
-    return {phase.name: {"images": phase.images, "weights": phase.weights} for phase in setting.phases}
+    return {phase.name: {"images": phase.samples, "weights": phase.weights} for phase in setting.phases}

@@ -82,7 +82,7 @@ def result_table(cell: CellResult, result: StudyResult) -> Table:
     unit = difference_scale(metric)[1]
     several = f", all {result.tests}" if result.tests > 1 else ""
     columns = ["arm", "seeds", metric_title(metric), "95 %", f"difference{f', {unit}' if unit else ''}"]
-    columns += [f"95 %{several}", f"over images{several}", f"p × {result.tests}" if several else "p", "wins"]
+    columns += [f"95 %{several}", f"over samples{several}", f"p × {result.tests}" if several else "p", "wins"]
     rows: list[list[Any]] = []
     for arm in cell.arms:
         row: list[Any] = [arm.name, len(arm.values), Cell(written(arm.mean), arm.mean)]

@@ -11,7 +11,8 @@ from vision_train.report.formats import format_number, format_percent, metric_fo
 
 WHAT_A_SEED_DRAWS = (
     "A seed draws the label subset (where data.labels_per_class is set), the initial weights and the order of the "
-    "data; every arm gets the same seeds. The test images are the same for all."
+    "data, and the bags where data.source is digit_bags. Every arm gets the same seeds and is tested on the same "
+    "samples."
 )
 ONE_SEED = (
     "With a single seed there is no interval: one run does not show how far another would lie from it. Ask for more "
@@ -20,9 +21,9 @@ ONE_SEED = (
 HOW_TO_READ = (
     "Intervals over the seeds are Student's t: where the mean over all seeds there could be lies. Differences are "
     "taken within each seed (paired), since what a seed draws moves all arms alike. Wins are seeds on which an arm is "
-    "ahead of the first. The interval over test images resamples the images, not the seeds (paired bootstrap): how far "
-    "the same runs might have been apart on other images of the kind. Better and worse are said where both exclude 0; "
-    "neither covers seeds and images together. How many seeds a fresh study would take is the power of the paired "
+    "ahead of the first. The interval over test samples resamples these, not the seeds (paired bootstrap): how far the "
+    "same runs might have been apart on other images or bags of the kind. Better and worse are said where both exclude "
+    "0; neither covers seeds and samples together. How many seeds a fresh study would take is the power of the paired "
     "t test, for a difference of the size seen here; its range is what the 95 % interval of the spread over the seeds "
     "leaves open."
 )
@@ -80,14 +81,14 @@ def sentence(comparison: Comparison, metric: str, tests: int) -> str:
 def headline(comparison: Comparison) -> str:
     """The beginning of the sentence: the verdict."""
     name, first = comparison.name, comparison.first
-    images = f"on these {comparison.test_images:,} test images, not shown beyond them"
+    samples = f"on these {comparison.test_samples:,} test samples, not shown beyond them"
     match comparison.verdict:
         case "better" | "worse":
             return f"{name} is {comparison.verdict} than {first}"
         case "ahead":
-            return f"{name} is ahead of {first} {images}"
+            return f"{name} is ahead of {first} {samples}"
         case "behind":
-            return f"{name} is behind {first} {images}"
+            return f"{name} is behind {first} {samples}"
         case "failed":
             return f"{name} and {first} are not judged, since {_failures(comparison)}"
         case "not tested":
@@ -199,12 +200,12 @@ def budget_pairs(arm: ArmResult) -> list[tuple[str, float, float]]:
     ours, theirs = arm.budget, arm.first_budget
     return [
         ("steps", ours.steps, theirs.steps),
-        ("images seen", ours.images, theirs.images),
-        ("training images", ours.training_images, theirs.training_images),
+        ("samples seen", ours.samples, theirs.samples),
+        ("training samples", ours.training_samples, theirs.training_samples),
         ("parameters", ours.parameters, theirs.parameters),
         ("pre-training: steps", ours.pretraining_steps, theirs.pretraining_steps),
-        ("pre-training: images seen", ours.pretraining_images, theirs.pretraining_images),
-        ("pre-training: training images", ours.pretraining_training_images, theirs.pretraining_training_images),
+        ("pre-training: samples seen", ours.pretraining_samples, theirs.pretraining_samples),
+        ("pre-training: training samples", ours.pretraining_training_samples, theirs.pretraining_training_samples),
     ]
 
 
@@ -225,7 +226,7 @@ def _intervals(comparison: Comparison, written: Format, tests: int) -> str:
     if comparison.verdict not in ("ahead", "behind"):
         return f"{level} {over_seeds}"
     over_images = format_interval(comparison.item_interval, written) if comparison.item_interval else "unknown"
-    return f"{level} over the seeds {over_seeds}, over the images {over_images}"
+    return f"{level} over the seeds {over_seeds}, over the samples {over_images}"
 
 
 def _further(comparison: Comparison) -> str:
@@ -235,7 +236,9 @@ def _further(comparison: Comparison) -> str:
     if comparison.verdict == "not tested":
         if seeds == 1:
             return f" on {on_seeds}: one run does not show how far another would lie from it"
-        return f" on {on_seeds}, which leaves no spread to test it against; ask for more --seeds or test on more images"
+        return (
+            f" on {on_seeds}, which leaves no spread to test it against; ask for more --seeds or test on more"
+        )
     if comparison.verdict == "failed":
         return f" on the other {seeds}"
     if comparison.verdict != "no measurable difference":

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
 
-from vision_train.report.attention_values import attention_values, cumulative_attention, rank_shares
+from vision_train.report.attention_values import attention_values, hottest, rank_shares
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, font, shortened, wrapped
 from vision_train.report.formats import format_number, format_percent
 from vision_train.report.tile_layout import Pixels, TileLayout
@@ -29,6 +29,8 @@ HOTTEST = 10
 MARGIN, GAP = 24, 20
 BAR = 400
 """Longest colour bar."""
+RANK_MEANING = "colour: share of the bag's other {} that have less attention"
+"""Of ``rank``, with what the tiles are called."""
 NARROWEST, NARROWEST_OF_SEVERAL = 480, 210
 """Least width of a picture, and of the place of each of several maps, in pixels: there must be room for text."""
 SMALLEST_TEXT, LARGEST_TEXT = 14, 26
@@ -36,18 +38,6 @@ SMALLEST_TEXT, LARGEST_TEXT = 14, 26
 Scaling = Literal["rank", "minmax"]
 """What colours show. ``rank``: the share of the bag's other tiles that have less attention, ties counted half,
 because attention often spans many orders of magnitude. ``minmax``: attention, from the bag's lowest to its highest."""
-
-
-@dataclass(frozen=True)
-class MapPicture:
-    """Maps of one bag, for a file and for a report."""
-
-    picture: Pixels
-    """H W 3: the maps with their title, colour bar and notes."""
-    maps: dict[str, Pixels]
-    """Heading -> H W 3: each map alone, all of a size; and the bare slide where a thumbnail was given."""
-    note: str
-    """What the colours mean, and what to know of the places."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +69,8 @@ class _Style:
 
 def attention_map(
     title: str, attention: NDArray[np.floating], layout: TileLayout, scaling: Scaling = "rank"
-) -> MapPicture:
-    """Draw the attention of a bag; over a thumbnail, with the thumbnail itself beside it.
+) -> Pixels:
+    """Draw the attention of a bag with its title, colour bar and notes; over a thumbnail, with that itself beside it.
 
     Args:
         title: Such as the slide's id.
@@ -88,19 +78,21 @@ def attention_map(
         layout: Where the N tiles lie.
         scaling: What the colours mean.
 
+    Returns:
+        H W 3.
+
     Raises:
         ValueError: Attention and layout have not the same tiles, or attention is negative, NaN or infinite.
     """
-    values = _checked(attention_values(attention), layout)
     maps = {} if layout.background is None else {"slide": layout.background}
-    maps["attention"] = _coloured(_scaled(values, scaling), layout)
-    facts = "; ".join(filter(None, (_counted(layout), _concentration(values, " of the attention"))))
-    return _picture(title, facts, maps, {}, layout.notes, _legend([values], scaling, layout), max(layout.size))
+    maps["attention"] = bare_map(attention, layout, scaling)
+    facts = "; ".join(filter(None, (_counted(layout), concentration(attention, " of the attention"))))
+    return _picture(title, facts, maps, {}, layout.notes, _legend([attention], scaling, layout), max(layout.size))
 
 
 def branch_maps(
     title: str, attention: NDArray[np.floating], layout: TileLayout, scaling: Scaling = "rank"
-) -> MapPicture:
+) -> Pixels:
     """Draw the attention of each branch, side by side.
 
     Args:
@@ -109,20 +101,64 @@ def branch_maps(
         layout: Where the N tiles lie.
         scaling: What the colours mean; with ``minmax`` each map has a scale of its own.
 
+    Returns:
+        H W 3.
+
     Raises:
         ValueError: Attention and layout have not the same tiles, or attention is negative, NaN or infinite.
     """
-    branches = [_checked(attention_values(branch), layout) for branch in attention]
-    maps = {f"branch {number}": _coloured(_scaled(values, scaling), layout) for number, values in enumerate(branches)}
-    below = {f"branch {number}": _concentration(values) for number, values in enumerate(branches)}
+    branches = {f"branch {number}": values for number, values in enumerate(attention)}
+    maps = {heading: bare_map(values, layout, scaling) for heading, values in branches.items()}
+    below = {heading: concentration(values) for heading, values in branches.items()}
     facts = f"{len(branches)} {'branch' if len(branches) == 1 else 'branches'}, {_counted(layout)}"
-    return _picture(title, facts, maps, below, layout.notes, _legend(branches, scaling, layout), BRANCH_SIDE)
+    return _picture(title, facts, maps, below, layout.notes, _legend(attention, scaling, layout), BRANCH_SIDE)
 
 
-def _checked(values: NDArray[np.float64], layout: TileLayout) -> NDArray[np.float64]:
+def bare_map(attention: NDArray[np.floating], layout: TileLayout, scaling: Scaling = "rank") -> Pixels:
+    """Draw nothing but the tiles in their colours.
+
+    Args:
+        attention: N, at least 0, summing to 1.
+        layout: Where the N tiles lie.
+        scaling: What the colours mean.
+
+    Returns:
+        H W 3, of the layout's size.
+
+    Raises:
+        ValueError: Attention and layout have not the same tiles, or attention is negative, NaN or infinite.
+    """
+    values = attention_values(attention)
     if len(values) != len(layout.boxes):
         raise ValueError(f"attention for {len(values)} instances, places for {len(layout.boxes)}")
-    return values
+    averaged = layout.averaged(_scaled(values, scaling))
+    empty = np.isnan(averaged)[..., None]
+    colours = _colours(np.nan_to_num(averaged))
+    if layout.background is None:
+        return np.where(empty, np.array(ImageColor.getrgb(BACKDROP), np.uint8), colours)
+    grey = _grey(layout.background)
+    return np.where(empty, grey, _laid_over(colours, grey))
+
+
+def concentration(attention: NDArray[np.floating], of: str = "") -> str:
+    """Say how attention (N) is spread: ranks alone would hide a network that looks at a few instances, or at all alike.
+
+    Empty for a bag of a few instances.
+
+    Raises:
+        ValueError: Attention is negative, NaN or infinite.
+    """
+    values = attention_values(attention)
+    if len(values) > 1 and values.min() == values.max():
+        return "all have the same attention"
+    if len(values) <= HOTTEST:
+        return ""
+    return f"the {HOTTEST} hottest hold {format_percent(float(values[hottest(values, HOTTEST)].sum()))}{of}"
+
+
+def colour_bar() -> Pixels:
+    """The colours of maps without a slide, from least to most: 1 256 3."""
+    return _colours(np.linspace(0, 1, 256)[None])
 
 
 def _scaled(values: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64]:
@@ -136,26 +172,6 @@ def _scaled(values: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64
 def _counted(layout: TileLayout) -> str:
     count = len(layout.boxes)
     return f"{count:,} {layout.noun}" if count != 1 else f"1 {layout.noun.removesuffix('s')}"
-
-
-def _concentration(values: NDArray[np.float64], of: str = "") -> str:
-    """How attention is spread: ranks alone would hide a network that looks at a few instances, or at all alike."""
-    if len(values) > 1 and values.min() == values.max():
-        return "all have the same attention"
-    if len(values) <= HOTTEST:
-        return ""
-    return f"the {HOTTEST} hottest hold {format_percent(float(cumulative_attention(values, HOTTEST)[-1]))}{of}"
-
-
-def _coloured(shares: NDArray[np.float64], layout: TileLayout) -> Pixels:
-    """H W 3."""
-    averaged = layout.averaged(shares)
-    empty = np.isnan(averaged)[..., None]
-    colours = _colours(np.nan_to_num(averaged))
-    if layout.background is None:
-        return np.where(empty, np.array(ImageColor.getrgb(BACKDROP), np.uint8), colours)
-    grey = _grey(layout.background)
-    return np.where(empty, grey, _laid_over(colours, grey))
 
 
 def _grey(slide: Pixels) -> Pixels:
@@ -173,14 +189,13 @@ def _laid_over(colours: Pixels, background: Pixels | NDArray[np.float64]) -> Pix
     return np.rint(OPACITY * colours + (1 - OPACITY) * background).astype(np.uint8)
 
 
-def _legend(bags: Sequence[NDArray[np.float64]], scaling: Scaling, layout: TileLayout) -> _Legend:
-    strip = _colours(np.linspace(0, 1, 256)[None])
+def _legend(bags: Sequence[NDArray[np.floating]], scaling: Scaling, layout: TileLayout) -> _Legend:
+    strip = colour_bar()
     if layout.background is not None:
         # Colours that let the slide shine through would not be found on a bar of pure ones.
         strip = _laid_over(strip, _grey(layout.background)[layout.coverage > 0].mean(axis=0))
     if scaling == "rank":
-        meaning = f"colour: share of the bag's other {layout.noun} that have less attention"
-        return _Legend("0 %", "100 %", meaning, strip)
+        return _Legend("0 %", "100 %", RANK_MEANING.format(layout.noun), strip)
     if len(bags) > 1:
         return _Legend("lowest", "highest", "colour: attention, each map on a scale of its own", strip)
     low, high = (format_number(float(end)) for end in (bags[0].min(), bags[0].max()))
@@ -195,7 +210,7 @@ def _picture(
     notes: Sequence[str],
     legend: _Legend,
     side: int,
-) -> MapPicture:
+) -> Pixels:
     panels = {heading: fitted(Image.fromarray(pixels), side, side) for heading, pixels in maps.items()}
     width, height = next(iter(panels.values())).size
     columns = _columns(len(panels), width / height)
@@ -208,7 +223,7 @@ def _picture(
     for block in blocks:
         canvas.paste(block, (0, top))
         top += block.height
-    return MapPicture(np.asarray(canvas), maps, " ".join((f"{legend.meaning.capitalize()}.", *notes)))
+    return np.asarray(canvas)
 
 
 def _columns(count: int, aspect: float) -> int:

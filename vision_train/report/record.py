@@ -77,7 +77,7 @@ def read_record(directory: Path, figures: Mapping[str, Any] | None = None) -> Ru
         except FileNotFoundError as error:
             if path.exists():
                 unreadable.append(f"{path.relative_to(directory)}: {error}")
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
             unreadable.append(f"{path.relative_to(directory)}: {error}")
         return empty
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vision_train.artefacts import Artefact, Curve, ImageGrid, Matrix, Table
+from vision_train.artefacts import Artefact, AttentionMaps, Curve, ImageGrid, Matrix, Table
 from vision_train.files import write_text
 from vision_train.report.artefact_blocks import artefact_block
 from vision_train.report.formats import format_duration
@@ -89,6 +89,7 @@ def _sections(record: RunRecord) -> list[Section]:
     return [
         Section("Learning curves", _learning_curves(record)),
         Section("Results", _results(results)),
+        Section("Where the network looks", _blocks(results, AttentionMaps)),
         Section("Pictures", _blocks(results, ImageGrid)),
         Section("Starting weights", _starting_weights(loaded)),
         Section("Figures", compact_facts(other_figures(record))),
