@@ -18,7 +18,7 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "acmil" / "digit_bag
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("variant", "letter"), [("rare", "A"), ("patterns", "B")])
-def test_bags_are_those_of_the_reference(variant: Variant, letter: str, seed: int) -> None:
+def test_item_10_bags_are_those_of_the_reference(variant: Variant, letter: str, seed: int) -> None:
     bags = digit_bags(variant, seed)
     for split in BAGS:
         members = [bag for bag in bags if bag.split == split]
@@ -60,10 +60,10 @@ def test_the_written_folder_holds_the_same_bags(written: Path) -> None:
     expected = digit_bag_samples("patterns", seed=1)
     assert len(samples) == len(expected) == 360
     for sample in expected:
-        found = samples[sample.id]
+        found = samples[sample.id.removeprefix("patterns_1_")]
         assert (found.label, found.split) == (sample.label, sample.split)
     for sample in expected[::40]:
-        bag = read_bag(index.entries[sample.id])
+        bag = read_bag(index.entries[sample.id.removeprefix("patterns_1_")])
         assert isinstance(sample.bag, Bag)
         assert torch.equal(bag.features, sample.bag.features)
         assert sample.bag.coords is not None

@@ -31,7 +31,7 @@ def test_fit_says_what_came_out_and_where(cli):
     assert start.startswith("starting from random weights")
     assert attention.startswith("attention: sdpa (not xformers: it has kernels for CUDA devices only")
     assert re.fullmatch(
-        r"epoch 1/1  val/accuracy \d\.\d{4}  loss \d+\.\d{4}  [\d,]+ images/s  \d+% waiting for data  \d+ s left",
+        r"epoch 1/1  val/accuracy \d\.\d{4}  loss \d+\.\d{4}  [\d,]+ samples/s  \d+% waiting for data  \d+ s left",
         progress,
     )
     assert headline.startswith("test/loss ")
@@ -101,7 +101,7 @@ def test_values_with_spaces_quotes_and_lists(cli):
 def test_evaluate_prints_one_json_object(run, cli, split, images):
     result = cli("evaluate", run, "--split", split, "--json")
     figures = json.loads(result.stdout)
-    assert figures[f"{split}/images"] == images
+    assert figures[f"{split}/samples"] == images
     assert figures.keys() >= {f"{split}/{name}" for name in ("loss", "accuracy", "accuracy_top5", "calibration_error")}
     assert result.stderr == ""
 

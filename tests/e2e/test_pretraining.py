@@ -100,7 +100,7 @@ def test_photos_need_no_class_folders_and_a_probe_may_have_some(cli):
 def test_evaluation_takes_the_validation_images_unless_told_otherwise(cli, pretrained, refused):
     summary = json.loads((pretrained / "summary.json").read_text())
     figures = json.loads(cli("evaluate", pretrained, "--json").stdout)
-    assert figures["val/images"] == 1
+    assert figures["val/samples"] == 1
     assert {key: figures[key] for key in ("val/acc1", "val/hard_ce")} == {
         key: summary[key] for key in ("val/acc1", "val/hard_ce")
     }

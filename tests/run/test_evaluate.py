@@ -20,7 +20,7 @@ def test_other_images_are_measured_whole(finished, folder):
     make_digits(Path("digits"))
     own = evaluate_run(finished, "test")
     other = evaluate_run(finished, "test", ["data.source=images", f"data.root={folder}"])
-    assert other["test/images"] == own["test/images"] == 300
+    assert other["test/samples"] == own["test/samples"] == 300
     # The same scans in the same classes, by way of files.
     assert other["test/loss"] == pytest.approx(own["test/loss"], rel=1e-4)
 

@@ -137,7 +137,7 @@ class TestFinishedRun:
         summary = summary_of(whole)
         measured = evaluate_run(whole.path, None)
         assert {key: measured[key] for key in METRICS} == {key: summary[key] for key in METRICS}
-        assert (measured["val/images"], measured["val/skipped"]) == (200, 0)
+        assert (measured["val/samples"], measured["val/skipped"]) == (200, 0)
         changed = evaluate_run(whole.path, None, ["data.batch_size=7", "data.workers=2"])
         assert changed == {key: pytest.approx(value, rel=1e-6) for key, value in measured.items()}
 
@@ -152,7 +152,7 @@ class TestFinishedRun:
         make_image_folder(Path("photos"), classes=2, per_class=3, size=(20, 20))
         overrides = ["data.source=images", "data.root=photos"]
         measured = evaluate_run(whole.path, None, overrides)
-        assert measured["val/images"] == 6
+        assert measured["val/samples"] == 6
         assert measured.keys() >= METRICS - {"val/probe_accuracy"}
 
 

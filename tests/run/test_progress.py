@@ -18,14 +18,14 @@ def test_a_pipe_gets_one_plain_line_an_epoch(tiny):
     text = shown(tiny, terminal=False)
     lines = [line for line in text.splitlines() if line.startswith("epoch")]
     assert len(lines) == 2
-    pattern = r"epoch 1/2  val/accuracy 0\.\d{4}  loss \d+\.\d{4}  [\d,]+ images/s  \d+% waiting for data  .+ left"
+    pattern = r"epoch 1/2  val/accuracy 0\.\d{4}  loss \d+\.\d{4}  [\d,]+ samples/s  \d+% waiting for data  .+ left"
     assert re.fullmatch(pattern, lines[0])
     assert "\x1b" not in text
 
 
 def test_a_terminal_gets_a_bar_with_the_same_figures(tiny):
     text = shown(tiny, terminal=True)
-    for figure in ("epoch 1/2", "images/s", "waiting for data", "loss", "left", "100%"):
+    for figure in ("epoch 1/2", "samples/s", "waiting for data", "loss", "left", "100%"):
         assert figure in text
     assert "\x1b" in text
 

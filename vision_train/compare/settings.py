@@ -158,7 +158,7 @@ def _refuse_other_test(first_name: str, first: Setting, name: str, other: Settin
         )
     if other.test_digest != first.test_digest:
         ours, theirs = asdict(first.recipe.data), asdict(other.recipe.data)
-        keys = [key for key in ("source", "root", "labels", "splits") if ours[key] != theirs[key]]
+        keys = [key for key in ("source", "root", "labels", "splits", "variant") if ours[key] != theirs[key]]
         named = " and ".join(f"data.{key}" for key in keys) or "the data"
         raise UserError(
             f"{first_name} and {name}: are not tested on the same samples ({first.test_samples} and "

@@ -236,9 +236,7 @@ def _further(comparison: Comparison) -> str:
     if comparison.verdict == "not tested":
         if seeds == 1:
             return f" on {on_seeds}: one run does not show how far another would lie from it"
-        return (
-            f" on {on_seeds}, which leaves no spread to test it against; ask for more --seeds or test on more"
-        )
+        return f" on {on_seeds}, which leaves no spread to test it against; ask for more --seeds or test on more"
     if comparison.verdict == "failed":
         return f" on the other {seeds}"
     if comparison.verdict != "no measurable difference":

@@ -77,11 +77,14 @@ def digit_bags(variant: Variant, seed: int) -> list[DigitBag]:
 
 
 def digit_bag_samples(variant: Variant, seed: int) -> list[BagSample]:
-    """The bags in memory: features are the 64 pixels of a scan in [0, 1], coordinates its place in a square."""
+    """The bags in memory: features are the 64 pixels of a scan in [0, 1], coordinates its place in a square.
+
+    Their ids tell them from those of the other variant and of other seeds.
+    """
     pixels = _pixels()
     return [
         BagSample(
-            bag.id,
+            f"{variant}_{seed}_{bag.id}",
             Bag(torch.from_numpy(pixels[bag.scans]), torch.from_numpy(_square(len(bag.scans))), SIDE, ENCODER),
             bag.label,
             split=bag.split,
