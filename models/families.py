@@ -6,11 +6,16 @@ import re
 from collections.abc import Iterable
 
 _SIGNATURES = (
-    # The most particular first: a DETR holds a ResNet, a DropPos or MAE file holds a ViT.
+    # The most particular first: a DETR holds a ResNet, a DropPos or MAE file holds a ViT, an ACMIL an ABMIL.
     ("TransVG", r"(^|\.)visumodel\."),
     ("DETR", r"(^|\.)transformer\.decoder\.layers\.0\."),
     ("CLIP", r"(^|\.)visual\.transformer\.resblocks\.0\.|(^|\.)vision_model\.encoder\.layers\.0\."),
     ("ViT in the Hugging Face layout", r"encoder\.layer\.0\.attention\.attention\.query\.weight$"),
+    ("ACMIL-MHA", r"(^|\.)sub_attention\.0\.q_proj\.weight$"),
+    ("ACMIL-GA", r"(^|\.)Slide_classifier\.fc\.weight$"),
+    ("ABMIL", r"(^|\.)attention\.attention_V\.0\.weight$"),
+    ("CLAM", r"(^|\.)attention_net\.\d+\.attention_a\.0\.weight$"),
+    ("TransMIL", r"(^|\.)pos_layer\.proj1\.weight$"),
     ("BERT", r"encoder\.layer\.0\.attention\.self\.query\.weight$"),
     ("DropPos pre-training", r"(^|\.)mask_pos_token$"),
     ("MAE pre-training", r"(^|\.)decoder_blocks\.0\."),

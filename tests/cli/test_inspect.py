@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import sys
+import types
 
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
+from models.mil.networks import NETWORKS
 from models.vit import build_model
 from vision_train.cli.inspect import inspect
 from vision_train.errors import UserError
@@ -100,3 +103,31 @@ def test_a_file_that_fit_would_refuse_is_shown_and_fails(deit):
 def test_mistakes_in_options(deit, options, message):
     with pytest.raises(UserError, match=message):
         CliRunner().invoke(app, [str(deit), *options], catch_exceptions=False)
+
+
+def test_files_for_bags_are_named_with_what_a_recipe_says_of_them(tmp_path):
+    torch.save({"model": NETWORKS["acmil_ga"](24, 16, 3, branches=2).state_dict()}, tmp_path / "acmil.pth")
+    facts = json.loads(run(tmp_path / "acmil.pth", "--json"))
+    assert facts["looks like"] == "ACMIL-GA"
+    assert facts["in a recipe"] == (
+        "model.name=acmil_ga 'model.args={width: 16, branches: 2, attention_width: 128}', for 24 features an instance "
+        "and 3 classes"
+    )
+    torch.save(NETWORKS["abmil"](24, 16, 3, gated=False).state_dict(), tmp_path / "abmil.pth")
+    assert "model.name=abmil 'model.args={width: 16, attention_width: 128, gated: false}'" in run(
+        tmp_path / "abmil.pth"
+    )
+
+
+def test_item_1_an_official_acmil_file_is_inspected(tmp_path, monkeypatch):
+    """With settings of a class that only the released code has."""
+    struct = type("Struct", (), {"__module__": "utils.utils"})
+    content = {"model": NETWORKS["acmil_mha"](24, 16, 3).state_dict(), "epoch": 1, "config": struct()}
+    with monkeypatch.context() as patch:
+        for name in ("utils", "utils.utils"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        sys.modules["utils.utils"].Struct = struct
+        torch.save(content, tmp_path / "acmil.pth")
+    output = run(tmp_path / "acmil.pth")
+    assert "looks like         ACMIL-MHA\n" in output
+    assert "taken from         model\n" in output

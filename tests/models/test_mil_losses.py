@@ -1,4 +1,4 @@
-"""Losses of networks for bags; acceptance 5 and 12 of their specification."""
+"""Losses of networks for bags; acceptance 5 of their specification."""
 
 import math
 
@@ -25,9 +25,9 @@ def pair_loop(attention):
     return sum(similar) / len(pairs)
 
 
-class TestAcceptance5And12Diversity:
+class TestDiversity:
     @pytest.mark.parametrize("shape", [(1, 5, 100), (3, 2, 7), (2, 3, 8, 40), (1, 5, 1)])
-    def test_gram_form_equals_the_pair_loop_with_its_gradient(self, shape):
+    def test_item_5_gram_form_equals_the_pair_loop_with_its_gradient(self, shape):
         scores = torch.randn(shape, requires_grad=True)
         ours, theirs = diversity_loss(scores.softmax(-1)), pair_loop(scores.softmax(-1))
         assert 0 <= ours.item() <= 1 + 1e-6
@@ -35,23 +35,23 @@ class TestAcceptance5And12Diversity:
         gradients = [torch.autograd.grad(loss, scores)[0] for loss in (ours, theirs)]
         torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)
 
-    def test_identical_branches_give_one(self):
+    def test_item_5_identical_rows_give_one(self):
         network = AcmilGA(6, 8, 2, branches=4)
         with torch.no_grad():
             for parameter in network.attention.attention_weights.parameters():
                 parameter.copy_(parameter[:1].expand_as(parameter))
         assert diversity_loss(network(torch.randn(1, 30, 6)).attention).item() == pytest.approx(1, abs=1e-6)
 
-    def test_disjoint_attention_gives_zero(self):
+    def test_item_5_disjoint_attention_gives_zero(self):
         assert diversity_loss(torch.eye(3)[None]).item() == 0
 
-    def test_hidden_instances_take_part_as_zeros(self):
+    def test_item_5_hidden_instances_take_part_as_zeros(self):
         network = AcmilGA(6, 8, 2, branches=4)
         draw = MaskSampler(InstanceMasking(), seed=0).draw(1, (4,))
         attention = network(torch.randn(1, 30, 6), hidden=draw).attention
         torch.testing.assert_close(diversity_loss(attention), pair_loop(attention), atol=1e-6, rtol=0)
 
-    def test_a_single_branch_gives_zero(self):
+    def test_item_5_a_single_branch_gives_zero(self):
         output = AcmilGA(6, 8, 2, branches=1)(torch.randn(2, 9, 6))
         assert diversity_loss(output.attention).item() == 0
         assert branch_loss(output.branch_logits, torch.tensor([0, 1])).item() == 0

@@ -57,9 +57,9 @@ def without_dropout(network):
     return network
 
 
-class TestAcceptance2:
+class TestEvaluation:
     @pytest.mark.parametrize("name", [name for name in BUILDERS if name != "transmil"])
-    def test_order_of_instances_does_not_matter(self, name):
+    def test_item_2_permuted_instances_permute_the_attention_alone(self, name):
         network, features, order = build(name).eval(), torch.randn(2, 30, WIDTH), torch.randperm(30)
         ours, theirs = network(features), network(features[:, order])
         torch.testing.assert_close(ours.bag_logits, theirs.bag_logits, atol=1e-5, rtol=0)
@@ -68,13 +68,15 @@ class TestAcceptance2:
 
     @pytest.mark.parametrize("name", BUILDERS)
     @pytest.mark.parametrize("gradients", [True, False])
-    def test_evaluation_repeats_itself(self, name, gradients):
+    def test_item_2_two_evaluations_are_identical(self, name, gradients):
         network, features = build(name).eval(), torch.randn(2, 30, WIDTH)
         with torch.set_grad_enabled(gradients):
-            assert torch.equal(network(features).bag_logits, network(features).bag_logits)
+            first, second = network(features), network(features)
+        assert torch.equal(first.bag_logits, second.bag_logits)
+        assert first.attention is None or torch.equal(first.attention, second.attention)
 
     @pytest.mark.parametrize("name", ATTENDING)
-    def test_attention_sums_to_one(self, name):
+    def test_item_2_attention_sums_to_one(self, name):
         features = torch.randn(2, 2500, WIDTH)
         for gradients in (True, False):
             with torch.set_grad_enabled(gradients):
@@ -83,17 +85,22 @@ class TestAcceptance2:
             assert attention.min() >= 0
 
 
-class TestAcceptance4:
+class TestSmallBags:
     @pytest.mark.parametrize("name", BUILDERS)
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16 autocast"])
     @pytest.mark.parametrize("instances", [1, 3, 10, 11])
-    def test_small_bags_and_repeated_instances(self, name, dtype, instances):
+    def test_item_4_small_bags_and_repeated_instances(self, name, precision, instances):
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         network = build(name).to(dtype)
         masking = InstanceMasking(drop_ratio=1.0)
         for features in (torch.randn(1, instances, WIDTH), torch.ones(1, instances, WIDTH)):
             draw = MaskDraw(masking, torch.rand(1, *network.map_shape, 10)) if name in HIDING else None
-            output = network(features.to(dtype), hidden=draw)
-            total_loss(output, torch.tensor([1])).backward()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16 autocast"):
+                output = network.train()(features.to(dtype), hidden=draw)
+                loss = total_loss(output, torch.tensor([1]))
+                with torch.no_grad():
+                    assert network.eval()(features.to(dtype)).bag_logits.isfinite().all()
+            loss.backward()
             assert output.bag_logits.isfinite().all()
             if draw is not None:
                 assert (output.scores.isfinite().sum(-1) == max(1, instances - 10)).all()
@@ -102,7 +109,7 @@ class TestAcceptance4:
             assert all(gradient.isfinite().all() for gradient in gradients)
 
     @pytest.mark.parametrize("name", BUILDERS)
-    def test_empty_bags_are_refused(self, name):
+    def test_item_4_empty_bags_are_refused(self, name):
         network, mask = build(name), torch.tensor([[False, True], [True, True]])
         with pytest.raises(ValueError, match="the bags hold no instance; leave empty bags out"):
             network(torch.zeros(1, 0, WIDTH))
@@ -119,10 +126,10 @@ class TestAcceptance4:
             network(torch.zeros(1, 4, WIDTH), torch.zeros(1, 3, dtype=torch.bool))
 
 
-class TestAcceptance6:
+class TestPadding:
     @pytest.mark.parametrize("name", BUILDERS)
     @pytest.mark.parametrize("where", ["behind", "scattered"])
-    def test_padded_batch_equals_bags_one_by_one(self, name, where):
+    def test_item_6_padded_batch_equals_bags_one_by_one(self, name, where):
         sizes, labels = (1, 4, 37, 10), torch.tensor([0, 2, 1, 1])
         features, network = torch.randn(4, 37, WIDTH), without_dropout(build(name))
         mask = torch.arange(37) >= torch.tensor(sizes)[:, None]

@@ -68,7 +68,7 @@ def gradients_close(network, expected, within=1e-4):
 
 
 @pytest.mark.parametrize("bag", BAGS)
-def test_abmil(bag):
+def test_item_1_abmil(bag):
     network = load(under(ABMIL_FILE, "state."))
     output = network(ABMIL_FILE[f"{bag}.x"][None])
     close(output.bag_logits, ABMIL_FILE[f"{bag}.logits"])
@@ -83,7 +83,7 @@ def test_abmil(bag):
 
 
 @pytest.mark.parametrize("bag", BAGS)
-def test_acmil_ga_in_evaluation(bag):
+def test_item_1_acmil_ga_in_evaluation(bag):
     golden = under(GA_FILE, f"{bag}.eval.")
     output = load(under(GA_FILE, "state.")).eval()(GA_FILE[f"{bag}.x"][None])
     close(output.branch_logits[0], golden["branch_logits"])
@@ -96,7 +96,7 @@ def test_acmil_ga_in_evaluation(bag):
 
 
 @pytest.mark.parametrize("bag", BAGS)
-def test_acmil_ga_in_training_with_recorded_draws(bag):
+def test_item_1_acmil_ga_in_training_with_recorded_draws(bag):
     golden, network = under(GA_FILE, f"{bag}.train."), load(under(GA_FILE, "state."))
     output = network(GA_FILE[f"{bag}.x"][None], hidden=draw(golden["rand"]))
     assert torch.equal(output.scores[0].isneginf(), golden["masked"])
@@ -113,7 +113,7 @@ def test_acmil_ga_in_training_with_recorded_draws(bag):
 
 @pytest.mark.parametrize("bag", BAGS)
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_acmil_mha(bag, mode):
+def test_item_1_acmil_mha(bag, mode):
     golden, network = under(MHA_FILE, f"{bag}.{mode}."), load(under(MHA_FILE, "state."), dropout=0.0)
     hidden = draw(golden["rand"]) if mode == "train" else None
     output = network.train(mode == "train")(MHA_FILE[f"{bag}.x"][None], hidden=hidden)
@@ -131,7 +131,7 @@ def test_acmil_mha(bag, mode):
 
 
 @pytest.mark.parametrize("bag", ["bag0", "bag2", "bag3", "bag4"])
-def test_clam_sb(bag):
+def test_item_1_clam_sb(bag):
     network = load(under(BASELINES, "clam_sb.state."), instances=4).eval()
     output = network(BASELINES[f"clam_sb.{bag}.x"][None])
     close(output.bag_logits, BASELINES[f"clam_sb.{bag}.logits"])
@@ -141,12 +141,12 @@ def test_clam_sb(bag):
 
 
 @pytest.mark.parametrize("bag", ["bag0", "bag2", "bag3", "bag4"])
-def test_transmil(bag):
+def test_item_1_transmil(bag):
     network = load(under(BASELINES, "transmil.state.")).eval()
     close(network(BASELINES[f"clam_sb.{bag}.x"][None]).bag_logits, BASELINES[f"transmil.{bag}.logits"])
 
 
-def test_trajectory_of_three_epochs_with_recorded_draws():
+def test_item_1_trajectory_of_three_epochs_with_recorded_draws():
     network = load(under(TRAJECTORY, "start."))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-5)
     for step, learning_rate in enumerate(MADE["lr_per_step"]):
@@ -176,7 +176,7 @@ def test_trajectory_of_three_epochs_with_recorded_draws():
     ],
     ids=lambda value: value.name if isinstance(value, Architecture) else "",
 )
-def test_shapes_tell_the_network(state, expected):
+def test_item_1_shapes_tell_the_network(state, expected):
     assert infer_architecture(state) == expected
     assert infer_architecture({f"module.{name}": weight for name, weight in state.items()}) == expected
 
@@ -189,7 +189,7 @@ def test_prefixes_come_off_only_together():
     assert strip_wrappers(mixed) == mixed
 
 
-def test_an_official_file_of_one_branch_loses_that_branch_s_classifier():
+def test_item_1_an_official_file_of_one_branch_loses_that_branch_s_classifier():
     state = under(GA_FILE, "state.")
     single = {name: weight for name, weight in state.items() if not name.startswith("classifier.")}
     single |= {f"attention.attention_weights.{part}": state[f"attention.attention_weights.{part}"][:1]

@@ -115,9 +115,9 @@ class PeakMemory(TorchDispatchMode):
         return result
 
 
-class TestAcceptance7Memory:
+class TestMemory:
     @pytest.mark.parametrize("build", [AcmilGA, AcmilMHA])
-    def test_training_grows_in_proportion(self, build):
+    def test_item_7_training_grows_in_proportion(self, build):
         network, label, peaks = build(64, 32, 2), torch.tensor([1]), []
         for count in (10_000, 20_000):
             features = torch.randn(1, count, 64)
@@ -129,7 +129,7 @@ class TestAcceptance7Memory:
         assert peaks[0] > 10_000 * 32 * 4
         assert peaks[1] <= 2.2 * peaks[0]
 
-    def test_inference_takes_little_beyond_the_features(self):
+    def test_item_7_inference_takes_little_beyond_the_features(self):
         network = AcmilGA(512, 64, 2, attention_width=32).eval()
         features = torch.randn(1000, 512).half().repeat(200, 1)[None]
         with torch.no_grad(), PeakMemory() as memory:
@@ -139,7 +139,7 @@ class TestAcceptance7Memory:
         torch.testing.assert_close(streamed.bag_logits, direct.bag_logits, atol=1e-4, rtol=0)
         torch.testing.assert_close(streamed.attention, direct.attention, atol=1e-4, rtol=0)
 
-    def test_inference_grows_by_scores_and_attention_alone(self):
+    def test_item_7_inference_grows_by_scores_and_attention_alone(self):
         network, peaks = AcmilGA(64, 32, 2).eval(), []
         for count in (10_000, 20_000):
             features = torch.randn(1, count, 64)

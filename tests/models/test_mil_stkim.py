@@ -20,10 +20,10 @@ def hidden(masking, scores, seed=0):
     return torch.zeros_like(scores, dtype=torch.bool) if found is None else found
 
 
-class TestAcceptance3:
+class TestHiding:
     @pytest.mark.parametrize("instances", [1, 2, 4, 9, 10, 11, 50])
     @pytest.mark.parametrize("ratio", [0.0, 0.34, 0.6, 1.0])
-    def test_exact_number_is_hidden_within_the_top_k(self, instances, ratio):
+    def test_item_3_exact_number_is_hidden_within_the_top_k(self, instances, ratio):
         scores = torch.randn(5, instances)
         found = hidden(InstanceMasking(drop_ratio=ratio), scores)
         candidates = min(10, instances)
@@ -31,17 +31,37 @@ class TestAcceptance3:
         weakest = scores.topk(candidates, dim=1).values[:, -1:]
         assert (scores.expand_as(found)[found] >= weakest.expand_as(found)[found]).all()
 
-    def test_every_candidate_is_hidden_equally_often(self):
+    def test_item_3_every_candidate_is_hidden_equally_often(self):
         draws, k, ratio = 2000, 10, 0.6
-        scores = torch.arange(30.0).expand(draws, -1)
-        counts = hidden(InstanceMasking(k, ratio), scores).sum(0)[-k:].double()
+        draw = MaskSampler(InstanceMasking(k, ratio), seed=0).draw(draws, (2,))
+        scores = torch.arange(30.0).expand(2, -1)
+        found = torch.stack([hide(scores) for hide in draw.per_bag((2,))])  # draws x branches x instances
+        assert not found[..., :-k].any()
+        counts = found[..., -k:].sum(0).double()
         # Drawn without replacement, counts vary less than a binomial's by (k - m) / (k - 1).
         spread = draws * ratio * (1 - ratio) * k / (k - 1)
-        chi_square = ((counts - draws * ratio) ** 2).sum() / spread
-        assert chi_square < 27.9  # 0.999 quantile, 9 degrees of freedom
+        chi_square = ((counts - draws * ratio) ** 2).sum(1) / spread
+        assert (chi_square < 27.9).all()  # 0.999 quantile, 9 degrees of freedom
+        # Branches draw apart: of 6 that one hides the other hides 3.6 on average.
+        both = found.all(dim=1).sum(1).double().mean()
+        assert both.item() == pytest.approx(k * ratio**2, abs=0.1)
+
+    @pytest.mark.parametrize("instances", [4, 10, 40])
+    @pytest.mark.parametrize("network", [AcmilGA(6, 8, 2, branches=3), AcmilMHA(6, 8, 2, branches=3)])
+    def test_item_3_each_branch_hides_among_its_own_highest_scores(self, network, instances):
+        for weights in network.parameters():
+            torch.nn.init.normal_(weights)  # for branches that look at different instances
+        features = torch.randn(2, instances, 6)
+        draw = MaskSampler(InstanceMasking(), seed=0).draw(2, network.map_shape)
+        found = network.train()(features, hidden=draw).scores.isneginf()
+        ranked = network.eval()(features).scores.topk(min(10, instances), dim=-1).indices
+        candidates = torch.zeros_like(found).scatter(-1, ranked, True)
+        assert found.sum(-1).unique().tolist() == [int(min(10, instances) * 0.6)]
+        assert not (found & ~candidates).any()
+        assert instances <= 10 or not (candidates[:, :1] == candidates[:, 1:]).all()
 
     @pytest.mark.parametrize("network", [AcmilGA(6, 8, 2, branches=3), AcmilMHA(6, 8, 2, branches=3)])
-    def test_nothing_is_hidden_in_evaluation_or_without_noise(self, network):
+    def test_item_3_nothing_is_hidden_in_evaluation_or_without_noise(self, network):
         features = torch.randn(1, 20, 6)
         draw = MaskSampler(InstanceMasking(), seed=0).draw(1, network.map_shape)
         assert network.train()(features, hidden=draw).scores.isneginf().sum(-1).unique().tolist() == [6]
@@ -49,18 +69,18 @@ class TestAcceptance3:
         assert network.eval()(features, hidden=draw).scores.isfinite().all()
 
     @pytest.mark.parametrize("masking", [InstanceMasking(0, 0.6), InstanceMasking(10, 0.0)])
-    def test_nothing_is_hidden_with_k_or_p_of_zero(self, masking):
+    def test_item_3_nothing_is_hidden_with_k_or_p_of_zero(self, masking):
         for mode in ("exact", "bernoulli"):
             setting = InstanceMasking(masking.top_k, masking.drop_ratio, mode)
             assert not hidden(setting, torch.randn(3, 40)).any()
 
-    def test_attention_of_hidden_instances_is_exactly_zero(self):
+    def test_item_3_attention_of_hidden_instances_is_exactly_zero(self):
         network = AcmilGA(6, 8, 2, branches=3)
         output = network(torch.randn(1, 20, 6), hidden=MaskSampler(InstanceMasking(), seed=0).draw(1, (3,)))
         assert (output.attention[output.scores.isneginf()] == 0).all()
         torch.testing.assert_close(output.attention.sum(-1), torch.ones(1, 3))
 
-    def test_a_seed_means_the_same_draws(self):
+    def test_item_3_a_seed_means_the_same_draws(self):
         first, again, other = (MaskSampler(InstanceMasking(), seed=seed) for seed in (3, 3, 4))
         ours, theirs = first.draw(2, (5,)), again.draw(2, (5,))
         assert torch.equal(ours.noise, theirs.noise)

@@ -54,7 +54,7 @@ def all_samples(recipe: Recipe) -> Sequence[Sample]:
     if _kind(recipe) == BAGS:
         from vision_train.data.bags.module import read_bag_samples
 
-        return read_bag_samples(recipe.data, recipe.seed)[0]
+        return read_bag_samples(recipe.data, recipe.seed).samples
     if _kind(recipe) == UNLABELLED:
         from vision_train.data.unlabelled import labelled_samples
 

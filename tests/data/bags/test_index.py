@@ -16,7 +16,7 @@ from vision_train.errors import UserError
 Written = Callable[[str], Path]
 
 
-def test_every_format_gives_the_same_bags(format_name: str, written: Written, expected: dict[str, Any]) -> None:
+def test_item_8_every_format_gives_the_same_bags(format_name: str, written: Written, expected: dict[str, Any]) -> None:
     index = index_bags(written(format_name))
     assert index.bad == {}
     assert list(index.entries) == ["007", "slide.b"]
@@ -47,7 +47,7 @@ def test_every_format_gives_the_same_bags(format_name: str, written: Written, ex
         ("pt of a dict", "bfloat16", "uni", None, "1"),
     ],
 )
-def test_what_the_index_knows_before_reading(
+def test_item_8_what_the_index_knows_before_reading(
     written: Written, name: str, dtype: str, encoder: str, patch_size_level0: int, label: str
 ) -> None:
     entry = index_bags(written(name)).entries["007"]

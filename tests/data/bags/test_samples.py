@@ -107,13 +107,13 @@ def test_slides_in_the_splits_without_a_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("there", "here"), [("7", "007"), ("12.0", "12"), ("0", "000")])
-def test_ids_that_a_spreadsheet_took_for_numbers(tmp_path: Path, there: str, here: str) -> None:
+def test_item_8_ids_that_a_spreadsheet_took_for_numbers(tmp_path: Path, there: str, here: str) -> None:
     write(tmp_path, here, "slide")
     message = refusal(index_bags(tmp_path), listed(there, "slide"))
     assert f"of ids that are the same number, as `{here}` is to `{there}`; write ids as text" in message
 
 
-def test_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
+def test_item_8_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
     write(tmp_path, "007", "07", "7")
     assert [sample.id for sample in join_bags(index_bags(tmp_path), listed("07", "7")).samples] == ["07", "7"]
 

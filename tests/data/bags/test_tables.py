@@ -17,7 +17,7 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "table.csv"
 
 
-def test_labels_of_clam(table: Path) -> None:
+def test_item_8_labels_of_clam(table: Path) -> None:
     write(table, ",case_id,slide_id,label\n0,patient_0,007,tumor_tissue\n1,patient_0,008.svs,normal_tissue\n,,,\n")
     labels = read_labels(table)
     assert labels.bad == {}
@@ -27,7 +27,7 @@ def test_labels_of_clam(table: Path) -> None:
     }
 
 
-def test_labels_and_splits_of_bracs(table: Path) -> None:
+def test_item_8_labels_and_splits_of_bracs(table: Path) -> None:
     write(
         table,
         ",case_id,slide_id,split_info,full_path,label\n"
@@ -38,7 +38,7 @@ def test_labels_and_splits_of_bracs(table: Path) -> None:
     assert read_splits(table) == {"BRACS_1": "test", "BRACS_2": "train"}
 
 
-def test_labels_of_json(tmp_path: Path) -> None:
+def test_item_8_labels_of_json(tmp_path: Path) -> None:
     labels = read_labels(write(tmp_path / "labels.json", json.dumps({"007": 1, "b.svs": "tumour", "c": None})))
     assert list(labels.bad) == ["c"]
     assert {bag_id: slide.label for bag_id, slide in labels.slides.items()} == {"007": "1", "b": "tumour"}
@@ -46,7 +46,7 @@ def test_labels_of_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_whatever_a_spreadsheet_writes(table: Path, encoding: str, delimiter: str) -> None:
+def test_item_8_whatever_a_spreadsheet_writes(table: Path, encoding: str, delimiter: str) -> None:
     lines = [["slide_id", "label", "remark"], ["0012", "Übergang", "a"], ["  b ", "normal", ""], ["c", "normal"]]
     write(table, "\r\n".join(delimiter.join(cells) for cells in lines), encoding)
     slides = read_labels(table).slides
@@ -110,7 +110,7 @@ SPLITS = {"007": "train", "a": "train", "b": "train", "c": "val", "d": "test"}
     ],
     ids=["clam", "clam without an index", "clam bool", "bool of slide_id", "column", "acmil", "json"],
 )
-def test_splits(table: Path, text: str) -> None:
+def test_item_8_splits_in_every_layout(table: Path, text: str) -> None:
     assert read_splits(write(table, text)) == SPLITS
 
 
@@ -127,7 +127,7 @@ def test_splits(table: Path, text: str) -> None:
         (",train,val,test\n0,a,b,c\n1,a,,\n", "a (train and train)"),
     ],
 )
-def test_a_slide_in_two_splits_is_refused(table: Path, text: str, named: str) -> None:
+def test_item_8_a_slide_in_two_splits_is_refused(table: Path, text: str, named: str) -> None:
     with pytest.raises(UserError) as refused:
         read_splits(write(table, text))
     assert f"{table}: slides listed more than once: {named}" in str(refused.value)

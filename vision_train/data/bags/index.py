@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ class BagIndex:
     """The bags of a folder or file."""
 
     root: Path
+    """That folder or file; of several, the folder that holds them all."""
     entries: dict[str, BagEntry] = field(default_factory=dict)
     """Bags that can be used as far as is known before they are read, by id and in its order."""
     bad: dict[str, str] = field(default_factory=dict)
@@ -44,8 +46,8 @@ def slide_id(name: str) -> str:
     return name[: len(name) - len(ending)] or name
 
 
-def index_bags(root: Path) -> BagIndex:
-    """List the bags of a folder or file.
+def index_bags(*roots: Path) -> BagIndex:
+    """List the bags of folders and files.
 
     Understood are the folders that CLAM (``h5_files``, ``pt_files``) and TRIDENT (``features_ENCODER``) write, folders
     of .h5, .npy, .npz, .pt or .safetensors files, and single files, those of ACMIL with a group for each bag included.
@@ -53,7 +55,7 @@ def index_bags(root: Path) -> BagIndex:
     coordinates and the patch size that the files of features lack.
 
     Args:
-        root: The folder or file.
+        roots: At least one folder or file; what lies in several of them counts once.
 
     Returns:
         Every bag. One that cannot be used is named with the reason; whether it is needed, the caller knows.
@@ -62,17 +64,11 @@ def index_bags(root: Path) -> BagIndex:
         UserError: No such folder, no features in it, features of several encoders to choose from, or no h5py to read
             them with.
     """
-    if not root.exists():
-        raise UserError(f"{root}: no such file or folder; say where the features are with data.root=FOLDER")
     found: dict[str, list[tuple[Path, BagEntry | str]]] = {}
-    try:
-        files = [root] if root.is_file() else _files_of(root)
-    except OSError as error:
-        raise UserError(f"{root}: cannot be listed ({error.strerror})") from error
-    for file in files:
+    for file in {os.path.normpath(file.absolute()): file for root in roots for file in _files_of(root)}.values():
         for bag_id, bag in _bags_of(file):
             found.setdefault(bag_id, []).append((file, bag))
-    index = BagIndex(root)
+    index = BagIndex(roots[0] if len(roots) == 1 else Path(os.path.commonpath([root.absolute() for root in roots])))
     for bag_id, places in sorted(found.items()):
         bag = places[0][1]
         if len(places) > 1:
@@ -85,6 +81,15 @@ def index_bags(root: Path) -> BagIndex:
 
 
 def _files_of(root: Path) -> list[Path]:
+    if not root.exists():
+        raise UserError(f"{root}: no such file or folder of features")
+    try:
+        return [root] if root.is_file() else _files_below(root)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be listed ({error.strerror})") from error
+
+
+def _files_below(root: Path) -> list[Path]:
     """Files of features below a folder, one for each bag where CLAM wrote two."""
     h5_files, pt_files = (_feature_files(root / name) for name in _CLAM_FOLDERS)
     if h5_files or pt_files:
@@ -97,7 +102,7 @@ def _files_of(root: Path) -> list[Path]:
         return _feature_files(folders[0])
     if folders:
         listed = ", ".join(str(folder.relative_to(root)) for folder in folders)
-        raise UserError(f"{root}: holds features of several kinds: {listed}; name one of these folders as data.root")
+        raise UserError(f"{root}: holds features of several kinds: {listed}; name one of these folders instead")
     inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
     raise UserError(
         f"{root}: no features in it (found: {inside}). It must hold files that end with {' '.join(FEATURE_ENDINGS)}, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from vision_train.data.bags.index import index_bags
 from vision_train.data.bags.samples import (
     BagSample,
     FeatureKind,
+    JoinedBags,
     check_feature_kind,
     class_order,
     divide_bags,
@@ -37,12 +38,16 @@ class BagDataModule(SampleDataModule):
         seed: Of the run.
         splits: The bags, by split.
         classes: The label map.
+        unusable: Bags that were asked for and are in no split, with the reasons.
     """
 
     noun = "bags"
 
-    def __init__(self, data: Data, seed: int, splits: BagSplits, classes: list[str]) -> None:
+    def __init__(
+        self, data: Data, seed: int, splits: BagSplits, classes: list[str], unusable: Mapping[str, str]
+    ) -> None:
         super().__init__(data, seed, splits, classes)
+        self._unusable = unusable
 
     def make_dataset(self, samples: Sequence[Any], *, training: bool, alone: bool) -> BagDataset:
         """Bags; those of training are as those of evaluation."""
@@ -52,6 +57,11 @@ class BagDataModule(SampleDataModule):
     def on_bad(self) -> OnBad:
         """The recipe's policy for bags that cannot be used."""
         return self.data.on_bad_bag
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Bags that were skipped so far, with the reasons: before anything was read, and in this process."""
+        return {**self._unusable, **super().skipped}
 
     def described(self) -> str:
         """How many bags there are, and what their features are, in words."""
@@ -72,7 +82,8 @@ def labelled_bags(data: Data, seed: int, classes: list[str] | None = None, only:
     Raises:
         UserError: The data cannot be used as it is; one message names what is wrong.
     """
-    samples, notes = read_bag_samples(data, seed)
+    joined = read_bag_samples(data, seed)
+    samples, notes = joined.samples, joined.notes()
     splits = whole_split(samples, only) if only else divide_bags(samples, data.shares)
     if not only and not splits["train"]:
         raise UserError(f"{data.root}: no bag to learn from; all of them are val or test")
@@ -82,16 +93,16 @@ def labelled_bags(data: Data, seed: int, classes: list[str] | None = None, only:
         notes += _absent_classes(splits, label_names)
     if data.labels_per_class is not None and not only:
         splits["train"] = draw_labels_per_class(splits["train"], data.labels_per_class, seed)
-    found, known = feature_kind(samples), FeatureKind(data.feature_width or 0, data.encoder)
-    check_feature_kind(found, replace(known, width=known.width or found.width))
-    resolved = replace(data, feature_width=found.width, encoder=known.encoder or found.encoder)
-    module = BagDataModule(resolved, seed, splits, label_names)
+    found = feature_kind(samples)
+    check_feature_kind(found, FeatureKind(data.feature_width, data.encoder))
+    resolved = replace(data, feature_width=found.width, encoder=data.encoder or found.encoder)
+    module = BagDataModule(resolved, seed, splits, label_names, joined.skipped)
     module.notes += notes
     return module
 
 
-def read_bag_samples(data: Data, seed: int) -> tuple[list[BagSample], list[str]]:
-    """All labelled bags that a recipe names, in a fixed order, and a note on each kind that is left out.
+def read_bag_samples(data: Data, seed: int) -> JoinedBags:
+    """All labelled bags that a recipe names, in a fixed order, and what is left out.
 
     Args:
         data: What to read.
@@ -103,13 +114,13 @@ def read_bag_samples(data: Data, seed: int) -> tuple[list[BagSample], list[str]]
     if data.source == "digit_bags":
         from vision_train.data.toy.digit_bags import digit_bag_samples
 
-        return digit_bag_samples(data.variant or "rare", seed), []
-    assert data.root is not None
-    labels = None if data.labels is None else read_labels(Path(data.labels))
-    splits = read_splits(Path(data.splits)) if isinstance(data.splits, str) else None
-    joined = join_bags(index_bags(Path(data.root)), labels, splits, data.on_bad_bag)
-    samples = joined.samples if data.label_map is None else map_labels(joined.samples, data.label_map)
-    return samples, joined.notes()
+        joined = JoinedBags(digit_bag_samples(data.variant or "rare", seed))
+    else:
+        assert data.root is not None
+        labels = None if data.labels is None else read_labels(Path(data.labels))
+        splits = read_splits(Path(data.splits)) if isinstance(data.splits, str) else None
+        joined = join_bags(index_bags(Path(data.root)), labels, splits, data.on_bad_bag)
+    return joined if data.label_map is None else replace(joined, samples=map_labels(joined.samples, data.label_map))
 
 
 def _absent_classes(splits: BagSplits, classes: list[str]) -> list[str]:

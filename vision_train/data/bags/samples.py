@@ -50,11 +50,12 @@ class BagSample:
 
 @dataclass(frozen=True, slots=True)
 class FeatureKind:
-    """What kind of features a network learns from, or is given."""
+    """What kind of features a network learns from, or is given; None where nothing says."""
 
-    width: int
+    width: int | None
+    """Features of an instance."""
     encoder: str | None
-    """None where nothing says."""
+    """What computed them."""
 
 
 @dataclass(frozen=True)
@@ -199,26 +200,29 @@ def class_order(labels: Iterable[str]) -> list[str]:
 
 def feature_kind(samples: Iterable[BagSample]) -> FeatureKind:
     """What the features of bags are that were found to agree (:func:`join_bags`), or that are in memory."""
-    encoder, width = None, 0
+    encoder, width = None, None
     for sample in samples:
         width = sample.bag.features.shape[1] if isinstance(sample.bag, Bag) else sample.bag.width
         encoder = encoder or sample.bag.encoder
     return FeatureKind(width, encoder)
 
 
-def check_feature_kind(found: FeatureKind, learned: FeatureKind) -> None:
+def check_feature_kind(found: FeatureKind, learned: FeatureKind, learner: str = "the network") -> None:
     """Compare the features of bags with those that a network was trained on.
 
+    Args:
+        found: Of the bags.
+        learned: Of the bags that the network was trained on.
+        learner: What the message calls the network.
+
     Raises:
-        UserError: They have another width, or both name their encoder and it is another.
+        UserError: Both say their width or their encoder, and it is another.
     """
-    if found.width != learned.width:
-        raise UserError(
-            f"the bags have {found.width} features an instance, but the network learned from {learned.width}"
-        )
+    if None not in (found.width, learned.width) and found.width != learned.width:
+        raise UserError(f"the bags have {found.width} features an instance, but {learner} learned from {learned.width}")
     if None not in (found.encoder, learned.encoder) and found.encoder != learned.encoder:
         raise UserError(
-            f"the features are those of the encoder {found.encoder}, but the network learned from those of "
+            f"the features are those of the encoder {found.encoder}, but {learner} learned from those of "
             f"{learned.encoder}, and numbers of one mean nothing to the other; embed the slides with {learned.encoder}"
         )
 

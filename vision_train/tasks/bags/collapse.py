@@ -58,7 +58,7 @@ def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores) -> list[str]:
         scores: Of the bags that the run is judged by.
     """
     said = []
-    if learnt.loss > NOTHING_LEARNT * learnt.loss_of_guessing:
+    if 0 < NOTHING_LEARNT * learnt.loss_of_guessing < learnt.loss:  # of one class alone nothing can be learnt
         said.append(
             f"the bag loss of the last epoch, {learnt.loss:.3f}, is hardly below the {learnt.loss_of_guessing:.3f} of "
             f"guessing: nothing was learnt. {_remedy(recipe)}"

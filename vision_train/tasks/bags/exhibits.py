@@ -51,9 +51,8 @@ class Exhibits:
 
     def add(self, batch: dict[str, Any], output: BagOutput, rows: Tensor) -> None:
         """Consider a batch: what the network made of it, and its scores (B x (5 + C))."""
-        if output.attention is None:
+        if (attention := output.branch_attention) is None:
             return
-        attention = output.attention if output.attention.dim() == 3 else output.attention.mean(dim=2)  # of the heads
         for index, name in enumerate(batch["id"]):
             of_bag = attention[index][:, ~batch["padding_mask"][index]].float().cpu().numpy()
             self._held[name] = np.sort(of_bag.mean(axis=0))[::-1][:CURVE_LENGTH].cumsum()
@@ -64,24 +63,16 @@ class Exhibits:
         self._kept = {name: self._kept[name] for name in _telling(self._kept)}
 
     def _attended(self, batch: dict[str, Any], index: int, attention: np.ndarray) -> AttendedBag:
-        coords = batch["coords"][index]
-        features = batch["features"][index][~batch["padding_mask"][index]]
+        coords, features = batch["coords"][index], batch["features"][index]  # padded, if at all, at its end
+        hottest = np.argsort(-attention.mean(axis=0), kind="stable")[:HOTTEST]
         return AttendedBag(
             id=batch["id"][index],
             caption="",
             attention=attention,
             coords=None if coords is None else coords.cpu().numpy(),
             patch_size_level0=batch["patch_size_level0"][index],
-            pictures=self._pictures(features, attention.mean(axis=0)),
+            pictures=pictured_instances(features, hottest, self.encoder),
         )
-
-    def _pictures(self, features: Tensor, attention: np.ndarray) -> list[np.ndarray]:
-        side = math.isqrt(features.shape[1])
-        if self.encoder != PIXELS or side * side != features.shape[1]:
-            return []
-        hottest = torch.from_numpy(np.argsort(-attention, kind="stable")[:HOTTEST].copy())
-        grey = (features.cpu()[hottest].clamp(0, 1) * 255).round().to(torch.uint8).view(-1, side, side, 1)
-        return list(grey.expand(-1, -1, -1, 3).numpy())
 
     def artefacts(self, classes: Sequence[str], split: str) -> list[Artefact]:
         """Maps of the bags that were kept by all processes, and how much the hottest instances hold."""
@@ -108,6 +99,25 @@ class Exhibits:
                 note=f"The {SHOWN_OF_EACH} bags with the highest loss, then those with the lowest loss of each class.",
             ),
         ]
+
+
+def pictured_instances(features: Tensor, instances: np.ndarray, encoder: str | None) -> list[np.ndarray]:
+    """Instances of a bag as pictures, where its features are pictures; else none.
+
+    Args:
+        features: N D.
+        instances: K, which of them.
+        encoder: What computed the features.
+
+    Returns:
+        K times H W 3, uint8, or nothing.
+    """
+    side = math.isqrt(features.shape[1])
+    if encoder != PIXELS or side * side != features.shape[1]:
+        return []
+    chosen = features[torch.from_numpy(instances).to(features.device)].float().cpu()
+    grey = (chosen.clamp(0, 1) * 255).round().to(torch.uint8).view(-1, side, side, 1)
+    return list(grey.expand(-1, -1, -1, 3).numpy())
 
 
 def _telling(kept: Mapping[str, _Kept]) -> list[str]:

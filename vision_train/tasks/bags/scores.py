@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics.functional.classification import multiclass_auroc, multiclass_f1_score
+from torchmetrics.functional.classification import binary_auroc, multiclass_f1_score
 
 from models.mil.bags import BagOutput
 from vision_train.processes import gather_by_id
@@ -111,8 +111,8 @@ def macro_auroc(probabilities: Tensor, labels: Tensor) -> float:
     present = labels.unique()
     if len(present) < 2:
         return math.nan
-    each = multiclass_auroc(probabilities, labels, num_classes=probabilities.shape[1], average="none")
-    return each[present].double().mean().item()
+    each = [binary_auroc(probabilities[:, label], (labels == label).long()) for label in present]
+    return torch.stack(each).double().mean().item()
 
 
 def macro_f1(predicted: Tensor, labels: Tensor, classes: int) -> float:

@@ -28,6 +28,8 @@ from vision_train.tasks.bags.exhibits import Exhibits, result_artefacts
 
 UNKNOWN_WIDTH = 1024
 """Features of an instance where no data were read, as when a recipe is only looked at."""
+COUNTS = {"width", "branches", "attention_width", "instances"}
+"""Arguments of networks that count something."""
 
 
 def build(recipe: Recipe, classes: Sequence[str]) -> BagTask:
@@ -44,6 +46,9 @@ def build(recipe: Recipe, classes: Sequence[str]) -> BagTask:
     if name not in NETWORKS:
         raise UserError(f"model.name={name}: no network for bags; there are {', '.join(NETWORKS)}")
     arguments = {"width": published_width(in_features), **recipe.model.args}
+    for key in sorted(COUNTS & arguments.keys()):
+        if type(arguments[key]) is not int or arguments[key] < 1:
+            raise UserError(f"model.args.{key}: is {arguments[key]}; must be a whole number, at least 1")
     try:
         network = NETWORKS[name](in_features=in_features, classes=len(classes), **arguments)
     except (TypeError, ValueError) as error:
@@ -105,11 +110,14 @@ class BagTask(LightningModule):
     @property
     def notes(self) -> list[str]:
         """What whoever starts a run should know about its objective."""
-        if self.recipe.method.hiding is None or self.recipe.model.name.startswith("acmil"):
+        name, method = self.recipe.model.name, self.recipe.method
+        if name.startswith("acmil"):
             return []
+        added = {"hiding": (method.hiding, "null"), "entropy_weight": (method.entropy_weight, "0")}
         return [
-            f"method.hiding hides instances from {self.recipe.model.name} too, as ACMIL does; method.hiding=null "
-            "trains it as published"
+            f"method.{key} acts on {name} too; method.{key}={without} trains it as published"
+            for key, (value, without) in added.items()
+            if value
         ]
 
     def on_fit_start(self) -> None:
