@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from PIL import ImageDraw
 
-from vision_train.artefacts import ImageGrid, read_artefact, write_artefact
-from vision_train.report.artefact_blocks import artefact_block
-from vision_train.report.attention_map import BRANCH_SIDE, COLOURS, MARGIN, OPACITY, attention_map, branch_maps
+from vision_train.report.attention_map import (
+    COLOURS,
+    MARGIN,
+    OPACITY,
+    attention_map,
+    bare_map,
+    branch_maps,
+)
 from vision_train.report.tile_layout import LARGEST_TILE, Thumbnail, lay_out_tiles
 
 COORDS = np.array([[0, 0], [256, 0], [0, 256], [256, 512]])
@@ -31,7 +36,7 @@ def middles(pixels: np.ndarray) -> np.ndarray:
     ("scaling", "shares"), [("rank", (1 / 6, 2 / 3, 1, 1 / 6)), ("minmax", (0, 0.2, 1, 0))], ids=["rank", "minmax"]
 )
 def test_tiles_have_the_colour_of_their_attention(scaling, shares):
-    drawn = middles(attention_map("a", ATTENTION, lay_out_tiles(4, COORDS, 256), scaling).maps["attention"])
+    drawn = middles(bare_map(ATTENTION, lay_out_tiles(4, COORDS, 256), scaling))
     for share, (x, y) in zip(shares, COORDS // 256, strict=True):
         assert np.abs(drawn[y, x].astype(int) - colour(share)).max() <= 4
     empty = drawn[1, 1]
@@ -40,18 +45,20 @@ def test_tiles_have_the_colour_of_their_attention(scaling, shares):
 
 
 def test_the_slide_shines_through_without_its_colours():
-    maps = attention_map("a", ATTENTION, lay_out_tiles(4, COORDS, 256, SLIDE, longest_side=256)).maps
-    assert (maps["slide"] == SLIDE.pixels).all()
-    grey = maps["attention"][-1, -1].astype(int)
+    layout = lay_out_tiles(4, COORDS, 256, SLIDE, longest_side=256)
+    drawn = bare_map(ATTENTION, layout)
+    grey = drawn[-1, -1].astype(int)
     assert grey.min() == grey.max()
     expected = OPACITY * colour(1) + (1 - OPACITY) * grey
-    assert np.abs(maps["attention"][96, 32] - expected).max() <= 1
+    assert np.abs(drawn[96, 32] - expected).max() <= 1
+    beside = (attention_map("a", ATTENTION, layout) == SLIDE.pixels[0, 0]).all(axis=2)
+    assert beside.sum() >= SLIDE.pixels[..., 0].size, "the slide itself"
 
 
 def test_the_bar_has_the_colours_that_the_map_has():
-    picture = attention_map("a", ATTENTION, lay_out_tiles(4, COORDS, 256, SLIDE, longest_side=256))
-    hottest = picture.maps["attention"][96, 32].astype(int)
-    below = picture.picture[-3 * MARGIN :].reshape(-1, 3)
+    layout = lay_out_tiles(4, COORDS, 256, SLIDE, longest_side=256)
+    hottest = bare_map(ATTENTION, layout)[96, 32].astype(int)
+    below = attention_map("a", ATTENTION, layout)[-3 * MARGIN :].reshape(-1, 3)
     assert np.abs(below - hottest).max(axis=1).min() <= 1
 
 
@@ -61,31 +68,25 @@ def test_odd_bags_are_drawn(attention, scaling):
     count = len(attention)
     for coords in (None, np.stack([np.zeros(count, int), 256 * np.arange(count)], axis=1)):
         layout = lay_out_tiles(count, coords)
-        drawn = attention_map("a", attention, layout, scaling)
-        assert drawn.picture.dtype == drawn.maps["attention"].dtype == np.uint8
-        assert drawn.maps["attention"].shape == (*layout.size[::-1], 3)
-        assert (branch_maps("a", np.stack([attention] * 2), layout, scaling).picture != 255).any()
+        drawn = bare_map(attention, layout, scaling)
+        assert drawn.dtype == attention_map("a", attention, layout, scaling).dtype == np.uint8
+        assert drawn.shape == (*layout.size[::-1], 3)
+        assert (branch_maps("a", np.stack([attention] * 2), layout, scaling) != 255).any()
 
 
-def test_branches_stand_side_by_side_in_their_order():
-    branches = np.eye(4)[[2, 0, 1]]
-    drawn = branch_maps("a", branches, lay_out_tiles(4, COORDS, 256), "minmax")
-    assert list(drawn.maps) == ["branch 0", "branch 1", "branch 2"]
-    for pixels, hottest in zip(drawn.maps.values(), (2, 0, 1), strict=True):
-        x, y = COORDS[hottest] // 256
-        assert (middles(pixels)[y, x] == colour(1)).all()
-    yellow = np.nonzero((drawn.picture == colour(1)).all(axis=2).sum(axis=0) > BRANCH_SIDE // 8)[0]
-    assert (np.diff(yellow) > 1).sum() >= 2
-
-
-def test_maps_go_into_a_report(tmp_path):
-    drawn = attention_map("a", ATTENTION, lay_out_tiles(4, COORDS, 256, SLIDE))
-    write_artefact(
-        tmp_path, ImageGrid("attention", "Attention", list(drawn.maps.values()), list(drawn.maps), drawn.note)
-    )
-    block = artefact_block(read_artefact(tmp_path / "attention.json"))
-    assert block.count("<img") == 2
-    assert "other tiles that have less attention" in block
+def test_branches_stand_side_by_side_in_their_order(written):
+    drawn = branch_maps("a", np.eye(4)[[2, 0, 1]], lay_out_tiles(4, COORDS, 256), "minmax")
+    headings = sorted((left, text) for _, left, *_, text in written if text.startswith("branch"))
+    assert [text for _, text in headings] == ["branch 0", "branch 1", "branch 2"]
+    (first, _), (second, _), _ = headings
+    yellow = np.argwhere((drawn == colour(1)).all(axis=2))
+    beside = [
+        yellow[(yellow[:, 1] >= left) & (yellow[:, 1] < left + second - first)] - (0, left) for left, _ in headings
+    ]
+    (y0, x0), (y1, x1), (y2, x2) = (np.median(places, axis=0) for places in beside)
+    assert (y1, x1) == pytest.approx((y2, x0), abs=2)
+    assert y0 - y1 == pytest.approx(x2 - x1, abs=2)
+    assert y0 - y1 > 32, "the third tile of the bag lies below the first, the second beside it"
 
 
 @pytest.fixture

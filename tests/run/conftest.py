@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
+
+from vision_train.recipe import load_recipe
+from vision_train.run.fit import fit
 
 TINY = """
 description: A tiny ViT on digits, with everything random that a run can hold.
@@ -30,6 +35,34 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def bags_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has trained for two bags of digits; it is only read."""
+    recipe = load_recipe("acmil/digit_bags", smoke=True)
+    return fit(recipe, run_dir=tmp_path_factory.mktemp("bags") / "run", command=[], console=Console(quiet=True)).path
+
+
+@pytest.fixture
+def write_features() -> Callable[..., None]:
+    """Write bags of random pixels, 20 x 64 in float16, as TRIDENT would: a file for each id."""
+
+    def write(folder: Path, *ids: str, encoder: str | None = "pixels", width: int = 64, **arrays: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, bag_id in enumerate(ids):
+            random = np.random.default_rng(number)
+            coords = np.stack(np.divmod(np.arange(20), 5), axis=1)[:, ::-1] * 16
+            with h5py.File(folder / f"{bag_id}.h5", "w") as file:
+                file["features"] = random.random((20, width), dtype=np.float32).astype(np.float16)
+                file["coords"] = coords
+                for name, values in arrays.items():
+                    del file[name]
+                    file[name] = values
+                file["coords"].attrs["patch_size_level0"] = 16
+                file["features"].attrs["encoder"] = str(encoder)
+
+    return write
 
 
 @pytest.fixture

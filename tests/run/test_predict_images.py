@@ -4,13 +4,8 @@ import pytest
 from PIL import Image
 
 from vision_train.errors import UserError
-from vision_train.run.predict import (
-    Prediction,
-    _as_file_name,
-    _below_common_parent,
-    _render,
-    list_images,
-)
+from vision_train.run.predict_images import _below_common_parent, _render, list_images
+from vision_train.run.predictions import Prediction
 
 
 def test_a_missing_file_of_a_table_is_told_with_its_line(tmp_path):
@@ -31,8 +26,3 @@ def test_a_picture_is_named_after_its_folder_and_file(tmp_path):
     Image.new("RGB", (2, 2)).save(tmp_path / "x.png")
     _render(tmp_path, 7, "red circle/img 14 (1).png", Prediction(str(tmp_path / "x.png"), [("red", 1.0)]))
     assert (tmp_path / "00007-red circle-img 14 (1).png").is_file()
-
-
-def test_names_suit_every_file_system():
-    assert _as_file_name('a/b:c?"d.tar.png') == "a-b-c-d.tar"
-    assert len(_as_file_name("ü" * 400 + "/1.png").encode()) <= 200

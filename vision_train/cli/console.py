@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def plain_console() -> Console:
-    """Standard output as a console that prints text as it is, on lines as long as they are.
+def plain_console(*, stderr: bool = False) -> Console:
+    """Standard output, or error, as a console that prints text as it is, on lines as long as they are.
 
     Paths and class names are the user's: `[red]` in one is no colour, and `:cat:` no picture.
     """
     from rich.console import Console
 
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -138,7 +138,7 @@ def embed(
     from vision_train.cli.progress import ItemProgress
     from vision_train.data.bags.embed import Embedding, embed_images, images_by_id
     from vision_train.run.encoder import load_encoder
-    from vision_train.run.predict import list_images
+    from vision_train.run.predict_images import list_images
 
     console = plain_console()
     files = images_by_id(map(Path, list_images([images])))

@@ -16,7 +16,9 @@ def evaluate(
     ] = None,
     split: Annotated[
         Literal["train", "val", "test"] | None,
-        typer.Option(help="Which images; without it those that the run was measured on: test, or val of pre-training."),
+        typer.Option(
+            help="Which images or bags; without it those that the run was measured on: test, or val of pre-training."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -27,11 +29,14 @@ def evaluate(
       vision-train evaluate runs/quickstart/0 --split test --json
 
       vision-train evaluate runs/classification/vit_small/0 data.root=other_photos
+
+      vision-train evaluate runs/acmil/slides/0 data.root=other_features data.labels=other_labels.csv
     """
+    from vision_train.cli.console import plain_console
     from vision_train.files import finite
     from vision_train.run.evaluate import evaluate_run
 
-    figures = evaluate_run(run, split, overrides or [])
+    figures = evaluate_run(run, split, overrides or [], plain_console(stderr=True))
     if as_json:
         print(json.dumps(finite(figures)))
         return

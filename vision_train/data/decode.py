@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -36,6 +37,10 @@ _DAMAGED = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+
+MOST_PIXELS = 2**31
+"""Of a large image, which is held in memory whole: 6 GiB."""
 
 
 class BadImageError(BadSampleError):
@@ -74,6 +79,24 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
         raise BadImageError(error.strerror or str(error)) from error
     except _DAMAGED as error:
         raise BadImageError(f"damaged ({error})") from error
+
+
+def decode_large(path: str | Path) -> NDArray[np.uint8]:
+    """Decode an image file of up to two thousand million pixels, as :func:`decode` does.
+
+    By default Pillow refuses 180 million pixels and more, since a small file may hold enough of them to fill the
+    memory.
+
+    Raises:
+        BadImageError: As :func:`decode`.
+    """
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # it warns of more, and refuses twice as many
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            return decode(path)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _decode_jpeg(content: NDArray[np.uint8]) -> NDArray[np.uint8] | None:

@@ -21,8 +21,8 @@ TINY = 96
 """Pictures of up to this many pixels a side are enlarged with sharp pixels; larger ones are photographs."""
 LARGEST = 320
 """Longer side of an embedded picture, in pixels."""
-MAP_SIDE, BRANCH_SIDE = 512, 256
-"""Longer side of the map of a bag, and of each of its branches, in pixels."""
+MAP_SIDE, BRANCH_SIDE, HOT_SIDE = 512, 256, 192
+"""Longer side of the map of a bag, of each of its branches, and of its hottest instances, in pixels."""
 
 
 def artefact_block(artefact: Artefact) -> str:
@@ -66,7 +66,8 @@ def image_grid_block(grid: ImageGrid) -> str:
 def attention_maps_block(maps: AttentionMaps) -> str:
     """Of each bag its map, the maps of its branches, and its hottest instances; all colours mean the same."""
     bar = f'<img class="bar" src="{_source(Image.fromarray(colour_bar()))}" alt="from dark blue over green to yellow">'
-    legend = f'<p class="note">{RANK_MEANING.format("instances").capitalize()}: <span class="scale">0 % {bar} 100 %</span></p>'
+    meaning = RANK_MEANING.format("instances").capitalize()
+    legend = f'<p class="note">{meaning}: <span class="scale">0 % {bar} 100 %</span></p>'
     bags = "\n".join(map(_attended_bag, maps.bags))
     return block(maps.title, f"{note(maps.note)}{legend}{bags}") if maps.bags else ""
 
@@ -101,20 +102,20 @@ def _hottest_instances(bag: AttendedBag) -> str:
         return ""
     attention = bag.attention.mean(axis=0)
     captions = instance_captions(attention, hottest(attention, len(bag.pictures)), bag.coords)
-    items = "".join(_picture(pixels, caption) for pixels, caption in zip(bag.pictures, captions, strict=True))
+    items = "".join(_picture(pixels, caption, HOT_SIDE) for pixels, caption in zip(bag.pictures, captions, strict=True))
     return f'<ul class="pictures hottest">{items}</ul>'
 
 
 def _map(pixels: np.ndarray, caption: str) -> str:
-    """Few colours and sharp edges: PNG keeps them, in fewer bytes than JPEG."""
-    return _item(_source(Image.fromarray(pixels)), caption)
+    """A map has 256 colours and the paper's: a palette holds them in a third of the bytes."""
+    return _item(_source(Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE)), caption)
 
 
-def _picture(pixels: np.ndarray, caption: str) -> str:
+def _picture(pixels: np.ndarray, caption: str, largest: int = LARGEST) -> str:
     image = Image.fromarray(pixels)
     if max(image.size) <= TINY:
         return _item(_source(image), caption, ' class="tiny"')
-    image.thumbnail((2 * LARGEST, LARGEST))
+    image.thumbnail((2 * largest, largest))
     return _item(_source(image, "JPEG", quality=85), caption)
 
 

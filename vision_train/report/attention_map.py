@@ -67,9 +67,7 @@ class _Style:
         return self.width - 2 * MARGIN
 
 
-def attention_map(
-    title: str, attention: NDArray[np.floating], layout: TileLayout, scaling: Scaling = "rank"
-) -> Pixels:
+def attention_map(title: str, attention: NDArray[np.floating], layout: TileLayout, scaling: Scaling = "rank") -> Pixels:
     """Draw the attention of a bag with its title, colour bar and notes; over a thumbnail, with that itself beside it.
 
     Args:
@@ -90,9 +88,7 @@ def attention_map(
     return _picture(title, facts, maps, {}, layout.notes, _legend([attention], scaling, layout), max(layout.size))
 
 
-def branch_maps(
-    title: str, attention: NDArray[np.floating], layout: TileLayout, scaling: Scaling = "rank"
-) -> Pixels:
+def branch_maps(title: str, attention: NDArray[np.floating], layout: TileLayout, scaling: Scaling = "rank") -> Pixels:
     """Draw the attention of each branch, side by side.
 
     Args:
@@ -111,7 +107,7 @@ def branch_maps(
     maps = {heading: bare_map(values, layout, scaling) for heading, values in branches.items()}
     below = {heading: concentration(values) for heading, values in branches.items()}
     facts = f"{len(branches)} {'branch' if len(branches) == 1 else 'branches'}, {_counted(layout)}"
-    return _picture(title, facts, maps, below, layout.notes, _legend(attention, scaling, layout), BRANCH_SIDE)
+    return _picture(title, facts, maps, below, layout.notes, _legend(list(attention), scaling, layout), BRANCH_SIDE)
 
 
 def bare_map(attention: NDArray[np.floating], layout: TileLayout, scaling: Scaling = "rank") -> Pixels:

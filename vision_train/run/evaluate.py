@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
 from vision_train.data import judged_split
@@ -20,7 +22,9 @@ from vision_train.run.trainer import build_trainer
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
 
 
-def evaluate_run(run: Path, split: str | None, overrides: Sequence[str] = ()) -> dict[str, float | int]:
+def evaluate_run(
+    run: Path, split: str | None, overrides: Sequence[str] = (), console: Console | None = None
+) -> dict[str, float | int]:
     """Metrics of a run's best weights on a split; the run directory is only read.
 
     Args:
@@ -29,6 +33,7 @@ def evaluate_run(run: Path, split: str | None, overrides: Sequence[str] = ()) ->
             on.
         overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes. Those are the
             split as they are, unless they are divided into splits themselves; nothing is cut from them.
+        console: Where to say what whoever reads the figures should know of the data, such as what is left out.
 
     Returns:
         ``<split>/<metric>`` and the number of samples.
@@ -40,12 +45,15 @@ def evaluate_run(run: Path, split: str | None, overrides: Sequence[str] = ()) ->
     recipe = load_for_inference(directory.recipe, overrides)
     split = split or judged_split(recipe)
     own = load_recipe(directory.recipe, runnable=False).data
-    keys = ("source", "root", "labels", "variant")
-    others = any(getattr(recipe.data, key) != getattr(own, key) for key in keys)
-    others |= isinstance(recipe.data.splits, str) and recipe.data.splits != own.splits
+    changed = {key for key in ("source", "root", "labels", "variant") if getattr(recipe.data, key) != getattr(own, key)}
+    if isinstance(own.splits, str) and recipe.data.splits == own.splits and {"root", "labels"} <= changed:
+        recipe = replace(recipe, data=replace(recipe.data, splits=None))  # that file divides other bags
+    others = bool(changed) or (isinstance(recipe.data.splits, str) and recipe.data.splits != own.splits)
     with logging_to(None):
         prepared = prepare(recipe, directory.read_classes(), only=split if others else None)
         load_weights(prepared.task.network, run, min_matched_share=1.0)
+        if console:
+            console.print("".join(f"note: {remark}\n" for remark in prepared.data.notes), end="")
         trainer = build_trainer(recipe, [BadSamples(prepared.data)])
         prepared.task.test_split = split
         loaders = prepared.data.evaluation_loaders(split)

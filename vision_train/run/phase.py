@@ -17,12 +17,13 @@ from vision_train import data as data_room
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport, load_weights
 from vision_train.contract import Task, as_module
+from vision_train.data.bags.samples import FeatureKind, check_feature_kind
 from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
 from vision_train.optim import ClipEachGradient
-from vision_train.recipe import Recipe, write_recipe
+from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
@@ -86,6 +87,7 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
     attention = decide_attention(task, recipe, build_trainer(recipe, []))
     report = None
     if recipe.model.checkpoint:
+        _check_same_features(recipe, recipe.model.checkpoint)
         report = load_weights(
             task.network,
             recipe.model.checkpoint,
@@ -103,6 +105,21 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
     return Prepared(recipe, data, task, report, attention)
+
+
+def _check_same_features(recipe: Recipe, checkpoint: str) -> None:
+    """Refuse to go on from a run of bags whose features came from another encoder; a mere weights file names none.
+
+    Raises:
+        UserError: They did, or have another width.
+    """
+    earlier = RunDirectory(Path(checkpoint)).recipe
+    if earlier.is_file():
+        found, learned = (
+            FeatureKind(data.feature_width, data.encoder)
+            for data in (recipe.data, load_recipe(earlier, runnable=False).data)
+        )
+        check_feature_kind(found, learned, f"model.checkpoint {checkpoint}")
 
 
 def build_task(recipe: Recipe, classes: list[str]) -> Task:

@@ -1,47 +1,18 @@
-"""Classifying loose images with a finished run."""
+"""Predicting with a finished run, on what its task predicts on."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from vision_train.checkpoints import load_weights
-from vision_train.contract import as_module
-from vision_train.data.decode import IMAGE_ENDINGS, decode, is_image_file
-from vision_train.data.images import loose_images
-from vision_train.data.sources import csv_rows
 from vision_train.errors import UserError
-from vision_train.files import check_writable, write_bytes, write_text
-from vision_train.report.predictions import render_prediction
+from vision_train.recipe import load_recipe
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import load_for_inference
-from vision_train.run.log import logging_to
-from vision_train.run.phase import build_task
-from vision_train.run.trainer import build_trainer
-
-TOP = 5
-"""Classes named for each image."""
-LONGEST_NAME = 200
-"""Bytes of a path in the name of its picture; file systems take 255, and writing needs some more for a moment."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of one image, likeliest first, with their probabilities."""
-
-    path: str
-    top: list[tuple[str, float]]
+from vision_train.run.predict_bags import predict_bags
+from vision_train.run.predict_images import predict_images
 
 
 def predict_run(
@@ -50,159 +21,47 @@ def predict_run(
     *,
     out: Path,
     render: Path | None,
+    images: Path | None,
     on_bad_image: str | None,
+    on_bad_bag: str | None,
     console: Console,
 ) -> None:
     """Predict and write a table, and pictures if asked for.
 
     Args:
         run: A run directory; its best weights are used.
-        inputs: Image files, folders that are searched through, csv files with a ``path`` column.
-        out: ``.jsonl`` (path, label, confidence, top) or ``.csv`` (path, label, confidence).
-        render: Folder for one picture a prediction.
+        inputs: Image files, folders that are searched through, csv files with a ``path`` column; or files and folders
+            of features, for a run of bags.
+        out: ``.jsonl`` (path or slide_id, label, confidence, top) or ``.csv`` (path or slide_id, label, confidence; of
+            bags the probability of each class too).
+        render: Folder for pictures of each prediction.
+        images: Folder of images that bags were made of, called like them.
         on_bad_image: ``error`` or ``skip``; None does as the run's recipe says.
+        on_bad_bag: The same for bags.
         console: Where to report.
 
     Raises:
-        UserError: There is no such run, nothing to predict on, a missing or unreadable image, or a place that cannot
-            be written.
+        UserError: There is no such run, nothing to predict on, an input that cannot be used, an option that is for
+            other runs, or a place that cannot be written.
     """
     directory = open_run(run, with_weights=True)
-    changes = [] if on_bad_image is None else [f"data.on_bad_image={on_bad_image}"]
-    recipe = load_for_inference(directory.recipe, changes)
-    if recipe.task != "classification":
+    task = load_recipe(directory.recipe, runnable=False).task
+    if task == "bags":
+        if on_bad_image is not None:
+            raise UserError(f"--on-bad-image: {run} is a run of bags; give --on-bad-bag {on_bad_image}")
+        changes = [] if on_bad_bag is None else [f"data.on_bad_bag={on_bad_bag}"]
+        recipe = load_for_inference(directory.recipe, changes)
+        predict_bags(run, recipe, inputs, out=out, render=render, images=images, console=console)
+    elif task == "classification":
+        if on_bad_bag is not None:
+            raise UserError(f"--on-bad-bag: {run} is a run of images; give --on-bad-image {on_bad_bag}")
+        if images is not None:
+            raise UserError(f"--images: is for runs of bags, and {run} is a run of images; leave it out")
+        changes = [] if on_bad_image is None else [f"data.on_bad_image={on_bad_image}"]
+        recipe = load_for_inference(directory.recipe, changes)
+        predict_images(run, recipe, inputs, out=out, render=render, console=console)
+    else:
         raise UserError(
-            f"{run}: is a run of {recipe.task}, which predicts no classes; fine-tune from it first, with "
+            f"{run}: is a run of {task}, which predicts no classes; fine-tune from it first, with "
             f"model.checkpoint={run} in a classification recipe"
         )
-    paths = list_images(inputs)
-    _check_outputs(out, render)
-    classes = directory.read_classes()
-    task = build_task(recipe, classes)
-    load_weights(task.network, run, min_matched_share=1.0)
-    loader = loose_images(recipe.data, recipe.augment, paths, skip_with="give --on-bad-image skip")
-    collected = _Collect(classes)
-    with logging_to(None):
-        build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_predictions(out, collected.predictions)
-    if render:
-        render.mkdir(parents=True, exist_ok=True)
-        titles = _below_common_parent([prediction.path for prediction in collected.predictions])
-        for number, (title, prediction) in enumerate(zip(titles, collected.predictions, strict=True)):
-            _render(render, number, title, prediction)
-    console.print(f"{len(collected.predictions)} predictions in {out}")
-    if loader.dataset.skipped:
-        console.print(f"{len(loader.dataset.skipped)} unreadable images were skipped:")
-        for path, reason in loader.dataset.skipped.items():
-            console.print(f"  {path}: {reason}")
-
-
-class _Collect(Callback):
-    """Turns probabilities into predictions batch by batch; an image that stands in for a skipped one counts once."""
-
-    def __init__(self, classes: list[str]) -> None:
-        self.classes = classes
-        self._by_path: dict[str, Prediction] = {}
-
-    @property
-    def predictions(self) -> list[Prediction]:
-        return list(self._by_path.values())
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        confidences, labels = outputs.topk(min(TOP, len(self.classes)), dim=1)
-        for path, values, indices in zip(batch["id"], confidences.tolist(), labels.tolist(), strict=True):
-            top = [(self.classes[index], value) for index, value in zip(indices, values, strict=True)]
-            self._by_path.setdefault(path, Prediction(path, top))
-
-
-def list_images(inputs: Sequence[Path]) -> list[str]:
-    """Every image that the inputs name, in order, each once.
-
-    Raises:
-        UserError: An input or a file that a csv lists does not exist, a csv has no ``path`` column, or there is no
-            image at all.
-    """
-    paths = list(dict.fromkeys(str(path) for entry in inputs for path in _images_of(entry)))
-    if not paths:
-        raise UserError(
-            f"{', '.join(map(str, inputs))}: no images there; known endings are {' '.join(sorted(IMAGE_ENDINGS))}"
-        )
-    return paths
-
-
-def _images_of(entry: Path) -> Iterator[Path]:
-    if entry.is_dir():
-        yield from sorted(path for path in entry.rglob("*") if is_image_file(path))
-    elif not entry.exists():
-        raise UserError(f"{entry}: no such image, folder or csv file")
-    elif entry.suffix.lower() == ".csv":
-        yield from _images_in_table(entry)
-    else:
-        yield entry
-
-
-def _images_in_table(table: Path) -> Iterator[Path]:
-    for line, row in csv_rows(table, ("path",)):
-        path = table.parent / row["path"]
-        if not path.is_file():
-            raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {table.absolute().parent}")
-        yield path
-
-
-def _check_outputs(out: Path, render: Path | None) -> None:
-    if out.suffix not in (".jsonl", ".csv"):
-        raise UserError(f"--out {out}: ends in neither .jsonl nor .csv")
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; name a file")
-    for folder in [out.parent, *([render] if render else [])]:
-        check_writable(folder)
-
-
-def write_predictions(out: Path, predictions: Sequence[Prediction]) -> None:
-    """Write predictions as JSON lines or as csv, by the ending."""
-    if out.suffix == ".csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["path", "label", "confidence"])
-        writer.writerows([entry.path, entry.top[0][0], f"{entry.top[0][1]:.6f}"] for entry in predictions)
-        write_text(out, text.getvalue())
-        return
-    lines = (
-        {"path": entry.path, "label": entry.top[0][0], "confidence": entry.top[0][1], "top": dict(entry.top)}
-        for entry in predictions
-    )
-    write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-
-def _below_common_parent(paths: Sequence[str]) -> list[str]:
-    """Paths relative to the folder that holds all of them, so that their own folders are told where they differ."""
-    if not paths:
-        return []
-    places = [Path(os.path.normpath(Path(path).absolute())) for path in paths]
-    try:
-        common = os.path.commonpath([place.parent for place in places])
-    except ValueError:  # on different drives
-        return list(map(str, places))
-    return [str(place.relative_to(common)) for place in places]
-
-
-def _render(folder: Path, number: int, title: str, prediction: Prediction) -> None:
-    picture = render_prediction(Image.fromarray(decode(prediction.path)), title, prediction.top)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    write_bytes(folder / f"{number:05d}-{_as_file_name(title)}.png", buffer.getvalue())
-
-
-def _as_file_name(path: str) -> str:
-    """A path in one name, without its ending and what some file systems refuse; of a long one, the end."""
-    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", str(Path(path).with_suffix("")))
-    return name.encode("utf-8", "replace")[-LONGEST_NAME:].decode("utf-8", "ignore")

@@ -29,10 +29,11 @@ def test_bags_of_unequal_size_are_padded() -> None:
 
 
 def test_one_bag_needs_no_padding_and_unlabelled_bags_no_label() -> None:
-    bag = Bag(torch.ones(3, 2))
+    bag = Bag(torch.ones(3, 2, dtype=torch.float16))
     dataset = BagDataset([BagSample("a", bag)], [], "error")
     batch = dataset.to_batch([dataset[0, 0]])
     assert batch.keys() == {"id", "features", "padding_mask", "coords", "patch_size_level0", BAD}
+    assert batch["features"].dtype == torch.float16
     assert batch["features"].data_ptr() == bag.features.data_ptr()
     assert batch["features"].shape == (1, 3, 2)
     assert not batch["padding_mask"].any()

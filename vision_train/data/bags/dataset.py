@@ -41,8 +41,9 @@ class BagDataset(SampleDataset):
         """Pad bags of unequal size to the largest.
 
         Returns:
-            ``features`` (B N D, float32, zero on padding), ``padding_mask`` (B N, True on padding), ``coords`` (a list
-            of n x 2, int64, or of None) and ``patch_size_level0`` (a list of int or None).
+            ``features`` (B N D, zero on padding; float32, or of a single bag the type of its file), ``padding_mask``
+            (B N, True on padding), ``coords`` (a list of n x 2, int64, or of None) and ``patch_size_level0`` (a list of
+            int or None).
         """
         features, padding_mask = pad_bags([item["features"] for item in items])
         places = {key: [item[key] for item in items] for key in ("coords", "patch_size_level0")}
@@ -54,10 +55,14 @@ class BagDataset(SampleDataset):
 
 
 def pad_bags(bags: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Bags (n D, any floating dtype) -> features (B N D, float32, zero on padding) and mask (B N, True on padding)."""
+    """Bags (n D, any floating dtype) -> features (B N D, zero on padding) and mask (B N, True on padding).
+
+    Several become float32. A single one stays as it is: copied to float32, it would take two or three times the memory,
+    and networks cast a bag part by part.
+    """
     sizes = [len(bag) for bag in bags]
     if len(bags) == 1:
-        features = bags[0].float()[None]  # a bag of 100,000 instances need not be copied
+        features = bags[0][None]
     else:
         features = torch.zeros(len(bags), max(sizes), bags[0].shape[1])
         for row, bag, size in zip(features, bags, sizes, strict=True):

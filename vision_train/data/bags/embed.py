@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vision_train.data.bags.formats import open_bag
@@ -21,12 +18,9 @@ from vision_train.data.bags.tables import first_named
 from vision_train.data.bags.tiles import Corners, Pixels, cut_tile, select_tiles
 from vision_train.data.bags.writing import write_bag
 from vision_train.data.dataset import OnBad
-from vision_train.data.decode import BadImageError, decode
+from vision_train.data.decode import BadImageError, decode_large
 from vision_train.errors import UserError
 from vision_train.files import check_writable
-
-MOST_PIXELS = 2**31
-"""Of an image, which is held in memory whole: 6 GiB."""
 
 OnBatch = Callable[[int, int], None]
 """Told the tiles of a batch and of the whole image once the batch is encoded."""
@@ -106,8 +100,7 @@ class Embedding:
             UserError: A batch does not fit into the memory of the device, features are not finite, or the files cannot
                 be written.
         """
-        with _large_images():
-            pixels = decode(image)
+        pixels = decode_large(image)
         corners = select_tiles(pixels, self.tile, keep_background=self.keep_background)
         features = self._encode(pixels, corners, on_batch)
         if not features.isfinite().all():
@@ -158,16 +151,21 @@ class Embedded:
     """Why it could not be used."""
 
 
+def id_of_image(path: Path) -> str:
+    """The id of an image's bag: its name without folder and ending."""
+    name = slide_id(path.name)  # knows endings of two parts
+    return slide_id(path.stem) if name.endswith(path.suffix) else name
+
+
 def images_by_id(paths: Iterable[Path]) -> dict[str, Path]:
-    """Give each image the id of its bag: its name without folder and ending.
+    """Give each image the id of its bag.
 
     Raises:
         UserError: Two images would have one id.
     """
     found: dict[str, list[Path]] = {}
     for path in paths:
-        name = slide_id(path.name)  # knows endings of two parts
-        found.setdefault(slide_id(path.stem) if name.endswith(path.suffix) else name, []).append(path)
+        found.setdefault(id_of_image(path), []).append(path)
     shared = {image_id: places for image_id, places in found.items() if len(places) > 1}
     if shared:
         image_id, places = next(iter(shared.items()))
@@ -229,18 +227,3 @@ def _embedded(
 def _origin(image: Path) -> dict[str, Any]:
     """Tells an image from another one of the same name in another folder, mostly."""
     return {"image_bytes": image.stat().st_size}
-
-
-@contextmanager
-def _large_images() -> Iterator[None]:
-    """Let Pillow open large images, which are the point here.
-
-    By default it refuses 180 million pixels and more, since a small file may hold enough of them to fill the memory.
-    """
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # it warns of more, and refuses twice as many
-    try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit

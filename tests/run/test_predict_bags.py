@@ -1,0 +1,197 @@
+"""Predictions on bags: every bag once, in its own type, with pictures of where the network looks."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from vision_train.errors import UserError
+from vision_train.recipe import load_recipe
+from vision_train.run import attention_pictures
+from vision_train.run.fit import fit
+from vision_train.run.predict import predict_run
+
+NO_OPTIONS = dict.fromkeys(("render", "images", "on_bad_image", "on_bad_bag"))
+
+
+@pytest.fixture
+def bags(tmp_path, monkeypatch, write_features) -> Path:
+    """Three bags, in the folder `bags` of a fresh working directory."""
+    monkeypatch.chdir(tmp_path)
+    write_features(Path("bags"), "007", "a:b", "a-b")
+    return Path("bags")
+
+
+def predict(run: Path, *inputs: Path, out: str = "out.csv", **options) -> str:
+    console = Console(file=io.StringIO(), markup=False, soft_wrap=True)
+    predict_run(run, inputs, out=Path(out), console=console, **{**NO_OPTIONS, **options})
+    return console.file.getvalue()
+
+
+def rows(file: str | Path) -> list[dict[str, str]]:
+    with Path(file).open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_each_bag_is_predicted_once(bags_run, bags):
+    said = predict(bags_run, bags, bags / "007.h5", Path("bags/../bags/a-b.h5").absolute())
+    assert said == "3 predictions in out.csv\n"
+    table = rows("out.csv")
+    assert [row["slide_id"] for row in table] == ["007", "a-b", "a:b"]
+    for row in table:
+        shares = {label: float(row[label]) for label in ("0", "1")}
+        assert sum(shares.values()) == pytest.approx(1, abs=2e-6)
+        assert float(row["confidence"]) == shares[row["label"]] == max(shares.values())
+    predict(bags_run, bags, out="out.jsonl")
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [line["slide_id"] for line in lines] == ["007", "a-b", "a:b"]
+    assert lines[0]["confidence"] == pytest.approx(float(table[0]["confidence"]), abs=1e-6)
+
+
+def test_half_precision_gives_what_float32_gives(bags_run, bags, write_features):
+    with h5py.File("bags/007.h5") as file:
+        same = file["features"][()].astype(np.float32)
+    write_features(Path("single"), "007", features=same)
+    predict(bags_run, bags / "007.h5")
+    half = rows("out.csv")
+    predict(bags_run, Path("single"))
+    assert rows("out.csv") == half
+
+
+def test_pictures_and_attention_of_each_bag(bags_run, bags):
+    said = predict(bags_run, bags, render=Path("heat/maps"))
+    assert "their attention in heat/maps/attention.csv, with pictures beside it" in said
+    names = ("007", "a-b", "a-b (2)")
+    pictures = {f"{name}{ending}" for name in names for ending in (".png", "-branches.png", "-top.png")}
+    assert {file.name for file in Path("heat/maps").iterdir()} == {"attention.csv", *pictures}
+    table = rows("heat/maps/attention.csv")
+    assert list(table[0]) == ["slide_id", "x", "y", "attention", *(f"branch_{number}" for number in range(5))]
+    for bag_id in ("007", "a-b", "a:b"):
+        of_bag = [row for row in table if row["slide_id"] == bag_id]
+        assert [(row["x"], row["y"]) for row in of_bag[:6]] == [
+            *((str(16 * column), "0") for column in range(5)),
+            ("0", "16"),
+        ]
+        for column in ("attention", "branch_4"):
+            assert sum(float(row[column]) for row in of_bag) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_image_lies_under_the_map_and_shows_the_instances(bags_run, bags, write_features, monkeypatch):
+    write_features(Path("others"), "007", "photo", encoder=None)
+    Path("images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("images/photo.png")
+    sheets = {}
+    draw = attention_pictures.contact_sheet
+    monkeypatch.setattr(
+        attention_pictures,
+        "contact_sheet",
+        lambda *given: sheets.setdefault(given[0][:5], given[1]) is None or draw(*given),
+    )
+    said = predict(bags_run, Path("others"), render=Path("heat"), images=Path("images"))
+    assert "note: no image in images of 007; drawn without" in said
+    of_photo = [row for row in rows("heat/attention.csv") if row["slide_id"] == "photo"]
+    hottest = max(of_photo, key=lambda row: float(row["attention"]))
+    x, y = int(hottest["x"]), int(hottest["y"])
+    assert (sheets["photo"][0] == pixels[y : y + 16, x : x + 16]).all()
+    assert Image.open("heat/photo.png").width > 1.5 * Image.open("heat/007.png").width, "the slide stands beside it"
+
+
+def test_bad_bags_are_named_or_skipped_and_counted(bags_run, bags, write_features):
+    write_features(bags, "nan", features=np.full((20, 64), np.nan, np.float16))
+    write_features(bags, "empty", features=np.zeros((0, 64), np.float16))
+    with pytest.raises(UserError, match=r"1 bag\(s\) cannot be used. empty: .* give --on-bad-bag skip"):
+        predict(bags_run, bags, on_bad_bag="error")
+    (bags / "empty.h5").unlink()
+    with pytest.raises(UserError, match=r"nan: NaN or infinite values in 20 of 20 .* give --on-bad-bag skip"):
+        predict(bags_run, bags, render=Path("heat"))
+    assert not Path("out.csv").exists()
+    assert not Path("heat/attention.csv").exists()
+    write_features(bags, "empty", features=np.zeros((0, 64), np.float16))
+    said = predict(bags_run, bags, on_bad_bag="skip", render=Path("heat"))
+    assert "3 predictions in out.csv\n" in said
+    assert "2 bags could not be used and were skipped:\n  empty: empty: it has no instances\n  nan: NaN" in said
+    assert len(rows("heat/attention.csv")) == 60, "a bag that stands in for another counts once"
+
+
+def test_bags_that_cannot_be_drawn(bags_run, bags):
+    Path("images").mkdir()
+    Path("images/007.png").write_bytes(b"no picture")
+    Image.new("RGB", (4000, 10)).save("images/a-b.png")
+    options = {"render": Path("heat"), "images": Path("images")}
+    with pytest.raises(UserError, match=r"007: its pictures cannot be drawn: images/007\.png: not an image.*skip"):
+        predict(bags_run, bags, **options)
+    said = predict(bags_run, bags, on_bad_bag="skip", **options)
+    assert "1 bags have no pictures, as they cannot be drawn:\n  007: images/007.png: not an image" in said
+    assert len(rows("out.csv")) == 3
+    assert len(rows("heat/attention.csv")) == 60
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_bad_image": "skip"}, r"--on-bad-image: .*run is a run of bags; give --on-bad-bag skip"),
+        ({"on_bad_bag": "ignore"}, r"data\.on_bad_bag: is `ignore`; expected error \| skip"),
+        ({"images": Path("bags")}, r"--images: is for pictures; say where to put them with --render DIR"),
+        ({"images": Path("no"), "render": Path("heat")}, r"--images no: no such folder"),
+        ({"images": Path("bags"), "render": Path("heat")}, r"no image there is called like a bag; .* 007\.png"),
+        (
+            {"images": Path("twice"), "render": Path("heat")},
+            r"--images twice: several of the bag 007: 007\.jpg, 007\.png",
+        ),
+        ({"out": "out.txt"}, r"--out out\.txt: ends in neither"),
+    ],
+)
+def test_options_that_make_no_sense(bags_run, bags, options, message):
+    Path("twice").mkdir()
+    for ending in ("jpg", "png"):
+        Image.new("RGB", (80, 64)).save(f"twice/007.{ending}")
+    with pytest.raises(UserError, match=message):
+        predict(bags_run, bags, **options)
+    assert not Path("heat").exists()
+
+
+def test_features_of_another_kind_are_refused(bags_run, bags, write_features):
+    write_features(Path("narrow"), "a", width=32)
+    write_features(Path("uni"), "a", "b", encoder="uni")
+    write_features(Path("again"), "007")
+    for inputs, message in {
+        ("narrow",): "the bags have 32 features an instance, but the run .*run learned from 64",
+        ("uni",): "of the encoder uni, but the run .*run learned from those of pixels",
+        ("bags", "uni"): r"2 bag\(s\) cannot be used. a, b .*: features of the encoder uni, where 3 .* of pixels",
+        ("bags", "again"): "007: 2 bags of one id: bags/007.h5, again/007.h5",
+        ("nowhere",): "nowhere: no such file or folder of features",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            predict(bags_run, *map(Path, inputs))
+
+
+def test_a_network_without_attention_has_nothing_to_draw(bags, tmp_path, quiet):
+    changes = ["model.name=mean", "method={hiding: null, entropy_weight: 0}"]
+    recipe = load_recipe("acmil/digit_bags", changes, smoke=True)
+    run = fit(recipe, run_dir=tmp_path / "run", command=[], console=quiet).path
+    with pytest.raises(UserError, match=r"--render: .*run is a run of mean, which pools bags without attention"):
+        predict(run, bags, render=Path("heat"))
+    assert predict(run, bags) == "3 predictions in out.csv\n"
+
+
+def test_labels_in_the_files_do_not_matter(bags_run, bags):
+    for file in bags.glob("*.h5"):
+        with h5py.File(file, "r+") as opened:
+            opened.attrs["label"] = 17
+    predict(bags_run, bags)
+    assert len(rows("out.csv")) == 3
+
+
+def test_options_for_bags_on_a_run_of_images(tiny, quiet):
+    run = fit(load_recipe(tiny, ["trainer.max_epochs=1"]), run_dir=Path("run"), command=[], console=quiet).path
+    with pytest.raises(UserError, match=r"--on-bad-bag: .* a run of images; give --on-bad-image skip"):
+        predict(run, Path("tiny.yaml"), on_bad_bag="skip")
+    with pytest.raises(UserError, match="--images: is for runs of bags"):
+        predict(run, Path("tiny.yaml"), images=Path())

@@ -1,0 +1,126 @@
+"""Classifying bags with a finished run, and showing where it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from models.mil.bags import BagNetwork, BagOutput
+from vision_train.checkpoints import load_weights
+from vision_train.contract import as_module
+from vision_train.data.bags.loose import loose_bags
+from vision_train.data.bags.tables import first_named
+from vision_train.data.dataset import SampleLoader
+from vision_train.errors import UserError
+from vision_train.recipe import Recipe
+from vision_train.run.attention_pictures import CSV_NAME, AttentionPictures, images_of_bags
+from vision_train.run.directory import RunDirectory
+from vision_train.run.log import logging_to
+from vision_train.run.phase import build_task
+from vision_train.run.predictions import Prediction, check_outputs, write_predictions
+from vision_train.run.trainer import build_trainer
+
+
+def predict_bags(
+    run: Path,
+    recipe: Recipe,
+    inputs: Sequence[Path],
+    *,
+    out: Path,
+    render: Path | None,
+    images: Path | None,
+    console: Console,
+) -> None:
+    """Predict bag by bag and write a table, and pictures of the attention if asked for.
+
+    One bag is in memory at a time, in the type of its file. Its pictures are written as soon as they are drawn; the
+    tables once all bags are done.
+
+    Args:
+        run: A run directory; its best weights are used.
+        recipe: Of the run, for inference.
+        inputs: Folders and files of features.
+        out: ``.jsonl`` or ``.csv``.
+        render: Folder for the pictures and a csv of the attention.
+        images: Folder of the images that the bags were made of, called like them.
+        console: Where to report.
+
+    Raises:
+        UserError: The bags cannot be used or are not of the kind that the run learned from, the network has no
+            attention to show, or a place cannot be written.
+    """
+    if images and not render:
+        raise UserError("--images: is for pictures; say where to put them with --render DIR")
+    classes = RunDirectory(run).read_classes()
+    task = build_task(recipe, classes)
+    if render and not cast(BagNetwork, task.network).attends:
+        raise UserError(
+            f"--render: {run} is a run of {recipe.model.name}, which pools bags without attention, so that there is "
+            "nothing to draw; leave it out"
+        )
+    load_weights(task.network, run, min_matched_share=1.0)
+    loader = loose_bags(recipe.data, inputs, learner=f"the run {run}", skip_with="give --on-bad-bag skip")
+    check_outputs(out, render)
+    pictures = None if render is None else _pictures(render, images, recipe, loader, console)
+    collected = _Collect(classes, pictures)
+    with logging_to(None), pictures.written() if pictures else nullcontext():
+        build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
+    write_predictions(out, list(collected.predictions.values()), "slide_id", classes)
+    console.print(f"{len(collected.predictions)} predictions in {out}")
+    if render and pictures:
+        console.print(f"their attention in {render / CSV_NAME}, with pictures beside it")
+        _list(console, "bags have no pictures, as they cannot be drawn", pictures.undrawn)
+    _list(console, "bags could not be used and were skipped", loader.dataset.skipped)
+
+
+def _pictures(
+    folder: Path, images: Path | None, recipe: Recipe, loader: SampleLoader, console: Console
+) -> AttentionPictures:
+    ids = [sample.id for sample in loader.dataset.samples]
+    found = {} if images is None else images_of_bags(images, ids)
+    if images is not None and (absent := [bag_id for bag_id in ids if bag_id not in found]):
+        console.print(f"note: no image in {images} of {first_named(absent)}; drawn without")
+    return AttentionPictures(folder, ids, recipe.data.encoder, found, recipe.data.on_bad_bag)
+
+
+def _list(console: Console, what: str, reasons: Mapping[str, str]) -> None:
+    if reasons:
+        console.print(f"{len(reasons)} {what}:")
+        for bag_id, reason in reasons.items():
+            console.print(f"  {bag_id}: {reason}")
+
+
+class _Collect(Callback):
+    """Turns outputs into predictions and pictures; a bag that stands in for a skipped one counts once."""
+
+    def __init__(self, classes: list[str], pictures: AttentionPictures | None) -> None:
+        self.classes = classes
+        self.pictures = pictures
+        self.predictions: dict[str, Prediction] = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: BagOutput,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        (bag_id,) = batch["id"]
+        if bag_id in self.predictions:
+            return
+        probabilities = outputs.bag_logits[0].double().softmax(dim=0)
+        confidences, labels = probabilities.sort(descending=True, stable=True)
+        top = [(self.classes[label], value) for label, value in zip(labels.tolist(), confidences.tolist(), strict=True)]
+        self.predictions[bag_id] = Prediction(bag_id, top)
+        if self.pictures is not None and outputs.branch_attention is not None:
+            attention = outputs.branch_attention[0].float().cpu().numpy()
+            (coords,), (size,) = batch["coords"], batch["patch_size_level0"]
+            places = None if coords is None else coords.cpu().numpy()
+            self.pictures.add(self.predictions[bag_id], attention, batch["features"][0], places, size)
