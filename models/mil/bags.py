@@ -40,6 +40,13 @@ class BagOutput(NamedTuple):
     """For CLAM alone."""
 
     @property
+    def branch_attention(self) -> Tensor | None:
+        """Mean attention over the heads of each branch: B x T x N, each row sums to 1."""
+        if self.attention is None or self.attention.dim() == 3:
+            return self.attention
+        return self.attention.mean(dim=2)
+
+    @property
     def bag_attention(self) -> Tensor | None:
         """Mean attention over branches and heads: B x N, each row sums to 1."""
         return None if self.attention is None else self.attention.flatten(1, -2).mean(dim=1)

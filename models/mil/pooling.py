@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.mil.instances import EmbeddedPart, PoolingWeights, compute_dtype, split_bag
+from models.mil.instances import EmbeddedPart, PoolingWeights, at_least_float, compute_dtype, split_bag
 from models.mil.pooling_gradient import AttentionPooling
 from models.mil.stkim import Hide
 
@@ -72,7 +72,10 @@ def pool_in_stream(bag: Tensor, embed: Callable[[Tensor], tuple[Tensor, Tensor]]
         before, highest = highest, torch.maximum(highest, scores.amax(dim=1, keepdim=True))
         shrink = (before - highest).exp()
         weights = (scores - highest).exp()
-        mass = mass * shrink + weights.sum(dim=1, keepdim=True)
-        pooled = pooled * shrink + weights.to(instances.dtype) @ instances
+        part_mass = weights.sum(dim=1, keepdim=True)
+        # Even weights of a large part add up to more than half precision holds: there the mean is taken instead.
+        shares = weights / part_mass.clamp_min(torch.finfo(weights.dtype).tiny)
+        mass = mass * shrink + part_mass
+        pooled = pooled * shrink + part_mass * at_least_float(shares.to(instances.dtype) @ instances)
     scores = torch.cat(every_score, dim=1)
     return PooledBag((pooled / mass).to(instances.dtype), (scores - highest).exp_().div_(mass), scores)

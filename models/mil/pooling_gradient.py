@@ -31,15 +31,15 @@ class AttentionPooling(torch.autograd.Function):
     def forward(ctx: Any, bag: Tensor, hide: Hide | None, *tensors: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Pool the bag; scores have no gradient."""
         given = PoolingWeights(*tensors)  # type: ignore[arg-type]
-        weights = given.to(compute_dtype(given.embedding))
-        parts = [EmbeddedPart.of(part, weights) for part in split_bag(bag)]
+        dtype = compute_dtype(given.embedding)
+        weights = given.to(dtype)
+        parts = [EmbeddedPart.of(part, weights) for part in split_bag(bag, dtype)]
         scores = torch.cat([part.scores(weights) for part in parts], dim=1)
         hidden = None if hide is None else hide(scores)
         if hidden is not None:
             scores.masked_fill_(hidden, float("-inf"))
         attention = scores.softmax(dim=1)
-        dtype = weights.embedding.dtype
-        masses = split_map(attention.to(dtype))
+        masses = split_map(attention.to(dtype), dtype)
         features = reduce(
             torch.add, (at_least_float(m @ part.instances) for m, part in zip(masses, parts, strict=True))
         )
@@ -54,18 +54,20 @@ class AttentionPooling(torch.autograd.Function):
         """Gradients of the bag and the weights; sums over parts are at least float32."""
         bag, attention, features, *tensors = ctx.saved_tensors
         weights = PoolingWeights(*tensors[:_WEIGHTS])
+        dtype = weights.embedding.dtype
         parts = [EmbeddedPart(*tensors[at : at + _PER_PART]) for at in range(_WEIGHTS, len(tensors), _PER_PART)]
         if d_features is None:
-            d_features = torch.zeros_like(features, dtype=weights.embedding.dtype)
+            d_features = torch.zeros_like(features, dtype=dtype)
         # The gradient of a softmax has its mean under the attention taken off; for the features that needs no pass.
         mean = (d_features * features).sum(dim=1, keepdim=True)
         d_maps: tuple[Tensor | None, ...] = (None,) * len(parts)
         if d_attention is not None:
             mean = mean + (attention * d_attention).sum(dim=1, keepdim=True)
-            d_maps = split_map(d_attention)
+            d_maps = split_map(d_attention, dtype)
         totals: list[Tensor | None] = []
         d_bag = []
-        for rows, part, mass, d_map in zip(split_bag(bag), parts, split_map(attention), d_maps, strict=True):
+        masses = split_map(attention, dtype)
+        for rows, part, mass, d_map in zip(split_bag(bag, dtype), parts, masses, d_maps, strict=True):
             d_mass = at_least_float(d_features @ part.instances.t())
             d_scores = mass * ((d_mass if d_map is None else d_mass + d_map) - mean)
             d_embedded, d_scoring = _part_gradient(part, weights, d_scores.to(d_features.dtype), mass, d_features)

@@ -8,6 +8,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.mil import instances
+from models.mil.abmil import ABMIL
 from models.mil.acmil import AcmilGA
 from models.mil.acmil_mha import AcmilMHA
 from models.mil.instances import PoolingWeights
@@ -154,3 +155,14 @@ def test_parts_of_maps_and_bags_agree():
     bag = torch.zeros(2500, 3)
     for part, mapped in itertools.zip_longest(instances.split_bag(bag), instances.split_map(bag.T)):
         assert len(part) == mapped.shape[1]
+
+
+def test_even_attention_to_many_instances_does_not_overflow_half_precision():
+    network = ABMIL(4, 4, 2).half().eval()
+    with torch.no_grad():
+        network.attention.attention_weights.weight.zero_()  # every score the same
+        network.dimreduction.fc1.weight.copy_(torch.eye(4))
+        bag = torch.full((1, 4096, 4), 80.0, dtype=torch.float16)  # 1,024 of them add up to more than 65,504
+        output = network(bag)
+    assert output.bag_feature is not None
+    torch.testing.assert_close(output.bag_feature, torch.full((1, 4), 80.0, dtype=torch.float16))

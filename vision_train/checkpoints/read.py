@@ -54,6 +54,8 @@ class Weights:
     """Where in the file they were, such as ``model_ema`` or ``ema.module``; empty at the top level."""
     classes: list[str] | None = None
     """The label map, where the file keeps one (ours do)."""
+    recipe: dict[str, Any] | None = None
+    """The resolved recipe as plain values, where the file keeps one (ours do)."""
 
     @property
     def source(self) -> str:
@@ -87,6 +89,7 @@ def read_weights(path: str | Path) -> Weights:
     classes = content.get("classes")
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         classes = None
+    recipe = content.get("recipe") if isinstance(content.get("recipe"), dict) else None
     if "pytorch-lightning_version" not in content:
         state = _unwrap(state)
     elif container != "averaged":
@@ -95,7 +98,7 @@ def read_weights(path: str | Path) -> Weights:
         state = inside or _unwrap(state)
     # Else they are our own averaged weights: plain names already, even where those begin like a wrapper's.
     _check_dense(file, state)
-    return Weights(state, file, file_format, container, classes)
+    return Weights(state, file, file_format, container, classes, recipe)
 
 
 def _file_of(path: Path) -> Path:

@@ -15,7 +15,7 @@ from rich.console import Console
 from models.timm_attention import AttentionReceipt
 from vision_train import data as data_room
 from vision_train.artefacts import Artefact
-from vision_train.checkpoints import LoadReport, load_weights
+from vision_train.checkpoints import LoadReport, load_weights, read_weights
 from vision_train.contract import Task, as_module
 from vision_train.data.bags.samples import FeatureKind, check_feature_kind
 from vision_train.data.module import SampleDataModule
@@ -23,7 +23,7 @@ from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
 from vision_train.optim import ClipEachGradient
-from vision_train.recipe import Recipe, load_recipe, write_recipe
+from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
@@ -108,18 +108,15 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
 
 
 def _check_same_features(recipe: Recipe, checkpoint: str) -> None:
-    """Refuse to go on from a run of bags whose features came from another encoder; a mere weights file names none.
+    """Refuse to go on from weights of ours that learnt from features of another encoder; other files name none.
 
     Raises:
         UserError: They did, or have another width.
     """
-    earlier = RunDirectory(Path(checkpoint)).recipe
-    if earlier.is_file():
-        found, learned = (
-            FeatureKind(data.feature_width, data.encoder)
-            for data in (recipe.data, load_recipe(earlier, runnable=False).data)
-        )
-        check_feature_kind(found, learned, f"model.checkpoint {checkpoint}")
+    earlier = (read_weights(checkpoint).recipe or {}).get("data", {})
+    found = FeatureKind(recipe.data.feature_width, recipe.data.encoder)
+    learned = FeatureKind(earlier.get("feature_width"), earlier.get("encoder"))
+    check_feature_kind(found, learned, f"model.checkpoint {checkpoint}")
 
 
 def build_task(recipe: Recipe, classes: list[str]) -> Task:

@@ -96,6 +96,7 @@ class BagTask(LightningModule):
         self.test_split = "test"
         """Name under which the test loop reports: the split that it is given."""
         self._learnt = Learnt(len(self.classes))
+        self._since_line: list[dict[str, Tensor]] = []
         self._parts: list[tuple[list[str], Tensor]] = []
         self._exhibits: Exhibits | None = None
         self._artefacts: list[Artefact] = []
@@ -111,14 +112,17 @@ class BagTask(LightningModule):
     def notes(self) -> list[str]:
         """What whoever starts a run should know about its objective."""
         name, method = self.recipe.model.name, self.recipe.method
-        if name.startswith("acmil"):
-            return []
         added = {"hiding": (method.hiding, "null"), "entropy_weight": (method.entropy_weight, "0")}
-        return [
+        notes = [
             f"method.{key} acts on {name} too; method.{key}={without} trains it as published"
             for key, (value, without) in added.items()
-            if value
+            if value and not name.startswith("acmil")
         ]
+        if self.sampler and method.hiding.mode == "exact" and not int(method.hiding.top_k * method.hiding.drop_ratio):
+            notes.append("method.hiding hides nothing: top_k times drop_ratio is below 1")
+        if method.hiding and method.hiding.warmup_epochs >= self.recipe.trainer["max_epochs"]:
+            notes.append("method.hiding hides nothing: method.hiding.warmup_epochs is as long as the training")
+        return notes
 
     def on_fit_start(self) -> None:
         """Give what each process hides its own seed."""
@@ -142,9 +146,11 @@ class BagTask(LightningModule):
         output = self(batch, self._hidden(batch))
         terms = self.loss_terms(output, labels)
         self._learnt.add(terms["bag_loss"], labels)
+        self._since_line.append({name: term.detach() for name, term in terms.items()})
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it in a connector
         if (batch_idx + 1) % every == 0 or self.trainer.is_last_batch:
-            self.log_dict({f"train/{name}": term for name, term in terms.items()})
+            lines, self._since_line = self._since_line, []  # of one bag each, mostly: alone they say little
+            self.log_dict({f"train/{name}": torch.stack([line[name] for line in lines]).mean() for name in terms})
         return self.weigh(terms)
 
     def _hidden(self, batch: dict[str, Any]) -> MaskDraw | None:
