@@ -265,7 +265,7 @@ def compare(benchmark: Any, taken: dict[str, list[Seconds]]) -> dict[str, float]
 
 
 @pytest.mark.parametrize(("name", "instances", "precision", "asked"), CASES)
-def test_step_beside_the_released_order(
+def test_item_12_step_beside_the_released_order(
     benchmark: Any, name: str, instances: int, precision: str, asked: float | None
 ) -> None:
     torch.manual_seed(0)
@@ -297,7 +297,7 @@ def peak_bytes(way: str, instances: int) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("name", ["acmil_ga", "acmil_mha"])
-def test_memory_of_training_is_linear(name: str) -> None:
+def test_item_7_memory_of_training_is_linear(name: str) -> None:
     peaks = {
         (order, instances): peak_bytes(f"{order}-{name}", instances)
         for order in ("ours", "released")
@@ -312,7 +312,7 @@ def test_memory_of_training_is_linear(name: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize(("way", "allowed"), [("predict-512", 300e6), ("predict-1024", 1.5e9)])
-def test_memory_of_prediction(way: str, allowed: float) -> None:
+def test_item_7_memory_of_prediction(way: str, allowed: float) -> None:
     peak = peak_bytes(way, 200_000)
     print(f"\n{way}, 200,000 instances, float16: {peak / 1e6:.0f} MB beyond the bag, {allowed / 1e6:.0f} MB allowed")
     assert peak <= allowed
