@@ -36,6 +36,8 @@ class MadeUpRuns:
     trained: list[tuple[str, int]] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
     steps: dict[str, int] = field(default_factory=dict)
+    items: Callable[[int], list[str]] = lambda seed: ITEMS
+    """Seed -> ids of its test items."""
 
     def __call__(self, arguments: Sequence[str], log: BinaryIO) -> int:
         self.commands.append(list(arguments))
@@ -49,18 +51,18 @@ class MadeUpRuns:
         if (name, seed) in self.failing:
             log.write(b"epoch 1/40\nError: the training loss is no longer finite;\n  lower optim.lr\n")
             return 2
-        write_run(folder, self.accuracy(name, seed), steps=self.steps.get(name, 100))
+        write_run(folder, self.accuracy(name, seed), self.steps.get(name, 100), self.items(seed))
         return 0
 
 
-def write_run(folder: Path, accuracy: float | None, steps: int = 100) -> None:
+def write_run(folder: Path, accuracy: float | None, steps: int, items: list[str]) -> None:
     """What ``compare`` reads of a finished run."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {"vision_train": "0.1.0", "packages": {"torch": "2.10.0"}, "device": "a CPU", "threads": 1}
     (folder / "environment.json").write_text(json.dumps(environment))
     if accuracy is not None:
-        hits = [float(index < round(accuracy * len(ITEMS))) for index in range(len(ITEMS))]
-        write_artefact(folder / "artefacts", Items("test_items", ITEMS, {"accuracy": hits}))
+        hits = [float(index < round(accuracy * len(items))) for index in range(len(items))]
+        write_artefact(folder / "artefacts", Items("test_items", items, {"accuracy": hits}))
     figures = {"test/accuracy": accuracy, "train/steps": steps, "train/samples": 64 * steps, "train/seconds": 12.5}
     figures |= {"train/peak_memory_bytes": 2**30, "model/parameters": 1000}
     write_json(folder / "summary.json", figures)  # whole or not at all, as runs do: others look while they train
@@ -139,6 +141,36 @@ def test_runs_are_paired_by_seed(conduct):
     assert cell["arms"][1]["runs"]["2"] == "runs/mixed/2"
     low, high = comparison["item_interval"].values()
     assert low < comparison["difference"] < high
+
+
+def test_seeds_with_test_items_of_their_own_cover_these(conduct):
+    conduct(MadeUpRuns(accuracy, items=lambda seed: [f"{seed} {item}" for item in ITEMS]), *ARMS)
+    (comparison,) = table()["cells"][0]["comparisons"]
+    assert (comparison["own_samples"], comparison["item_interval"]) == (True, None)
+    assert comparison["verdict"] == "better"
+    assert "each seed has test samples of its own" in comparison["sentence"]
+    assert "| covered |" in Path("study/table.md").read_text()
+
+
+def test_of_test_items_that_only_some_seeds_have_in_common_nothing_is_known(conduct):
+    conduct(MadeUpRuns(accuracy, items=lambda seed: [f"{seed // 2} {item}" for item in ITEMS]), *ARMS)
+    (comparison,) = table()["cells"][0]["comparisons"]
+    assert (comparison["own_samples"], comparison["item_interval"]) == (False, None)
+    assert comparison["verdict"] == "ahead"
+    assert "over the samples unknown" in comparison["sentence"]
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(False, "ahead"), (True, "better")])
+def test_a_metric_without_items_is_judged_by_seeds_that_have_test_items_of_their_own(conduct, own, verdict):
+    def train(arguments, log):
+        code = runs(arguments, log)
+        file = Path(arguments[-1], "artefacts", "test_items.json")
+        file.write_text(file.read_text().replace('"accuracy"', '"loss"'))
+        return code
+
+    runs = MadeUpRuns(accuracy, items=lambda seed: [f"{seed if own else 0} {item}" for item in ITEMS])
+    conduct(train, *ARMS)
+    assert table()["cells"][0]["comparisons"][0]["verdict"] == verdict
 
 
 def test_a_second_call_trains_nothing_and_more_seeds_and_arms_are_added(conduct):

@@ -105,8 +105,22 @@ def test_verdicts(difference, seeds, items, mode, verdict):
     assert judge(PairedTest(difference, seeds, 0.1, 0.5), items, mode) == verdict
 
 
+@pytest.mark.parametrize(
+    ("difference", "seeds", "mode", "verdict"),
+    [
+        (0.1, ABOVE, "max", "better"),
+        (0.1, ABOVE, "min", "worse"),
+        (0.1, ACROSS, "max", "no measurable difference"),
+        (0.1, None, "max", "no measurable difference"),
+    ],
+)
+def test_seeds_with_test_samples_of_their_own_decide_alone(difference, seeds, mode, verdict):
+    assert judge(PairedTest(difference, seeds, 0.1, 0.5), None, mode, own_samples=True) == verdict
+
+
 def test_without_a_test_there_is_no_verdict():
     assert judge(paired_test([0.1], [0.2]), ABOVE, "max") == "not tested"
+    assert judge(paired_test([0.1], [0.2]), None, "max", own_samples=True) == "not tested"
     assert judge(paired_test([0.1, 0.2], [0.1, 0.2]), None, "max") == "no measurable difference"
 
 
@@ -183,25 +197,30 @@ def test_four_intervals_cover_all_four_means_in_95_of_100_studies():
 IMAGES = 300
 
 
-def simulated_studies(gain: float, studies: int, arms: int = 2, seeds: int = 10) -> list[list[str]]:
+def simulated_studies(
+    gain: float, studies: int, arms: int = 2, seeds: int = 10, own_samples: bool = False
+) -> list[list[str]]:
     """Verdicts of studies whose every further arm gains so much on images at large, measured on 300 test images.
 
     Each image has a chance of a hit, which an arm moves for each image alone and a seed for all images and arms alike:
-    accuracies come in steps of 1/300, and the test images may favour an arm that is not better.
+    accuracies come in steps of 1/300, and the test images may favour an arm that is not better. They are those of the
+    study, or each seed has its own.
     """
+    tested = (seeds, IMAGES) if own_samples else IMAGES
     generator = np.random.default_rng(3)
     verdicts = []
     for _ in range(studies):
-        ease = generator.uniform(0.6, 1.0, IMAGES)
+        ease = generator.uniform(0.6, 1.0, tested)
         luck = generator.normal(0, 0.03, size=(seeds, 1))
         hits = []
         for arm in range(arms):
-            taste = generator.normal(gain if arm else 0.0, 0.3, IMAGES)
+            taste = generator.normal(gain if arm else 0.0, 0.3, tested)
             hits.append((generator.uniform(size=(seeds, IMAGES)) < ease + taste + luck).astype(float))
         values = [dict(enumerate(of_arm.mean(axis=1).tolist())) for of_arm in hits]
-        differences = [(of_arm - hits[0]).mean(axis=0) for of_arm in hits]
+        differences = [None if own_samples else (of_arm - hits[0]).mean(axis=0) for of_arm in hits]
         pairs = [
-            Pair(f"arm {arm}", "arm 0", values[arm], values[0], IMAGES, differences[arm]) for arm in range(1, arms)
+            Pair(f"arm {arm}", "arm 0", values[arm], values[0], IMAGES, differences[arm], own_samples)
+            for arm in range(1, arms)
         ]
         verdicts.append([compare_pair(pair, "max", len(pairs)).verdict for pair in pairs])
     return verdicts
@@ -215,6 +234,14 @@ def test_planted_nulls_raise_a_false_alarm_in_at_most_5_of_100_studies_however_m
     ahead = sum(bool({"ahead", "behind"} & {*study}) for study in studies)
     assert alarms < 21  # of 200 studies at 5 %, 999 times in 1,000
     assert ahead > alarms, "these test images do favour arms, and the seeds alone would have called them better"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arms", "seeds"), [(2, 3), (2, 10), (4, 5)])
+def test_planted_nulls_on_test_images_of_each_seed_raise_no_more_false_alarms(arms, seeds):
+    studies = simulated_studies(gain=0.0, studies=300, arms=arms, seeds=seeds, own_samples=True)
+    alarms = sum(bool({"better", "worse"} & {*study}) for study in studies)
+    assert alarms <= 28  # of 300 studies at 5 %, 999 times in 1,000
 
 
 @pytest.mark.slow
@@ -233,8 +260,9 @@ def test_accuracies_in_steps_of_an_image_raise_no_more_false_alarms(seeds, sprea
 
 
 @pytest.mark.slow
-def test_a_planted_difference_is_found():
-    verdicts = [verdict for (verdict,) in simulated_studies(gain=0.15, studies=50)]
+@pytest.mark.parametrize("own_samples", [False, True])
+def test_a_planted_difference_is_found(own_samples):
+    verdicts = [verdict for (verdict,) in simulated_studies(gain=0.15, studies=50, own_samples=own_samples)]
     assert verdicts.count("better") >= 48
     assert "worse" not in verdicts
 

@@ -61,6 +61,14 @@ def test_a_difference_that_other_images_could_undo_is_not_called_better(items, s
     assert "behind plain on these" in said(AHEAD, mode="min", item_differences=items)
 
 
+def test_an_interval_over_seeds_with_test_samples_of_their_own_covers_these():
+    text = said(AHEAD, item_differences=None, own_samples=True)
+    assert text.startswith("mixed is better than plain: 96.0 % against 91.2 %, +4.8 points (95 % interval +3.8")
+    assert text.endswith("); each seed has test samples of its own, so the interval over seeds covers them too.")
+    assert "mixed is worse than plain" in said(AHEAD, mode="min", item_differences=None, own_samples=True)
+    assert said(JUMBLED, item_differences=None, own_samples=True) == said(JUMBLED, item_differences=None)
+
+
 def test_an_arm_that_failed_is_not_judged_by_its_survivors():
     text = said({0: 0.95, 1: 0.96}, failed=3)
     assert text.startswith("mixed and plain are not judged, since mixed failed on 3 of 5 seeds: 95.5 % against 91.0 %")

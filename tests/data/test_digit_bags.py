@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from vision_train.data.bags.bag import Bag, read_bag
+from vision_train.data.bags.cases import divide_bags
 from vision_train.data.bags.index import index_bags
-from vision_train.data.bags.samples import class_order, divide_bags, join_bags
+from vision_train.data.bags.samples import class_order, join_bags
 from vision_train.data.bags.tables import read_labels, read_splits
 from vision_train.data.toy.digit_bags import BAGS, Variant, digit_bag_samples, digit_bags, make_digit_bags
 from vision_train.errors import UserError

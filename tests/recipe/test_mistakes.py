@@ -93,6 +93,7 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("zzz=3", "zzz: unknown key"),
         ("task=clasification", "task: is `clasification`; expected classification | pretraining | bags; did you mean"),
         ("data.on_bad_image=ignore", "data.on_bad_image: is `ignore`; expected error | skip"),
+        ("data.on_bad_bag=skip", "data.on_bad_bag: is for bags alone; of images on_bad_image says it"),
         ("seed=true", "seed: is true; expected a whole number"),
         ("seed=1.5", "seed: is 1.5; expected a whole number"),
         ("seed=null", "seed: is null; expected a whole number"),

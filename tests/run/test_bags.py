@@ -186,12 +186,25 @@ def test_a_run_that_learnt_nothing_says_so_and_how_to_mend_it():
     write_bags("bags", "labels.csv")
     console = Console(file=io.StringIO(), width=1000)
     directory = run("optim.lr=1e-9", "optim.ema=null", recipe="disk.yaml", console=console)
-    text = "of guessing: nothing was learnt. method.hiding hides up to 6 of the instances"
+    text = "of guessing: little was learnt. method.hiding hides up to 6 of the instances"
     assert text in console.file.getvalue()
     assert text in (directory.path / "report.html").read_text()
     write_bags("others", "others.csv", encoder="conch")
     with pytest.raises(UserError, match=r"those of the encoder conch, but .* learned from those of uni"):
         evaluate_run(directory.path, "test", ["data.root=others", "data.labels=others.csv"])
+
+
+@pytest.mark.slow
+def test_item_10_acmil_as_published_collapses_on_rare_bags_and_says_so_where_the_recipe_does_not(tmp_path: Path):
+    heard = {}
+    for name in ("acmil/digit_bags_official", "acmil/digit_bags"):
+        console = Console(file=io.StringIO(), width=1000)
+        directory = fit(load_recipe(name, ["seed=1"]), run_dir=tmp_path / name, command=[], console=console)
+        heard[name] = (summary_of(directory)["test/auroc"], "little was learnt" in console.file.getvalue())
+    collapsed, safe = heard.values()
+    assert collapsed[0] <= 0.7
+    assert safe[0] >= 0.9
+    assert (collapsed[1], safe[1]) == (True, False)
 
 
 TWO = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu", "data.batch_size=1")

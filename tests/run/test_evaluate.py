@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import h5py
 import pytest
 from rich.console import Console
 
@@ -89,16 +90,35 @@ def test_a_file_of_splits_does_not_divide_other_bags(other_bags, write_features,
     assert evaluate_run(run, None, ["data.root=moved"])["test/samples"] == 4
 
 
+def test_a_file_of_splits_does_not_divide_other_bags_whose_files_hold_their_labels(other_bags, write_features, quiet):
+    ids = [f"own_{number}" for number in range(12)]
+    for folder, names in {"own": ids, "labelled": [f"other_{number}" for number in range(6)]}.items():
+        write_features(Path(folder), *names)
+        for number, name in enumerate(names):
+            with h5py.File(f"{folder}/{name}.h5", "r+") as file:
+                file.attrs["label"] = number % 2
+    splits = ("train", "val", "test")
+    Path("splits.csv").write_text(
+        "slide_id,split\n" + "".join(f"{each},{splits[n // 4]}\n" for n, each in enumerate(ids))
+    )
+    named = ["data.source=bags", "data.root=own", "data.splits=splits.csv"]
+    run = fit(load_recipe("acmil/digit_bags", named, smoke=True), run_dir=Path("run"), command=[], console=quiet).path
+    console = Console(file=io.StringIO(), soft_wrap=True)
+    assert evaluate_run(run, None, ["data.root=labelled"], console)["test/samples"] == 6
+    assert "splits.csv divides the run's own bags; give data.splits=" in console.file.getvalue()
+    Path("own").rename("moved")
+    assert evaluate_run(run, None, ["data.root=moved", "data.splits=splits.csv"])["test/samples"] == 4
+
+
 def test_a_run_of_other_features_is_no_start(bags_run, other_bags, write_features):
     start = [*other_bags, f"model.checkpoint={bags_run}"]
     assert prepare(load_recipe("acmil/digit_bags", start, smoke=True)).load_report.matched_share == 1
     write_features(Path("others"), *(f"{number:03d}" for number in range(12)), encoder="uni")
-    with pytest.raises(
-        UserError, match=r"of the encoder uni, but model\.checkpoint .*run learned from those of pixels"
-    ):
-        prepare(load_recipe("acmil/digit_bags", start, smoke=True))
-    file = f"model.checkpoint={bags_run / 'checkpoints' / 'best.ckpt'}"
-    assert prepare(load_recipe("acmil/digit_bags", [*other_bags, file], smoke=True)).load_report.matched_share == 1
+    for weights in (bags_run, bags_run / "checkpoints" / "best.ckpt"):
+        with pytest.raises(
+            UserError, match=r"of the encoder uni, but model\.checkpoint .*run.* learned from those of pixels"
+        ):
+            prepare(load_recipe("acmil/digit_bags", [*other_bags, f"model.checkpoint={weights}"], smoke=True))
     write_features(Path("others"), *(f"{number:03d}" for number in range(12)), encoder=None, width=32)
     with pytest.raises(UserError, match=r"32 features an instance, but model\.checkpoint .*run learned from 64"):
         prepare(load_recipe("acmil/digit_bags", start, smoke=True))

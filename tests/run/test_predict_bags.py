@@ -8,11 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
+from vision_train.report.tile_layout import LONGEST_SIDE
 from vision_train.run import attention_pictures
 from vision_train.run.fit import fit
 from vision_train.run.predict import predict_run
@@ -103,6 +105,64 @@ def test_an_image_lies_under_the_map_and_shows_the_instances(bags_run, bags, wri
     assert Image.open("heat/photo.png").width > 1.5 * Image.open("heat/007.png").width, "the slide stands beside it"
 
 
+def magnified(file: Path, factor: int, **attributes: int) -> None:
+    """Let the tiles of a bag be so many times larger at level 0."""
+    with h5py.File(file, "r+") as opened:
+        opened["coords"][...] *= factor
+        opened["coords"].attrs["patch_size_level0"] = 16 * factor
+        opened["coords"].attrs.update(attributes)
+
+
+def test_a_smaller_image_serves_where_the_file_says_how_large_the_slide_is(
+    bags_run, tmp_path, monkeypatch, write_features
+):
+    monkeypatch.chdir(tmp_path)
+    write_features(Path("others"), "sharp", "small", encoder=None)
+    for name, factor in {"sharp": 4, "small": 8}.items():
+        magnified(Path(f"others/{name}.h5"), factor, level0_width=80 * factor, level0_height=64 * factor)
+    Path("images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("images/sharp.png")  # a quarter: 16 pixels a tile
+    Image.fromarray(pixels[::2, ::2]).save("images/small.png")
+    cut = {}
+    monkeypatch.setattr(attention_pictures, "pictured_instances", lambda *_: [])
+    monkeypatch.setattr(
+        attention_pictures,
+        "contact_sheet",
+        lambda title, pictures, captions: cut.setdefault(title[:5], pictures)[0],
+    )
+    said = predict(bags_run, Path("others"), render=Path("heat"), images=Path("images"))
+    assert "note: no sheet of the hottest instances of small; too small in their images" in said
+    assert list(cut) == ["sharp"]
+    of_sharp = [row for row in rows("heat/attention.csv") if row["slide_id"] == "sharp"]
+    hottest = max(of_sharp, key=lambda row: float(row["attention"]))
+    x, y = int(hottest["x"]) // 4, int(hottest["y"]) // 4
+    assert (cut["sharp"][0] == pixels[y : y + 16, x : x + 16]).all()
+    for name in ("sharp", "small"):
+        assert Image.open(f"heat/{name}.png").width > 1.5 * LONGEST_SIDE, "the slide stands beside it"
+
+
+def test_a_smaller_image_is_refused_where_nothing_says_how_large_the_slide_is(bags_run, bags):
+    magnified(bags / "007.h5", 4)
+    Path("images").mkdir()
+    Image.new("RGB", (80, 64)).save("images/007.png")
+    with pytest.raises(
+        UserError, match=r"007: .* images/007\.png: 18 of 20 tiles lie outside of its 80 x 64 .* lacks level0_width"
+    ):
+        predict(bags_run, bags, render=Path("heat"), images=Path("images"))
+
+
+def test_where_coordinates_were_looked_for_is_told_with_the_pictures(bags_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("features/pt_files").mkdir(parents=True)
+    for name in "ab":
+        torch.save(torch.rand(20, 64), f"features/pt_files/{name}.pt")
+    said = predict(bags_run, Path("features"), render=Path("heat"))
+    assert "note: no coordinates of a, b (2 in all); drawn in the order of the file. Looked for in" in said
+    assert "for a.h5 and a_patches.h5 in features/pt_files/patches, features/patches, patches\n" in said
+    assert "coordinates" not in predict(bags_run, Path("features"))
+
+
 def test_bad_bags_are_named_or_skipped_and_counted(bags_run, bags, write_features):
     write_features(bags, "nan", features=np.full((20, 64), np.nan, np.float16))
     write_features(bags, "empty", features=np.zeros((0, 64), np.float16))
@@ -123,7 +183,7 @@ def test_bad_bags_are_named_or_skipped_and_counted(bags_run, bags, write_feature
 def test_bags_that_cannot_be_drawn(bags_run, bags):
     Path("images").mkdir()
     Path("images/007.png").write_bytes(b"no picture")
-    Image.new("RGB", (4000, 10)).save("images/a-b.png")
+    Image.new("RGB", (4000, 100)).save("images/a-b.png")
     options = {"render": Path("heat"), "images": Path("images")}
     with pytest.raises(UserError, match=r"007: its pictures cannot be drawn: images/007\.png: not an image.*skip"):
         predict(bags_run, bags, **options)

@@ -118,7 +118,8 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
     planned = [[study.run(arm, cell, seed) for seed in range(plan.seeds)] for arm in range(len(plan.arms))]
     measured = [{run.seed: run for run in runs if run.finished} for runs in planned]
     failures = [{run.seed for run in runs if run.folder in failed and not run.finished} for runs in planned]
-    items = _common_items([run for runs in measured for run in runs.values()], plan.metric)
+    finished = [run for runs in measured for run in runs.values()]
+    items, own_samples = _common_items(finished, plan.metric), _have_own_samples(finished, plan.metric)
     settings, first = [of_arm[cell] for of_arm in study.settings], measured[0]
     arms, comparisons = [], []
     for index, arm in enumerate(plan.arms):
@@ -138,6 +139,7 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
                 first_values={seed: measured_value(first[seed], plan.metric) for seed in common},
                 test_samples=settings[0].test_samples,
                 item_differences=_item_differences(items, runs, first, common),
+                own_samples=own_samples,
                 failed=len(failures[index] & first.keys()),
                 first_failed=len(failures[0] & runs.keys()),
                 looks=_earlier_looks(study, arm.name),
@@ -200,12 +202,24 @@ def _item_differences(items: ItemValues, runs: Measured, first: Measured, seeds:
 
 
 def _common_items(runs: list[Run], metric: str) -> ItemValues:
-    """The metric of each test item that all runs measured, in one order; empty if a run measured none by item."""
-    found = [_items(run.folder, metric) for run in runs]
-    if not found or not all(found):
+    """The metric of each test item that all runs measured, in one order; empty if there is no such item."""
+    split, _, name = metric.partition("/")
+    found = [_items(run.folder, split) for run in runs]
+    by_id = [dict(zip(items.ids, items.values.get(name, ()), strict=False)) for items in found]
+    common = sorted(set.intersection(*map(set, by_id))) if by_id else []
+    if not common:
         return {}
-    common = sorted(set.intersection(*(set(values) for values in found)))
-    return {run.folder: np.array([values[name] for name in common]) for run, values in zip(runs, found, strict=True)}
+    return {run.folder: np.array([values[item] for item in common]) for run, values in zip(runs, by_id, strict=True)}
+
+
+def _have_own_samples(runs: list[Run], metric: str) -> bool:
+    """Whether each seed has test samples of its own: no two seeds have one in common."""
+    split, _, _ = metric.partition("/")
+    ids: dict[int, set[str]] = {}
+    for run in runs:
+        ids.setdefault(run.seed, set()).update(_items(run.folder, split).ids)
+    counts = [len(of_seed) for of_seed in ids.values()]
+    return len(counts) > 1 and all(counts) and sum(counts) == len(set.union(*ids.values()))
 
 
 def _differing_conditions(folders: Iterable[Path]) -> list[str]:
@@ -235,11 +249,10 @@ def _environment(folder: Path) -> dict[str, Any]:
 
 
 @cache
-def _items(folder: Path, metric: str) -> dict[str, float]:
-    split, _, name = metric.partition("/")
+def _items(folder: Path, split: str) -> Items:
     file = folder / "artefacts" / f"{split}_items.json"
     if not file.is_file():
-        return {}
+        return Items(file.stem, [], {})
     artefact = read_artefact(file)
     assert isinstance(artefact, Items)
-    return dict(zip(artefact.ids, artefact.values.get(name, ()), strict=False))
+    return artefact

@@ -70,6 +70,8 @@ class Pair:
     test_samples: int
     item_differences: np.ndarray | None = None
     """N test items: the arm minus the first, averaged over the seeds of both; None if nothing is known of items."""
+    own_samples: bool = False
+    """Whether each seed has test samples of its own, so that values over the seeds spread as samples do too."""
     failed: int = 0
     """Seeds on which the arm failed and the first did not."""
     first_failed: int = 0
@@ -106,6 +108,8 @@ class Comparison:
     item_interval: Interval | None
     """Of the difference over test items, for these very runs; those of all comparisons hold together with 95 %."""
     test_samples: int
+    own_samples: bool
+    """Whether each seed has test samples of its own, which the interval over the seeds then covers too."""
     seeds_needed: SeedsNeeded | None
     """To find a difference of this size in 80 % of fresh studies; None where nothing needs or allows saying so."""
     looks: tuple[int, ...]
@@ -123,7 +127,8 @@ def compare_pair(pair: Pair, mode: str, comparisons: int = 1) -> Comparison:
     first, second = ([values[seed] for seed in pair.seeds] for values in (pair.first_values, pair.values))
     test = paired_test(first, second, comparisons)
     items = None if pair.item_differences is None else item_interval(pair.item_differences, comparisons)
-    verdict: Verdict = "failed" if pair.failed or pair.first_failed else judge(test, items, mode)
+    failed = pair.failed or pair.first_failed
+    verdict: Verdict = "failed" if failed else judge(test, items, mode, pair.own_samples)
     gains = [(theirs - ours) * (1 if mode == "max" else -1) for ours, theirs in zip(first, second, strict=True)]
     planned = verdict == "no measurable difference" and len(gains) >= FEWEST_SEEDS_TO_PLAN_BY
     return Comparison(
@@ -141,6 +146,7 @@ def compare_pair(pair: Pair, mode: str, comparisons: int = 1) -> Comparison:
         ties=sum(gain == 0 for gain in gains),
         item_interval=items,
         test_samples=pair.test_samples,
+        own_samples=pair.own_samples,
         seeds_needed=fresh_study(test, len(gains), comparisons) if planned else None,
         looks=pair.looks,
         verdict=verdict,
@@ -190,20 +196,21 @@ def paired_test(first: Sequence[float], second: Sequence[float], comparisons: in
     return PairedTest(mean, interval, float(differences.std(ddof=1)), p)
 
 
-def judge(test: PairedTest, items: Interval | None, mode: str) -> Verdict:
+def judge(test: PairedTest, items: Interval | None, mode: str, own_samples: bool = False) -> Verdict:
     """The verdict on a difference, second minus first.
 
     Args:
         test: Over the seeds.
         items: Interval of the difference over test items; None if nothing is known of items.
         mode: ``max`` if more is better, ``min`` if less is.
+        own_samples: Whether each seed has test samples of its own: then the seeds alone decide.
     """
     if test.p is None:
         return "not tested"
     if test.interval is None or not test.interval.excludes_zero:
         return "no measurable difference"
     gained = (test.difference > 0) == (mode == "max")
-    if items is not None and items.excludes_zero:
+    if own_samples or (items is not None and items.excludes_zero):
         return "better" if gained else "worse"
     return "ahead" if gained else "behind"
 

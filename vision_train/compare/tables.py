@@ -100,7 +100,8 @@ def _compared(comparison: Comparison, metric: str) -> Iterator[Any]:
 
     yield Cell(difference(comparison.difference), comparison.difference)
     yield format_interval(comparison.interval, difference)
-    yield format_interval(comparison.item_interval, difference)
+    covered = comparison.own_samples and comparison.interval
+    yield "covered" if covered else format_interval(comparison.item_interval, difference)
     yield format_p(comparison.p)
     planned = comparison.seeds + comparison.failed + comparison.first_failed
     parts = [f"{comparison.wins} of {planned}"]

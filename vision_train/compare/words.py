@@ -23,8 +23,9 @@ HOW_TO_READ = (
     "taken within each seed (paired), since what a seed draws moves all arms alike. Wins are seeds on which an arm is "
     "ahead of the first. The interval over test samples resamples these, not the seeds (paired bootstrap): how far the "
     "same runs might have been apart on other images or bags of the kind. Better and worse are said where both exclude "
-    "0; neither covers seeds and samples together. How many seeds a fresh study would take is the power of the paired "
-    "t test, for a difference of the size seen here; its range is what the 95 % interval of the spread over the seeds "
+    "0; neither covers seeds and samples together. Where each seed has test samples of its own, the interval over the "
+    "seeds covers them too and decides alone. How many seeds a fresh study would take is the power of the paired t "
+    "test, for a difference of the size seen here; its range is what the 95 % interval of the spread over the seeds "
     "leaves open."
 )
 MEMORY = (
@@ -239,6 +240,8 @@ def _further(comparison: Comparison) -> str:
         return f" on {on_seeds}, which leaves no spread to test it against; ask for more --seeds or test on more"
     if comparison.verdict == "failed":
         return f" on the other {seeds}"
+    if comparison.verdict in ("better", "worse") and comparison.own_samples:
+        return "; each seed has test samples of its own, so the interval over seeds covers them too"
     if comparison.verdict != "no measurable difference":
         return ""
     luck = f", which could be luck with {seeds} seeds"

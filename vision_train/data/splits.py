@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from vision_train.data.dataset import ImageSample, Sample
+from vision_train.data.dataset import ImageSample
 from vision_train.errors import UserError
 from vision_train.seeds import derive_seed
 
@@ -22,37 +22,56 @@ MOST_CLASSES_LISTED = 5
 Splits = dict[str, list[ImageSample]]
 """Images of `train`, `val` and `test`."""
 
-S = TypeVar("S", bound=Sample)
+
+class Divisible(Protocol):
+    """A sample, or what stands for several that stay together."""
+
+    @property
+    def id(self) -> str:
+        """Unique in its split."""
+
+    @property
+    def label(self) -> str | None:
+        """Name of the class; None where unknown."""
+
+    @property
+    def split(self) -> str | None:
+        """`train`, `val` or `test`; None where the source does not say."""
 
 
-def divide(samples: list[ImageSample], shares: Mapping[str, float] | None) -> Splits:
+S = TypeVar("S", bound=Divisible)
+
+
+def divide(samples: list[S], shares: Mapping[str, float] | None, noun: str = "image") -> dict[str, list[S]]:
     """Sort samples into train, val and test.
 
     A split that the samples name is taken as it is. Each of val and test that no sample names is cut from the training
-    images, class by class and at least one of each: ``shares[name]`` of them, or a tenth where ``shares`` does not say.
+    samples, class by class and at least one of each: ``shares[name]`` of them, or a tenth where ``shares`` does not
+    say.
 
-    Which ones depends on their ids alone. Runs of different seeds are measured on the same images, a run that starts
-    from the weights of another classifier of the same images is not tested on what that one learned, and images that
+    Which ones depends on their ids alone. Runs of different seeds are measured on the same samples, a run that starts
+    from the weights of another classifier of the same samples is not tested on what that one learned, and samples that
     join a class later displace at most one or two others.
 
     Args:
-        samples: From one source; those without a split count as training images.
+        samples: From one source; those without a split count as training samples.
         shares: Shares of val and test.
+        noun: What a message calls a sample.
 
     Raises:
-        UserError: A class has too few images to leave one in every split.
+        UserError: A class has too few samples to leave one in every split.
     """
-    splits: Splits = {"train": [], "val": [], "test": []}
+    splits: dict[str, list[S]] = {"train": [], "val": [], "test": []}
     for sample in samples:
         splits[sample.split or "train"].append(sample)
     wanted = {name: (shares or {}).get(name, DEFAULT_SHARE) for name in ("val", "test") if not splits[name]}
     if not wanted:
         return splits
-    train: list[ImageSample] = []
+    train: list[S] = []
     for label, members in _by_label(splits["train"]).items():
         if len(members) <= len(wanted):
             raise UserError(
-                f"class {label}: {len(members)} training image(s) are too few to cut {' and '.join(wanted)} from; "
+                f"class {label}: {len(members)} training {noun}(s) are too few to cut {' and '.join(wanted)} from; "
                 f"it needs at least {len(wanted) + 1}. If that is no class of yours, mend the label of {members[0].id}"
             )
         cut = cut_shares(members, wanted)

@@ -110,6 +110,8 @@ class Data:
         for key in ("label_map", "feature_width", "encoder"):
             if getattr(self, key) is not None:
                 yield key, "is for bags alone; leave it null"
+        if self.on_bad_bag != type(self).on_bad_bag:
+            yield "on_bad_bag", "is for bags alone; of images on_bad_image says it"
 
     @staticmethod
     def _share_problems(shares: dict[str, float]) -> Problems:

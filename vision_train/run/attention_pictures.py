@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from vision_train.artefacts import attention_csv
+from vision_train.data.bags.bag import BagEntry
 from vision_train.data.bags.embed import id_of_image
 from vision_train.data.bags.tables import first_named
 from vision_train.data.bags.tiles import cut_tile
@@ -31,6 +32,8 @@ from vision_train.tasks.bags.exhibits import HOTTEST, pictured_instances
 CSV_NAME = "attention.csv"
 MAP, BRANCHES, TOP = ".png", "-branches.png", "-top.png"
 """What is added to the name of a bag: its map, those of its branches, and its hottest instances."""
+LEAST_SIDE = 16
+"""Pixels along the side of a tile that a smaller image of the slide must show for the tile to be told."""
 
 
 class AttentionPictures:
@@ -39,24 +42,33 @@ class AttentionPictures:
     Args:
         folder: Gets ``attention.csv``, and for each bag its map, those of several branches, and its hottest instances
             where these can be shown. Pictures of the same name are replaced.
-        ids: Of all bags that may come.
+        bags: All that may come, by id.
         encoder: What computed their features.
-        images: The images that they were made of, by id: one lies under the map, and shows the instances.
+        images: The images that they were made of, by id: one lies under the map, and shows the instances. It may be
+            smaller than the slide where the bag's file says how large that is.
         on_bad: Whether a bag that cannot be drawn stops everything or is left without pictures and counted.
 
     Attributes:
         undrawn: Bags without pictures so far, and why.
+        too_small: Bags so far whose image is too small to show their hottest instances.
     """
 
     def __init__(
-        self, folder: Path, ids: Collection[str], encoder: str | None, images: Mapping[str, Path], on_bad: OnBad
+        self,
+        folder: Path,
+        bags: Mapping[str, BagEntry],
+        encoder: str | None,
+        images: Mapping[str, Path],
+        on_bad: OnBad,
     ) -> None:
         self.folder = folder
+        self.bags = bags
         self.encoder = encoder
         self.images = images
         self.on_bad = on_bad
         self.undrawn: dict[str, str] = {}
-        self._names = names_apart(ids, (MAP, BRANCHES, TOP))
+        self.too_small: list[str] = []
+        self._names = names_apart(bags, (MAP, BRANCHES, TOP))
         self._csv: TextIO | None = None
 
     @contextmanager
@@ -111,33 +123,54 @@ class AttentionPictures:
     ) -> None:
         title = f"{prediction.name}: {prediction.label} ({prediction.confidence:.0%})"
         whole = attention.mean(axis=0)
-        image = self._image(prediction.name) if coords is not None else None
-        slide = None if image is None else Thumbnail(image, (image.shape[1], image.shape[0]))
+        slide = None if coords is None else self._slide(prediction.name, coords)
         layout = lay_out_tiles(len(whole), coords, patch_size_level0, slide)
         self._write(prediction, MAP, attention_map(title, whole, layout))
         if len(attention) > 1:
             self._write(prediction, BRANCHES, branch_maps(title, attention, layout))
         instances = hottest(whole, HOTTEST)
         pictures = pictured_instances(features, instances, self.encoder)
-        if image is not None and coords is not None and patch_size_level0 is not None:
-            pictures = [cut_tile(image, int(x), int(y), patch_size_level0) for x, y in coords[instances]]
+        if slide is not None and coords is not None and patch_size_level0 is not None:
+            pictures = _cut_out(slide, coords[instances], patch_size_level0) or pictures
+            if not pictures:
+                self.too_small.append(prediction.name)
         if pictures:
             captions = instance_captions(whole, instances, coords)
             sheet = contact_sheet(f"{title}, hottest instances", pictures, captions)
             self._write(prediction, TOP, sheet)
 
-    def _image(self, bag_id: str) -> Pixels | None:
+    def _slide(self, bag_id: str, coords: NDArray[np.int64]) -> Thumbnail | None:
+        """The image of a bag, if it has one; of full size where nothing says how large the slide is."""
         if (path := self.images.get(bag_id)) is None:
             return None
         try:
-            return decode_large(path)
+            image = decode_large(path)
         except BadImageError as error:
             raise BadImageError(f"{path}: {error}") from error
+        size = image.shape[1], image.shape[0]
+        if (slide_size := self.bags[bag_id].level0_size) is not None:
+            return Thumbnail(image, slide_size)
+        if outside := int((coords >= size).any(axis=1).sum()):
+            raise BadImageError(
+                f"{path}: {outside} of {len(coords)} tiles lie outside of its {size[0]} x {size[1]} pixels; it must "
+                "have the full size of the slide, as the bag's file lacks level0_width and level0_height"
+            )
+        return Thumbnail(image, size)
 
     def _write(self, prediction: Prediction, ending: str, pixels: Pixels) -> None:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="PNG")
         write_bytes(self.folder / f"{self._names[prediction.name]}{ending}", buffer.getvalue())
+
+
+def _cut_out(slide: Thumbnail, corners: NDArray[np.int64], patch_size_level0: int) -> list[Pixels]:
+    """Tiles from the image of a slide, smaller where that is; none where too little of them would be seen."""
+    height, width = slide.pixels.shape[:2]
+    scale = np.array([width, height]) / slide.level0_size
+    side = round(patch_size_level0 * float(scale.mean()))
+    if side < min(patch_size_level0, LEAST_SIDE):
+        return []
+    return [cut_tile(slide.pixels, x, y, side) for x, y in np.rint(corners * scale).astype(np.int64).tolist()]
 
 
 def images_of_bags(folder: Path, ids: Collection[str]) -> dict[str, Path]:

@@ -83,7 +83,7 @@ def load_encoder(checkpoint: Path, model: str | None, *, device: str, precision:
         raise UserError("--precision 16-mixed: needs a GPU; on a CPU give bf16-mixed or 32-true")
     source = _of_run(checkpoint, model) if checkpoint.is_dir() else _of_file(checkpoint, model)
     source.network.eval().to(place)
-    name = f"{source.model}-{_digest(source)}"
+    name = f"{source.model}-{_digest(source, precision)}"
     encoder = Encoder(name, source.encode, eval_pipeline(**source.pixels), place, PRECISIONS[precision])
     side = source.pixels["image_size"]
     features = encoder([np.zeros((side, side, 3), dtype=np.uint8)])
@@ -185,9 +185,10 @@ def _pooling(network: nn.Module) -> str:
     return words.get(kind, f"pooling {kind}") if isinstance(kind, str) and kind else "its own pooling"
 
 
-def _digest(source: _Source) -> str:
+def _digest(source: _Source, precision: str) -> str:
     """Differs where the same pixels would have other features; the file that weights lay in does not matter."""
-    told = hashlib.sha256(json.dumps([source.pixels, source.pooling], sort_keys=True).encode())
+    rounded = [] if PRECISIONS[precision] is None else [precision]
+    told = hashlib.sha256(json.dumps([source.pixels, source.pooling, *rounded], sort_keys=True).encode())
     for name, tensor in sorted(source.network.state_dict().items()):
         told.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         told.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -12,6 +12,7 @@ from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
 from vision_train.data import judged_split
 from vision_train.recipe import Recipe, load_recipe
+from vision_train.recipe.data_section import Data
 from vision_train.recipe.sections import Mixing
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.directory import open_run
@@ -32,7 +33,8 @@ def evaluate_run(
         split: ``train``, ``val`` or ``test``, without random augmentation; None for the one that the run was measured
             on.
         overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes. Those are the
-            split as they are, unless they are divided into splits themselves; nothing is cut from them.
+            split as they are, unless they are divided into splits themselves; nothing is cut from them. The run's file
+            of splits divides its own bags alone, unless it is named again.
         console: Where to say what whoever reads the figures should know of the data, such as what is left out.
 
     Returns:
@@ -46,14 +48,16 @@ def evaluate_run(
     split = split or judged_split(recipe)
     own = load_recipe(directory.recipe, runnable=False).data
     changed = {key for key in ("source", "root", "labels", "variant") if getattr(recipe.data, key) != getattr(own, key)}
-    if isinstance(own.splits, str) and recipe.data.splits == own.splits and {"root", "labels"} <= changed:
-        recipe = replace(recipe, data=replace(recipe.data, splits=None))  # that file divides other bags
+    notes, named_again = [], any(override.startswith("data.splits=") for override in overrides)
+    if not named_again and _splits_of_others(recipe.data, own, changed):
+        recipe = replace(recipe, data=replace(recipe.data, splits=None))
+        notes.append(f"{own.splits} divides the run's own bags; give data.splits={own.splits} if it divides these too")
     others = bool(changed) or (isinstance(recipe.data.splits, str) and recipe.data.splits != own.splits)
     with logging_to(None):
         prepared = prepare(recipe, directory.read_classes(), only=split if others else None)
         load_weights(prepared.task.network, run, min_matched_share=1.0)
         if console:
-            console.print("".join(f"note: {remark}\n" for remark in prepared.data.notes), end="")
+            console.print("".join(f"note: {remark}\n" for remark in notes + prepared.data.notes), end="")
         trainer = build_trainer(recipe, [BadSamples(prepared.data)])
         prepared.task.test_split = split
         loaders = prepared.data.evaluation_loaders(split)
@@ -61,6 +65,12 @@ def evaluate_run(
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
     skipped = len(loaders[0].dataset.skipped)  # those of a probe are no part of the split
     return {f"{split}/samples": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
+
+
+def _splits_of_others(data: Data, own: Data, changed: set[str]) -> bool:
+    """Whether the run's file of splits is left for bags and labels that are others than its own."""
+    left = isinstance(data.splits, str) and data.splits == own.splits
+    return left and "root" in changed and ("labels" in changed or data.labels is None)
 
 
 def load_for_inference(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -13,7 +13,10 @@ from rich.console import Console
 from models.mil.bags import BagNetwork, BagOutput
 from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
+from vision_train.data.bags.bag import BagEntry
+from vision_train.data.bags.index import patches_folders
 from vision_train.data.bags.loose import loose_bags
+from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.tables import first_named
 from vision_train.data.dataset import SampleLoader
 from vision_train.errors import UserError
@@ -73,19 +76,34 @@ def predict_bags(
     write_predictions(out, list(collected.predictions.values()), "slide_id", classes)
     console.print(f"{len(collected.predictions)} predictions in {out}")
     if render and pictures:
-        console.print(f"their attention in {render / CSV_NAME}, with pictures beside it")
-        _list(console, "bags have no pictures, as they cannot be drawn", pictures.undrawn)
+        _tell(console, render, pictures)
     _list(console, "bags could not be used and were skipped", loader.dataset.skipped)
 
 
 def _pictures(
     folder: Path, images: Path | None, recipe: Recipe, loader: SampleLoader, console: Console
 ) -> AttentionPictures:
-    ids = [sample.id for sample in loader.dataset.samples]
-    found = {} if images is None else images_of_bags(images, ids)
-    if images is not None and (absent := [bag_id for bag_id in ids if bag_id not in found]):
+    samples = cast(list[BagSample], loader.dataset.samples)
+    bags = {sample.id: sample.bag for sample in samples if isinstance(sample.bag, BagEntry)}
+    found = {} if images is None else images_of_bags(images, bags)
+    if images is not None and (absent := [bag_id for bag_id in bags if bag_id not in found]):
         console.print(f"note: no image in {images} of {first_named(absent)}; drawn without")
-    return AttentionPictures(folder, ids, recipe.data.encoder, found, recipe.data.on_bad_bag)
+    if unplaced := [bag_id for bag_id, bag in bags.items() if bag.coords is None]:
+        first = unplaced[0]
+        folders = ", ".join(map(str, patches_folders(bags[first].path)))
+        console.print(
+            f"note: no coordinates of {first_named(unplaced)}; drawn in the order of the file. Looked for in the files "
+            f"of features, and for {first}.h5 and {first}_patches.h5 in {folders}"
+        )
+    return AttentionPictures(folder, bags, recipe.data.encoder, found, recipe.data.on_bad_bag)
+
+
+def _tell(console: Console, folder: Path, pictures: AttentionPictures) -> None:
+    console.print(f"their attention in {folder / CSV_NAME}, with pictures beside it")
+    _list(console, "bags have no pictures, as they cannot be drawn", pictures.undrawn)
+    if pictures.too_small:
+        named = first_named(pictures.too_small)
+        console.print(f"note: no sheet of the hottest instances of {named}; too small in their images")
 
 
 def _list(console: Console, what: str, reasons: Mapping[str, str]) -> None:

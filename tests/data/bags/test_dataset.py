@@ -57,6 +57,16 @@ def test_workers_read_hdf5_that_their_parent_has_read(
         np.testing.assert_array_equal(batch["features"][0].numpy(), expected[bag_id][0])
 
 
+@pytest.mark.parametrize("name", ["trident", "clam pt"])
+def test_coordinates_are_read_where_they_are_shown(name: str, written: Callable[[str], Path]) -> None:
+    samples = join_bags(index_bags(written(name)), labelled=False).samples
+    for coords in (True, False):
+        dataset = BagDataset(samples, [], "error", coords=coords)
+        batch = dataset.to_batch([dataset[0, 0], dataset[1, 0]])
+        assert [places is not None for places in batch["coords"]] == [coords, coords]
+        assert batch["patch_size_level0"] == [512, 512]
+
+
 @pytest.fixture
 def one_bad(tmp_path: Path) -> list[BagSample]:
     for number in range(3):

@@ -81,6 +81,13 @@ def test_a_file_of_splits_decides_and_others_are_named(root: Path) -> None:
     assert bags.notes[0].startswith("left out, as they are in no split: 003, 005, ")
 
 
+def test_cases_that_a_file_of_splits_divides_are_named(root: Path) -> None:
+    rows = [(f"{n:03d}", "test" if n in (5, 9) else "val" if n in (10, 11, 12, 13) else "train") for n in range(40)]
+    notes = module(root, splits=table(root / "splits.csv", "slide_id,split", rows)).notes
+    shared = "case 2 (train and test), case 4 (train and test) (2 in all)"
+    assert f"cases with bags in several splits, so that what is measured may flatter: {shared}" in notes
+
+
 def test_splits_of_the_table_of_labels_stay(root: Path) -> None:
     rows = [(f"{number:03d}", str(number % 2), "test" if number >= 30 else "train") for number in range(40)]
     table(root / "labels.csv", "slide_id,label,split", rows)
@@ -151,6 +158,15 @@ def test_classes_that_a_split_lacks(root: Path) -> None:
         return table(root / "splits.csv", "slide_id,split", rows)
 
     notes = module(root, splits=split(zero="val", one="test")).notes
+    assert notes == [
+        "the val split has no bag of class 1; AUROC cannot be measured there, and where run.select needs it, the lower "
+        "loss chooses the epoch",
+        "the test split has no bag of class 0; AUROC cannot be measured there",
+    ]
+    labels = table(root / "three.csv", "slide_id,label", [(f"{n:03d}", str(n % 3)) for n in range(40)])
+    rows = [(f"{n:03d}", "train" if n < 30 else "test" if n % 3 else "val" if n == 39 else "train") for n in range(40)]
+    rows[38] = ("038", "val")
+    notes = module(root, labels=labels, splits=table(root / "splits.csv", "slide_id,split", rows)).notes
     assert notes == [
         "the val split has no bag of class 1; its AUROC is over the others",
         "the test split has no bag of class 0; its AUROC is over the others",

@@ -52,7 +52,9 @@ def test_attributes_stay(written: Written, tmp_path: Path) -> None:
         assert file["coords"].dtype == np.int64
     repack(index_bags(written("acmil")), tmp_path / "faster")
     with h5py.File(tmp_path / "faster" / "007.h5") as file:
-        assert dict(file.attrs) == {"label": 1}
+        source = tmp_path / "bags" / "patch_feats_pretrain_medical_ssl.h5"
+        origin = {"repacked_from": f"bags/{source.name}", "repacked_bytes": source.stat().st_size}
+        assert dict(file.attrs) == {"label": 1, **origin}
 
 
 def test_a_stopped_command_goes_on(written: Written, tmp_path: Path) -> None:
@@ -73,6 +75,29 @@ def test_what_is_old_damaged_or_of_another_size_is_written_again(written: Writte
     with h5py.File(fast / "007.h5", "w") as file:
         file["features"] = np.ones((2, 2), np.float32)
     assert repack(index, fast) == [Repacked("007"), Repacked("slide.b", kept=True)]
+
+
+@pytest.mark.parametrize("other", ["encoder", "dtype", "folder", "bytes"])
+def test_a_bag_of_another_source_is_written_again(other: str, tmp_path: Path) -> None:
+    def write(folder: Path, dtype: type = np.float32, encoder: str = "uni", instances: str = "1") -> BagIndex:
+        folder.mkdir(parents=True)
+        with h5py.File(folder / "a.h5", "w") as file:
+            file["features"] = np.ones((4, 2), dtype)
+            file.attrs.update(encoder=encoder, instances=instances)
+        os.utime(folder / "a.h5", ns=(0, 0))
+        return index_bags(folder)
+
+    first, fast = write(tmp_path / "1" / "bags"), tmp_path / "fast"
+    repack(first, fast)
+    second = write(
+        tmp_path / "2" / ("others" if other == "folder" else "bags"),
+        np.float16 if other == "dtype" else np.float32,
+        "conch" if other == "encoder" else "uni",
+        "2" * 30_000 if other == "bytes" else "1",
+    )
+    assert repack(second, fast) == [Repacked("a")]
+    assert repack(second, fast) == [Repacked("a", kept=True)]
+    assert index_bags(fast).entries["a"].encoder == second.entries["a"].encoder
 
 
 def test_a_file_that_fails_leaves_nothing_behind(written: Written, tmp_path: Path) -> None:

@@ -1,5 +1,3 @@
-import random
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from vision_train.data.bags.samples import (
     FeatureKind,
     check_feature_kind,
     class_order,
-    divide_bags,
     feature_kind,
     join_bags,
     map_labels,
@@ -147,51 +144,6 @@ def test_feature_kind_another_encoder_than_the_checkpoint_learned_from(written: 
 
 
 BAG = Bag(torch.ones(1, 1))
-
-
-def cases(counts: dict[str, int], slides: int = 2) -> list[BagSample]:
-    return [
-        BagSample(f"{label}{case}_{slide}", BAG, label, f"case {label}{case}")
-        for label, count in counts.items()
-        for case in range(count)
-        for slide in range(slides)
-    ]
-
-
-def test_splits_are_stratified_and_keep_cases_together() -> None:
-    samples = cases({"a": 40, "b": 20})
-    splits = divide_bags(samples, {"test": 0.25})
-    assert Counter(sample.label for sample in splits["test"]) == {"a": 20, "b": 10}
-    assert Counter(sample.label for sample in splits["val"]) == {"a": 8, "b": 4}
-    found = [{sample.case for sample in members} for members in splits.values()]
-    assert sum(map(len, found)) == len(set.union(*found)) == 60
-    assert sum(map(len, splits.values())) == len(samples)
-
-
-def test_neither_order_nor_labels_of_others_decide_who_is_tested() -> None:
-    samples = cases({"a": 40, "b": 20})
-    shuffled = random.Random(0).sample(samples, len(samples))
-    there, back = divide_bags(samples, None), divide_bags(shuffled, None)
-    assert {name: {s.id for s in members} for name, members in there.items()} == {
-        name: {s.id for s in members} for name, members in back.items()
-    }
-
-
-def test_named_splits_stay() -> None:
-    named = [BagSample(f"{label}{number}", BAG, label, split="test") for label in "ab" for number in range(2)]
-    splits = divide_bags(cases({"a": 10, "b": 10}, slides=1) + named, None)
-    assert splits["test"] == named
-    assert Counter(sample.label for sample in splits["val"]) == {"a": 1, "b": 1}
-
-
-def test_a_case_counts_for_the_class_of_most_of_its_slides() -> None:
-    mixed = [BagSample(f"x{number}", BAG, label, "x") for number, label in enumerate("aab")]
-    samples = [*mixed, *cases({"a": 2, "b": 3}, slides=1)]
-    assert sum(map(len, divide_bags(samples, None).values())) == 8
-    with pytest.raises(
-        UserError, match=r"class b: 2 training case.* too few to cut val and test from; it needs at least 3"
-    ):
-        divide_bags([*mixed, *cases({"a": 2, "b": 2}, slides=1)], None)
 
 
 def test_label_maps() -> None:

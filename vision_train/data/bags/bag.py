@@ -50,6 +50,8 @@ class BagEntry:
     coords: Path | None = None
     """File that holds the coordinates: the same one, or CLAM's or TRIDENT's file of patches; None where none does."""
     patch_size_level0: int | None = None
+    level0_size: tuple[int, int] | None = None
+    """Width and height of the slide in pixels of level 0."""
     label: str | None = None
     """Name of the class, where the file says."""
 
@@ -89,6 +91,7 @@ def describe_bag(stored: StoredBag, path: Path, group: str, bag_id: str, folder_
         encoder=folder_encoder if encoder is None else str(encoder),
         coords=path if COORDS in stored.arrays else None,
         patch_size_level0=patch_size_level0(stored),
+        level0_size=level0_size(stored),
         label=_label(stored),
     )
 
@@ -117,6 +120,16 @@ def patch_size_level0(stored: StoredBag) -> int | None:
 
 
 @damage_named()
+def level0_size(stored: StoredBag) -> tuple[int, int] | None:
+    """Width and height of the slide in pixels of level 0, as TRIDENT gives them."""
+    width, height = (stored.fact(f"level0_{side}") for side in ("width", "height"))
+    if width is None or height is None:
+        return None
+    size = round(float(np.ravel(width)[0])), round(float(np.ravel(height)[0]))
+    return size if min(size) > 0 else None
+
+
+@damage_named()
 def _label(stored: StoredBag) -> str | None:
     value, array = stored.fact(LABEL), stored.arrays.get(LABEL)
     if value is None and array is not None and math.prod(array.shape) == 1:
@@ -129,8 +142,12 @@ def _label(stored: StoredBag) -> str | None:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def read_bag(entry: BagEntry) -> Bag:
+def read_bag(entry: BagEntry, *, coords: bool = True) -> Bag:
     """Read a bag; the file is opened for it and closed again.
+
+    Args:
+        entry: What was listed.
+        coords: Whether to read the coordinates too, where there are any.
 
     Returns:
         Features in the type of the file. Where they lie in one piece they are mapped from the disk, not copied.
@@ -143,12 +160,12 @@ def read_bag(entry: BagEntry) -> Bag:
         features = as_tensor(stored.arrays[stored.features_name].read(slice(None)))
         if tuple(features.shape) != (entry.instances, entry.width):
             raise BadBagError(f"has changed: it was {entry.instances} x {entry.width} when it was listed")
-        coords = _coords(stored) if entry.coords == entry.path else None
-    if entry.coords not in (None, entry.path):
+        places = _coords(stored) if coords and entry.coords == entry.path else None
+    if coords and entry.coords not in (None, entry.path):
         with open_bag(entry.coords) as stored:
-            coords = _coords(stored)
+            places = _coords(stored)
     _check_finite(features)
-    return Bag(features, coords, entry.patch_size_level0, entry.encoder)
+    return Bag(features, places, entry.patch_size_level0, entry.encoder)
 
 
 def _coords(stored: StoredBag) -> Tensor:

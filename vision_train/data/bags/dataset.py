@@ -23,18 +23,27 @@ class BagDataset(SampleDataset):
         classes: Names of the classes; a label is a place in this list.
         on_bad: What a bag that cannot be read does.
         skip_with: What the user does to choose ``skip``, for the message.
+        coords: Whether to read the coordinates too. In files that hold a chunk for each instance that takes as long as
+            reading the features.
     """
 
     noun = "bags"
 
     def __init__(
-        self, samples: list[BagSample], classes: list[str], on_bad: OnBad, skip_with: str = SKIP_BAD_BAGS
+        self,
+        samples: list[BagSample],
+        classes: list[str],
+        on_bad: OnBad,
+        skip_with: str = SKIP_BAD_BAGS,
+        *,
+        coords: bool = True,
     ) -> None:
         super().__init__(samples, classes, on_bad, skip_with)
+        self.coords = coords
 
     def read(self, sample: BagSample, position: Position) -> dict[str, Any]:
         """Features, coordinates and patch size of one bag."""
-        bag = sample.bag if isinstance(sample.bag, Bag) else read_bag(sample.bag)
+        bag = sample.bag if isinstance(sample.bag, Bag) else read_bag(sample.bag, coords=self.coords)
         return {"features": bag.features, "coords": bag.coords, "patch_size_level0": bag.patch_size_level0}
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:

@@ -31,7 +31,7 @@ class Encoder:
     """A network with what it does to pixels, as features are told apart by."""
 
     name: str
-    """Differs where the features would: the name of the model and a digest of its weights."""
+    """Differs where the features would: the name of the model and a digest of its weights, pixels and precision."""
     encode: Callable[[Tensor], Tensor]
     """Normalised images, B 3 S S on ``device`` -> pooled features, B D."""
     transform: Callable[[Pixels], Tensor]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vision_train.data.bags.bag import BagEntry, check_coords, describe_bag, patch_size_level0
+from vision_train.data.bags.bag import BagEntry, check_coords, describe_bag, level0_size, patch_size_level0
 from vision_train.data.bags.formats import FEATURE_ENDINGS, open_bag, open_bags
 from vision_train.data.bags.stored import COORDS, BadBagError
 from vision_train.errors import UserError
@@ -51,8 +51,9 @@ def index_bags(*roots: Path) -> BagIndex:
 
     Understood are the folders that CLAM (``h5_files``, ``pt_files``) and TRIDENT (``features_ENCODER``) write, folders
     of .h5, .npy, .npz, .pt or .safetensors files, and single files, those of ACMIL with a group for each bag included.
-    Where CLAM's or TRIDENT's folder ``patches`` lies beside the features or one or two levels further up, it gives the
-    coordinates and the patch size that the files of features lack.
+    Where CLAM's or TRIDENT's folder ``patches`` lies in the folder of a file of features or one or two levels further
+    up, its file ``ID.h5`` or ``ID_patches.h5`` gives the coordinates and the patch size that the former lacks. CLAM's
+    own commands write patches and features to folders of any names; link or copy the former to where they are found.
 
     Args:
         roots: At least one folder or file; what lies in several of them counts once.
@@ -162,14 +163,18 @@ def _with_patches(entry: BagEntry) -> BagEntry:
                 raise BadBagError("no coordinates in it")
             check_coords(stored.arrays[COORDS], entry.instances)
             size = patch_size_level0(stored) if entry.patch_size_level0 is None else entry.patch_size_level0
+            slide = entry.level0_size or level0_size(stored)
     except BadBagError as error:
         raise BadBagError(f"its patches {file}: {error}") from error
-    return replace(entry, coords=entry.coords or file, patch_size_level0=size)
+    return replace(entry, coords=entry.coords or file, patch_size_level0=size, level0_size=slide)
+
+
+def patches_folders(features: Path) -> list[Path]:
+    """Folders where the coordinates are looked for that a file of features lacks, whether they exist or not."""
+    return [home / _PATCHES for home in features.parents[:3]]
 
 
 def _patches_of(entry: BagEntry) -> Path | None:
-    """The file of patches, which lie in a folder beside the features or up to two levels further up."""
-    homes = [entry.path.parent, *entry.path.parent.parents[:2]]
     names = (f"{entry.id}.h5", f"{entry.id}_{_PATCHES}.h5")
-    places = (home / _PATCHES / name for home in homes for name in names)
+    places = (folder / name for folder in patches_folders(entry.path) for name in names)
     return next((place for place in places if place.is_file() and place != entry.path), None)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vision_train.data.bags.cases import divide_bags, shared_cases
 from vision_train.data.bags.dataset import BagDataset
 from vision_train.data.bags.index import index_bags
 from vision_train.data.bags.samples import (
@@ -15,7 +16,6 @@ from vision_train.data.bags.samples import (
     JoinedBags,
     check_feature_kind,
     class_order,
-    divide_bags,
     feature_kind,
     join_bags,
     map_labels,
@@ -50,8 +50,8 @@ class BagDataModule(SampleDataModule):
         self._unusable = unusable
 
     def make_dataset(self, samples: Sequence[Any], *, training: bool, alone: bool) -> BagDataset:
-        """Bags; those of training are as those of evaluation."""
-        return BagDataset(list(samples), self.classes, self.on_bad if alone else "skip")
+        """Bags as they are; those of training without the coordinates, which only pictures need."""
+        return BagDataset(list(samples), self.classes, self.on_bad if alone else "skip", coords=not training)
 
     @property
     def on_bad(self) -> OnBad:
@@ -89,10 +89,10 @@ def labelled_bags(data: Data, seed: int, classes: list[str] | None = None, only:
         raise UserError(f"{data.root}: no bag to learn from; all of them are val or test")
     label_names = label_map(splits if classes else {"train": splits["train"]}, classes, class_order)
     label_map(splits, label_names)
-    if not only:
-        notes += _absent_classes(splits, label_names)
     if data.labels_per_class is not None and not only:
         splits["train"] = draw_labels_per_class(splits["train"], data.labels_per_class, seed)
+    if not only:
+        notes += _absent_classes(splits, label_names) + shared_cases(splits)
     found = feature_kind(samples)
     check_feature_kind(found, FeatureKind(data.feature_width, data.encoder))
     resolved = replace(data, feature_width=found.width, encoder=data.encoder or found.encoder)
@@ -127,6 +127,11 @@ def _absent_classes(splits: BagSplits, classes: list[str]) -> list[str]:
     notes = []
     for name, samples in splits.items():
         absent = [label for label in classes if not any(sample.label == label for sample in samples)]
-        if absent:
-            notes.append(f"the {name} split has no bag of class {', '.join(absent)}; its AUROC is over the others")
+        if not absent:
+            continue
+        auroc = "its AUROC is over the others"
+        if len(classes) - len(absent) < 2:
+            instead = ", and where run.select needs it, the lower loss chooses the epoch" if name == "val" else ""
+            auroc = f"AUROC cannot be measured there{instead}"
+        notes.append(f"the {name} split has no bag of class {', '.join(absent)}; {auroc}")
     return notes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vision_train.data.bags.bag import BagEntry
+from vision_train.data.bags.bag import BagEntry, describe_bag
 from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.index import BagIndex
 from vision_train.data.bags.samples import SKIP_BAD_BAGS, bad_bags
@@ -25,7 +25,7 @@ class Repacked:
 
     id: str
     kept: bool = False
-    """It was there already, complete and no older than its source."""
+    """It was there already, complete, of this source and no older than it."""
     skipped: str | None = None
     """Why it could not be read."""
 
@@ -36,8 +36,9 @@ def repack_bags(
     """Write each bag to ``folder/ID.h5``: features and coordinates in the type they have, attributes and label.
 
     What stands beside the features comes into the same file: CLAM's or TRIDENT's patches, and the encoder that a folder
-    is named after. The features are called ``features``, whatever they were called. Arrays of text are left out. A
-    command that was stopped goes on where it was.
+    is named after. The features are called ``features``, whatever they were called. Arrays of text are left out. Which
+    file a bag is of is recorded in it: a command that was stopped goes on where it was, and bags of other files are
+    replaced.
 
     Args:
         index: Of the bags to write.
@@ -83,7 +84,11 @@ def _is_done(entry: BagEntry, file: Path) -> bool:
         return False
     try:
         with open_bag(file) as stored:
-            return stored.arrays[stored.features_name].shape == (entry.instances, entry.width)
+            found = describe_bag(stored, file, "", entry.id, None)
+            features = (found.instances, found.width, found.dtype, found.encoder)
+            return features == (entry.instances, entry.width, STORED_AS[entry.dtype], entry.encoder) and all(
+                stored.fact(name) == value for name, value in _origin(entry).items()
+            )
     except BadBagError:
         return False
 
@@ -100,7 +105,13 @@ def _repack(entry: BagEntry, file: Path) -> None:
                 coords = stack.enter_context(open_bag(entry.coords)).arrays[COORDS]
             arrays[COORDS] = replace(coords, attributes=_with(coords, patch_size_level0=entry.patch_size_level0))
         label = {} if LABEL in arrays or entry.label is None else {LABEL: entry.label}
-        write_bag(file, StoredBag(arrays, {**label, **stored.attributes}))
+        write_bag(file, StoredBag(arrays, {**label, **stored.attributes, **_origin(entry)}))
+
+
+def _origin(entry: BagEntry) -> dict[str, Any]:
+    """Tells a source from another one that holds a bag of the same id, mostly, wherever both were moved together."""
+    path = entry.path.resolve()
+    return {"repacked_from": f"{path.parent.name}/{path.name}", "repacked_bytes": path.stat().st_size}
 
 
 def _with(array: StoredArray, **facts: Any) -> Mapping[str, Any]:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from vision_train.data.bags.bag import Bag, BagEntry
 from vision_train.data.bags.index import BagIndex
 from vision_train.data.bags.tables import MOST_NAMED, Labels, SlideLabel, first_named
-from vision_train.data.dataset import ImageSample, OnBad, file_identity
-from vision_train.data.splits import DEFAULT_SHARE, cut_shares
+from vision_train.data.dataset import OnBad, file_identity
 from vision_train.errors import UserError
 
 SKIP_BAD_BAGS = "set data.on_bad_bag=skip"
@@ -72,7 +71,7 @@ class JoinedBags:
 
     def notes(self) -> list[str]:
         """A sentence for each kind of bag that is left out, with its count and the first ten ids."""
-        notes = [f"skipped {named}: {reason}" for reason, named in _by_reason(self.skipped).items()]
+        notes = [f"skipped {reason}" for reason in _reasons(self.skipped)]
         if self.unlabelled:
             notes.append(f"left out, as they have no label: {first_named(self.unlabelled)}")
         if self.unsplit:
@@ -107,10 +106,8 @@ def join_bags(
         UserError: Bags cannot be used, or none is left.
     """
     known = sorted({*index.entries, *index.bad})
-    listed = [] if labels is None else [*labels.slides, *labels.bad]
-    asked = known if labels is None and splits is None else list(splits if splits is not None else listed)
-    if labelled and labels is None and not any(entry.label for entry in index.entries.values()):
-        raise UserError(f"{index.root}: the features come without labels; name them with data.labels=FILE.csv")
+    listed = known if labels is None else [*labels.slides, *labels.bad]
+    asked = listed if splits is None else list(splits)
     bad = _objections(asked, index, labels, labelled)
     samples = [_sample(index.entries[bag_id], labels, splits) for bag_id in asked if bag_id not in bad]
     bad |= _misfits([index.entries[sample.id] for sample in samples])
@@ -118,11 +115,8 @@ def join_bags(
         raise bad_bags(bad, skip_with)
     samples = [sample for sample in samples if sample.id not in bad]
     if not samples:
-        reasons = "; ".join(f"{named}: {reason}" for reason, named in _by_reason(bad).items())
-        raise UserError(f"{index.root}: no bag is left. {reasons}")
-    without_label = [] if labels is None else sorted(set(known) - set(listed) - set(asked))
-    without_split = [] if splits is None else sorted(set(known if labels is None else listed) - set(splits))
-    return JoinedBags(samples, bad, without_label, without_split)
+        raise UserError(f"{index.root}: no bag is left. {'; '.join(_reasons(bad))}")
+    return JoinedBags(samples, bad, sorted({*known} - {*listed, *asked}), sorted({*listed} - {*asked}))
 
 
 def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BAD_BAGS, *, shared: bool = False) -> UserError:
@@ -133,47 +127,13 @@ def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BAD_BAGS, *, shared: 
         skip_with: What the user does to have such bags skipped.
         shared: Whether every process raises it.
     """
-    reasons = [f"{named}: {reason}" for reason, named in _by_reason(bad).items()]
+    reasons = _reasons(bad)
     more = f"; and {len(reasons) - MOST_NAMED} more reasons" if len(reasons) > MOST_NAMED else ""
     return UserError(
         f"{len(bad)} bag(s) cannot be used. {'; '.join(reasons[:MOST_NAMED])}{more}. "
         f"Mend them, or {skip_with} to go on without them",
         shared=shared,
     )
-
-
-def divide_bags(samples: list[BagSample], shares: Mapping[str, float] | None) -> dict[str, list[BagSample]]:
-    """Sort bags into train, val and test.
-
-    A split that the bags name is taken as it is. Each of val and test that no bag names is cut from the training bags:
-    by cases, so that those of one stay together, and class by class, where a case counts for the class of most of its
-    bags. Which ones depends on the ids of the cases alone, as for images (:func:`vision_train.data.splits.divide`).
-
-    Args:
-        samples: Those without a split count as training bags.
-        shares: Shares of val and test; a tenth where they do not say.
-
-    Raises:
-        UserError: A class has too few cases to leave one in every split.
-    """
-    splits: dict[str, list[BagSample]] = {"train": [], "val": [], "test": []}
-    for sample in samples:
-        splits[sample.split or "train"].append(sample)
-    wanted = {name: (shares or {}).get(name, DEFAULT_SHARE) for name in ("val", "test") if not splits[name]}
-    if not wanted:
-        return splits
-    split_of: dict[str, str] = {}
-    for label, cases in _cases_by_label(splits["train"]).items():
-        if len(cases) <= len(wanted):
-            raise UserError(
-                f"class {label}: {len(cases)} training case(s) are too few to cut {' and '.join(wanted)} from; it "
-                f"needs at least {len(wanted) + 1}. If that is no class of yours, mend the label of {cases[0].id}"
-            )
-        split_of |= {case.id: name for name, cut in cut_shares(cases, wanted).items() for case in cut}
-    train, splits["train"] = splits["train"], []
-    for sample in train:
-        splits[split_of[sample.case or sample.id]].append(sample)
-    return splits
 
 
 def map_labels(samples: list[BagSample], label_map: Mapping[str, str]) -> list[BagSample]:
@@ -228,6 +188,8 @@ def check_feature_kind(found: FeatureKind, learned: FeatureKind, learner: str = 
 
 
 def _objections(asked: Iterable[str], index: BagIndex, labels: Labels | None, labelled: bool) -> dict[str, str]:
+    if labelled and labels is None and not any(entry.label for entry in index.entries.values()):
+        raise UserError(f"{index.root}: the features come without labels; name them with data.labels=FILE.csv")
     bad: dict[str, str] = {}
     absent: list[str] = []
     for bag_id in asked:
@@ -284,21 +246,9 @@ def _sample(entry: BagEntry, labels: Labels | None, splits: Mapping[str, str] | 
     return BagSample(entry.id, entry, slide.label or None, slide.case, split)
 
 
-def _by_reason(bad: Mapping[str, str]) -> dict[str, str]:
-    """The first ten ids of each reason, and their count."""
+def _reasons(bad: Mapping[str, str]) -> list[str]:
+    """Each reason once, after the first ten ids that have it and their count."""
     ids: dict[str, list[str]] = {}
     for bag_id, reason in bad.items():
         ids.setdefault(reason, []).append(bag_id)
-    return {reason: first_named(named) for reason, named in ids.items()}
-
-
-def _cases_by_label(samples: list[BagSample]) -> dict[str, list[ImageSample]]:
-    """The cases of each class, as samples that stand for all bags of theirs."""
-    labels: dict[str, Counter[str]] = {}
-    for sample in samples:
-        labels.setdefault(sample.case or sample.id, Counter())[str(sample.label)] += 1
-    by_label: dict[str, list[ImageSample]] = {}
-    for case, counts in labels.items():
-        label = max(sorted(counts), key=counts.__getitem__)
-        by_label.setdefault(label, []).append(ImageSample(case, "", label))
-    return dict(sorted(by_label.items()))
+    return [f"{first_named(named)}: {reason}" for reason, named in ids.items()]

@@ -61,14 +61,14 @@ def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores) -> list[str]:
     if 0 < NOTHING_LEARNT * learnt.loss_of_guessing < learnt.loss:  # of one class alone nothing can be learnt
         said.append(
             f"the bag loss of the last epoch, {learnt.loss:.3f}, is hardly below the {learnt.loss_of_guessing:.3f} of "
-            f"guessing: nothing was learnt. {_remedy(recipe)}"
+            f"guessing: little was learnt. {_remedy(recipe)}"
         )
     entropy, instances = scores.column("attention_entropy"), scores.column("instances")
     rests_on = (entropy * instances.clamp_min(2).log()).exp().median().item() if len(entropy) else math.nan
     if rests_on < FEW and instances.median().item() >= SMALL_BAG:
         said.append(
             f"attention rests on {rests_on:.1f} instances in half of the bags or more. If more than that carry a "
-            "label, spread it: raise method.entropy_weight (0.1), or model.args.branches of acmil_ga"
+            "label, spread it: raise method.entropy_weight (0.05), or model.args.branches of acmil_ga"
         )
     return said
 

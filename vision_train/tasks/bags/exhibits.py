@@ -16,7 +16,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from models.mil.bags import BagOutput
 from vision_train.artefacts import Artefact, AttendedBag, AttentionMaps, Curve, Items, Table
 from vision_train.processes import gather_objects
-from vision_train.tasks.bags.scores import ATTENTION_METRICS, FIELDS, Scores, metrics
+from vision_train.tasks.bags.scores import ATTENTION_METRICS, FIELDS, Scores, auroc_items, metrics
 from vision_train.tasks.classification.scores import confusion_matrix, per_class_table
 
 SHOWN_OF_EACH = 2
@@ -140,7 +140,11 @@ def result_artefacts(scores: Scores, classes: Sequence[str], split: str, warning
     labels, predicted, names = scores.column("label").long(), scores.predicted, list(classes)
     confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(names))
     rows: list[list[str | float]] = [[name, value] for name, value in metrics(scores).items()]
-    measured = [name for name in ATTENTION_METRICS if not scores.column(name).isnan().any()]
+    items = {
+        "accuracy": (predicted == labels).double(),
+        "auroc": auroc_items(scores.probabilities, labels),
+        **{name: scores.column(name) for name in ("loss", *ATTENTION_METRICS)},
+    }
     return [
         Table(
             f"{split}_summary",
@@ -154,10 +158,6 @@ def result_artefacts(scores: Scores, classes: Sequence[str], split: str, warning
         Items(
             f"{split}_items",
             scores.ids,
-            {
-                "accuracy": (predicted == labels).double().tolist(),
-                "loss": scores.column("loss").tolist(),
-                **{name: scores.column(name).tolist() for name in measured},
-            },
+            {name: values.tolist() for name, values in items.items() if not values.isnan().any()},
         ),
     ]

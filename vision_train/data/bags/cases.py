@@ -1,0 +1,67 @@
+"""Splits of bags, by the patients or specimens that they come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vision_train.data.bags.samples import BagSample
+from vision_train.data.bags.tables import first_named
+from vision_train.data.splits import divide
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A patient or specimen, which stands for its bags of one split when others are cut."""
+
+    id: str
+    label: str
+    """Class of most of these bags."""
+    split: str
+    """`train`, `val` or `test`."""
+
+
+def divide_bags(samples: list[BagSample], shares: Mapping[str, float] | None) -> dict[str, list[BagSample]]:
+    """Sort bags into train, val and test.
+
+    A split that the bags name is taken as it is. Each of val and test that no bag names is cut from the training bags
+    as from images (:func:`vision_train.data.splits.divide`), but by cases, so that the bags of one stay together.
+
+    Args:
+        samples: Those without a split count as training bags.
+        shares: Shares of val and test.
+
+    Raises:
+        UserError: A class has too few cases to leave one in every split.
+    """
+    divided = divide(_cases(samples), shares, "case")
+    split_of = {(case.id, case.split): name for name, cases in divided.items() for case in cases}
+    splits: dict[str, list[BagSample]] = {name: [] for name in divided}
+    for sample in samples:
+        splits[split_of[_key(sample)]].append(sample)
+    return splits
+
+
+def shared_cases(splits: Mapping[str, Sequence[BagSample]]) -> list[str]:
+    """A sentence about cases whose bags are in several splits, as they may be where a file names the splits."""
+    found: dict[str, dict[str, None]] = {}
+    for name, samples in splits.items():
+        for sample in samples:
+            if sample.case is not None:
+                found.setdefault(sample.case, {})[name] = None
+    shared = [f"{case} ({' and '.join(names)})" for case, names in found.items() if len(names) > 1]
+    if not shared:
+        return []
+    return [f"cases with bags in several splits, so that what is measured may flatter: {first_named(shared)}"]
+
+
+def _key(sample: BagSample) -> tuple[str, str]:
+    return sample.case or sample.id, sample.split or "train"
+
+
+def _cases(samples: list[BagSample]) -> list[Case]:
+    labels: dict[tuple[str, str], Counter[str]] = {}
+    for sample in samples:
+        labels.setdefault(_key(sample), Counter())[str(sample.label)] += 1
+    return [Case(case, max(sorted(counts), key=counts.__getitem__), split) for (case, split), counts in labels.items()]
