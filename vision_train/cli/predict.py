@@ -25,7 +25,8 @@ def predict(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Bags: folder of the images, at full size, or smaller copies where the bags say how large the slide is, that they were made of, for the pictures of --render."
+            help="Bags: folder of the images that they were made of, for the pictures of --render; smaller copies will do "
+            "where the bags say how large the slide is."
         ),
     ] = None,
     on_bad_image: Annotated[str | None, typer.Option(help="error or skip; else as the run's recipe says.")] = None,
