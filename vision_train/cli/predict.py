@@ -25,7 +25,7 @@ def predict(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Bags: folder of the images that they were made of, for the pictures of --render; smaller copies will do "
+            help="Bags: folder of the images that they were made of, for the pictures of --render; smaller copies do "
             "where the bags say how large the slide is."
         ),
     ] = None,
