@@ -112,7 +112,7 @@ def test_verbs_that_need_classes_refuse(pretrained, refused):
     refused("predict", pretrained, "photos", says="pretrained: is a run of pretraining, which predicts no classes")
     refused("preview", "pre.yaml", "data.root=photos", says="task=pretraining: preview shows .* classification recipes")
     arms = ("pre.yaml", "fine.yaml", "data.root=photos", "--seeds", "2")
-    refused("compare", *arms, says=r"pre: pre-trains, and has no test images to be compared on; .* as run\.pretrain")
+    refused("compare", *arms, says=r"pre: pre-trains, and has no test samples to be compared on; .* as run\.pretrain")
 
 
 def test_a_dry_run_says_what_fit_would_do(cli, refused, place):

@@ -80,7 +80,7 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | Non
     return {
         "recipe": recipe.name,
         prepared.data.noun: ", ".join(f"{count:,} {split}" for split, count in counts.items()),
-        "classes": str(len(prepared.data.classes) or "none; no labels"),
+        "classes": str(len(prepared.data.classes) or f"none; {prepared.data.noun} without labels"),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
         "checkpoint": prepared.load_report.summary() if prepared.load_report else start,
