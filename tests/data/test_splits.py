@@ -119,7 +119,5 @@ def test_few_label_subsets_are_stratified_seeded_and_nested() -> None:
 
 def test_all_classes_with_too_few_labels_are_named_up_to_five() -> None:
     train = samples(dict.fromkeys("abcdefg", 2) | {"h": 3})
-    with pytest.raises(
-        UserError, match=r"on: a \(2\), b \(2\), c \(2\), d \(2\), e \(2\) and 2 more classes$"
-    ):
+    with pytest.raises(UserError, match=r"on: a \(2\), b \(2\), c \(2\), d \(2\), e \(2\) and 2 more classes$"):
         draw_labels_per_class(train, 3, seed=0)
