@@ -39,7 +39,7 @@ class Data:
     folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1. Pre-training cuts `val`
     alone. Bags are cut by cases; for them it may also be a file of splits, as CLAM or ACMIL write it."""
     label_map: dict[str, str] | None = None
-    """Bags: the class that each label of the table counts as, such as `{"0": benign, "1": benign, "2": malignant}`, with
+    """Bags: the class that each label of the table counts as, such as `{"0": benign, "1": benign, "2": tumour}`, with
     numbers in quotes; null takes the labels as they are."""
     variant: Literal["rare", "patterns"] | None = None
     """`digit_bags`: `rare` hides a few nines in each positive bag; `patterns` shows three kinds of digits in
