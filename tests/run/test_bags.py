@@ -186,7 +186,7 @@ def test_a_run_that_learnt_nothing_says_so_and_how_to_mend_it():
     write_bags("bags", "labels.csv")
     console = Console(file=io.StringIO(), width=1000)
     directory = run("optim.lr=1e-9", "optim.ema=null", recipe="disk.yaml", console=console)
-    text = "of guessing: little was learnt. method.hiding hides up to 6 of the instances"
+    text = "little was learnt. Raise trainer.max_epochs, or hide less: method.hiding hides up to 6 of the instances"
     assert text in console.file.getvalue()
     assert text in (directory.path / "report.html").read_text()
     write_bags("others", "others.csv", encoder="conch")

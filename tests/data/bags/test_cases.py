@@ -55,9 +55,15 @@ def test_a_case_counts_for_the_class_of_most_of_its_slides() -> None:
     samples = [*mixed, *cases({"a": 2, "b": 3}, slides=1)]
     assert sum(map(len, divide_bags(samples, None).values())) == 8
     with pytest.raises(
-        UserError, match=r"class b: 2 training case.* too few to cut val and test from; it needs at least 3"
+        UserError, match=r"class b: 1 training case.* too few to cut val and test from; it needs at least 3"
     ):
-        divide_bags([*mixed, *cases({"a": 2, "b": 2}, slides=1)], None)
+        divide_bags([*mixed, *cases({"a": 2, "b": 1}, slides=1)], None)
+
+
+def test_a_class_that_cases_hold_beside_another_needs_no_cases_of_its_own() -> None:
+    both = [BagSample(f"p{number}{label}", BAG, label, f"p{number}") for number in range(11) for label in "ab"]
+    splits = divide_bags([*both, BagSample("p11b", BAG, "b", "p11")], None)
+    assert all({sample.label for sample in splits[name]} == {"a", "b"} for name in ("train", "val", "test"))
 
 
 def test_bags_of_training_and_of_no_split_are_of_one_case() -> None:

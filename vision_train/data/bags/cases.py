@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.tables import first_named
 from vision_train.data.splits import divide
+
+FEWEST = 3
+"""Cases of a class that leave one in each split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,13 @@ def _key(sample: BagSample) -> tuple[str, str]:
 
 
 def _cases(samples: list[BagSample]) -> list[Case]:
-    labels: dict[tuple[str, str], Counter[str]] = {}
+    held: dict[tuple[str, str], Counter[str]] = {}
     for sample in samples:
-        labels.setdefault(_key(sample), Counter())[str(sample.label)] += 1
-    return [Case(case, max(sorted(counts), key=counts.__getitem__), split) for (case, split), counts in labels.items()]
+        held.setdefault(_key(sample), Counter())[str(sample.label)] += 1
+    cases = [Case(case, max(sorted(counts), key=counts.__getitem__), split) for (case, split), counts in held.items()]
+    most = Counter(case.label for case in cases)
+    holding = Counter(label for counts in held.values() for label in counts)
+    # A class that few cases have mostly, but enough have at all, is cut along with the others.
+    few = {label for label, count in most.items() if count < FEWEST <= holding[label]}
+    common = most.most_common(1)[0][0]
+    return [replace(case, label=common) if case.label in few else case for case in cases]

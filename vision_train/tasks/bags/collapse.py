@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from vision_train.recipe.recipe import Recipe
-from vision_train.tasks.bags.scores import Scores
+from vision_train.tasks.bags.scores import Scores, macro_auroc
 
 NOTHING_LEARNT = 0.9
 """Share of the loss of guessing above which a network counts as having learnt nothing."""
+RANKED = 0.8
+"""AUROC above which a network has learnt, slowly as its loss may fall."""
 FEW = 2.0
 """Instances that attention rests on, below which it counts as collapsed: exp of its entropy."""
 SMALL_BAG = 20
@@ -58,10 +60,11 @@ def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores) -> list[str]:
         scores: Of the bags that the run is judged by.
     """
     said = []
-    if 0 < NOTHING_LEARNT * learnt.loss_of_guessing < learnt.loss:  # of one class alone nothing can be learnt
+    plateau = 0 < NOTHING_LEARNT * learnt.loss_of_guessing < learnt.loss  # of one class alone nothing can be learnt
+    if plateau and not macro_auroc(scores.probabilities, scores.column("label").long()) > RANKED:
         said.append(
-            f"the bag loss of the last epoch, {learnt.loss:.3f}, is hardly below the {learnt.loss_of_guessing:.3f} of "
-            f"guessing: little was learnt. {_remedy(recipe)}"
+            f"the bag loss of the last epoch is {learnt.loss:.3f}, where guessing has {learnt.loss_of_guessing:.3f}: "
+            f"little was learnt. {_remedy(recipe)}"
         )
     entropy, instances = scores.column("attention_entropy"), scores.column("instances")
     rests_on = (entropy * instances.clamp_min(2).log()).exp().median().item() if len(entropy) else math.nan
@@ -77,10 +80,12 @@ def _remedy(recipe: Recipe) -> str:
     hiding = recipe.method.hiding
     if hiding is None:
         spread = "lower method.entropy_weight, " if recipe.method.entropy_weight else ""
-        return f"{spread}raise optim.lr or trainer.max_epochs, or try model.name=mean, which has no attention to train"
+        simpler = "" if recipe.model.name == "mean" else ", or try model.name=mean, which has no attention to train"
+        return f"{spread}raise optim.lr or trainer.max_epochs{simpler}"
+    bound = "" if hiding.k_max_fraction else "bound it by method.hiding.k_max_fraction=0.02, "
     return (
-        f"method.hiding hides up to {hiding.top_k * hiding.drop_ratio:g} of the instances that each branch looks at "
-        "most; where fewer carry a bag's label, all of them can be hidden. Lower method.hiding.top_k or drop_ratio, "
-        "bound it by method.hiding.k_max_fraction=0.02, begin later with method.hiding.warmup_epochs, or hide nothing "
-        "with method.hiding=null"
+        "Raise trainer.max_epochs, or hide less: method.hiding hides up to "
+        f"{hiding.top_k * hiding.drop_ratio:g} of the instances that each branch looks at most; where fewer carry a "
+        f"bag's label, all of them can be hidden. Lower method.hiding.top_k or drop_ratio, {bound}begin later with "
+        "method.hiding.warmup_epochs, or hide nothing with method.hiding=null"
     )
