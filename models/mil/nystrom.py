@@ -12,6 +12,13 @@ from models.attention import attention
 _KEYS_AT_A_TIME: Final = 4096
 """Bounds the memory that reading off a row takes."""
 
+ITERATIONS = 6
+"""Steps of the iterative pseudo-inverse."""
+KERNEL = 33
+"""Length of the convolution of the values along the sequence."""
+DROPOUT = 0.1
+"""Of the output."""
+
 
 class _Projected(NamedTuple):
     """Tokens as heads see them: H x n x c each, H x M x c for landmarks; n is N filled up to a multiple of M."""
@@ -33,24 +40,19 @@ class NystromAttention(nn.Module):
         width: L, a multiple of the heads.
         heads: H.
         landmarks: M.
-        iterations: Steps of the iterative pseudo-inverse.
-        kernel: Length of the convolution of the values along the sequence, odd.
-        dropout: Of the output.
 
     Raises:
         ValueError: The heads do not divide the width.
     """
 
-    def __init__(
-        self, width: int, *, heads: int, landmarks: int, iterations: int = 6, kernel: int = 33, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, width: int, *, heads: int, landmarks: int) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"a width of {width} cannot be split into {heads} heads")
-        self.heads, self.landmarks, self.iterations = heads, landmarks, iterations
+        self.heads, self.landmarks = heads, landmarks
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout))
-        self.res_conv = nn.Conv2d(heads, heads, (kernel, 1), padding=(kernel // 2, 0), groups=heads, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(DROPOUT))
+        self.res_conv = nn.Conv2d(heads, heads, (KERNEL, 1), padding=(KERNEL // 2, 0), groups=heads, bias=False)
 
     def forward(self, tokens: Tensor, *, row: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Attend.
@@ -88,7 +90,7 @@ class NystromAttention(nn.Module):
             matrix = (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1)
             identity = torch.eye(self.landmarks, device=matrix.device)
             inverse = matrix.mT / (matrix.sum(dim=-1).amax() * matrix.sum(dim=-2).amax())
-            for _ in range(self.iterations):
+            for _ in range(ITERATIONS):
                 product = matrix @ inverse
                 inner = 15 * identity - product @ (7 * identity - product)
                 inverse = 0.25 * inverse @ (13 * identity - product @ inner)

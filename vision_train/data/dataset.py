@@ -30,12 +30,12 @@ BAD = "bad"
 """Travels with an item and a batch from the workers; the loader takes it out."""
 
 
-class Sample(Protocol):
-    """One image or bag and what is known about it."""
+class Divisible(Protocol):
+    """A sample, or what stands for several that stay together."""
 
     @property
     def id(self) -> str:
-        """Unique in the data set."""
+        """Unique in its split."""
 
     @property
     def label(self) -> str | None:
@@ -44,6 +44,10 @@ class Sample(Protocol):
     @property
     def split(self) -> str | None:
         """`train`, `val` or `test`; None where the source does not say."""
+
+
+class Sample(Divisible, Protocol):
+    """One image or bag and what is known about it."""
 
     @property
     def place(self) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from vision_train.data.dataset import ImageSample
+from vision_train.data.dataset import Divisible, ImageSample
 from vision_train.errors import UserError
 from vision_train.seeds import derive_seed
 
@@ -21,22 +21,6 @@ MOST_CLASSES_LISTED = 5
 
 Splits = dict[str, list[ImageSample]]
 """Images of `train`, `val` and `test`."""
-
-
-class Divisible(Protocol):
-    """A sample, or what stands for several that stay together."""
-
-    @property
-    def id(self) -> str:
-        """Unique in its split."""
-
-    @property
-    def label(self) -> str | None:
-        """Name of the class; None where unknown."""
-
-    @property
-    def split(self) -> str | None:
-        """`train`, `val` or `test`; None where the source does not say."""
 
 
 S = TypeVar("S", bound=Divisible)
