@@ -18,6 +18,7 @@ from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.fit import fit, resume
+from vision_train.run.phase import prepare
 from vision_train.tasks.bags.task import BagTask
 
 TINY = """
@@ -123,6 +124,14 @@ class TestFinishedRun:
         with pytest.raises(UserError, match="the bags have 6 features an instance, but the network learned from 64"):
             evaluate_run(whole.path, "test", others)
         assert evaluate_run(whole.path, "test", ["data.variant=patterns"])["test/samples"] == 200
+
+
+def test_a_head_that_is_kept_for_classes_of_other_names_is_said(whole: RunDirectory):
+    start = f"model.checkpoint={whole.path}"
+    renamed = prepare(load_recipe("tiny.yaml", [start, 'data.label_map={"0": clear, "1": marked}']))
+    (note,) = [note for note in renamed.data.notes if "head is kept" in note]
+    assert note.endswith("of other names, and its head is kept: clear with that of 0, marked with that of 1")
+    assert not any("head is kept" in note for note in prepare(load_recipe("tiny.yaml", [start])).data.notes)
 
 
 class TestRepetition:

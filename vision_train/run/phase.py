@@ -87,7 +87,7 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
     attention = decide_attention(task, recipe, build_trainer(recipe, []))
     report = None
     if recipe.model.checkpoint:
-        _check_same_features(recipe, recipe.model.checkpoint)
+        data.notes += _compare_learning(recipe, data.classes, recipe.model.checkpoint)
         report = load_weights(
             task.network,
             recipe.model.checkpoint,
@@ -107,16 +107,24 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
     return Prepared(recipe, data, task, report, attention)
 
 
-def _check_same_features(recipe: Recipe, checkpoint: str) -> None:
-    """Refuse to go on from weights of ours that learnt from features of another encoder; other files name none.
+def _compare_learning(recipe: Recipe, classes: list[str], checkpoint: str) -> list[str]:
+    """What to know of weights of ours that learnt something else; other files do not say what they learnt.
 
     Raises:
-        UserError: They did, or have another width.
+        UserError: They learnt from features of another encoder or width.
     """
-    earlier = (read_weights(checkpoint).recipe or {}).get("data", {})
+    weights = read_weights(checkpoint)
+    earlier = weights.recipe or {}
+    kind = earlier.get("data", {})
     found = FeatureKind(recipe.data.feature_width, recipe.data.encoder)
-    learned = FeatureKind(earlier.get("feature_width"), earlier.get("encoder"))
+    learned = FeatureKind(kind.get("feature_width"), kind.get("encoder"))
     check_feature_kind(found, learned, f"model.checkpoint {checkpoint}")
+    other = weights.classes is not None and weights.classes != classes and len(weights.classes) == len(classes)
+    if not other or earlier.get("task") != recipe.task or not classes:
+        return []
+    renamed = list(zip(classes, weights.classes or (), strict=True))[:5]
+    pairs = ", ".join(f"{new} with that of {old}" for new, old in renamed)
+    return [f"{checkpoint} learnt as many classes of other names, and its head is kept: {pairs}"]
 
 
 def build_task(recipe: Recipe, classes: list[str]) -> Task:
