@@ -10,12 +10,77 @@ import io
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from vision_train.files import write_bytes, write_json, write_text
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a reader needs to know of a metric. A task describes its own; the run keeps the descriptions."""
+
+    name: str
+    """As it is logged, without a split's prefix."""
+    title: str
+    format: Literal["number", "percent"] = "number"
+    """How values are written; percentages are shares in [0, 1]."""
+    better: Literal["more", "less"] = "more"
+    """Whether more or less of it is better."""
+    is_proportion: bool = False
+    """Whether it is a share of independent samples, and so has a binomial interval."""
+    shown: Literal["always", "report", "never"] = "report"
+    """`always` in each epoch's line beside the headline metric and in the report; `report` there alone; `never` where it
+    can say nothing."""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """The likeliest labels of an image, to be drawn below it."""
+
+    bars: list[tuple[str, float]]
+    """Label and probability, likeliest first."""
+
+
+@dataclass(frozen=True)
+class LabelPanel:
+    """How a training image shares its label with another one that it is mixed with."""
+
+    title: str
+    """What was done, such as ``MaskMix``."""
+    label: str
+    partner: str = ""
+    """Name of the other image; empty if there is none."""
+    partner_label: str = ""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Way of sharing the label -> the share that stays with the image's own."""
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """One training sample on its way into the network."""
+
+    id: str
+    pictures: dict[str, Pixels]
+    """Heading of a column -> H W 3."""
+    captions: dict[str, str] = field(default_factory=dict)
+    """Heading of a column -> small text below the picture."""
+    panel: LabelPanel | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What training sees, one sample a row."""
+
+    summary: str
+    rows: list[PreviewRow]
+    notes: list[str] = field(default_factory=list)
+
 
 CSV_COLUMNS = ("slide_id", "x", "y", "attention")
 """Of attention, before a column for each branch."""

@@ -12,8 +12,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from vision_train.contract import as_task
-
 
 class MovingAverage:
     """Exponential moving average of a network's parameters and buffers, under their plain names.
@@ -77,6 +75,12 @@ class MovingAverage:
         self._own = []
 
 
+def network_of(pl_module: LightningModule) -> nn.Module:
+    network = pl_module.network
+    assert isinstance(network, nn.Module)
+    return network
+
+
 def _averaging_type(value: Tensor) -> torch.dtype:
     return torch.promote_types(value.dtype, torch.float32) if value.is_floating_point() else value.dtype
 
@@ -93,7 +97,7 @@ class AverageWeights(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the network as it stands on its device, or from the average of a resumed checkpoint."""
-        self.average = MovingAverage(as_task(pl_module).network, self.decay)
+        self.average = MovingAverage(network_of(pl_module), self.decay)
         if self._restored is not None:
             for name, value in self.average.weights.items():
                 value.copy_(self._restored["weights"][name])
@@ -108,11 +112,11 @@ class AverageWeights(Callback):
         """Update once per optimiser step; batches that only accumulate gradients do not count."""
         if self.average is not None and trainer.global_step != self._last_step:
             self._last_step = trainer.global_step
-            self.average.update(as_task(pl_module).network)
+            self.average.update(network_of(pl_module))
 
     def _show(self, pl_module: LightningModule, average: bool) -> None:
         if self.average is not None and self._shown != average:
-            (self.average.apply_to if average else self.average.restore)(as_task(pl_module).network)
+            (self.average.apply_to if average else self.average.restore)(network_of(pl_module))
             self._shown = average
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,92 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Sampler as TorchSampler
 
-from vision_train.data.decode import decode
-from vision_train.data.sampler import Position, TrainingSampler
+from vision_train.data.sample import Sample
+from vision_train.data.sampler import Position, TrainingBatches
 from vision_train.errors import BadSampleError, UserError
-from vision_train.seeds import derive_seed
 
-Pixels = NDArray[np.uint8]
 Batch = dict[str, Any]
-Transform = Callable[[Pixels, int], torch.Tensor]
-"""(H W 3 pixels, seed of this image in this epoch) -> 3 H W float32."""
 OnBad = Literal["error", "skip"]
 """What a sample that cannot be read does."""
 
 BAD = "bad"
 """Travels with an item and a batch from the workers; the loader takes it out."""
-
-
-class Divisible(Protocol):
-    """A sample, or what stands for several that stay together."""
-
-    @property
-    def id(self) -> str:
-        """Unique in its split."""
-
-    @property
-    def label(self) -> str | None:
-        """Name of the class; None where unknown."""
-
-    @property
-    def split(self) -> str | None:
-        """`train`, `val` or `test`; None where the source does not say."""
-
-
-class Sample(Divisible, Protocol):
-    """One image or bag and what is known about it."""
-
-    @property
-    def place(self) -> str:
-        """Where it lies, for messages and records; empty for what is in memory."""
-
-    @property
-    def identity(self) -> str:
-        """The same for the same thing, whatever list names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSample:
-    """One image and what is known about it."""
-
-    id: str
-    """Unique in the data set; for files the path below the root, or as the user gave it."""
-    image: str | Pixels
-    """Path of the file, or the pixels themselves (H W 3)."""
-    label: str | None = None
-    """Name of the class; None where unknown."""
-    split: str | None = None
-    """`train`, `val` or `test`; None where the source does not say."""
-
-    @property
-    def place(self) -> str:
-        """Path of the file; empty for pixels in memory."""
-        return self.image if isinstance(self.image, str) else ""
-
-    @property
-    def identity(self) -> str:
-        """The same for the same image, whatever list names it: the file that its path leads to, or its id."""
-        return file_identity(Path(self.image)) if isinstance(self.image, str) else self.id
-
-
-def file_identity(path: Path) -> str:
-    """The same for all paths that lead to one file; the path itself where there is none."""
-    try:
-        file = path.stat()  # much cheaper than resolving the path
-    except OSError:
-        return str(path)
-    return f"{file.st_dev}:{file.st_ino}"
+SKIP_BAD = "set data.on_bad=skip to go on without such samples"
+"""The remedy in messages about samples that cannot be used."""
 
 
 class SampleDataset(Dataset[dict[str, Any]]):
@@ -99,24 +32,24 @@ class SampleDataset(Dataset[dict[str, Any]]):
     policy ``skip`` the next readable sample of the data set takes its place.
 
     Args:
-        samples: In their fixed order.
-        classes: Names of the classes; a label is a place in this list.
+        samples: In their fixed order; either all of them have a truth or none has.
         on_bad: The policy.
-        skip_with: What the user does to choose ``skip``, for the message.
 
     Attributes:
-        skipped: What could not be read so far and why, filled in the training process.
+        skipped: Samples that could not be read so far, with the reasons; filled in the training process.
     """
 
     noun: str
     """What the samples are, in the plural."""
 
-    def __init__(self, samples: Sequence[Sample], classes: list[str], on_bad: OnBad, skip_with: str) -> None:
+    def __init__(self, samples: Sequence[Sample], on_bad: OnBad) -> None:
+        with_truth = [sample for sample in samples if sample.truth is not None]
+        if with_truth and len(with_truth) < len(samples):
+            raise ValueError(f"{len(with_truth)} of {len(samples)} samples have a truth; give the others a stream of theirs")
         self.samples = samples
+        self.has_truth = bool(with_truth)
         self.on_bad = on_bad
-        self.skip_with = skip_with
         self.skipped: dict[str, str] = {}
-        self._class_index = {name: index for index, name in enumerate(classes)}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -127,13 +60,9 @@ class SampleDataset(Dataset[dict[str, Any]]):
         for offset in range(attempts):
             sample = self.samples[(position[0] + offset) % len(self.samples)]
             try:
-                item = {"id": sample.id, **self.read(sample, position), BAD: bad}
+                return {"id": sample.id, "sample": sample, **self.read(sample, position), BAD: bad}
             except BadSampleError as error:
                 bad[self.named(sample)] = str(error)
-                continue
-            if sample.label is not None:
-                item["label"] = self._class_index[sample.label]
-            return item
         return {BAD: bad}
 
     def named(self, sample: Any) -> str:
@@ -153,7 +82,11 @@ class SampleDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:
-        """Items that could be read -> batch, without ``id`` and ``label``."""
+        """Items that could be read -> batch, without ``id`` and truth."""
+        raise NotImplementedError
+
+    def collate_truth(self, truths: list[Any]) -> Batch:
+        """Truths of the samples of a batch -> their part of the batch."""
         raise NotImplementedError
 
     def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
@@ -161,13 +94,19 @@ class SampleDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def to_batch(self, items: list[dict[str, Any]]) -> Batch:
-        """Items -> batch of ``id``, contents and, where known, ``label`` (B); only the note where one is unreadable."""
+        """Items -> batch of ``id``, contents and truth; only the note where one is unreadable.
+
+        Samples of known groups add ``group`` (list of str).
+        """
         bad = {name: reason for item in items for name, reason in item[BAD].items()}
         if any("id" not in item for item in items):
             return {BAD: bad}
+        samples = [item["sample"] for item in items]
         batch = {"id": [item["id"] for item in items], **self.collate(items), BAD: bad}
-        if "label" in items[0]:
-            batch["label"] = torch.tensor([item["label"] for item in items], dtype=torch.int64)
+        if any(sample.group is not None for sample in samples):
+            batch["group"] = [sample.group or sample.id for sample in samples]
+        if self.has_truth:
+            batch |= self.collate_truth([sample.truth for sample in samples])
         return batch
 
     def note_bad(self, bad: dict[str, str]) -> None:
@@ -181,57 +120,19 @@ class SampleDataset(Dataset[dict[str, Any]]):
         self.skipped.update(bad)
 
 
-SKIP_BAD_IMAGES = "set data.on_bad_image=skip"
-"""How a recipe lets unreadable images be skipped; a verb with a flag for it says so instead."""
-
-
-class ImageDataset(SampleDataset):
-    """Decodes and transforms one image at a time.
+class ClassLabels:
+    """Truths that are names of classes -> ``label`` (B, int64).
 
     Args:
-        samples: In their fixed order.
         classes: Names of the classes; a label is a place in this list.
-        transform: Applied to the decoded pixels.
-        seed: Of the run.
-        on_bad: The policy.
-        skip_with: What the user does to choose ``skip``, for the message.
     """
 
-    noun = "images"
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._index = {name: index for index, name in enumerate(classes)}
 
-    def __init__(
-        self,
-        samples: list[ImageSample],
-        classes: list[str],
-        transform: Transform,
-        seed: int,
-        on_bad: OnBad,
-        skip_with: str = SKIP_BAD_IMAGES,
-    ) -> None:
-        super().__init__(samples, classes, on_bad, skip_with)
-        self.transform = transform
-        self.seed = seed
-
-    def named(self, sample: ImageSample) -> str:
-        """The path of its file."""
-        return sample.place or sample.id
-
-    def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
-        """Decode and transform one image."""
-        index, epoch = position
-        pixels = decode(sample.image) if isinstance(sample.image, str) else sample.image
-        seed = derive_seed(self.seed, "augmentation", epoch, index)
-        return {"image": self.transform(pixels, seed), "size": pixels.shape[:2]}
-
-    def collate(self, items: list[dict[str, Any]]) -> Batch:
-        """Items -> ``image`` (B 3 H W) and ``size``."""
-        return {"image": torch.stack([item["image"] for item in items]), "size": [item["size"] for item in items]}
-
-    def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
-        """The error about the first of them."""
-        path, reason = next(iter(bad.items()))
-        remedy = f"Repair or remove it, or {self.skip_with} to go on without it"
-        return UserError(f"unreadable image {path}: {reason}. {remedy}", shared=shared)
+    def __call__(self, truths: list[str]) -> Batch:
+        """The labels of a batch."""
+        return {"label": torch.tensor([self._index[name] for name in truths], dtype=torch.int64)}
 
 
 class SampleLoader(DataLoader[Batch]):
@@ -251,40 +152,40 @@ class SampleLoader(DataLoader[Batch]):
                 )
             if "size" in batch:
                 batch["size"] = [tuple(size) for size in batch["size"]]  # pinning memory turns tuples into lists
-            if isinstance(self.sampler, TrainingSampler):
-                self.sampler.cursor += 1
+            if isinstance(self.batch_sampler, TrainingBatches):
+                self.batch_sampler.cursor += 1
             yield batch
 
 
 def sample_loader(
     dataset: SampleDataset,
-    sampler: TorchSampler[Position],
+    order: TrainingBatches | TorchSampler[Position],
     batch_size: int,
     workers: int,
     *,
     seed: int = 0,
     keep_workers: bool = False,
 ) -> SampleLoader:
-    """Load ``dataset`` in the sampler's order.
+    """Load ``dataset`` in a given order.
 
     Args:
         dataset: Where items come from.
-        sampler: Yields (index, epoch).
-        batch_size: Samples per batch; the last one may be smaller.
+        order: Yields whole batches of (index, epoch), or single pairs.
+        batch_size: Samples per batch where ``order`` yields single pairs; the last one may be smaller.
         workers: Loader processes, 0 for none; at most as many are started as there are processors to run them.
-        seed: Of the run.
+        seed: Seed of the run.
         keep_workers: Keep them between passes, for a loader that is run every epoch.
     """
     workers = min(workers, _usable_processors())
+    batches = {"batch_sampler": order} if isinstance(order, TrainingBatches) else {}
     return SampleLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
+        **(batches or {"batch_size": batch_size, "sampler": order}),
         num_workers=workers,
         collate_fn=dataset.to_batch,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=keep_workers and workers > 0,
-        # Of its own, or every pass would draw from torch's global generator.
+        # A generator of the loader's own: without it every pass would draw from torch's global one.
         generator=torch.Generator().manual_seed(seed),
     )
 

@@ -1,19 +1,29 @@
-"""Samples of a recipe, split by split, as batches: what images and bags have in common."""
+"""Samples of a recipe, split by split, as batches: what all kinds of data have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
-from vision_train.data.dataset import OnBad, Sample, SampleDataset, SampleLoader, sample_loader
-from vision_train.data.sampler import EvaluationSampler, TrainingSampler
+from vision_train.data.dataset import SampleDataset, SampleLoader, sample_loader
+from vision_train.data.kind import DataSection
+from vision_train.data.sample import Sample
+from vision_train.data.sampler import EvaluationSampler, TrainingBatches
 from vision_train.errors import UserError
-from vision_train.recipe.data_section import Data
 
-PROBE_SPLITS = ("probe_train", "probe_val")
-"""Labelled samples that measure features: what a probe learns from, and what it is measured on."""
+
+@dataclass(frozen=True)
+class Stream:
+    """Samples that a training step draws from."""
+
+    split: str
+    """The split that holds them."""
+    batch_size: int
+    """Samples per process and step."""
 
 
 class SampleDataModule(LightningDataModule):
@@ -23,40 +33,55 @@ class SampleDataModule(LightningDataModule):
     trainer's rank and world size; the trainer must be told ``use_distributed_sampler=False``, since the samplers here
     share out the samples themselves.
 
+    A training step draws from one stream, whose batches it gets as they are, or from several: then it gets a mapping from
+    their names to their batches. The first stream decides how long an epoch is; the others go on across epochs.
+
     Args:
-        data: Batch size, workers and policy for bad samples; of bags also what their features are.
-        seed: Of the run.
+        section: The recipe's ``data``, with what the samples themselves say filled in.
+        seed: Seed of the run.
         splits: The samples, by split. ``train`` is trained on, ``val`` chooses the best epoch, ``test`` judges it where
-            there is one; ``probe_train`` and ``probe_val``, where there are any, accompany ``val``.
+            there is one.
         classes: The label map; empty where nothing has a label.
+        streams: What a training step draws from, by name; None for ``train`` alone.
 
     Attributes:
         classes: The label map: a label is a place in this list.
-        notes: What whoever starts a run should know about its samples.
+        notes: What the user should know about the samples.
         left_out: Samples that were taken out by :meth:`leave_out`.
     """
 
     noun: str
     """What the samples are, in the plural."""
+    companions: Mapping[str, tuple[str, ...]] = {}
+    """Split -> splits that are evaluated along with it, in loaders of their own."""
 
-    def __init__(self, data: Data, seed: int, splits: Mapping[str, Sequence[Sample]], classes: list[str]) -> None:
+    def __init__(
+        self,
+        section: DataSection,
+        seed: int,
+        splits: Mapping[str, Sequence[Sample]],
+        classes: list[str],
+        streams: Mapping[str, Stream] | None = None,
+    ) -> None:
         super().__init__()
-        self.data = data
+        self.section = section
         self.seed = seed
         self.classes = classes
+        self.streams = dict(streams or {"train": Stream("train", section.batch_size)})
         self.notes: list[str] = []
         self.left_out: list[Sample] = []
         self._samples = dict(splits)
         self._datasets: list[SampleDataset] = []
-        self._sampler_state: dict[str, int] = {"seed": seed, "epoch": 0, "cursor": 0}
-        self._train_sampler: TrainingSampler | None = None
+        self._states: dict[str, dict[str, int]] = {}
+        self._orders: dict[str, TrainingBatches] = {}
 
-    def make_dataset(self, samples: Sequence[Any], *, training: bool, alone: bool) -> SampleDataset:
+    def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> SampleDataset:
         """A data set of some of the samples.
 
         Args:
             samples: In their fixed order.
-            training: Whether they are trained on, and augmented where that is wanted.
+            stream: The stream that they are trained on in, which augments them where that is wanted; None where they are
+                evaluated.
             alone: Whether this process is the only one. A process that stopped alone would leave others waiting, so
                 with several of them bad samples are skipped, and they agree on it between steps.
         """
@@ -64,11 +89,6 @@ class SampleDataModule(LightningDataModule):
 
     def described(self) -> str:
         """How many samples there are, in words."""
-        raise NotImplementedError
-
-    @property
-    def on_bad(self) -> OnBad:
-        """The policy for bad samples."""
         raise NotImplementedError
 
     @property
@@ -83,7 +103,8 @@ class SampleDataModule(LightningDataModule):
             UserError: There is no such split.
         """
         if split not in self._samples:
-            known = [name for name in self._samples if name not in PROBE_SPLITS]
+            beside = {name for names in self.companions.values() for name in names}
+            known = [name for name in self._samples if name not in beside]
             raise UserError(f"unknown split `{split}`; there are {', '.join(known)}")
         return self._samples[split]
 
@@ -99,10 +120,9 @@ class SampleDataModule(LightningDataModule):
         for sample in self._samples[split]:
             (self.left_out if sample.identity in identities else kept).append(sample)
         if not kept:
-            key = "labels" if self.data.labels else "root" if self.data.root else "source"
             raise UserError(
-                f"data.{key} {getattr(self.data, key)}: all {self.noun} of its {split} split are among those that a "
-                f"later phase is measured on; name others"
+                f"{self.section.named()}: all {self.noun} of its {split} split are among those that a later phase is "
+                "measured on; name others"
             )
         self._samples[split] = kept
 
@@ -115,46 +135,71 @@ class SampleDataModule(LightningDataModule):
         """The error about unreadable samples of all processes, which all of them raise."""
         return self._datasets[0].refusal(bad, shared=True)
 
-    def check_processes(self, processes: int) -> None:
-        """Refuse more training processes than training samples.
+    def smallest_batch(self, processes: int) -> int:
+        """Samples of the smallest batch of a training step in each of so many processes.
 
         Raises:
             UserError: Some process would have nothing to train on.
         """
-        samples = self.counts["train"]
-        if processes > samples:
-            raise UserError(
-                f"{processes} processes for {samples} training {self.noun}; lower trainer.devices (or "
-                f"trainer.num_nodes) so that each process has one"
-            )
+        sizes = []
+        for stream in self.streams.values():
+            samples = self.counts[stream.split]
+            if processes > samples:
+                raise UserError(
+                    f"{processes} processes for {samples} training {self.noun}; lower trainer.devices (or "
+                    "trainer.num_nodes) so that each process has one"
+                )
+            sizes.append(min(stream.batch_size, samples // processes))
+        return min(sizes)
 
     def batches_per_epoch(self, processes: int) -> int:
         """Training batches that each of so many processes sees in an epoch."""
-        samples = len(TrainingSampler(self.counts["train"], self.data.batch_size, self.seed, 0, processes))
-        return -(-samples // self.data.batch_size)
+        return len(self._order(next(iter(self.streams)), 0, processes))
 
-    def train_dataloader(self) -> SampleLoader:
-        """Shuffled, augmented batches."""
-        rank, world_size = self._rank_and_world_size()
-        dataset = self._dataset(self._samples["train"], training=True)
-        sampler = TrainingSampler(len(dataset), self.data.batch_size, self.seed, rank, world_size)
-        sampler.load_state_dict(self._sampler_state)
-        self._train_sampler = sampler
+    def evaluation_batches(self, split: str, processes: int) -> int:
+        """Batches that each of so many processes evaluates for a split, its companions included."""
+        lengths = [len(EvaluationSampler(self.counts[name], 0, processes)) for name in self._with_companions(split)]
+        return sum(-(-length // self.section.batch_size) for length in lengths)
+
+    def train_dataloader(self) -> SampleLoader | CombinedLoader:
+        """Shuffled, augmented batches of the only stream, or of all of them by name."""
+        loaders = {name: self.stream_loader(name) for name in self.streams}
+        return next(iter(loaders.values())) if len(loaders) == 1 else CombinedLoader(loaders, "min_size")
+
+    def stream_loader(self, name: str) -> SampleLoader:
+        """Shuffled, augmented batches of one stream."""
+        stream = self.streams[name]
+        order = self._order(name, *self._rank_and_world_size())
+        if name in self._states:
+            order.load_state_dict(self._states[name])
+        self._orders[name] = order
+        dataset = self._dataset(self._samples[stream.split], stream=name)
         return sample_loader(
-            dataset, sampler, self.data.batch_size, self.data.workers, seed=self.seed, keep_workers=True
+            dataset, order, stream.batch_size, self.section.workers, seed=self.seed, keep_workers=True
+        )
+
+    def _order(self, name: str, rank: int, world_size: int) -> TrainingBatches:
+        first, stream = next(iter(self.streams)), self.streams[name]
+        length = len(self._samples[stream.split])
+        if name == first:
+            return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size)
+        epoch, purpose = len(self._order(first, rank, world_size)), f"shuffling of {name}"
+        return TrainingBatches(
+            length, stream.batch_size, self.seed, rank, world_size, batches=epoch, purpose=purpose
         )
 
     def val_dataloader(self) -> list[SampleLoader]:
-        """Validation samples in order; then those that a probe learns from, and those that it is measured on."""
-        return [self._eval_loader(self._samples[name], keep_workers=name == "val") for name in self._with_probe("val")]
+        """Validation samples in order, then their companions."""
+        names = self._with_companions("val")
+        return [self._eval_loader(self._samples[name], keep_workers=name == "val") for name in names]
 
     def evaluation_loaders(self, split: str) -> list[SampleLoader]:
-        """Samples of a split in order, without random augmentation; those of the probe go with ``val``.
+        """Samples of a split in order, without random augmentation, then their companions.
 
         Raises:
             UserError: There is no such split.
         """
-        return [self.split_loader(name) for name in self._with_probe(split)]
+        return [self.split_loader(name) for name in self._with_companions(split)]
 
     def split_loader(self, split: str) -> SampleLoader:
         """Samples of one split in order, without random augmentation.
@@ -164,29 +209,38 @@ class SampleDataModule(LightningDataModule):
         """
         return self._eval_loader(self.samples(split))
 
-    def _with_probe(self, split: str) -> list[str]:
-        probe = [name for name in PROBE_SPLITS if name in self._samples]
-        return [split, *probe] if split == "val" else [split]
+    def _with_companions(self, split: str) -> list[str]:
+        return [split, *(name for name in self.companions.get(split, ()) if name in self._samples)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Position of the training sampler: seed, epoch and batches handed out (cursor)."""
-        return self._sampler_state if self._train_sampler is None else self._train_sampler.state_dict()
+        """Position of each stream: seed, epoch and batches handed out (cursor)."""
+        return {"streams": {**self._states, **{name: order.state_dict() for name, order in self._orders.items()}}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue at a position saved by :meth:`state_dict`."""
-        self._sampler_state = state_dict
-        if self._train_sampler is not None:
-            self._train_sampler.load_state_dict(state_dict)
+        """Continue at positions saved by :meth:`state_dict`.
+
+        Raises:
+            UserError: The checkpoint knows other streams, as one that an earlier version wrote.
+        """
+        states = state_dict.get("streams")
+        if states is None or states.keys() != self.streams.keys():
+            raise UserError(
+                "the checkpoint does not know where the streams of this run stand, as an earlier version wrote it; "
+                "start a new run from its weights with model.checkpoint=RUN"
+            )
+        self._states = states
+        for name, order in self._orders.items():
+            order.load_state_dict(states[name])
 
     def _eval_loader(self, samples: Sequence[Sample], keep_workers: bool = False) -> SampleLoader:
-        dataset = self._dataset(samples, training=False)
-        sampler = EvaluationSampler(len(dataset), *self._rank_and_world_size())
+        dataset = self._dataset(samples, stream=None)
+        order = EvaluationSampler(len(dataset), *self._rank_and_world_size())
         return sample_loader(
-            dataset, sampler, self.data.batch_size, self.data.workers, seed=self.seed, keep_workers=keep_workers
+            dataset, order, self.section.batch_size, self.section.workers, seed=self.seed, keep_workers=keep_workers
         )
 
-    def _dataset(self, samples: Sequence[Sample], *, training: bool) -> SampleDataset:
-        dataset = self.make_dataset(samples, training=training, alone=self._rank_and_world_size()[1] == 1)
+    def _dataset(self, samples: Sequence[Sample], *, stream: str | None) -> SampleDataset:
+        dataset = self.make_dataset(samples, stream=stream, alone=self._rank_and_world_size()[1] == 1)
         self._datasets.append(dataset)
         return dataset
 

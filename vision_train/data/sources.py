@@ -8,16 +8,15 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vision_train.data.dataset import ImageSample
 from vision_train.data.decode import IMAGE_ENDINGS, is_image_file
+from vision_train.data.image_section import BUNDLED, ImageSection
+from vision_train.data.kind import SPLITS
+from vision_train.data.sample import ImageSample
 from vision_train.data.toy.digits import digits_samples
 from vision_train.errors import UserError
-from vision_train.recipe.data_section import Data
-
-SPLITS = ("train", "val", "test")
 
 
-def read_samples(data: Data, *, divided: bool = True, labelled: bool = True) -> list[ImageSample]:
+def read_samples(data: ImageSection, *, divided: bool = True, labelled: bool = True) -> list[ImageSample]:
     """List the samples that a recipe's ``data`` names, in a fixed order.
 
     Args:
@@ -29,7 +28,7 @@ def read_samples(data: Data, *, divided: bool = True, labelled: bool = True) -> 
     Raises:
         UserError: Something is missing, empty, listed twice or contradictory; the message names it.
     """
-    if data.source == "digits":
+    if data.source == BUNDLED:
         return digits_samples()
     root = _image_root(data)
     if data.labels is not None:
@@ -38,7 +37,7 @@ def read_samples(data: Data, *, divided: bool = True, labelled: bool = True) -> 
     return read_folder(root, divided=divided) if labelled else read_pool(root, divided=divided)
 
 
-def _image_root(data: Data) -> Path | None:
+def _image_root(data: ImageSection) -> Path | None:
     """The folder that holds the images; None where the folder of the csv does."""
     root = None if data.root is None else Path(data.root)
     if root is not None and not root.is_dir():
@@ -91,7 +90,7 @@ def read_pool(root: Path, *, divided: bool = True) -> list[ImageSample]:
     samples = [
         ImageSample(file.relative_to(root).as_posix(), str(file), split=name or None)
         for name in splits or [""]
-        for file in sorted(_images_below(root / name))
+        for file in sorted(images_below(root / name))
     ]
     if not samples:
         raise UserError(f"{root}: no images in it (endings read: {' '.join(sorted(IMAGE_ENDINGS))})")
@@ -129,7 +128,7 @@ def _class_folders(folder: Path, root: Path, split: str | None) -> Iterator[Imag
                 "characters; merge them or rename one"
             )
         folder_of[label] = class_folder
-        files = sorted(_images_below(class_folder))
+        files = sorted(images_below(class_folder))
         if not files:
             raise UserError(
                 f"class folder {class_folder}: no images in it (endings read: {' '.join(sorted(IMAGE_ENDINGS))}). "
@@ -151,7 +150,8 @@ def _subfolders(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
+    """Every image file below a folder, in no order; links are followed, hidden folders are not entered."""
     entered: set[tuple[int, int]] = set()
     for directory, folders, names in os.walk(folder, followlinks=True):
         place = Path(directory).stat()

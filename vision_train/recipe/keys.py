@@ -8,7 +8,7 @@ import functools
 import inspect
 import itertools
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, replace
 from typing import Any, get_type_hints, is_typeddict
 
@@ -17,7 +17,7 @@ from vision_train.recipe.catalogue import nearest_names
 from vision_train.recipe.kinds import describe, section_kinds, union_members
 from vision_train.recipe.layers import KeyPath, join_keys, show
 from vision_train.recipe.recipe import Recipe
-from vision_train.tasks import TASKS
+from vision_train.tasks import task_options, task_packages
 
 
 @dataclass(frozen=True)
@@ -50,32 +50,55 @@ FILE_KEYS = [
 """What a file may say beside the sections; gone once it is resolved."""
 
 
+TYPED_BY_TASK = ("data", "method")
+"""Sections whose keys depend on the task."""
+
+
 def explain(task: str | None = None) -> list[Key]:
     """Document every key that a recipe may hold, in the order of the sections.
 
     Args:
-        task: Whose `method` keys to include; None includes every task's, each saying whose it is.
+        task: Whose keys to include; None includes those of all tasks. A key that not all tasks have says whose it is.
 
     Raises:
         UserError: There is no such task.
     """
-    if task is not None and task not in TASKS:
-        raise UserError(f"{task}: no task of this name{nearest_names(task, TASKS)}")
+    tasks = task_packages()
+    if task is not None and task not in tasks:
+        raise UserError(f"{task}: no task of this name{nearest_names(task, tasks)}")
     if task is not None:
         return [*FILE_KEYS, *section_keys(task)]
-    keys = [*FILE_KEYS, *section_keys(None)]
-    place = next(index for index, key in enumerate(keys) if key.path == ("method",))
-    inside = [
-        replace(key, text=f"For the task `{each}`: {key.text}")
-        for each in TASKS
-        for key in section_keys(each)
-        if key.path[0] == "method" and len(key.path) > 1
-    ]
-    return [*keys[: place + 1], *inside, *keys[place + 1 :]]
+    inside = _keys_by_task([*tasks])
+    keys = list(FILE_KEYS)
+    for key in section_keys(None):
+        keys.append(replace(key, text=f"{key.text} {_tasks_in_words()}") if key.path == ("task",) else key)
+        keys += inside.get(key.path[0], []) if len(key.path) == 1 else []
+    return keys
+
+
+def _keys_by_task(tasks: Sequence[str]) -> dict[str, list[Key]]:
+    """The keys inside the sections that a task types, by section; keys that are the same for several tasks once."""
+    owners: dict[Key, list[str]] = {}
+    for task in tasks:
+        for key in section_keys(task):
+            if key.path[0] in TYPED_BY_TASK and len(key.path) > 1:
+                owners.setdefault(key, []).append(task)
+    found: dict[str, list[Key]] = {section: [] for section in TYPED_BY_TASK}
+    for key, names in owners.items():
+        named = f"For the task{'s' if len(names) > 1 else ''} `{'`, `'.join(names)}`: "
+        text = key.text if len(names) == len(tasks) else f"{named}{key.text}"
+        found[key.path[0]].append(replace(key, text=text))
+    return found
+
+
+def _tasks_in_words() -> str:
+    """Each task with the first sentence of what it optimises."""
+    described = {task: (task_options(task).Method.__doc__ or "").strip().split("\n")[0] for task in task_packages()}
+    return " ".join(f"`{task}`: {text}" for task, text in described.items())
 
 
 def section_keys(task: str | None) -> Iterator[Key]:
-    """Yield every key of the sections; those inside `method` only for a task that exists."""
+    """Yield every key of the sections; those inside `data` and `method` only for a task that exists."""
     docs, defaults = field_docs(Recipe), _defaults(Recipe)
     for name, kind in section_kinds(task).items():
         yield from _keys(kind, (name,), defaults.get(name, MISSING), docs.get(name, ""))
@@ -97,7 +120,15 @@ def _keys(kind: Any, path: KeyPath, default: Any, text: str) -> Iterator[Key]:
 
 @functools.cache
 def field_docs(section: type) -> dict[str, str]:
-    """Return the docstring under each field of a class, on one line; a field without one is left out."""
+    """Return the docstring under each field of a class and of those it extends, on one line."""
+    docs: dict[str, str] = {}
+    for base in reversed(section.__mro__):
+        if base.__module__ not in ("builtins", "typing"):
+            docs |= _own_field_docs(base)
+    return docs
+
+
+def _own_field_docs(section: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
     assert isinstance(tree, ast.ClassDef)
     docs: dict[str, str] = {}

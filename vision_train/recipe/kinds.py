@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.trainer_keys import TrainerKeys
-from vision_train.tasks import TASKS
+from vision_train.tasks import kind_of_data, task_options, task_packages
 
 _WORDS: dict[Any, str] = {
     Any: "anything",
@@ -24,13 +23,14 @@ def section_kinds(task: str | None) -> dict[str, Any]:
     """Return the annotation of each key at the top of a recipe.
 
     Args:
-        task: Types `method`; a task that does not exist leaves it open.
+        task: Types `data` and `method`; a task that does not exist leaves both open.
     """
     kinds = get_type_hints(Recipe)
-    kinds["task"] = Literal[tuple(TASKS)]
+    kinds["task"] = Literal[tuple(task_packages())]
     kinds["trainer"] = TrainerKeys
-    if task in TASKS:
-        kinds["method"] = importlib.import_module(f"{TASKS[task]}.options").Method
+    if task in task_packages():
+        kinds["data"] = kind_of_data(task).section
+        kinds["method"] = task_options(task).Method
     return kinds
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from vision_train.errors import UserError
+from vision_train.recipe.earlier import upgraded
 from vision_train.recipe.catalogue import builtin_recipes, find_recipe, nearest_names, recipe_name
 from vision_train.recipe.layers import COMMAND_LINE, Layer, LayeredValues, Mistake, show
 from vision_train.recipe.read import override_layer, read_file_layers
 from vision_train.recipe.recipe import Recipe
+from vision_train.recipe.sections import Run
 from vision_train.recipe.validate import Validator
+
+Section = TypeVar("Section", bound=Any)
 
 
 def load_recipe(
@@ -33,8 +38,8 @@ def load_recipe(
     layered, sources = _merge(file, overrides, smoke=smoke)
     validator = Validator(layered.merged.origin_of, runnable=runnable)
     recipe = validator.recipe(layered.resolve())
-    if runnable:
-        _check_pretrain(recipe, validator)
+    if runnable and isinstance(recipe.run, Run):
+        _check_pretrain(recipe.run.pretrain, validator)
     conflicting = {mistake.path for mistake in layered.mistakes}
     others = [mistake for mistake in validator.mistakes if mistake.path not in conflicting]
     _refuse(name_or_path, [*layered.mistakes, *others], sources)
@@ -47,7 +52,7 @@ def _merge(file: Path, overrides: Sequence[str], *, smoke: bool) -> tuple[Layere
     layered = LayeredValues(files[-1].origin)
     layered.add(Layer(files[-1].origin, {"name": recipe_name(file)}))
     small_sizes: list[Layer] = []
-    for layer in files:
+    for layer in map(upgraded, files):
         value, sizes = layer.pop("smoke")
         if value is not None and not isinstance(value, dict):
             layered.mistakes.append(Mistake(("smoke",), sizes.origin, f"is {show(value)}; expected a mapping"))
@@ -59,8 +64,7 @@ def _merge(file: Path, overrides: Sequence[str], *, smoke: bool) -> tuple[Layere
     return layered, [*(layer.origin.source for layer in files), COMMAND_LINE]
 
 
-def _check_pretrain(recipe: Recipe, validator: Validator) -> None:
-    name = recipe.run.pretrain
+def _check_pretrain(name: str | None, validator: Validator) -> None:
     if name is None or name in builtin_recipes() or Path(name).expanduser().is_file():
         return
     if Path(name).expanduser().is_dir():
@@ -87,16 +91,18 @@ def _refuse(name: str | Path, mistakes: Iterable[Mistake], sources: Sequence[str
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Relative paths mean the working directory; made absolute, they mean the same anywhere."""
-    data = recipe.data
-    splits = _absolute(data.splits) if isinstance(data.splits, str) else data.splits
-    data = replace(data, root=_absolute(data.root), labels=_absolute(data.labels), probe=_absolute(data.probe))
-    data = replace(data, splits=splits)
-    model = replace(recipe.model, checkpoint=_absolute(recipe.model.checkpoint))
     run = recipe.run
-    if run.pretrain not in builtin_recipes():
+    if run.pretrain is not None and run.pretrain not in builtin_recipes():
         run = replace(run, pretrain=_absolute(run.pretrain))
-    return replace(recipe, data=data, model=model, run=run)
+    return replace(recipe, data=_absolute_fields(recipe.data), model=_absolute_fields(recipe.model), run=run)
 
 
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(os.path.abspath(Path(path).expanduser())))  # noqa: PTH100 - keeps links
+def _absolute_fields(section: Section) -> Section:
+    """Make the fields absolute whose metadata say that they hold a path, or a mapping to paths."""
+    paths = {each.name: getattr(section, each.name) for each in fields(section) if each.metadata.get("path")}
+    texts = {name: _absolute(path) for name, path in paths.items() if isinstance(path, str)}
+    return replace(section, **texts)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.abspath(Path(path).expanduser())))  # noqa: PTH100 - keeps links

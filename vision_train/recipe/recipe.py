@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from vision_train.recipe.data_section import Data, Problems
+from vision_train.data.kind import KindOfData, Problems
 from vision_train.recipe.sections import Augment, Model, Optim, Run
+from vision_train.tasks import kind_of_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +20,11 @@ class Recipe:
     description: str = ""
     """One line for the list of recipes."""
     task: str
-    """What is learned: `classification` of labelled images, `pretraining` on images without labels, or `bags`:
-    classification of bags of instances, such as the patches of a slide."""
+    """What is learned; other packages can add tasks."""
     seed: int = 0
     """One integer; everything random derives from it."""
-    data: Data = field(default_factory=Data)
-    """What to train on."""
+    data: Any
+    """What to train on; its keys depend on the kind of data that `task` names."""
     augment: Augment = field(default_factory=Augment)
     """What is done to the images."""
     model: Model = field(default_factory=Model)
@@ -38,21 +38,15 @@ class Recipe:
     run: Run = field(default_factory=Run)
     """How the run is conducted and judged."""
 
+    @property
+    def kind(self) -> KindOfData:
+        """The kind of data that the task trains on."""
+        return kind_of_data(self.task)
+
     def problems(self) -> Problems:
-        """Yield what no section can see alone."""
+        """Yield a name or seed that cannot be used."""
         path = PurePath(self.name)
         if not path.parts or path.is_absolute() or ".." in path.parts:
             yield "name", f"is `{self.name}`; it names a folder under runs/, so a plain name or a/b"
         if self.seed < 0 or self.seed >= 2**32:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
-        if self.method is not None:
-            yield from self.method.misplaced(self)
-        mixing = self.augment.mixing
-        if self.data.batch_size == 1 and mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
-            weights = ", ".join(f"{key}: 0" for key in ("maskmix", "mixup", "cutmix"))
-            yield (
-                "data.batch_size",
-                "is 1, and a batch of 1 has no partner to mix with; raise it, or set "
-                f"'augment.mixing={{{weights}, labels: area}}' (trainer.accumulate_grad_batches keeps the effective "
-                "batch)",
-            )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vision_train.recipe.data_section import Problems
+from vision_train.data.kind import Problems
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Model:
     """`vit` (timm's VisionTransformer, shaped by `args` alone) or any model name of timm."""
     args: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments passed on to the model as they are, such as `drop_path_rate: 0.1`."""
-    checkpoint: str | None = None
+    checkpoint: str | None = field(default=None, metadata={"path": True})
     """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory."""
     positions: Literal["learned", "sincos"] = "learned"
     """Of a vision transformer: trained like other weights, or a fixed sine-cosine table, which a checkpoint may replace

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING
 from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -20,6 +21,17 @@ MOST_KEYS_LISTED = 16
 
 _WRONG: Any = object()
 """Stands for a value of the wrong type, already reported."""
+
+
+class _UnreadError(Exception):
+    """A check across sections asked for one that has mistakes of its own."""
+
+
+class _Unread:
+    """Stands for a section with mistakes: nothing can be said of what it would hold."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _UnreadError(name)
 
 
 class Validator:
@@ -39,20 +51,20 @@ class Validator:
     def recipe(self, values: Mapping[Any, Any]) -> Recipe:
         """Check a whole recipe.
 
-        A section with mistakes is stood in for by its defaults, so that the others can still be checked against one
-        another; the result is of use only if ``mistakes`` is empty.
+        Checks across sections end where they ask for a section with mistakes: its defaults are not what the user wrote.
+        The result is of use only if ``mistakes`` is empty.
         """
         task = values.get("task")
         self._task = task if isinstance(task, str) else None
         kinds = section_kinds(self._task)
         self._report_unknown(values, kinds, ())
-        typed: dict[str, Any] = {}
-        for field in dataclasses.fields(Recipe):
-            value = self._field(field, kinds[field.name], values, ())
-            if value is not _WRONG:
-                typed[field.name] = value
-        recipe = Recipe(**{"task": "", "method": None, **typed})
+        read = {field.name: self._field(field, kinds[field.name], values, ()) for field in dataclasses.fields(Recipe)}
+        plain = {"name": "recipe", "task": "", "seed": 0}
+        recipe = Recipe(**{key: plain.get(key, _Unread()) if value is _WRONG else value for key, value in read.items()})
         self._report((), recipe.problems())
+        if hasattr(type(recipe.method), "misplaced"):
+            with suppress(_UnreadError):
+                self._report((), recipe.method.misplaced(recipe))
         return recipe
 
     def report(self, path: KeyPath, message: str) -> None:
@@ -115,7 +127,7 @@ class Validator:
             return self._value(kind, {}, here)  # it may hold keys that are required
         if field.default_factory is not MISSING:
             return field.default_factory()
-        if kind is not Any:  # `method` of a task that does not exist
+        if kind is not Any:  # sections of a task that does not exist
             self.report(here, f"is missing; expected {describe(kind)}")
         return _WRONG
 

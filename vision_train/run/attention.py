@@ -9,9 +9,9 @@ from pytorch_lightning import Trainer
 
 from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Table
-from vision_train.contract import Task
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
+from vision_train.tasks.base import Task
 
 COMPUTED_IN = {"16": torch.float16, "bf16": torch.bfloat16, "64": torch.float64}
 """First part of Lightning's precision -> what matrices are multiplied in; float32 for all others."""

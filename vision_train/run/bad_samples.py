@@ -45,5 +45,5 @@ class BadSamples(Callback):
             return
         found = {name: reason for skipped in gather_objects(self.data.skipped) for name, reason in skipped.items()}
         self.skipped = dict(sorted({**self.skipped, **found}.items()))
-        if self.data.on_bad == "error":
+        if self.data.section.on_bad == "error":
             raise self.data.refusal(self.skipped)

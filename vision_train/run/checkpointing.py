@@ -15,10 +15,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
-from vision_train.contract import as_task
 from vision_train.processes import gather_objects
 from vision_train.recipe import Recipe, to_plain
 from vision_train.seeds import derive_seed
+from vision_train.tasks.base import Task
 
 
 class EpochCheckpoints(Checkpoint):
@@ -80,7 +80,8 @@ class EpochCheckpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what makes the file readable on its own: the label map and the recipe."""
-        checkpoint["classes"] = as_task(pl_module).classes
+        assert isinstance(pl_module, Task)
+        checkpoint["classes"] = pl_module.classes
         checkpoint["recipe"] = to_plain(self.recipe)
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,7 +146,8 @@ class RandomState(Callback):
 def _capture(pl_module: LightningModule) -> dict[str, Any]:
     version, internal, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()
-    own = as_task(pl_module).random_generators()
+    assert isinstance(pl_module, Task)
+    own = pl_module.random_generators()
     return {
         "python": [version, list(internal), gauss],
         "numpy": [kind, [int(key) for key in keys], position, has_gauss, cached],
@@ -163,5 +165,6 @@ def _restore(state: dict[str, Any], pl_module: LightningModule) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
-    for name, generator in as_task(pl_module).random_generators().items():
+    assert isinstance(pl_module, Task)
+    for name, generator in pl_module.random_generators().items():
         generator.set_state(state["own"][name])

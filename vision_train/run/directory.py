@@ -8,13 +8,14 @@ import platform
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vision_train import __version__
-from vision_train.artefacts import Artefact, write_artefact
+from vision_train.artefacts import Artefact, Metric, write_artefact
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.processes import launched_rank
@@ -89,6 +90,16 @@ class RunDirectory:
             return json.loads(self.classes.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{self.classes}: is damaged ({error}); restore it from a copy of the run") from error
+
+    @property
+    def described_metrics(self) -> Path:
+        """What a reader needs to know of each metric."""
+        return self.path / "metrics.json"
+
+    def write_metrics(self, metrics: Sequence[Metric]) -> None:
+        """Keep the descriptions of metrics, each once, so that readers need not know the tasks."""
+        described = {metric.name: asdict(metric) for metric in metrics}
+        write_json(self.described_metrics, list(described.values()))
 
     def write_artefacts(self, artefacts: list[Artefact]) -> None:
         """Write artefacts for the report."""

@@ -10,18 +10,18 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from vision_train.contract import as_module, as_task
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.run.attention import attention_line
 from vision_train.run.evaluate import ONE_PROCESS
-from vision_train.run.fit import prepare_phases
+from vision_train.run.fit import check_phases
 from vision_train.run.log import logging_to
-from vision_train.run.phase import Prepared, peak_memory
-from vision_train.run.phases import plan_phases, warm_up_note
+from vision_train.run.phase import Prepared, peak_memory, prepare
+from vision_train.run.plan import plan_of, warm_up_note
 from vision_train.run.progress import format_seconds
 from vision_train.run.trainer import build_trainer, plan_steps
+from vision_train.tasks.base import Task
 
 TIMED_STEPS = 4
 """Training steps: the first warms up and shows which parameters take part, the rest are timed."""
@@ -42,14 +42,15 @@ def dry_run(recipe: Recipe) -> str:
     Raises:
         UserError: As ``fit`` would, before it wrote anything.
     """
-    phases = prepare_phases(plan_phases(recipe))
+    plan = plan_of(recipe)
+    checked = check_phases(plan)
+    texts = {}
     with logging_to(None):
-        before = [None, *phases]
-        texts = {
-            name: _try_out(prepared, after) for (name, prepared), after in zip(phases.items(), before, strict=False)
-        }
-    if len(phases) == 1:
-        return texts["fit"]
+        for phase in plan.known():
+            prepared, checked.first = checked.first or prepare(checked.scanned[phase.name]), None
+            texts[phase.name] = _try_out(prepared, phase.start)
+    if len(texts) == 1:
+        return next(iter(texts.values()))
     return "\n\n".join(f"phase {name}\n{text}" for name, text in texts.items())
 
 
@@ -60,7 +61,7 @@ def _try_out(prepared: Prepared, after: str | None) -> str:
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(recipe, [watch], Path(folder), **SHORT, **ONE_PROCESS)
-        trainer.fit(as_module(task), datamodule=prepared.data)
+        trainer.fit(task, datamodule=prepared.data)
     lines = _describe(prepared, full, watch, after)
     width = max(len(name) for name in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
@@ -72,8 +73,7 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | Non
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
     as_written = f" ({recipe.optim.lr:g} as written)" if rate != recipe.optim.lr else ""
     batches = prepared.data.batches_per_epoch(full.world_size)
-    evaluated = sum(count for split, count in counts.items() if split not in ("train", "test"))
-    evaluations = -(-evaluated // (recipe.data.batch_size * full.world_size))
+    evaluations = prepared.data.evaluation_batches("val", full.world_size)
     epochs = task.total_steps / max(task.steps_per_epoch, 1)
     start = f"the weights of phase {after}" if after else "none; starts from random weights"
     seconds = epochs * (batches * watch.step_seconds + evaluations * watch.validation_seconds)
@@ -115,7 +115,8 @@ class _Watch(Callback):
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if len(self._marks) == 1:
-            parameters = as_task(pl_module).network.named_parameters()
+            assert isinstance(pl_module, Task)
+            parameters = pl_module.network.named_parameters()
             self.unused = [name for name, p in parameters if p.requires_grad and p.grad is None]
 
     def on_train_batch_end(

@@ -9,15 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from vision_train.checkpoints import load_weights
-from vision_train.contract import as_module
-from vision_train.data import judged_split
 from vision_train.recipe import Recipe, load_recipe
-from vision_train.recipe.data_section import Data
 from vision_train.recipe.sections import Mixing
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.directory import open_run
 from vision_train.run.log import logging_to
-from vision_train.run.phase import prepare
+from vision_train.run.phase import prepare, scan
 from vision_train.run.trainer import build_trainer
 
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
@@ -35,7 +32,7 @@ def evaluate_run(
         overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes. Those are the
             split as they are, unless they are divided into splits themselves; nothing is cut from them. The run's file
             of splits divides its own bags alone, unless it is named again.
-        console: Where to say what whoever reads the figures should know of the data, such as what is left out.
+        console: Where to say what the reader of the figures should know of the data, such as what is left out.
 
     Returns:
         ``<split>/<metric>`` and the number of samples.
@@ -45,32 +42,30 @@ def evaluate_run(
     """
     directory = open_run(run, with_weights=True)
     recipe = load_for_inference(directory.recipe, overrides)
-    split = split or judged_split(recipe)
+    split = split or recipe.kind.judged
     own = load_recipe(directory.recipe, runnable=False).data
-    changed = {key for key in ("source", "root", "labels", "variant") if getattr(recipe.data, key) != getattr(own, key)}
-    notes, named_again = [], any(override.startswith("data.splits=") for override in overrides)
-    if not named_again and _splits_of_others(recipe.data, own, changed):
-        recipe = replace(recipe, data=replace(recipe.data, splits=None))
-        notes.append(f"{own.splits} divides the run's own bags; give data.splits={own.splits} if it divides these too")
-    others = bool(changed) or (isinstance(recipe.data.splits, str) and recipe.data.splits != own.splits)
+    changed = {*recipe.data.differing(own), *_keys_of(overrides)}
+    section, notes = recipe.data.for_other_data(own, changed)
+    recipe = replace(recipe, data=section)
+    only = split if section.differing(own) else None
     with logging_to(None):
-        prepared = prepare(recipe, directory.read_classes(), only=split if others else None)
+        scanned = scan(recipe, directory.read_classes(), only)
+        prepared = prepare(scanned)
         load_weights(prepared.task.network, run, min_matched_share=1.0)
         if console:
             console.print("".join(f"note: {remark}\n" for remark in notes + prepared.data.notes), end="")
         trainer = build_trainer(recipe, [BadSamples(prepared.data)])
         prepared.task.test_split = split
         loaders = prepared.data.evaluation_loaders(split)
-        trainer.test(as_module(prepared.task), dataloaders=loaders, verbose=False)
+        trainer.test(prepared.task, dataloaders=loaders, verbose=False)
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
-    skipped = len(loaders[0].dataset.skipped)  # those of a probe are no part of the split
+    skipped = len(loaders[0].dataset.skipped)  # samples of companions are no part of the split
     return {f"{split}/samples": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
 
 
-def _splits_of_others(data: Data, own: Data, changed: set[str]) -> bool:
-    """Whether the run's file of splits is left for bags and labels that are others than its own."""
-    left = isinstance(data.splits, str) and data.splits == own.splits
-    return left and "root" in changed and ("labels" in changed or data.labels is None)
+def _keys_of(overrides: Sequence[str]) -> set[str]:
+    """Keys of the section ``data`` that were named."""
+    return {key.removeprefix("data.") for key in (each.partition("=")[0].strip() for each in overrides)}
 
 
 def load_for_inference(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,62 +1,108 @@
-"""From a recipe to a finished run directory: one or more phases, the summary, the report."""
+"""From a recipe to a finished run directory: the phases of its plan, the summary, the report."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from vision_train.artefacts import Artefact, Items
-from vision_train.data import noun
 from vision_train.errors import UserError
 from vision_train.files import write_json
-from vision_train.metrics_log import MetricsLog, read_metrics
-from vision_train.processes import launched_rank, leave_process_group
-from vision_train.recipe import Recipe, write_recipe
+from vision_train.metrics_log import MetricsLog
+from vision_train.processes import gather_objects, launched_rank, leave_process_group
+from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
-from vision_train.run.attention import attention_line, attention_table
-from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
+from vision_train.run.leakage import keep_apart
 from vision_train.run.log import logging_to
-from vision_train.run.overlap import keep_apart
-from vision_train.run.phase import PhaseResult, Prepared, fit_phase, prepare
-from vision_train.run.phases import Phases, check_handover, plan_phases, stored_phases, warm_up_note
+from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
+from vision_train.run.plan import (
+    FinishedPhase,
+    MakePlan,
+    Phase,
+    Plan,
+    plan_of,
+    read_finished,
+    stored_recipes,
+    summed,
+)
+from vision_train.run.run_phase import last_checkpoint, publish, relative, run_phase
 from vision_train.run.trainer import check_devices
+from vision_train.tasks.base import Task
 
 
-def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console) -> RunDirectory:
+@dataclass
+class CheckedPhases:
+    """The phases of a plan that are known before the first step."""
+
+    scanned: dict[str, Scanned]
+    """Recipe and data of each, by name."""
+    tasks: dict[str, Task] = field(default_factory=dict)
+    """Their tasks, by name; those of later phases have no memory for their weights."""
+    first: Prepared | None = None
+    """The first phase, ready to be trained; None where none was built yet."""
+
+
+def check_phases(plan: Plan) -> CheckedPhases:
+    """Scan the data of every known phase, build the first one, and check that each can start from the one before.
+
+    Raises:
+        UserError: The recipes, data, checkpoints or devices do not fit together.
+    """
+    phases = plan.known()
+    with logging_to(None):
+        checked = CheckedPhases({phase.name: scan(phase.recipe) for phase in phases})
+        _keep_apart(phases, checked.scanned)
+        checked.first = prepare(checked.scanned[phases[0].name])
+        checked.tasks[phases[0].name] = checked.first.task
+        for earlier, phase in zip(phases, phases[1:], strict=False):
+            start = checked.tasks[phase.start or earlier.name]
+            checked.tasks[phase.name] = check_later(checked.scanned[phase.name], start, start.recipe.name)
+        for name, task in checked.tasks.items():
+            check_devices(checked.scanned[name].recipe, checked.scanned[name].data, task)
+    return checked
+
+
+def _keep_apart(phases: list[Phase], scanned: dict[str, Scanned]) -> None:
+    """Keep what a result is measured on out of the phases before it that learn from other data."""
+    for phase in phases:
+        if not phase.is_result:
+            keep_apart(scanned[phase.name].data, scanned[phases[-1].name].data)
+
+
+def fit(
+    recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console, make_plan: MakePlan = plan_of
+) -> RunDirectory:
     """Run a recipe from the start.
 
-    Everything that can fail on the user's input is built before the run directory is made.
+    Everything that can fail on the user's input is tried before the run directory is made.
 
     Args:
         recipe: The resolved recipe.
         run_dir: Where to put the run; None numbers a new one under ``runs/``.
         command: The command line, for the record.
         console: Where progress goes.
+        make_plan: Makes the plan of phases.
 
     Raises:
         UserError: The recipe, data, checkpoint or devices do not fit together, or the place is taken.
     """
-    phases = plan_phases(recipe)
-    prepared = prepare_phases(phases)
-    phases = [(name, phase.recipe) for name, phase in prepared.items()]
-    directory = create_run(phases[-1][1], prepared["fit"].data.classes, run_dir, command)
+    plan = make_plan(recipe, {})
+    checked = check_phases(plan)
+    result = checked.scanned[plan.known()[-1].name]
+    directory = create_run(result.recipe, result.data.classes, run_dir, command)
     if launched_rank() == 0:
-        for name, phase_recipe in phases:
+        directory.write_metrics([metric for task in checked.tasks.values() for metric in task.metrics])
+        for name, scanned in checked.scanned.items():
             directory.phase(name).mkdir(parents=True)
-            write_recipe(directory.phase(name) / "recipe.yaml", phase_recipe)
+            write_recipe(directory.phase(name) / "recipe.yaml", scanned.recipe)
     try:
-        _run_phases(directory, phases, prepared, console)
+        _run_plan(directory, plan, checked, console)
     except UserError:
         if launched_rank() == 0:
             directory.discard()
@@ -64,25 +110,13 @@ def fit(recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Co
     return directory
 
 
-def prepare_phases(phases: Phases) -> dict[str, Prepared]:
-    """Build every phase by name and check that the devices suit it and that each can start from the one before.
-
-    Raises:
-        UserError: The recipes, data, checkpoints or devices do not fit together.
-    """
-    with logging_to(None):
-        prepared = {name: prepare(phase) for name, phase in phases}
-        for earlier in list(prepared.values())[:-1]:
-            keep_apart(earlier.data, prepared["fit"].data)
-        for phase in prepared.values():
-            check_devices(phase.recipe, phase.data)
-        for earlier, later in pairwise(prepared.values()):
-            check_handover(earlier, later)
-    return prepared
-
-
-def resume(run: Path, *, console: Console) -> RunDirectory:
+def resume(run: Path, *, console: Console, make_plan: MakePlan = plan_of) -> RunDirectory:
     """Go on with a run that was cut short, at the start of the epoch it was in.
+
+    Args:
+        run: The run directory.
+        console: Where progress goes.
+        make_plan: Makes the plan of phases, as when the run started.
 
     Raises:
         UserError: There is no run, it is finished, or its data has got other classes.
@@ -90,54 +124,61 @@ def resume(run: Path, *, console: Console) -> RunDirectory:
     directory = open_run(run)
     if directory.summary.exists() and launched_rank() == 0:
         raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
-    phases = stored_phases(directory)
-    # The label map of the start: a class folder that came, went or was renamed since must not shift the labels.
-    classes = {"fit": directory.read_classes()}
-    prepared = {}
+    plan = make_plan(load_recipe(directory.recipe, runnable=False), stored_recipes(directory))
+    phases = [phase for phase in plan.known() if not read_finished(directory, phase.name)]
     with logging_to(None):
-        for name, recipe in phases:
-            if not _finished(directory, name):
-                # What it began with is in its own last checkpoint by now; the file it came from may be gone.
-                begun = _last_checkpoint(directory, name).exists()
-                start = replace(recipe.model, checkpoint=None) if begun else recipe.model
-                prepared[name] = prepare(replace(recipe, model=start), classes.get(name))
-    for name in prepared.keys() - {"fit"}:
-        keep_apart(prepared[name].data, prepared["fit"].data)
-    _run_phases(directory, phases, prepared, console)
+        scanned = {phase.name: scan(phase.recipe, _kept_classes(directory, phase)) for phase in phases}
+        _keep_apart(phases, scanned)
+    _run_plan(directory, plan, CheckedPhases(scanned), console)
     return directory
 
 
-def _run_phases(directory: RunDirectory, phases: Phases, prepared: dict[str, Prepared], console: Console) -> None:
+def _kept_classes(directory: RunDirectory, phase: Phase) -> list[str] | None:
+    """The label map of the start: a class folder that came, went or was renamed since must not shift the labels."""
+    return directory.read_classes() if phase.is_result else None
+
+
+def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, console: Console) -> None:
+    """Train what the plan asks for, phase after phase, and conclude the run."""
     first_process = launched_rank() == 0
     log = MetricsLog(directory.metrics, directory.seconds_so_far()) if first_process else None
     console = console if first_process else Console(quiet=True)
-    result: PhaseResult | None = None
+    finished: list[FinishedPhase] = []
     with logging_to(directory.path / "log.txt" if first_process else None), _process_group():
-        for name, recipe in phases:
-            done = _finished(directory, name)
-            if done:
-                result = done
-                continue
-            if result and not _last_checkpoint(directory, name).exists():
-                start = replace(recipe.model, checkpoint=str(result.checkpoint))
-                prepared[name] = prepare(replace(recipe, model=start), prepared[name].data.classes)
-                if name != "fit":
-                    keep_apart(prepared[name].data, prepared["fit"].data)
-            if len(phases) > 1:
-                console.print(f"phase {name}: {recipe.name}")
-            try:
-                result = _one_phase(directory, name, prepared[name], log, console)
-            except KeyboardInterrupt:
-                epoch = _epochs_saved(directory, name)
-                saved = f"epoch {epoch} is saved" if epoch else "no epoch was finished yet"
-                command = shlex.join(["vision-train", "fit", "--resume", str(_relative(directory.path))])
-                console.print(f"Stopped; {saved}. Go on with: {command}")
-                raise
-            finally:
-                if first_process and name == "fit":
-                    _publish(directory, name)
-        if first_process and result:
-            _conclude(directory, result, noun(phases[-1][1]), console)
+        while (phase := plan.next(finished)) is not None:
+            done = read_finished(directory, phase.name)
+            if done is None:
+                prepared = _prepare(directory, phase, finished, checked)
+                if len(plan.known()) > 1:
+                    console.print(f"phase {phase.name}: {phase.recipe.name}")
+                try:
+                    figures, skipped = run_phase(directory, phase, prepared, log, console)
+                finally:
+                    if first_process and phase.is_result:
+                        publish(directory, phase.name)
+                # The first process knows most; all have to ask the plan the same question.
+                done = gather_objects(FinishedPhase(phase.name, directory.phase(phase.name), figures, skipped))[0]
+            finished.append(done)
+        if first_process:
+            _conclude(directory, finished, console)
+
+
+def _prepare(
+    directory: RunDirectory, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases
+) -> Prepared:
+    """Build a phase when its turn comes; the first one of a new run is there already."""
+    if checked.first is not None:
+        prepared, checked.first = checked.first, None
+        return prepared
+    scanned = checked.scanned.get(phase.name) or scan(phase.recipe, _kept_classes(directory, phase))
+    model = scanned.recipe.model
+    if last_checkpoint(directory, phase.name).exists():
+        # Its own last checkpoint holds what it began with; the file it came from may be gone.
+        model = replace(model, checkpoint=None)
+    elif phase.start is not None:
+        start = next(done for done in finished if done.name == phase.start)
+        model = replace(model, checkpoint=str(start.checkpoint))
+    return prepare(Scanned(replace(scanned.recipe, model=model), scanned.data))
 
 
 @contextmanager
@@ -150,108 +191,16 @@ def _process_group() -> Iterator[None]:
         os.environ.pop(PASSED_ON, None)
 
 
-def _one_phase(
-    directory: RunDirectory, name: str, prepared: Prepared, log: MetricsLog | None, console: Console
-) -> PhaseResult:
-    share_file = directory.phase(name) / "matched_share.json"
-    if log:
-        _announce(directory, name, prepared, console)
-        begun = _last_checkpoint(directory, name).exists()
-        if not begun:
-            write_json(share_file, prepared.load_report.matched_share if prepared.load_report else 0.0)
-        if any(line["phase"] == name for line in read_metrics(log.path)):
-            log.note_resumption(name, *_progress(directory, name))
-    result = fit_phase(prepared, directory.phase(name), name, log, console)
-    if log:
-        for warning in result.warnings:
-            console.print(f"warning: {warning}")
-            logging.getLogger("vision_train").warning(warning)
-        share = json.loads(share_file.read_text(encoding="utf-8"))
-        result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
-        directory.write_artefacts(_of_phase(name, result.artefacts))
-        state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
-        write_json(directory.phase(name) / "phase.json", state)
-    return result
-
-
-def _of_phase(name: str, artefacts: list[Artefact]) -> list[Artefact]:
-    """Artefacts under names that those of the last phase do not take; items are kept of that one alone."""
-    if name == "fit":
-        return artefacts
-    shown = [artefact for artefact in artefacts if not isinstance(artefact, Items)]
-    return [replace(a, name=f"{name}_{a.name}", title=f"{a.title}, phase {name}") for a in shown]
-
-
-def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: Console) -> None:
-    """Say what is about to be trained, on what, from what, and where to."""
-    recipe, data = prepared.recipe, prepared.data
-    console.print(f"{recipe.name}: {data.described()} -> {_relative(directory.path)}")
-    for remark in [*data.notes, *prepared.task.notes]:
-        console.print(f"note: {remark}")
-    if data.left_out:
-        console.print(f"left out {len(data.left_out):,} {data.noun}, which phase fit is measured on")
-    if prepared.load_report:
-        console.print(prepared.load_report.summary())
-        directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
-    elif epoch := _epochs_saved(directory, name):
-        console.print(f"going on after epoch {epoch}")
-    else:
-        console.print("starting from random weights; model.checkpoint names a file or run to start from")
-    console.print(f"attention: {attention_line(prepared.attention)}")
-    table = attention_table(prepared.attention)
-    title = table.title if name == "fit" else f"{table.title}, phase {name}"
-    directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
-    if note := warm_up_note(recipe):
-        console.print(f"note: the warm-up takes {note}")
-
-
-def _finished(directory: RunDirectory, name: str) -> PhaseResult | None:
-    state = directory.phase(name) / "phase.json"
-    if not state.exists():
-        return None
-    content = json.loads(state.read_text(encoding="utf-8"))
-    return PhaseResult(state.parent / "checkpoints" / "best.ckpt", content["figures"], skipped=content["skipped"])
-
-
-def _last_checkpoint(directory: RunDirectory, name: str) -> Path:
-    return directory.phase(name) / "checkpoints" / "last.ckpt"
-
-
-def _progress(directory: RunDirectory, name: str) -> tuple[int, int]:
-    """Epoch, from 0, and step of a phase's last checkpoint; without one, the phase begins anew."""
-    if not _last_checkpoint(directory, name).exists():
-        return 0, 0
-    progress = torch.load(_last_checkpoint(directory, name), weights_only=True, map_location="cpu", mmap=True)
-    return progress["epoch"], progress["global_step"]
-
-
-def _epochs_saved(directory: RunDirectory, name: str) -> int:
-    return _progress(directory, name)[0] + 1 if _last_checkpoint(directory, name).exists() else 0
-
-
-def _publish(directory: RunDirectory, name: str) -> None:
-    """Let the run's own ``checkpoints/`` name the files of its last phase, also when that was interrupted."""
-    target = directory.path / "checkpoints"
-    target.mkdir(exist_ok=True)
-    for file in ("last.ckpt", "best.ckpt"):
-        source = directory.phase(name) / "checkpoints" / file
-        if source.exists():
-            link_or_copy(source, target / file)
-
-
-def _conclude(directory: RunDirectory, result: PhaseResult, noun: str, console: Console) -> None:
-    report = write_report(directory.path, result.figures)
-    write_json(directory.summary, result.figures)  # last of all: it says that the run is finished
-    for sample in result.skipped:
+def _conclude(directory: RunDirectory, finished: list[FinishedPhase], console: Console) -> None:
+    last, recipe = finished[-1], load_recipe(directory.recipe, runnable=False)
+    figures = {**last.figures, **summed(finished)}
+    report = write_report(directory.path, figures)
+    write_json(directory.summary, figures)  # last of all: it says that the run is finished
+    for sample in last.skipped:
         logging.getLogger("vision_train").warning("skipped %s", sample)
-    if result.skipped:
-        some = "\n  ".join(result.skipped[:5])
-        text = f"{len(result.skipped)} unreadable {noun} were skipped; log.txt names all:\n  {some}"
-        console.print(text)
-    judged = "test/" if any(key.startswith("test/") for key in result.figures) else "val/"
-    headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged))
-    console.print(f"{headline}\n{_relative(report)}")
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    if last.skipped:
+        some = "\n  ".join(last.skipped[:5])
+        console.print(f"{len(last.skipped)} unreadable {recipe.kind.noun} were skipped; log.txt names all:\n  {some}")
+    judged = f"{recipe.kind.judged}/"
+    headline = "  ".join(f"{key} {value:.4f}" for key, value in last.figures.items() if key.startswith(judged))
+    console.print(f"{headline}\n{relative(report)}")

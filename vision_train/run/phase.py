@@ -13,11 +13,8 @@ from pytorch_lightning import Trainer, seed_everything
 from rich.console import Console
 
 from models.timm_attention import AttentionReceipt
-from vision_train import data as data_room
 from vision_train.artefacts import Artefact
-from vision_train.checkpoints import LoadReport, load_weights, read_weights
-from vision_train.contract import Task, as_module
-from vision_train.data.bags.samples import FeatureKind, check_feature_kind
+from vision_train.checkpoints import LoadReport, Weights, load_weights, match_weights, read_weights
 from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
@@ -28,19 +25,27 @@ from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
 from vision_train.run.directory import RunDirectory
+from vision_train.run.leakage import learnt_before
 from vision_train.run.meter import Meter
-from vision_train.run.overlap import learnt_before
 from vision_train.run.progress import ProgressDisplay
 from vision_train.run.trainer import build_trainer, call_trainer, plan_steps
-from vision_train.tasks import TASKS
+from vision_train.tasks import task_packages
+from vision_train.tasks.base import Task
 
 
 @dataclass
-class Prepared:
-    """A recipe with its data scanned, its network built and its weights loaded: nothing is written yet."""
+class Scanned:
+    """A recipe with its data listed and checked; nothing is built yet."""
 
     recipe: Recipe
+    """With what the data themselves say filled in."""
     data: SampleDataModule
+
+
+@dataclass
+class Prepared(Scanned):
+    """A recipe whose network is built and whose weights are loaded too: nothing is written yet."""
+
     task: Task
     load_report: LoadReport | None
     attention: AttentionReceipt
@@ -52,22 +57,20 @@ class PhaseResult:
     """What a finished phase leaves.
 
     Attributes:
-        checkpoint: The best epoch's file.
         figures: Flat figures for ``summary.json``.
         artefacts: For the report.
-        warnings: What went wrong in training, in words.
+        warnings: What went wrong in training, in sentences.
         skipped: Samples that could not be read, with the reason; empty unless the recipe asked for skipping.
     """
 
-    checkpoint: Path
     figures: dict[str, float | int]
     artefacts: list[Artefact] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
-def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> Prepared:
-    """Build everything that can fail on the user's input.
+def scan(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> Scanned:
+    """List and check the data of a recipe.
 
     Args:
         recipe: The checked recipe.
@@ -75,52 +78,95 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
         only: Prepare to evaluate this one split of other data than the run's own.
 
     Raises:
-        UserError: Data, model, checkpoint or devices are not as the recipe says.
+        UserError: The data are not as the recipe says.
     """
+    data = recipe.kind.load().build(recipe, classes, only)
+    return Scanned(replace(recipe, data=data.section), data)
+
+
+def prepare(scanned: Scanned) -> Prepared:
+    """Build the network of a recipe, decide what computes its attention and load the weights that it starts from.
+
+    Raises:
+        UserError: Model, checkpoint or devices are not as the recipe says.
+    """
+    recipe, data = scanned.recipe, scanned.data
     seed_everything(recipe.seed, verbose=False)
-    data = data_room.build(recipe, classes, only)
-    recipe = replace(recipe, data=data.data)  # with what the data themselves say
-    task = build_task(recipe, data.classes)
-    select = recipe.run.select.metric
-    if select not in (known := [f"val/{name}" for name in task.metrics]):
-        raise UserError(f"run.select.metric={select}: no such metric; there are {', '.join(sorted(known))}")
-    attention = decide_attention(task, recipe, build_trainer(recipe, []))
-    report = None
-    if recipe.model.checkpoint:
-        data.notes += _compare_learning(recipe, data.classes, recipe.model.checkpoint)
-        report = load_weights(
-            task.network,
-            recipe.model.checkpoint,
-            adapt=task.adapt_published,
-            heads=task.heads,
-            min_matched_share=recipe.model.min_matched_share,
-        )
-        if RunDirectory(Path(recipe.model.checkpoint)).unfinished:
-            data.notes.append(f"{recipe.model.checkpoint} is not finished; its best epoch so far is taken")
-        if learnt := learnt_before(data, recipe.model.checkpoint):
-            data.notes.append(
-                f"{len(learnt)} of the {data.counts['test']} test {data.noun}, such as {learnt[0].id}, are among those "
-                f"that {recipe.model.checkpoint} learnt from; what the test says flatters"
-            )
+    task, attention = _build(recipe, data.classes)
+    report = _load_start(recipe, data, task) if recipe.model.checkpoint else None
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
     return Prepared(recipe, data, task, report, attention)
 
 
-def _compare_learning(recipe: Recipe, classes: list[str], checkpoint: str) -> list[str]:
-    """What to know of weights of ours that learnt something else; other files do not say what they learnt.
+def _build(recipe: Recipe, classes: list[str]) -> tuple[Task, AttentionReceipt]:
+    task = build_task(recipe, classes)
+    select = recipe.run.select.metric
+    if select not in (known := [f"val/{metric.name}" for metric in task.metrics]):
+        raise UserError(f"run.select.metric={select}: no such metric; there are {', '.join(sorted(known))}")
+    return task, decide_attention(task, recipe, build_trainer(recipe, []))
+
+
+def check_later(scanned: Scanned, earlier: Task, earlier_name: str) -> Task:
+    """Refuse now what a later phase would refuse once the weights that it starts from are trained.
+
+    Its network is built without memory for its weights.
+
+    Args:
+        scanned: The later phase.
+        earlier: The task whose weights it starts from.
+        earlier_name: Name of that one's recipe.
+
+    Returns:
+        The task of the later phase, on the meta device.
 
     Raises:
-        UserError: They learnt from features of another encoder or width.
+        UserError: Its model or devices are not as the recipe says, or the weights would not fit.
     """
+    with torch.device("meta"):
+        task, _ = _build(scanned.recipe, scanned.data.classes)
+    weights = Weights(earlier.network.state_dict(), Path(earlier_name), file_format="", container="")
+    try:
+        match_weights(
+            task.network,
+            weights,
+            adapt=task.adapt_published,
+            heads=task.heads,
+            min_matched_share=scanned.recipe.model.min_matched_share,
+        )
+    except UserError as error:
+        raise UserError(f"run.pretrain={error}") from error
+    return task
+
+
+def _load_start(recipe: Recipe, data: SampleDataModule, task: Task) -> LoadReport:
+    """Load the weights that training starts from, and note what the user should know of them."""
+    checkpoint = recipe.model.checkpoint
+    assert checkpoint is not None
     weights = read_weights(checkpoint)
-    earlier = weights.recipe or {}
-    kind = earlier.get("data", {})
-    found = FeatureKind(recipe.data.feature_width, recipe.data.encoder)
-    learned = FeatureKind(kind.get("feature_width"), kind.get("encoder"))
-    check_feature_kind(found, learned, f"model.checkpoint {checkpoint}")
+    recipe.kind.load().check_start(recipe, weights, f"model.checkpoint {checkpoint}")
+    data.notes += _renamed_classes(recipe, data.classes, weights, checkpoint)
+    report = load_weights(
+        task.network,
+        checkpoint,
+        adapt=task.adapt_published,
+        heads=task.heads,
+        min_matched_share=recipe.model.min_matched_share,
+    )
+    if RunDirectory(Path(checkpoint)).unfinished:
+        data.notes.append(f"{checkpoint} is not finished; its best epoch so far is taken")
+    if learnt := learnt_before(data, checkpoint):
+        data.notes.append(
+            f"{len(learnt)} of the {data.counts['test']} test {data.noun}, such as {learnt[0].id}, are among those "
+            f"that {checkpoint} learnt from; test metrics will be too high"
+        )
+    return report
+
+
+def _renamed_classes(recipe: Recipe, classes: list[str], weights: Weights, checkpoint: str) -> list[str]:
+    """Say so where a classifier of as many classes of other names is kept."""
     other = weights.classes is not None and weights.classes != classes and len(weights.classes) == len(classes)
-    if not other or earlier.get("task") != recipe.task or not classes:
+    if not other or (weights.recipe or {}).get("task") != recipe.task or not classes:
         return []
     renamed = list(zip(classes, weights.classes or (), strict=True))[:5]
     pairs = ", ".join(f"{new} with that of {old}" for new, old in renamed)
@@ -133,7 +179,7 @@ def build_task(recipe: Recipe, classes: list[str]) -> Task:
     Raises:
         UserError: The model does not exist or refuses its arguments.
     """
-    return importlib.import_module(TASKS[recipe.task] + ".task").build(recipe, classes)
+    return importlib.import_module(f"{task_packages()[recipe.task]}.task").build(recipe, classes)
 
 
 def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | None, console: Console) -> PhaseResult:
@@ -161,23 +207,22 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     bad_samples = BadSamples(data)
     clip = [ClipEachGradient(recipe.optim.clip_each_norm)] if recipe.optim.clip_each_norm else []
     average = [AverageWeights(recipe.optim.ema.decay)] if recipe.optim.ema else []
-    display = ProgressDisplay(meter, recipe, console)
+    display = ProgressDisplay(meter, recipe, task.metrics, console)
     keeper = EpochCheckpoints(checkpoints, recipe, on_saved=display.epoch_saved)
     callbacks = [RandomState(recipe.seed), *clip, *average, bad_samples, meter, display, keeper]
     trainer = build_trainer(recipe, callbacks, folder)
     task.steps_per_epoch, task.total_steps = plan_steps(recipe, data, trainer)
 
     call_trainer(
-        trainer, "fit", as_module(task), datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True
+        trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True
     )
-    best = checkpoints / "best.ckpt"
-    load_weights(task.network, best, min_matched_share=1.0)
-    task.test_split = data_room.judged_split(recipe)
+    load_weights(task.network, checkpoints / "best.ckpt", min_matched_share=1.0)
+    task.test_split = recipe.kind.judged
     loaders = data.evaluation_loaders(task.test_split)
-    call_trainer(trainer, "test", as_module(task), dataloaders=loaders, verbose=False)
+    call_trainer(trainer, "test", task, dataloaders=loaders, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
     skipped = [f"{name}: {reason}" for name, reason in bad_samples.skipped.items()]
-    return PhaseResult(best, figures, task.artefacts(), list(task.warnings), skipped)
+    return PhaseResult(figures, task.artefacts(), list(task.warnings), skipped)
 
 
 def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Task) -> dict[str, float | int]:

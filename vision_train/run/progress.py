@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from vision_train.artefacts import Metric
 from vision_train.recipe import Recipe
 from vision_train.run.meter import Meter
 
-ALSO_SHOWN = ("val/probe_accuracy",)
-"""What is shown beside the headline metric where it is measured."""
 SECONDS_BETWEEN_LINES = 30.0
 """In a pipe, an epoch longer than this reports in between."""
 
@@ -25,11 +25,13 @@ class ProgressDisplay(Callback):
     Args:
         meter: Measures; this only shows.
         recipe: Names the headline metric.
+        metrics: Descriptions of the metrics; those that are always shown stand beside the headline metric.
         console: Where to write; decides by itself whether it is a terminal.
     """
 
-    def __init__(self, meter: Meter, recipe: Recipe, console: Console) -> None:
+    def __init__(self, meter: Meter, recipe: Recipe, metrics: Sequence[Metric], console: Console) -> None:
         self.meter, self.recipe, self.console = meter, recipe, console
+        self.always = [f"val/{metric.name}" for metric in metrics if metric.shown == "always"]
         self.bar: Progress | None = None
         self._task = TaskID(0)
         self._steps_done = 0
@@ -74,7 +76,7 @@ class ProgressDisplay(Callback):
 
     def epoch_saved(self, trainer: Trainer) -> None:
         """One line an epoch stays on the screen, once its checkpoint is written."""
-        shown = dict.fromkeys([self.recipe.run.select.metric, *ALSO_SHOWN]) if self._validated else {}
+        shown = dict.fromkeys([self.recipe.run.select.metric, *self.always]) if self._validated else {}
         self._validated = False
         measured = {name: trainer.callback_metrics[name] for name in shown if name in trainer.callback_metrics}
         headline = "".join(f"  {name} {value:.4f}" for name, value in measured.items())

@@ -15,6 +15,7 @@ from torch._dynamo.exc import TorchDynamoException
 from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
+from vision_train.tasks.base import Task
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 """Trainer keys that one set of processes shares; every phase takes them from the recipe that was asked for."""
@@ -42,18 +43,19 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
         raise UserError(f"{asked or 'trainer'}: {error}") from error
 
 
-def check_devices(recipe: Recipe, data: SampleDataModule) -> None:
+def check_devices(recipe: Recipe, data: SampleDataModule, task: Task) -> None:
     """Refuse devices that are not there, or that cannot do what the recipe asks, or that the data cannot keep busy.
 
     Raises:
-        UserError: Lightning refuses the devices, float16 is asked of a CPU, or there are more processes than samples.
+        UserError: Lightning refuses the devices, float16 is asked of a CPU, there are more processes than samples, or
+            their batches are too small for the task.
     """
     trainer = build_trainer(recipe, [])
     precision = str(recipe.trainer.get("precision"))
     if precision in ("16", "16-mixed", "16-true") and isinstance(trainer.accelerator, CPUAccelerator):
         # Lightning would quietly train in bfloat16 or fail in the middle.
         raise UserError(f"trainer.precision={precision}: needs a GPU; on a CPU use bf16-mixed or 32-true")
-    data.check_processes(trainer.world_size)
+    task.check_batch(data.smallest_batch(trainer.world_size))
 
 
 def plan_steps(recipe: Recipe, data: SampleDataModule, trainer: Trainer) -> tuple[int, int]:

@@ -1,9 +1,54 @@
-"""One folder per task; a new task adds its folder and one line here."""
+"""Which tasks there are. A new task adds its folder, and one line here or one entry point of another package."""
 
-TASKS = {
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from vision_train.errors import UserError
+
+if TYPE_CHECKING:
+    from vision_train.data.kind import KindOfData
+
+ENTRY_POINTS = "vision_train.tasks"
+"""Group of the entry points by which other packages add tasks: ``NAME = "PACKAGE"``."""
+OWN = {
     "classification": "vision_train.tasks.classification",
     "pretraining": "vision_train.tasks.pretraining",
     "bags": "vision_train.tasks.bags",
 }
-"""Name in a recipe -> package with ``options.Method`` and ``options.DATA`` (light) and ``task.build`` (heavy, imported
-late)."""
+
+
+@cache
+def task_packages() -> dict[str, str]:
+    """Name in a recipe -> package with ``options`` (light: ``Method``, ``DATA``) and ``task`` (heavy: ``build``).
+
+    Raises:
+        UserError: Two packages add a task of the same name.
+    """
+    packages = dict(OWN)
+    for entry in entry_points(group=ENTRY_POINTS):
+        if packages.setdefault(entry.name, entry.value) != entry.value:
+            raise UserError(
+                f"the packages {packages[entry.name]} and {entry.value} both add a task called {entry.name}; uninstall one"
+            )
+    return packages
+
+
+def task_options(task: str) -> ModuleType:
+    """Import the options of a task: ``Method``, the type of the recipe's section, and ``DATA``, its kind of data."""
+    return importlib.import_module(f"{task_packages()[task]}.options")
+
+
+def kind_of_data(task: str) -> KindOfData:
+    """The kind of data that a task trains on."""
+    kind: KindOfData = task_options(task).DATA
+    return kind
+
+
+def kinds_of_data() -> list[KindOfData]:
+    """The kinds of data of all tasks, each once."""
+    return list(dict.fromkeys(kind_of_data(task) for task in task_packages()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.tables import first_named
-from vision_train.data.splits import divide
+from vision_train.data.classes import divide
 
 FEWEST = 3
 """Cases of a class that leave one in each split."""
@@ -19,7 +19,7 @@ class Case:
     """A patient or specimen, which stands for its bags of one split when others are cut."""
 
     id: str
-    label: str
+    truth: str
     """Class of most of these bags."""
     split: str
     """`train`, `val` or `test`."""
@@ -29,7 +29,7 @@ def divide_bags(samples: list[BagSample], shares: Mapping[str, float] | None) ->
     """Sort bags into train, val and test.
 
     A split that the bags name is taken as it is. Each of val and test that no bag names is cut from the training bags
-    as from images (:func:`vision_train.data.splits.divide`), but by cases, so that the bags of one stay together.
+    as from images (:func:`vision_train.data.classes.divide`), but by cases, so that the bags of one stay together.
 
     Args:
         samples: Those without a split count as training bags.
@@ -51,26 +51,26 @@ def shared_cases(splits: Mapping[str, Sequence[BagSample]]) -> list[str]:
     found: dict[str, dict[str, None]] = {}
     for name, samples in splits.items():
         for sample in samples:
-            if sample.case is not None:
-                found.setdefault(sample.case, {})[name] = None
+            if sample.group is not None:
+                found.setdefault(sample.group, {})[name] = None
     shared = [f"{case} ({' and '.join(names)})" for case, names in found.items() if len(names) > 1]
     if not shared:
         return []
-    return [f"cases with bags in several splits, so that what is measured may flatter: {first_named(shared)}"]
+    return [f"cases with bags in several splits, so the test metrics may be too high: {first_named(shared)}"]
 
 
 def _key(sample: BagSample) -> tuple[str, str]:
-    return sample.case or sample.id, sample.split or "train"
+    return sample.group or sample.id, sample.split or "train"
 
 
 def _cases(samples: list[BagSample]) -> list[Case]:
     held: dict[tuple[str, str], Counter[str]] = {}
     for sample in samples:
-        held.setdefault(_key(sample), Counter())[str(sample.label)] += 1
+        held.setdefault(_key(sample), Counter())[str(sample.truth)] += 1
     cases = [Case(case, max(sorted(counts), key=counts.__getitem__), split) for (case, split), counts in held.items()]
-    most = Counter(case.label for case in cases)
+    most = Counter(case.truth for case in cases)
     holding = Counter(label for counts in held.values() for label in counts)
     # A class that few cases have mostly, but enough have at all, is cut along with the others.
     few = {label for label, count in most.items() if count < FEWEST <= holding[label]}
     common = most.most_common(1)[0][0]
-    return [replace(case, label=common) if case.label in few else case for case in cases]
+    return [replace(case, truth=common) if case.truth in few else case for case in cases]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vision_train.data.bags.bag import Bag, read_bag
-from vision_train.data.bags.samples import SKIP_BAD_BAGS, BagSample, bad_bags
-from vision_train.data.dataset import Batch, OnBad, SampleDataset
+from vision_train.data.bags.samples import BagSample, bad_bags
+from vision_train.data.dataset import Batch, ClassLabels, OnBad, SampleDataset
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError
 
@@ -22,24 +22,16 @@ class BagDataset(SampleDataset):
         samples: In their fixed order.
         classes: Names of the classes; a label is a place in this list.
         on_bad: What a bag that cannot be read does.
-        skip_with: What the user does to choose ``skip``, for the message.
         coords: Whether to read the coordinates too. In files that hold a chunk for each instance that takes as long as
             reading the features.
     """
 
     noun = "bags"
 
-    def __init__(
-        self,
-        samples: list[BagSample],
-        classes: list[str],
-        on_bad: OnBad,
-        skip_with: str = SKIP_BAD_BAGS,
-        *,
-        coords: bool = True,
-    ) -> None:
-        super().__init__(samples, classes, on_bad, skip_with)
+    def __init__(self, samples: list[BagSample], classes: list[str], on_bad: OnBad, *, coords: bool = True) -> None:
+        super().__init__(samples, on_bad)
         self.coords = coords
+        self.collate_truth = ClassLabels(classes)  # type: ignore[method-assign]  # the labels of a batch
 
     def read(self, sample: BagSample, position: Position) -> dict[str, Any]:
         """Features, coordinates and patch size of one bag."""
@@ -60,7 +52,7 @@ class BagDataset(SampleDataset):
 
     def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
         """The error about all of them."""
-        return bad_bags(bad, self.skip_with, shared=shared)
+        return bad_bags(bad, shared=shared)
 
 
 def pad_bags(bags: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 from vision_train.data.bags.bag import BagEntry, describe_bag
 from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.index import BagIndex
-from vision_train.data.bags.samples import SKIP_BAD_BAGS, bad_bags
+from vision_train.data.bags.samples import bad_bags
 from vision_train.data.bags.stored import COORDS, LABEL, BadBagError, StoredArray, StoredBag
 from vision_train.data.bags.writing import STORED_AS, write_bag
 from vision_train.data.dataset import OnBad
@@ -31,7 +31,7 @@ class Repacked:
 
 
 def repack_bags(
-    index: BagIndex, folder: Path, on_bad_bag: OnBad = "error", skip_with: str = SKIP_BAD_BAGS
+    index: BagIndex, folder: Path, on_bad_bag: OnBad = "error", skip_with: str = "give --on-bad-bag skip"
 ) -> Iterator[Repacked]:
     """Write each bag to ``folder/ID.h5``: features and coordinates in the type they have, attributes and label.
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field, replace
 from vision_train.data.bags.bag import Bag, BagEntry
 from vision_train.data.bags.index import BagIndex
 from vision_train.data.bags.tables import MOST_NAMED, Labels, SlideLabel, first_named
-from vision_train.data.dataset import OnBad, file_identity
+from vision_train.data.dataset import SKIP_BAD, OnBad
+from vision_train.data.sample import file_identity
 from vision_train.errors import UserError
-
-SKIP_BAD_BAGS = "set data.on_bad_bag=skip"
-"""How a recipe lets bad bags be skipped; a verb with a flag for it says so instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +23,9 @@ class BagSample:
     """Unique in the data set."""
     bag: BagEntry | Bag
     """Where it lies, or the bag itself."""
-    label: str | None = None
+    truth: str | None = None
     """Name of the class; None where unknown."""
-    case: str | None = None
+    group: str | None = None
     """Patient or specimen, whose bags stay in one split; None for a case of its own."""
     split: str | None = None
     """`train`, `val` or `test`; None where the source does not say."""
@@ -83,10 +81,10 @@ def join_bags(
     index: BagIndex,
     labels: Labels | None = None,
     splits: Mapping[str, str] | None = None,
-    on_bad_bag: OnBad = "error",
+    on_bad: OnBad = "error",
     *,
     labelled: bool = True,
-    skip_with: str = SKIP_BAD_BAGS,
+    skip_with: str = SKIP_BAD,
 ) -> JoinedBags:
     """Bring features, labels and splits together by id.
 
@@ -97,7 +95,7 @@ def join_bags(
         index: Of the features.
         labels: Of a table; None takes those that the files of features hold.
         splits: Split by id; None takes those of the labels.
-        on_bad_bag: Whether a bag that is asked for and cannot be used stops everything or is skipped and counted. One
+        on_bad: Whether a bag that is asked for and cannot be used stops everything or is skipped and counted. One
             counts as bad too where its features have another width or encoder than most.
         labelled: Whether every bag needs a label.
         skip_with: What the user does to choose ``skip``, for the message.
@@ -111,7 +109,7 @@ def join_bags(
     bad = _objections(asked, index, labels, labelled)
     samples = [_sample(index.entries[bag_id], labels, splits) for bag_id in asked if bag_id not in bad]
     bad |= _misfits([index.entries[sample.id] for sample in samples])
-    if bad and on_bad_bag == "error":
+    if bad and on_bad == "error":
         raise bad_bags(bad, skip_with)
     samples = [sample for sample in samples if sample.id not in bad]
     if not samples:
@@ -119,7 +117,7 @@ def join_bags(
     return JoinedBags(samples, bad, sorted({*known} - {*listed, *asked}), sorted({*listed} - {*asked}))
 
 
-def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BAD_BAGS, *, shared: bool = False) -> UserError:
+def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BAD, *, shared: bool = False) -> UserError:
     """The error about bags that cannot be used.
 
     Args:
@@ -131,7 +129,7 @@ def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BAD_BAGS, *, shared: 
     more = f"; and {len(reasons) - MOST_NAMED} more reasons" if len(reasons) > MOST_NAMED else ""
     return UserError(
         f"{len(bad)} bag(s) cannot be used. {'; '.join(reasons[:MOST_NAMED])}{more}. "
-        f"Mend them, or {skip_with} to go on without them",
+        f"Mend them, or {skip_with}",
         shared=shared,
     )
 
@@ -144,12 +142,12 @@ def map_labels(samples: list[BagSample], label_map: Mapping[str, str]) -> list[B
     """
     unknown: dict[str, list[str]] = {}
     for sample in samples:
-        if sample.label is not None and sample.label not in label_map:
-            unknown.setdefault(sample.label, []).append(sample.id)
+        if sample.truth is not None and sample.truth not in label_map:
+            unknown.setdefault(sample.truth, []).append(sample.id)
     if unknown:
         listed = "; ".join(f"`{label}` of {first_named(ids)}" for label, ids in unknown.items())
         raise UserError(f"data.label_map does not say what becomes of the label {listed}")
-    return [s if s.label is None else replace(s, label=str(label_map[s.label])) for s in samples]
+    return [s if s.truth is None else replace(s, truth=str(label_map[s.truth])) for s in samples]
 
 
 def class_order(labels: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vision_train.data.dataset import ImageSample
+from vision_train.data.sample import ImageSample
 from vision_train.errors import UserError
 
 _SPLIT_SEED = 0
@@ -51,7 +51,7 @@ def make_digits(folder: Path) -> dict[str, int]:
     counts = {"train": 0, "val": 0, "test": 0}
     try:
         for sample in digits_samples():
-            target = folder / str(sample.split) / str(sample.label) / f"{sample.id.removeprefix('digits/')}.png"
+            target = folder / str(sample.split) / str(sample.truth) / f"{sample.id.removeprefix('digits/')}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.asarray(sample.image)).save(target)
             counts[str(sample.split)] += 1

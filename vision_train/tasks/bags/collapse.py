@@ -1,4 +1,4 @@
-"""What can be seen to have gone wrong in training, in words that name the recipe keys that help."""
+"""Signs of failed training, in sentences that name the recipe keys that help."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vision_train.recipe.recipe import Recipe
-from vision_train.tasks.bags.scores import Scores, macro_auroc
+from vision_train.tasks.bags.scores import macro_auroc, probabilities
+from vision_train.tasks.scores import Scores
 
 NOTHING_LEARNT = 0.9
 """Share of the loss of guessing above which a network counts as having learnt nothing."""
@@ -61,7 +62,7 @@ def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores) -> list[str]:
     """
     said = []
     plateau = 0 < NOTHING_LEARNT * learnt.loss_of_guessing < learnt.loss  # of one class alone nothing can be learnt
-    if plateau and not macro_auroc(scores.probabilities, scores.column("label").long()) > RANKED:
+    if plateau and not macro_auroc(probabilities(scores), scores.column("label").long()) > RANKED:
         said.append(
             f"the bag loss of the last epoch is {learnt.loss:.3f}, where guessing has {learnt.loss_of_guessing:.3f}: "
             f"little was learnt. {_remedy(recipe)}"

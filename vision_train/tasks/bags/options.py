@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-DATA = "bags"
-"""Kind of data that the task trains on."""
+from vision_train.data.bags import BAGS
+from vision_train.data.kind import Problems
 
-Problems = Iterator[tuple[str, str]]
+DATA = BAGS
+"""The kind of data that the task trains on."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,7 @@ class Method:
     """Which instances are hidden; null hides none."""
 
     def misplaced(self, recipe: Any) -> Problems:
-        """Yield keys of other sections that bags have no use for."""
-        if recipe.data.source not in ("bags", "digit_bags"):
-            yield "data.source", f"is `{recipe.data.source}`, which are images; set `bags`, or `digit_bags`"
-        for key in ("probe", "image_size", "on_bad_image"):
-            if getattr(recipe.data, key) != getattr(type(recipe.data), key):
-                yield f"data.{key}", "is for images; bags have no use for it"
+        """Yield keys of other sections that bags do not use."""
         if recipe.augment != type(recipe.augment)():
             yield "augment", "is for images; features are taken as they are"
         for key in ("in_features", "classes"):

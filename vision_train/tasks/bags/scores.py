@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,46 +10,46 @@ from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_f1_score
 
 from models.mil.bags import BagOutput
-from vision_train.processes import gather_by_id
+from vision_train.artefacts import Metric
+from vision_train.tasks.scores import Scores
 
-METRICS = ("loss", "auroc", "f1", "f1_and_auroc", "accuracy")
-"""What is measured of predictions, without a split's prefix; ``f1_and_auroc`` is their sum, by which ACMIL's authors
-choose the epoch."""
-ATTENTION_METRICS = ("attention_entropy", "attention_top10")
-"""What is measured of attention: its entropy over ln N, and the sum of the ten largest."""
+METRICS = (
+    Metric("loss", "loss", better="less"),
+    Metric("auroc", "AUROC"),
+    Metric("f1", "F1"),
+    Metric("f1_and_auroc", "F1 + AUROC"),
+    Metric("accuracy", "accuracy", "percent", is_proportion=True),
+)
+"""Metrics of predictions; ``f1_and_auroc`` is the sum by which ACMIL's authors choose the epoch."""
+ATTENTION_METRICS = (
+    Metric("attention_entropy", "entropy of attention, of ln N"),
+    Metric("attention_top10", "attention on the ten hottest", "percent", better="less"),
+)
+"""Metrics of attention: its entropy over ln N, and the sum of the ten largest."""
 TOP = 10
-FIELDS = ("label", "loss", "instances", *ATTENTION_METRICS)
+FIELDS = ("label", "loss", "instances", *(metric.name for metric in ATTENTION_METRICS))
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Results of N bags, each once and in order of id.
+def fields(classes: int) -> tuple[str, ...]:
+    """Columns of the numbers of each bag: ``FIELDS``, NaN where a network has no attention, and C probabilities."""
+    return (*FIELDS, *(f"probability_{number}" for number in range(classes)))
 
-    Attributes:
-        ids: N.
-        fields: N x 5, columns as in ``FIELDS``; NaN where a network has no attention.
-        probabilities: N x C.
-    """
 
-    ids: list[str]
-    fields: Tensor
-    probabilities: Tensor
+def probabilities(scores: Scores) -> Tensor:
+    """N x C."""
+    return scores.rows[:, len(FIELDS) :]
 
-    def column(self, name: str) -> Tensor:
-        """One field as float64, length N."""
-        return self.fields[:, FIELDS.index(name)].contiguous()
 
-    @property
-    def predicted(self) -> Tensor:
-        """Likeliest class of each bag, int64."""
-        return self.probabilities.argmax(dim=1)
+def predicted(scores: Scores) -> Tensor:
+    """Likeliest class of each bag, N, int64."""
+    return probabilities(scores).argmax(dim=1)
 
 
 def score_batch(output: BagOutput, labels: Tensor, padding_mask: Tensor) -> Tensor:
-    """Fields and probabilities of B bags: B x (5 + C), float64.
+    """Numbers of B bags: B x (5 + C), float64.
 
     Args:
-        output: Of the network.
+        output: Output of the network.
         labels: B, int64.
         padding_mask: B x N, True on padding.
     """
@@ -59,8 +57,8 @@ def score_batch(output: BagOutput, labels: Tensor, padding_mask: Tensor) -> Tens
     loss = functional.cross_entropy(logits, labels, reduction="none")
     instances = (~padding_mask).sum(dim=1)
     entropy, top = attention_figures(output.bag_attention, instances)
-    fields = torch.stack([labels.double(), loss, instances.double(), entropy, top], dim=1)
-    return torch.cat([fields, logits.softmax(dim=1)], dim=1).cpu()
+    columns = torch.stack([labels.double(), loss, instances.double(), entropy, top], dim=1)
+    return torch.cat([columns, logits.softmax(dim=1)], dim=1).cpu()
 
 
 def attention_figures(attention: Tensor | None, instances: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,23 +79,17 @@ def attention_figures(attention: Tensor | None, instances: Tensor) -> tuple[Tens
     return entropy, attention.topk(min(TOP, attention.shape[1]), dim=1).values.sum(dim=1)
 
 
-def gather(parts: Sequence[tuple[list[str], Tensor]], classes: int) -> Scores:
-    """Join the parts of all processes: ids and what :func:`score_batch` gave for them."""
-    ids, rows = gather_by_id(parts)
-    rows = torch.empty(0, len(FIELDS) + classes, dtype=torch.float64) if rows is None else rows
-    return Scores(ids, rows[:, : len(FIELDS)], rows[:, len(FIELDS) :])
-
-
 def metrics(scores: Scores) -> dict[str, float]:
     """Metrics without a split's prefix; those of attention only where there is one.
 
     AUROC is one-vs-rest and F1 per class, both averaged over the classes that occur.
     """
-    labels, classes = scores.column("label").long(), scores.probabilities.shape[1]
-    auroc, f1 = macro_auroc(scores.probabilities, labels), macro_f1(scores.predicted, labels, classes)
-    accuracy = (scores.predicted == labels).double().mean().item()
-    values = dict(zip(METRICS, (scores.column("loss").mean().item(), auroc, f1, auroc + f1, accuracy), strict=True))
-    figures = {name: scores.column(name).mean().item() for name in ATTENTION_METRICS}
+    labels, likely, shares = scores.column("label").long(), predicted(scores), probabilities(scores)
+    auroc, f1 = macro_auroc(shares, labels), macro_f1(likely, labels, shares.shape[1])
+    accuracy = (likely == labels).double().mean().item()
+    numbers = (scores.column("loss").mean().item(), auroc, f1, auroc + f1, accuracy)
+    values = dict(zip((metric.name for metric in METRICS), numbers, strict=True))
+    figures = {metric.name: scores.column(metric.name).mean().item() for metric in ATTENTION_METRICS}
     return values | {name: value for name, value in figures.items() if not math.isnan(value)}
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.mil import losses
 from models.mil.bags import BagNetwork, BagOutput
@@ -17,14 +15,16 @@ from models.mil.networks import NETWORKS, published_width
 from models.mil.published import adapt_published
 from models.mil.stkim import InstanceMasking, MaskDraw, MaskSampler
 from models.timm_attention import AttentionReceipt
-from vision_train.artefacts import Artefact
+from vision_train.artefacts import Artefact, AttendedBag
 from vision_train.errors import UserError
-from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
-from vision_train.tasks.bags import scores
+from vision_train.tasks.bags import scores as sheet
+from vision_train.tasks.bags.attended import AttendedBags, hottest_pictures
 from vision_train.tasks.bags.collapse import Learnt, warnings_of
-from vision_train.tasks.bags.exhibits import Exhibits, result_artefacts
+from vision_train.tasks.bags.results import result_artefacts
+from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.scores import Scores, ScoreTable
 
 UNKNOWN_WIDTH = 1024
 """Features of an instance where no data were read, as when a recipe is only looked at."""
@@ -62,7 +62,7 @@ def build(recipe: Recipe, classes: Sequence[str]) -> BagTask:
     return BagTask(recipe, network, classes)
 
 
-class BagTask(LightningModule):
+class BagTask(Task):
     """Trains a network that maps bags of instances (B N D) to logits (B C).
 
     Args:
@@ -72,34 +72,20 @@ class BagTask(LightningModule):
     """
 
     network: BagNetwork
-    adapt_published = staticmethod(adapt_published)
-    """Translates published weights of this task's networks; given to the checkpoint loader."""
 
     def __init__(self, recipe: Recipe, network: BagNetwork, classes: Sequence[str]) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.network = network
-        self.classes = list(classes)
-        self.heads = network.heads
-        """Modules that a checkpoint of other classes need not fill."""
-        self.attention = AttentionReceipt("auto", {}, {recipe.model.name: "pools bags in its own way"})
-        """What computes attention in the network."""
-        self.metrics = (*scores.METRICS, *(scores.ATTENTION_METRICS if network.attends else ()))
-        """What validation measures, without a split's prefix."""
+        attention = AttentionReceipt("auto", {}, {recipe.model.name: "pools bags in its own way"})
+        super().__init__(recipe, network, classes, attention)
+        self.heads = tuple(network.heads)
+        self.metrics = (*sheet.METRICS, *(sheet.ATTENTION_METRICS if network.attends else ()))
         self.sampler = self._sampler_of(0)
-        self.warnings: list[str] = []
-        """What whoever reads the result should know; filled in by the test pass."""
-        self.steps_per_epoch = 0
-        """Optimiser steps of one epoch; set by the run before training."""
-        self.total_steps = 0
-        """Optimiser steps of the whole training; set by the run before training."""
-        self.test_split = "test"
-        """Name under which the test loop reports: the split that it is given."""
         self._learnt = Learnt(len(self.classes))
         self._since_line: list[dict[str, Tensor]] = []
-        self._parts: list[tuple[list[str], Tensor]] = []
-        self._exhibits: Exhibits | None = None
-        self._artefacts: list[Artefact] = []
+        self._attended: AttendedBags | None = None
+
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Translate published weights of ACMIL, CLAM and TransMIL."""
+        return adapt_published(state, network)
 
     def _sampler_of(self, rank: int) -> MaskSampler | None:
         hiding = self.recipe.method.hiding
@@ -110,7 +96,7 @@ class BagTask(LightningModule):
 
     @property
     def notes(self) -> list[str]:
-        """What whoever starts a run should know about its objective."""
+        """Terms that act on a network which was published without them, and hiding that hides nothing."""
         name, method = self.recipe.model.name, self.recipe.method
         added = {"hiding": (method.hiding, "null"), "entropy_weight": (method.entropy_weight, "0")}
         notes = [
@@ -124,16 +110,16 @@ class BagTask(LightningModule):
             notes.append("method.hiding hides nothing: method.hiding.warmup_epochs is as long as the training")
         return notes
 
-    def on_fit_start(self) -> None:
-        """Give what each process hides its own seed."""
-        self.sampler = self._sampler_of(self.global_rank)
+    def seed_generators(self, rank: int) -> None:
+        """Give the hiding of each process its own seed."""
+        self.sampler = self._sampler_of(rank)
 
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return {} if self.sampler is None else {"hiding": self.sampler.generator}
 
     def forward(self, batch: dict[str, Any], hidden: MaskDraw | None = None) -> BagOutput:
-        """Look at a batch of bags."""
+        """Output of the network for a batch of bags."""
         return self.network(batch["features"], batch["padding_mask"], hidden)
 
     def on_train_epoch_start(self) -> None:
@@ -186,60 +172,65 @@ class BagTask(LightningModule):
         }
         return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The recipe's optimiser, with its schedule advanced at every optimiser step."""
-        steps = {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
-        return configure_optimizers(self.network, self.recipe, self.trainer, **steps)
+    def new_scores(self) -> ScoreTable:
+        """An empty table for the numbers of each bag."""
+        return ScoreTable(sheet.fields(len(self.classes)))
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin an empty score sheet."""
-        self._parts = []
+    def score(self, batch: Batch, loader: int = 0) -> tuple[BagOutput, Tensor]:
+        """Score a batch; returns the network's output and the numbers of each bag."""
+        output = self(batch)
+        rows = sheet.score_batch(output, batch["label"], batch["padding_mask"])
+        self.scores.add(batch["id"], rows, batch.get("group"))
+        return output, rows
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score one batch."""
-        self._score(batch)
+    def measure(self, scores: Scores) -> dict[str, float]:
+        """Metrics of predictions, and of attention where there is one."""
+        return sheet.metrics(scores)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of all processes together."""
-        self._log_scores(scores.gather(self._parts, len(self.classes)), "val")
+    def begin_gallery(self) -> None:
+        """Begin to keep the attention of the most telling bags."""
+        self._attended = AttendedBags(self.classes, self.recipe.data.encoder)
 
-    def on_test_epoch_start(self) -> None:
-        """Begin an empty score sheet, and an empty album of bags to show."""
-        self._parts = []
-        self._exhibits = Exhibits(self.recipe.data.encoder)
+    def consider(self, batch: Batch, output: tuple[BagOutput, Tensor]) -> None:
+        """Keep the attention of the most telling bags of a batch."""
+        assert self._attended is not None
+        self._attended.add(batch, *output)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score one batch and keep its most telling bags."""
-        assert self._exhibits is not None
-        output, rows = self._score(batch)
-        self._exhibits.add(batch, output, rows)
+    def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
+        """Tables, maps of attention, and warnings where little was learnt or attention collapsed."""
+        assert self._attended is not None
+        self.warnings = warnings_of(self.recipe, self._learnt, scores)
+        results = result_artefacts(scores, self.classes, split, measured, self.warnings)
+        return [*results, *self._attended.artefacts(split)]
 
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics and prepare what the report shows."""
-        assert self._exhibits is not None
-        gathered = scores.gather(self._parts, len(self.classes))
-        self._log_scores(gathered, self.test_split)
-        self.warnings = warnings_of(self.recipe, self._learnt, gathered)
-        self._artefacts = [
-            *result_artefacts(gathered, self.classes, self.test_split, self.warnings),
-            *self._exhibits.artefacts(self.classes, self.test_split),
-        ]
-
-    def artefacts(self) -> list[Artefact]:
-        """What the last test pass has to show."""
-        return self._artefacts
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> BagOutput:
-        """What the network concludes of a batch."""
+    def predict_step(self, batch: Batch, batch_idx: int) -> BagOutput:
+        """Output of the network for a batch."""
         output: BagOutput = self(batch)
         return output
 
-    def _score(self, batch: dict[str, Any]) -> tuple[BagOutput, Tensor]:
-        output = self(batch)
-        rows = scores.score_batch(output, batch["label"], batch["padding_mask"])
-        self._parts.append((batch["id"], rows))
-        return output, rows
+    def predicted(self, batch: Batch, output: BagOutput) -> list[Predicted]:
+        """The probability of each class for each bag, and where the network looks in it."""
+        said = []
+        for index, name in enumerate(batch["id"]):
+            shares = output.bag_logits[index].double().softmax(dim=0)
+            confidences, labels = shares.sort(descending=True, stable=True)
+            top = {self.classes[at]: value for at, value in zip(labels.tolist(), confidences.tolist(), strict=True)}
+            label, confidence = next(iter(top.items()))
+            row = {"label": label, "confidence": confidence, "top": top}
+            cells = {"label": label, "confidence": confidence, **{each: top[each] for each in self.classes}}
+            said.append(Predicted(name, row, self._drawing(batch, output, index, f"{label} ({confidence:.0%})"), cells))
+        return said
 
-    def _log_scores(self, gathered: scores.Scores, split: str) -> None:
-        values = {f"{split}/{name}": value for name, value in scores.metrics(gathered).items()}
-        self.log_dict(values, rank_zero_only=False, sync_dist=False)
+    def _drawing(self, batch: Batch, output: BagOutput, index: int, caption: str) -> AttendedBag | None:
+        if output.branch_attention is None:
+            return None
+        attention = output.branch_attention[index].float().cpu().numpy()
+        coords, features = batch["coords"][index], batch["features"][index]
+        return AttendedBag(
+            batch["id"][index],
+            caption,
+            attention,
+            None if coords is None else coords.cpu().numpy(),
+            batch["patch_size_level0"][index],
+            hottest_pictures(features, attention, self.recipe.data.encoder),
+        )

@@ -1,50 +1,32 @@
-"""What evaluation keeps of every image, and the metrics made from it.
-
-A few numbers an image are kept instead of its logits, so that a thousand classes cost no more memory than two, and they
-are gathered by sample id, so that an image that two processes saw, or one saw twice, counts once.
-"""
+"""What evaluation keeps of every image, and the metrics made from it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
+from torchmetrics.functional.classification import binary_calibration_error
 
-from vision_train.artefacts import Artefact, Curve, Items, Matrix, Table
-from vision_train.processes import gather_by_id
+from vision_train.artefacts import Artefact, Curve, Items, Metric
+from vision_train.tasks.class_results import confusion_counts, confusion_matrix, per_class_table, summary_table
+from vision_train.tasks.scores import Scores
 
-METRICS = ("loss", "accuracy", "accuracy_top5", "calibration_error")
+LOSS = Metric("loss", "loss", better="less")
+ACCURACY = Metric("accuracy", "accuracy", "percent", is_proportion=True)
+TOP5 = Metric("accuracy_top5", "top-5 accuracy", "percent", is_proportion=True)
+CALIBRATION = Metric("calibration_error", "calibration error", "percent", better="less")
+METRICS = (LOSS, ACCURACY, TOP5, CALIBRATION)
 FIELDS = ("label", "predicted", "in_top5", "confidence", "loss")
 CALIBRATION_BINS = 15
 """As in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
 
 
-@dataclass
-class Scores:
-    """Per-image results of one pass over a split, in the order of arrival.
-
-    Attributes:
-        ids: N sample ids.
-        values: N x 5 float64, columns as in ``FIELDS``.
-    """
-
-    ids: list[str] = field(default_factory=list)
-    values: Tensor = field(default_factory=lambda: torch.empty(0, len(FIELDS), dtype=torch.float64))
-
-    def column(self, name: str) -> Tensor:
-        """One column as float64, length N."""
-        return self.values[:, FIELDS.index(name)].contiguous()
-
-
-def score_batch(ids: Sequence[str], logits: Tensor, labels: Tensor) -> Scores:
-    """Score a batch.
+def score_batch(logits: Tensor, labels: Tensor) -> Tensor:
+    """Numbers of B images, B x 5, columns as in ``FIELDS``.
 
     Args:
-        ids: B sample ids.
         logits: B K.
         labels: B, int64.
     """
@@ -58,25 +40,18 @@ def score_batch(ids: Sequence[str], logits: Tensor, labels: Tensor) -> Scores:
         confidence,
         functional.cross_entropy(logits, labels, reduction="none"),
     )
-    return Scores(list(ids), torch.stack([column.double() for column in columns], dim=1).cpu())
-
-
-def gather(parts: Sequence[Scores]) -> Scores:
-    """Join the parts of all processes and keep each sample id once, in order of id, the same on every process."""
-    ids, values = gather_by_id([(part.ids, part.values) for part in parts])
-    return Scores() if values is None else Scores(ids, values)
+    return torch.stack([column.double() for column in columns], dim=1)
 
 
 def metrics(scores: Scores) -> dict[str, float]:
     """Loss, top-1 and top-5 accuracy and the expected calibration error, without a split's prefix."""
     correct = scores.column("predicted") == scores.column("label")
-    values = (
-        scores.column("loss").mean().item(),
-        correct.double().mean().item(),
-        scores.column("in_top5").mean().item(),
-        _calibration_error(scores.column("confidence"), correct),
-    )
-    return dict(zip(METRICS, values, strict=True))
+    return {
+        LOSS.name: scores.column("loss").mean().item(),
+        ACCURACY.name: correct.double().mean().item(),
+        TOP5.name: scores.column("in_top5").mean().item(),
+        CALIBRATION.name: _calibration_error(scores.column("confidence"), correct),
+    }
 
 
 def _calibration_error(confidence: Tensor, correct: Tensor) -> float:
@@ -84,14 +59,13 @@ def _calibration_error(confidence: Tensor, correct: Tensor) -> float:
     return float(binary_calibration_error(confidence, correct.long(), n_bins=CALIBRATION_BINS, norm="l1"))
 
 
-def artefacts(scores: Scores, classes: Sequence[str], split: str) -> list[Artefact]:
-    """What a split has to show: size and metrics, per-class table, confusion matrix, reliability, every image."""
+def artefacts(scores: Scores, classes: Sequence[str], split: str, measured: dict[str, float]) -> list[Artefact]:
+    """Size and metrics, per-class table, confusion matrix, reliability and every image of a split."""
     labels, predicted = scores.column("label").long(), scores.column("predicted").long()
-    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(classes))
     names = list(classes)
-    rows: list[list[str | float]] = [[name, value] for name, value in metrics(scores).items()]
+    confusion = confusion_counts(predicted, labels, len(names))
     return [
-        Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [["images", len(scores.ids)], *rows]),
+        summary_table(split, "images", len(scores.ids), measured),
         per_class_table(confusion, names, split, "images"),
         confusion_matrix(confusion, names, split),
         _reliability(scores.column("confidence"), (predicted == labels).double(), split),
@@ -107,31 +81,8 @@ def artefacts(scores: Scores, classes: Sequence[str], split: str) -> list[Artefa
     ]
 
 
-def confusion_matrix(confusion: Tensor, names: list[str], split: str) -> Matrix:
-    """Counts (K x K, true class by predicted class) for the report."""
-    return Matrix(
-        f"{split}_confusion",
-        f"Confusion on {split}",
-        row_label="true class",
-        column_label="predicted class",
-        rows=names,
-        columns=names,
-        values=confusion.tolist(),
-    )
-
-
-def per_class_table(confusion: Tensor, names: list[str], split: str, noun: str) -> Table:
-    """Recall, precision and F1 of each class, from counts (K x K); ``noun`` says what is counted."""
-    hits, true, claimed = confusion.diag().double(), confusion.sum(1).double(), confusion.sum(0).double()
-    recall, precision = hits / true.clamp_min(1), hits / claimed.clamp_min(1)
-    f1 = 2 * hits / (true + claimed).clamp_min(1)
-    columns = ["class", noun, "recall", "precision", "F1"]
-    rows = [[name, int(true[k]), recall[k].item(), precision[k].item(), f1[k].item()] for k, name in enumerate(names)]
-    return Table(f"{split}_per_class", f"Per class on {split}", columns, rows, note="Recall is the class's accuracy.")
-
-
 def _reliability(confidence: Tensor, correct: Tensor, split: str) -> Curve:
-    known = confidence.isfinite()  # a network that diverged is sure of nothing
+    known = confidence.isfinite()  # the confidence of a network that diverged is NaN
     confidence, correct = confidence[known], correct[known]
     bins = (confidence * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
     count = torch.bincount(bins, minlength=CALIBRATION_BINS)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
-from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.attention_row import predict_with_attention
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
-from models.vit import adapt_published, build_model, head_names, initialise_head
-from vision_train.artefacts import Artefact
+from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
+from vision_train.artefacts import Artefact, Bars, Preview
 from vision_train.errors import UserError
-from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
-from vision_train.tasks.classification import scores
-from vision_train.tasks.classification.mistakes import WorstMistakes
+from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.classification import scores as sheet
+from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
 from vision_train.tasks.classification.mixing import BatchMixing, LabelShares, MixedBatch
+from vision_train.tasks.classification.preview import preview_mixing
+from vision_train.tasks.gallery import Gallery
+from vision_train.tasks.scores import Scores, ScoreTable
+
+TOP = 5
+"""Classes named for each predicted image."""
 
 
 def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
@@ -54,7 +59,7 @@ def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
     return ClassificationTask(recipe, network, classes, receipt)
 
 
-class ClassificationTask(LightningModule):
+class ClassificationTask(Task):
     """Trains a network that maps images (B C H W) to logits (B K) by cross-entropy against soft targets.
 
     Args:
@@ -67,48 +72,39 @@ class ClassificationTask(LightningModule):
         UserError: The recipe's mixing does not suit the network.
     """
 
-    notes: tuple[str, ...] = ()
-    """What whoever starts a run should know about its objective."""
-    warnings: tuple[str, ...] = ()
-    """What whoever reads the result should know."""
-    metrics = scores.METRICS
-    """What validation measures, without a split's prefix."""
-    adapt_published = staticmethod(adapt_published)
-    """Translates published weights of this task's networks; given to the checkpoint loader."""
-
     def __init__(self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.network = network
-        self.classes = list(classes)
-        self.heads = head_names(network)
-        """Modules that a checkpoint of other classes need not fill."""
-        self.attention = attention
-        """What computes attention in the network, and what was refused."""
+        super().__init__(recipe, network, classes, attention)
+        self.heads = tuple(head_names(network))
+        # Among up to five classes the right one is always one of the first five.
+        self.metrics = tuple(
+            replace(metric, shown="never") if metric is sheet.TOP5 and len(classes) <= 5 else metric
+            for metric in sheet.METRICS
+        )
         self.mixing = BatchMixing(recipe, network, len(classes))
-        self.steps_per_epoch = 0
-        """Optimiser steps of one epoch; set by the run before training."""
-        self.total_steps = 0
-        """Optimiser steps of the whole training; set by the run before training."""
-        self.test_split = "test"
-        """Name under which the test loop reports: the split that it is given."""
-        self._parts: list[scores.Scores] = []
-        self._mistakes: WorstMistakes | None = None
-        self._artefacts: list[Artefact] = []
+        self._mistakes: Gallery[Mistake] = Gallery(KEPT)
+
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Translate published weights of a vision transformer or Swin."""
+        return adapt_published(state, network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B K) of normalised images (B C H W)."""
         return self.network(images)
 
-    def on_fit_start(self) -> None:
+    def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
+        """The network without its classifier."""
+        cast(Any, self.network).reset_classifier(0)
+        return self.network, pooling_words(self.network)
+
+    def seed_generators(self, rank: int) -> None:
         """Give the mixing of each process its own seed."""
-        self.mixing.mixer = self.mixing.mixer_of(self.global_rank)
+        self.mixing.mixer = self.mixing.mixer_of(rank)
 
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return self.mixing.random_generators()
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the batch, predict, take the cross-entropy."""
         mixed = self.mixing.mix(batch["image"])
         logits, shares = self.predict_mixed(mixed, batch["label"])
@@ -122,53 +118,49 @@ class ClassificationTask(LightningModule):
         prediction = predict_with_attention(self.network, mixed.images)
         return prediction.logits, self.mixing.share(mixed, labels, prediction.logits, prediction.attention)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The recipe's optimiser, with its schedule advanced at every optimiser step."""
-        steps = {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
-        return configure_optimizers(self.network, self.recipe, self.trainer, **steps)
+    def new_scores(self) -> ScoreTable:
+        """An empty table for the numbers of each image."""
+        return ScoreTable(sheet.FIELDS)
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin an empty score sheet."""
-        self._parts = []
+    def score(self, batch: Batch, loader: int = 0) -> Tensor:
+        """Score a batch; returns its numbers (B x 5)."""
+        rows = sheet.score_batch(self(batch["image"]), batch["label"])
+        self.scores.add(batch["id"], rows, batch.get("group"))
+        return rows
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score one batch."""
-        self._parts.append(scores.score_batch(batch["id"], self(batch["image"]), batch["label"]))
+    def measure(self, scores: Scores) -> dict[str, float]:
+        """Loss, accuracies and calibration error."""
+        return sheet.metrics(scores)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of all processes together."""
-        self._log_scores(scores.gather(self._parts), "val")
+    def begin_gallery(self) -> None:
+        """Begin to keep the worst mistakes."""
+        self._mistakes = Gallery(KEPT)
 
-    def on_test_epoch_start(self) -> None:
-        """Begin an empty score sheet and an empty album of mistakes."""
-        self._parts = []
-        self._mistakes = WorstMistakes(self.recipe.augment.mean, self.recipe.augment.std)
+    def consider(self, batch: Batch, output: Tensor) -> None:
+        """Keep the wrongly classified images with the highest loss."""
+        rows = output.cpu()
+        for place in wrong_rows(self._mistakes, batch["id"], rows):
+            add_mistake(self._mistakes, batch["id"][place], rows[place], self.pixels_of(batch["image"][place]))
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score one batch and keep its worst mistakes."""
-        assert self._mistakes is not None
-        part = scores.score_batch(batch["id"], self(batch["image"]), batch["label"])
-        self._parts.append(part)
-        self._mistakes.add(part, batch["image"])
+    def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
+        """Tables, confusion, reliability and the worst mistakes."""
+        grid = mistakes_grid(self._mistakes, self.classes, split)
+        return [*sheet.artefacts(scores, self.classes, split, dict(measured)), grid]
 
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics and prepare what the report shows."""
-        assert self._mistakes is not None
-        gathered = scores.gather(self._parts)
-        self._log_scores(gathered, self.test_split)
-        self._artefacts = [
-            *scores.artefacts(gathered, self.classes, self.test_split),
-            self._mistakes.grid(self.classes, self.test_split),
-        ]
-
-    def artefacts(self) -> list[Artefact]:
-        """What the last test pass has to show."""
-        return self._artefacts
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities (B K) in float32."""
         return self(batch["image"]).float().softmax(dim=1)
 
-    def _log_scores(self, gathered: scores.Scores, split: str) -> None:
-        values = {f"{split}/{name}": value for name, value in scores.metrics(gathered).items()}
-        self.log_dict(values, rank_zero_only=False, sync_dist=False)
+    def predicted(self, batch: Batch, output: Tensor) -> list[Predicted]:
+        """The likeliest classes of each image."""
+        confidences, labels = output.topk(min(TOP, len(self.classes)), dim=1)
+        said = []
+        for name, values, indices in zip(batch["id"], confidences.tolist(), labels.tolist(), strict=True):
+            top = [(self.classes[index], value) for index, value in zip(indices, values, strict=True)]
+            label, confidence = top[0]
+            said.append(Predicted(name, {"label": label, "confidence": confidence, "top": dict(top)}, Bars(top)))
+        return said
+
+    def preview(self, batches: Iterator[Batch], count: int) -> Preview:
+        """Training images augmented and mixed, every kind of mixing in some row."""
+        return preview_mixing(self, batches, count)

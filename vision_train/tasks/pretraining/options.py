@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-DATA = "unlabelled images"
-"""Kind of data that the task trains on."""
+from vision_train.data.kind import Problems
+from vision_train.data.pool import POOL
 
-Problems = Iterator[tuple[str, str]]
+DATA = POOL
+"""The kind of data that the task trains on."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,7 @@ class Method:
     predicts positions alone."""
 
     def misplaced(self, recipe: Any) -> Problems:
-        """Yield keys of other sections that pre-training has no use for."""
-        if recipe.data.source in ("bags", "digit_bags"):
-            yield "data.source", f"is `{recipe.data.source}`, which is for recipes of the task `bags`"
+        """Yield keys of other sections that pre-training does not use."""
         mixing = recipe.augment.mixing
         if mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
             yield "augment.mixing", "mixes images, which pre-training does not; leave maskmix, mixup and cutmix at 0"

@@ -9,25 +9,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vision_train.processes import gather_by_id, gather_objects, launched_rank
+from vision_train.processes import gather_objects, launched_rank
+from vision_train.tasks.scores import ScoreTable
 
 WEIGHT_DECAY = 1e-3
-"""Of the classifier, on standardised features."""
+"""Weight decay of the classifier, on standardised features."""
 MOST_STEPS = 100
-"""Of the optimiser; the objective is convex, and fewer suffice mostly."""
+"""Steps of the optimiser at the most; the objective is convex, and fewer suffice mostly."""
 
 
-class FeatureSheet:
-    """Features and labels of the probe's images over one validation, in two parts: to learn from, to be measured on.
+class ProbeFeatures:
+    """Features and labels of the probe's images over one pass, in two parts: to learn from, and to be measured on.
 
     Args:
         classes: K.
+        width: D, features of an image.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, width: int) -> None:
         self.classes = classes
-        self._ids: tuple[list[list[str]], list[list[str]]] = ([], [])
-        self._rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+        # The label stands in a last column, exact in float32, so that the row of an image is gathered whole.
+        self._parts = [ScoreTable([*map(str, range(width)), "label"], torch.float32) for _ in range(2)]
 
     def add(self, part: int, ids: Sequence[str], features: Tensor, labels: Tensor) -> None:
         """Note a batch.
@@ -38,9 +40,7 @@ class FeatureSheet:
             features: B x D.
             labels: B, int64.
         """
-        self._ids[part].append(list(ids))
-        # Labels ride in a last column, exact in float32, so that an image's row is gathered whole.
-        self._rows[part].append(torch.cat([features.float(), labels[:, None].float()], dim=1).cpu())
+        self._parts[part].add(ids, torch.cat([features.float(), labels[:, None].float()], dim=1))
 
     def accuracy(self, device: torch.device) -> float | None:
         """The probe's accuracy over all processes, the same on each; None where no features were noted.
@@ -48,10 +48,8 @@ class FeatureSheet:
         Args:
             device: Where the first process fits the probe.
         """
-        learnt, measured = (
-            gather_by_id(list(zip(ids, rows, strict=True)))[1] for ids, rows in zip(self._ids, self._rows, strict=True)
-        )
-        if learnt is None or measured is None:
+        learnt, measured = (part.gather().rows for part in self._parts)
+        if not len(learnt) or not len(measured):
             return None
         value = 0.0
         if launched_rank() == 0:

@@ -1,97 +1,86 @@
-"""What validation keeps of every image, and the metrics and pictures made from it."""
+"""What validation keeps of every image, and the metrics made from it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from models.droppos.network import PositionOutput
 from models.droppos.scores import PositionScores, score_positions
-from vision_train.artefacts import Artefact, Items, Table
-from vision_train.processes import gather_by_id
+from vision_train.artefacts import Artefact, Items, Metric, Table
+from vision_train.tasks.scores import Scores
 
-METRICS = ("acc1", "acc1_weighted", "hard_ce", "grid_distance")
-"""What validation measures of positions, without a split's prefix."""
-
-
-class Gathered(NamedTuple):
-    """Results of N images, each once and in order of id."""
-
-    ids: list[str]
-    positions: PositionScores
-    """N each, float64."""
-    pixel_losses: Tensor | None
-    """N, float64, where pixels are reconstructed."""
+METRICS = (
+    Metric("acc1", "positions right", "percent"),
+    Metric("acc1_weighted", "positions right, weighted", "percent"),
+    Metric("hard_ce", "cross-entropy of positions", better="less"),
+    Metric("grid_distance", "mean grid distance, in patches", better="less"),
+)
+PIXEL_LOSS = Metric("pixel_loss", "pixel loss", better="less")
+PROBE_ACCURACY = Metric("probe_accuracy", "accuracy of the linear probe", "percent", is_proportion=True, shown="always")
 
 
-class ScoreSheet:
-    """Per-image results of one pass over a split.
+def fields(pixels: bool) -> tuple[str, ...]:
+    """Columns of the numbers of each image; with ``pixels`` also the loss of its reconstructed pixels."""
+    return (*PositionScores._fields, *([PIXEL_LOSS.name] if pixels else []))
+
+
+def score_batch(output: PositionOutput, grid: tuple[int, int]) -> Tensor:
+    """Numbers of B images, columns as in :func:`fields`.
 
     Args:
+        output: Output of the network.
         grid: Rows and columns of patches.
     """
-
-    def __init__(self, grid: tuple[int, int]) -> None:
-        self.grid = grid
-        self._parts: list[tuple[list[str], Tensor]] = []
-
-    def add(self, ids: Sequence[str], output: PositionOutput) -> None:
-        """Score a batch of B images."""
-        columns = [*score_positions(output, self.grid)]
-        if output.pixel_losses is not None:
-            columns.append(output.pixel_losses)
-        # In double precision on the CPU: not every accelerator has it.
-        self._parts.append((list(ids), torch.stack(columns, dim=1).cpu().double()))
-
-    def gather(self) -> Gathered:
-        """Results of all images of all processes."""
-        ids, rows = gather_by_id(self._parts)
-        positions = len(PositionScores._fields)
-        if rows is None:
-            rows = torch.zeros(0, positions, dtype=torch.float64)
-        columns = rows.unbind(dim=1)
-        return Gathered(ids, PositionScores(*columns[:positions]), columns[positions] if columns[positions:] else None)
+    columns = [*score_positions(output, grid)]
+    if output.pixel_losses is not None:
+        columns.append(output.pixel_losses)
+    return torch.stack(columns, dim=1)
 
 
-def metrics(gathered: Gathered) -> dict[str, float]:
+def positions(scores: Scores) -> PositionScores:
+    """The columns that count positions, N each."""
+    return PositionScores(*(scores.column(name) for name in PositionScores._fields))
+
+
+def metrics(scores: Scores) -> dict[str, float]:
     """The metrics of a split, without its prefix."""
-    means = gathered.positions.means()
-    values = {name: means[name].item() for name in METRICS}
-    if gathered.pixel_losses is not None:
-        values["pixel_loss"] = gathered.pixel_losses.mean().item()
+    means = positions(scores).means()
+    values = {metric.name: means[metric.name].item() for metric in METRICS}
+    if PIXEL_LOSS.name in scores.fields:
+        values[PIXEL_LOSS.name] = scores.column(PIXEL_LOSS.name).mean().item()
     return values
 
 
-def artefacts(gathered: Gathered, split: str, measured: dict[str, float], grid: tuple[int, int]) -> list[Artefact]:
-    """What a split has to show: its size and metrics, and every image's own.
+def artefacts(scores: Scores, split: str, measured: Mapping[str, float], grid: tuple[int, int]) -> list[Artefact]:
+    """Size and metrics of a split, and every image's own numbers.
 
     Args:
-        gathered: Results of all images.
-        split: Their split.
+        scores: Numbers of all images.
+        split: Name of the split.
         measured: Its metrics.
         grid: Rows and columns of patches.
     """
-    ids, scores, pixel_losses = gathered
-    counts = [["images", len(ids)], ["dropped positions", int(scores.tokens.sum())]]
+    found = positions(scores)
+    counts = [["images", len(scores.ids)], ["dropped positions", int(found.tokens.sum())]]
     rows = [[name, value] for name, value in measured.items()]
     places = grid[0] * grid[1]
     note = (
         f"acc1: share of dropped positions that are found; guessing finds 1 in {places}. hard_ce: cross-entropy of "
         f"positions in nats; guessing has {math.log(places):.2f}. grid_distance: how far off they are, in patches."
     )
-    tokens = scores.tokens.clamp_min(1)
+    tokens = found.tokens.clamp_min(1)
     items = {
-        "acc1": (scores.correct / tokens).tolist(),
-        "hard_ce": (scores.cross_entropy / tokens).tolist(),
-        "grid_distance": (scores.distance / tokens).tolist(),
+        "acc1": (found.correct / tokens).tolist(),
+        "hard_ce": (found.cross_entropy / tokens).tolist(),
+        "grid_distance": (found.distance / tokens).tolist(),
     }
-    if pixel_losses is not None:
-        items["pixel_loss"] = pixel_losses.tolist()
+    if PIXEL_LOSS.name in scores.fields:
+        items[PIXEL_LOSS.name] = scores.column(PIXEL_LOSS.name).tolist()
     return [
         Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [*counts, *rows], note),
-        Items(f"{split}_items", ids, items),
+        Items(f"{split}_items", scores.ids, items),
     ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.droppos.decoders import DecoderShape
 from models.droppos.masks import Masking, Masks, MaskSampler
@@ -20,12 +19,13 @@ from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import build_model
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
-from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
-from vision_train.tasks.pretraining import scores
-from vision_train.tasks.pretraining.album import Album
-from vision_train.tasks.pretraining.probe import FeatureSheet
+from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.pretraining import scores as sheet
+from vision_train.tasks.pretraining.pictures import PositionPictures
+from vision_train.tasks.pretraining.probe import ProbeFeatures
+from vision_train.tasks.scores import Scores, ScoreTable
 
 
 def build(recipe: Recipe, classes: Sequence[str]) -> PretrainingTask:
@@ -71,7 +71,7 @@ def _build_network(recipe: Recipe) -> MaskedPositionNetwork:
         raise UserError(f"model.name={model.name}: {error}{hint}") from error
 
 
-class PretrainingTask(LightningModule):
+class PretrainingTask(Task):
     """Trains a network to put patches back at the positions that were dropped.
 
     Args:
@@ -85,39 +85,32 @@ class PretrainingTask(LightningModule):
     """
 
     network: MaskedPositionNetwork
-    adapt_published = staticmethod(adapt_published)
-    """Translates published weights of this task's networks; given to the checkpoint loader."""
-    warnings: tuple[str, ...] = ()
-    """What whoever reads the result should know."""
     heads = ("decoder", "pixel_decoder")
     """Modules that a checkpoint of an encoder need not fill."""
 
     def __init__(
         self, recipe: Recipe, network: MaskedPositionNetwork, classes: Sequence[str], attention: AttentionReceipt
     ) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.network = network
-        self.classes = list(classes)
-        self.attention = attention
-        """What computes attention in the network, and what was refused."""
-        pixels = ["pixel_loss"] if network.pixel_decoder is not None else []
-        self.metrics = (*scores.METRICS, *pixels, *(["probe_accuracy"] if classes else []))
-        """What validation measures, without a split's prefix."""
+        super().__init__(recipe, network, classes, attention)
+        pixels = [sheet.PIXEL_LOSS] if network.pixel_decoder is not None else []
+        self.metrics = (*sheet.METRICS, *pixels, *([sheet.PROBE_ACCURACY] if classes else []))
         self.masking = Masking(**asdict(recipe.method.masking))
         self.sampler = self._sampler_of(0)
         self.targets = self._targets(0)
         """N x N, what counts as right in the current epoch."""
-        self.steps_per_epoch = 0
-        """Optimiser steps of one epoch; set by the run before training."""
-        self.total_steps = 0
-        """Optimiser steps of the whole training; set by the run before training."""
-        self.test_split = "val"
-        """Name under which the test loop reports: the split that it is given."""
-        self._sheet = scores.ScoreSheet(network.grid)
-        self._features = FeatureSheet(len(self.classes))
-        self._album: Album | None = None
-        self._artefacts: list[Artefact] = []
+        self._features: ProbeFeatures | None = None
+        self._pictures: PositionPictures | None = None
+
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Translate published weights of DropPos and MAE."""
+        return adapt_published(state, network)
+
+    def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
+        """The encoder's patches, averaged."""
+        # Positions would disturb a network that never saw one.
+        positions = self.masking.position_mask_ratio < 1
+        words = f"mean of patches{'' if positions else ' without positions'}"
+        return partial(self.network.features, positions=positions), words
 
     def _sampler_of(self, rank: int) -> MaskSampler:
         rows, columns = self.network.grid
@@ -136,13 +129,13 @@ class PretrainingTask(LightningModule):
         except ValueError as error:
             raise UserError(f"method.smoothing.{error}") from error
 
-    def on_fit_start(self) -> None:
+    def seed_generators(self, rank: int) -> None:
         """Give the masks of each process their own seed."""
-        self.sampler = self._sampler_of(self.global_rank)
+        self.sampler = self._sampler_of(rank)
 
     @property
     def notes(self) -> list[str]:
-        """What whoever starts a run should know about its objective."""
+        """A masking that leaves nothing to learn."""
         counts = self.sampler.counts
         if counts.positioned < counts.visible or self.network.pixel_decoder is not None:
             return []
@@ -171,71 +164,48 @@ class PretrainingTask(LightningModule):
             self.log_dict({"train/position_loss": output.position_loss, "train/pixel_loss": output.pixel_losses.mean()})
         return output.loss
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The recipe's optimiser, with its schedule advanced at every optimiser step."""
-        steps = {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
-        return configure_optimizers(self.network, self.recipe, self.trainer, **steps)
+    def new_scores(self) -> ScoreTable:
+        """An empty table for the numbers of each image; the probe's features begin anew too."""
+        self._features = None
+        return ScoreTable(sheet.fields(self.network.pixel_decoder is not None))
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin empty sheets."""
-        self._sheet = scores.ScoreSheet(self.network.grid)
-        self._features = FeatureSheet(len(self.classes))
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Score a batch of validation images, or note the features of one of the probe's two loaders."""
-        self._score(batch, dataloader_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of all processes together."""
-        self._log_metrics(self._sheet.gather(), "val")
-
-    def on_test_epoch_start(self) -> None:
-        """Begin empty sheets and an empty album."""
-        self.on_validation_epoch_start()
-        augment = self.recipe.augment
-        self._album = Album(self.network.grid, self.network.patch, augment.mean, augment.std)
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Score a batch and keep pictures of it, or note the features of one of the probe's two loaders."""
-        assert self._album is not None
-        output = self._score(batch, dataloader_idx)
-        if output is not None:
-            self._album.add(batch["id"], batch["image"], output)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics and prepare what the report shows."""
-        assert self._album is not None
-        gathered = self._sheet.gather()
-        measured = self._log_metrics(gathered, self.test_split)
-        pictures = self._album.image_grid(self.test_split)
-        self._artefacts = [*scores.artefacts(gathered, self.test_split, measured, self.network.grid), pictures]
-
-    def artefacts(self) -> list[Artefact]:
-        """What the last test pass has to show."""
-        return self._artefacts
-
-    def _predict_fixed(self, batch: dict[str, Any]) -> PositionOutput:
-        """Predict under masks that depend on an image's id alone, so that epochs, seeds and recipes can be compared."""
-        seeds = [derive_seed(0, f"masks of {name}") for name in batch["id"]]
-        return self(batch["image"], self._sampler_of(0).draw_each(seeds, batch["image"].device))
-
-    def _score(self, batch: dict[str, Any], loader: int) -> PositionOutput | None:
+    def score(self, batch: Batch, loader: int = 0) -> PositionOutput | None:
         """Score a batch of the first loader; note the features of one of the two of the probe."""
         if loader == 0:
             output = self._predict_fixed(batch)
-            self._sheet.add(batch["id"], output)
+            self.scores.add(batch["id"], sheet.score_batch(output, self.network.grid), batch.get("group"))
             return output
-        # A network that never sees a position would be disturbed by them.
+        # Positions would disturb a network that never saw one.
         features = self.network.features(batch["image"], positions=self.masking.position_mask_ratio < 1)
+        if self._features is None:
+            self._features = ProbeFeatures(len(self.classes), features.shape[1])
         self._features.add(loader - 1, batch["id"], features, batch["label"])
         return None
 
-    def _log_metrics(self, gathered: scores.Gathered, split: str) -> dict[str, float]:
-        values = scores.metrics(gathered)
-        accuracy = self._features.accuracy(self.device) if self.classes else None
+    def measure(self, scores: Scores) -> dict[str, float]:
+        """How well positions are found, and the probe's accuracy."""
+        values = sheet.metrics(scores)
+        accuracy = None if self._features is None else self._features.accuracy(self.device)
         if accuracy is not None:
-            values["probe_accuracy"] = accuracy
-        self.log_dict(
-            {f"{split}/{name}": value for name, value in values.items()}, rank_zero_only=False, sync_dist=False
-        )
+            values[sheet.PROBE_ACCURACY.name] = accuracy
         return values
+
+    def begin_gallery(self) -> None:
+        """Begin to keep pictures."""
+        augment = self.recipe.augment
+        self._pictures = PositionPictures(self.network.grid, self.network.patch, augment.mean, augment.std)
+
+    def consider(self, batch: Batch, output: PositionOutput) -> None:
+        """Keep pictures of a batch."""
+        assert self._pictures is not None
+        self._pictures.add(batch["id"], batch["image"], output)
+
+    def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
+        """Metrics and pictures of reconstructed positions."""
+        assert self._pictures is not None
+        return [*sheet.artefacts(scores, split, measured, self.network.grid), self._pictures.image_grid(split)]
+
+    def _predict_fixed(self, batch: Batch) -> PositionOutput:
+        """Predict under masks that depend on an image's id alone, so that epochs, seeds and recipes can be compared."""
+        seeds = [derive_seed(0, f"masks of {name}") for name in batch["id"]]
+        return self(batch["image"], self._sampler_of(0).draw_each(seeds, batch["image"].device))

@@ -1,17 +1,16 @@
-"""What one phase or run learns from, kept apart from what a later one is measured on."""
+"""Test samples that a phase or run must not learn from, or has learned from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from vision_train import data as data_room
-from vision_train.data.dataset import Sample
 from vision_train.data.module import SampleDataModule
+from vision_train.data.sample import Sample
 from vision_train.recipe import load_recipe
 
 
 def keep_apart(earlier: SampleDataModule, later: SampleDataModule) -> None:
-    """Take what the later phase of a run is measured on out of what the earlier one learns from.
+    """Take the samples that the later phase of a run is measured on out of those that the earlier one learns from.
 
     Pre-training on a pool that holds the labelled images too would otherwise learn from those that fine-tuning is
     tested on, and its probe from their labels. Images are known by their files: a copy under another name is not.
@@ -29,20 +28,19 @@ def learnt_before(data: SampleDataModule, checkpoint: str) -> list[Sample]:
     """Test samples among those that an earlier run was trained on or chosen by.
 
     Args:
-        data: Of the phase that starts from the checkpoint.
+        data: Data of the phase that starts from the checkpoint.
         checkpoint: A weights file, of which nothing is known, or a run directory.
 
     Raises:
-        UserError: The images of the earlier run are there, but no longer as its recipe says.
+        UserError: The samples of the earlier run are there, but no longer as its recipe says.
     """
     tested = {sample.identity: sample for sample in data.samples("test")} if "test" in data.counts else {}
     found: dict[str, Sample] = {}
     for file in sorted(Path(checkpoint).glob("phases/*/recipe.yaml")) if tested else []:
         recipe = load_recipe(file, runnable=False)
-        places = [place for place in (recipe.data.root, recipe.data.labels) if place is not None]
-        if not all(Path(place).exists() for place in places):
-            continue  # images that are gone are none of those at hand
-        learnt = data_room.build(recipe)
+        if not all(Path(place).exists() for place in recipe.data.paths()):
+            continue  # samples that are gone are none of those at hand
+        learnt = recipe.kind.load().build(recipe)
         for split in learnt.counts.keys() - {"test"}:
             for sample in learnt.samples(split):
                 if sample.identity in tested:

@@ -15,7 +15,7 @@ from models.droppos.network import PositionOutput
 from models.droppos.reconstruction import reconstruct_positions
 from models.droppos.scores import score_positions
 from vision_train.artefacts import ImageGrid
-from vision_train.processes import gather_objects
+from vision_train.tasks.gallery import Gallery
 
 KEPT = 12
 """Images shown."""
@@ -29,8 +29,8 @@ GROUND = 235
 """Grey level where no patch lies."""
 
 
-class Album:
-    """Keeps some images of a pass, each beside its truth and the network's belief; in every epoch and run the same.
+class PositionPictures:
+    """Pictures of some images of a pass, each beside its truth and the network's belief; the same in every epoch and run.
 
     Args:
         grid: Rows and columns of patches.
@@ -44,11 +44,11 @@ class Album:
     ) -> None:
         self.grid, self.patch = grid, patch
         self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
-        self._pages: dict[str, tuple[np.ndarray, str]] = {}
+        self._gallery: Gallery[tuple[np.ndarray, str]] = Gallery(KEPT)
 
     def add(self, ids: Sequence[str], images: Tensor, output: PositionOutput) -> None:
         """Consider a batch of normalised images (B C H W) and what the network returned for them."""
-        wanted = [row for row, name in enumerate(ids) if name not in self._pages and self._is_drawn(name)]
+        wanted = [row for row, name in enumerate(ids) if self._gallery.wants(name, _lot(name))]
         if not wanted:
             return
         levels = (images[wanted].float().cpu() * self.std + self.mean).clamp(0, 1) * 255
@@ -62,9 +62,7 @@ class Album:
             asked, right = int(scores.tokens[row]), int(scores.correct[row])
             apart = scores.distance[row].item() / max(asked, 1)
             text = f"{right} of {asked} in their place, {apart:.1f} patches off on average"
-            self._pages[name] = (_side_by_side(strip), f"{text}\n{name}")
-        for name in sorted(self._pages, key=_lot)[KEPT:]:
-            del self._pages[name]
+            self._gallery.add(name, _lot(name), (_side_by_side(strip), f"{text}\n{name}"))
 
     def _judge(self, output: PositionOutput) -> Tensor:
         """Whether what lies on top of each cell is right: B rows columns, 1 or -1, 0 where no position was dropped."""
@@ -76,18 +74,14 @@ class Album:
         laid = reconstruct_positions(marked, output, grid=self.grid, patch=(1, 1)).belief[:, 0]
         return torch.where(laid == place.view(self.grid), 1, -1) * (laid > 0)
 
-    def _is_drawn(self, name: str) -> bool:
-        return len(self._pages) < KEPT or _lot(name) < max(map(_lot, self._pages))
-
     def image_grid(self, split: str) -> ImageGrid:
         """The pictures of all processes."""
-        pages = {name: page for pages in gather_objects(self._pages) for name, page in pages.items()}
-        shown = [pages[name] for name in sorted(sorted(pages, key=_lot)[:KEPT])]
+        shown = dict(sorted(self._gallery.gather().items()))
         return ImageGrid(
             f"{split}_positions",
             f"Where the network puts patches of {split} images",
-            images=[picture for picture, _ in shown],
-            captions=[caption for _, caption in shown],
+            images=[picture for picture, _ in shown.values()],
+            captions=[caption for _, caption in shown.values()],
             note="Left: the image. Middle: the patches that the network sees, at their places. Right: the same "
             "patches, those without a position where the network believes that they belong; where several meet, the "
             "one that it is surest of lies on top. Frames: blue where one without a position is in its place, orange "
@@ -95,9 +89,9 @@ class Album:
         )
 
 
-def _lot(name: str) -> tuple[int, str]:
+def _lot(name: str) -> int:
     """Order in which images are drawn, fixed by their ids and blind to their folders."""
-    return zlib.crc32(name.encode("utf-8", "surrogateescape")), name
+    return zlib.crc32(name.encode("utf-8", "surrogateescape"))
 
 
 def _rows(output: PositionOutput, rows: list[int]) -> PositionOutput:

@@ -1,0 +1,144 @@
+"""Images as items and batches, for every kind of data whose samples are images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from augment.pipeline import eval_pipeline, train_pipeline
+from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
+from vision_train.data.decode import decode
+from vision_train.data.image_section import ImageSection
+from vision_train.data.module import SampleDataModule, Stream
+from vision_train.data.sample import ImageSample, Pixels, Sample
+from vision_train.data.sampler import Position
+from vision_train.errors import UserError
+from vision_train.recipe.sections import Augment
+from vision_train.seeds import derive_seed
+
+Transform = Callable[[Pixels, int], torch.Tensor]
+"""(H W 3 pixels, seed of this image in this epoch) -> 3 H W float32."""
+CollateTruth = Callable[[list[Any]], Batch]
+"""Truths of the samples of a batch -> their part of the batch, such as ``label``."""
+
+
+class ImageDataset(SampleDataset):
+    """Decodes and transforms one image at a time.
+
+    Args:
+        samples: In their fixed order.
+        transform: Applied to the decoded pixels.
+        seed: Seed of the run.
+        on_bad: The policy.
+        collate_truth: Puts the truths of a batch together; None for samples without truth.
+    """
+
+    noun = "images"
+
+    def __init__(
+        self,
+        samples: Sequence[ImageSample],
+        transform: Transform,
+        seed: int,
+        on_bad: OnBad,
+        collate_truth: CollateTruth | None = None,
+    ) -> None:
+        super().__init__(samples, on_bad)
+        self.transform = transform
+        self.seed = seed
+        self._collate_truth = collate_truth
+
+    def named(self, sample: ImageSample) -> str:
+        """The path of its file."""
+        return sample.place or sample.id
+
+    def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
+        """Decode and transform one image."""
+        index, epoch = position
+        pixels = decode(sample.image) if isinstance(sample.image, str) else sample.image
+        seed = derive_seed(self.seed, "augmentation", epoch, index)
+        return {"image": self.transform(pixels, seed), "size": pixels.shape[:2]}
+
+    def collate(self, items: list[dict[str, Any]]) -> Batch:
+        """Items -> ``image`` (B 3 H W) and ``size``."""
+        return {"image": torch.stack([item["image"] for item in items]), "size": [item["size"] for item in items]}
+
+    def collate_truth(self, truths: list[Any]) -> Batch:
+        """Truths -> their part of the batch."""
+        assert self._collate_truth is not None, "samples with a truth need to know how truths become a batch"
+        return self._collate_truth(truths)
+
+    def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
+        """The error about the first unreadable image."""
+        path, reason = next(iter(bad.items()))
+        return UserError(f"unreadable image {path}: {reason}. Repair or remove it, or {SKIP_BAD}", shared=shared)
+
+
+class ImageDataModule(SampleDataModule):
+    """Images of one recipe, split by split, as batches.
+
+    Args:
+        section: Batch size, workers, image size and policy for bad images.
+        augment: What to do to the images.
+        seed: Seed of the run.
+        splits: The images, by split.
+        classes: The label map; empty where nothing has a label.
+        collate_truth: Puts the truths of a batch together.
+        streams: As :class:`SampleDataModule`.
+
+    Raises:
+        UserError: The augmentation cannot be built.
+    """
+
+    noun = "images"
+
+    def __init__(
+        self,
+        section: ImageSection,
+        augment: Augment,
+        seed: int,
+        splits: Mapping[str, Sequence[Sample]],
+        classes: list[str],
+        collate_truth: CollateTruth,
+        streams: Mapping[str, Stream] | None = None,
+    ) -> None:
+        super().__init__(section, seed, splits, classes, streams)
+        self._train_transform = train_transform(section, augment)
+        self._eval_transform = eval_transform(section, augment)
+        self._collate_truth = collate_truth
+
+    def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> ImageDataset:
+        """Images with the transforms of training or of evaluation."""
+        transform = self._eval_transform if stream is None else self._train_transform
+        on_bad = self.section.on_bad if alone else "skip"
+        return ImageDataset(list(samples), transform, self.seed, on_bad, self._collate_truth)
+
+    def described(self) -> str:
+        """How many images there are, in words."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        return f"{counts} images" + (f" of {len(self.classes)} classes" if self.classes else "")
+
+
+def eval_transform(section: ImageSection, augment: Augment) -> Transform:
+    """What happens to one image in validation, test and prediction."""
+    share = augment.eval.crop_share
+    resize = None if share is None else math.floor(section.image_size / share)  # rounded as timm does
+    return eval_pipeline(
+        section.image_size, augment.mean, augment.std, resize=resize, interpolation=augment.eval.interpolation
+    )
+
+
+def train_transform(section: ImageSection, augment: Augment) -> Transform:
+    """What happens to one training image.
+
+    Raises:
+        UserError: The augmentation cannot be built.
+    """
+    try:
+        return train_pipeline(section.image_size, augment.mean, augment.std, **asdict(augment.train))
+    except ValueError as error:
+        raise UserError(f"augment.train: {error}") from error

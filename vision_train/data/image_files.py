@@ -1,0 +1,70 @@
+"""Image files without a recipe's folders and tables: found below what the user names, and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vision_train.data.dataset import SampleLoader, sample_loader
+from vision_train.data.decode import IMAGE_ENDINGS
+from vision_train.data.image_dataset import ImageDataset, eval_transform
+from vision_train.data.image_section import ImageSection
+from vision_train.data.sample import ImageSample
+from vision_train.data.sampler import EvaluationSampler
+from vision_train.data.sources import csv_rows, images_below
+from vision_train.errors import UserError
+from vision_train.recipe.sections import Augment
+
+
+def loose_images(section: ImageSection, augment: Augment, inputs: Sequence[Path]) -> SampleLoader:
+    """Load images with the evaluation transforms, without the data set that the recipe trained on.
+
+    Args:
+        section: Batch size, workers, image size and policy for bad images.
+        augment: Evaluation transforms and normalisation.
+        inputs: Image files, folders that are searched through, csv files with a ``path`` column.
+
+    Returns:
+        Loader of batches without labels; an image's id is its path as given. ``loader.dataset.skipped`` maps the
+        unreadable files met to the reasons.
+
+    Raises:
+        UserError: As :func:`list_images`.
+    """
+    samples = [ImageSample(path, path) for path in list_images(inputs)]
+    dataset = ImageDataset(samples, eval_transform(section, augment), 0, section.on_bad)
+    return sample_loader(dataset, EvaluationSampler(len(dataset)), section.batch_size, section.workers)
+
+
+def list_images(inputs: Sequence[Path]) -> list[str]:
+    """Every image that the inputs name, in order, each once.
+
+    Raises:
+        UserError: An input or a file that a csv lists does not exist, a csv has no ``path`` column, or there is no
+            image at all.
+    """
+    paths = list(dict.fromkeys(str(path) for entry in inputs for path in _images_of(entry)))
+    if not paths:
+        raise UserError(
+            f"{', '.join(map(str, inputs))}: no images there; known endings are {' '.join(sorted(IMAGE_ENDINGS))}"
+        )
+    return paths
+
+
+def _images_of(entry: Path) -> Iterator[Path]:
+    if entry.is_dir():
+        yield from sorted(images_below(entry))
+    elif not entry.exists():
+        raise UserError(f"{entry}: no such image, folder or csv file")
+    elif entry.suffix.lower() == ".csv":
+        yield from _images_in_table(entry)
+    else:
+        yield entry
+
+
+def _images_in_table(table: Path) -> Iterator[Path]:
+    for line, row in csv_rows(table, ("path",)):
+        path = table.parent / row["path"]
+        if not path.is_file():
+            raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {table.absolute().parent}")
+        yield path

@@ -1,0 +1,48 @@
+"""The keys of ``data`` sections whose samples are image files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vision_train.data.kind import IDENTITY, PLACE, DataSection, Problems, share_problems
+
+BUNDLED = "digits"
+"""The source that comes with the installation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSection(DataSection):
+    """Images on disk, or the bundled digits."""
+
+    source: Literal["images", "digits"] = field(default="images", metadata=IDENTITY)
+    """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans."""
+    labels: str | None = field(default=None, metadata=PLACE)
+    """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one."""
+    splits: dict[str, float] | None = field(default=None, metadata=IDENTITY)
+    """Shares of `val` and `test` cut from the training images, class by class and by the images' paths alone, where
+    folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
+    labels_per_class: int | None = None
+    """Train on this many images of each class, drawn with the seed; null takes all."""
+    image_size: int = 224
+    """Side of the square image that enters the network, in pixels."""
+
+    def problems(self) -> Problems:
+        """Yield values outside their range and keys that exclude one another."""
+        yield from super().problems()
+        if self.source == BUNDLED and (self.root is not None or self.labels is not None):
+            yield "source", f"`{BUNDLED}` is bundled and takes no root or labels; set data.source=images to use yours"
+        for key in ("image_size", "labels_per_class"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                yield key, f"is {value}; must be at least 1"
+        yield from share_problems(self.splits or {})
+
+    def unset(self) -> Problems:
+        """Yield images that are not named."""
+        if self.source != BUNDLED and self.root is None and self.labels is None:
+            yield "root", "no images named; set data.root=FOLDER, or data.labels=FILE.csv"
+
+    def named(self) -> str:
+        """The key that names the images, with its value."""
+        return super().named() if self.labels is None else f"data.labels={self.labels}"

@@ -1,0 +1,25 @@
+"""Labelled images: class folders, csv files, scikit-learn's digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vision_train.data.image_section import ImageSection
+from vision_train.data.kind import PLACE, KindOfData
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section(ImageSection):
+    """Images with one label each."""
+
+    root: str | None = field(default=None, metadata=PLACE)
+    """Folder of the images. Holds one folder per class, or `train`/`val`/`test` with one folder per class each."""
+
+
+IMAGES = KindOfData(
+    section=Section,
+    noun="images",
+    implementation="vision_train.data.images.build",
+    report="vision_train.report.images",
+    verbs="vision_train.data.images.verbs",
+)

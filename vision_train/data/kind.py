@@ -1,0 +1,178 @@
+"""What the engine knows of a kind of data: its section of a recipe, its words, and where the code that reads it lies.
+
+Each kind is a package ``data/<kind>/`` whose ``__init__.py`` defines one :class:`KindOfData`. A task names that object as
+``DATA`` in its options. Nothing but the standard library is imported here, so that recipes are checked in milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
+
+if TYPE_CHECKING:
+    from vision_train.checkpoints import Weights
+    from vision_train.data.dataset import SampleLoader
+    from vision_train.data.module import SampleDataModule
+    from vision_train.data.sample import Sample
+    from vision_train.recipe import Recipe
+
+SPLITS = ("train", "val", "test")
+"""Names of the splits, in tables, folders and options alike."""
+
+IDENTITY = {"identity": True}
+"""Metadata of a field that is part of the identity of a data set."""
+PLACE = {"identity": True, "path": True}
+"""Metadata of a field that names a file or folder of the samples or of their truth."""
+
+Problems = Iterator[tuple[str, str]]
+"""Pairs of a key inside a section and what is wrong with its value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSection:
+    """The keys that the ``data`` section of every kind has.
+
+    The metadata of a field says whether its value is a ``path`` and whether it is part of the ``identity`` of a data set:
+    two sections whose identity fields agree name the same samples.
+    """
+
+    source: str = field(default="", metadata=IDENTITY)
+    """Where the samples come from."""
+    root: str | None = field(default=None, metadata=PLACE)
+    """Folder of the samples."""
+    batch_size: int = 64
+    """Samples per process and step. The effective batch also counts processes and accumulated batches. Samples that do not
+    fill a last batch are left out of the epoch; another shuffle leaves out others. A data set smaller than one batch gives
+    one smaller batch."""
+    workers: int = 2
+    """Loader processes for each training process, at most one for each processor that it may use; 0 loads in the
+    training process itself."""
+    on_bad: Literal["error", "skip"] = "error"
+    """`error` stops at a sample that cannot be used and names it; `skip` leaves such samples out and counts them."""
+
+    def problems(self) -> Problems:
+        """Yield values outside their range."""
+        if self.batch_size < 1:
+            yield "batch_size", f"is {self.batch_size}; must be at least 1"
+        if self.workers < 0:
+            yield "workers", f"is {self.workers}; must be 0 or more"
+
+    def unset(self) -> Problems:
+        """Yield the keys that only the user can give and has not given."""
+        return iter(())
+
+    def identity(self) -> dict[str, Any]:
+        """The values that say which data set this is."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("identity")}
+
+    def differing(self, other: DataSection) -> list[str]:
+        """Keys by which this section names other samples than another one of its kind; shares of splits do not count."""
+        theirs = other.identity()
+        return [
+            key for key, value in self.identity().items() if value != theirs.get(key) and not isinstance(value, dict)
+        ]
+
+    def for_other_data(self, own: Self, changed: Collection[str]) -> tuple[Self, list[str]]:
+        """This section where a run is evaluated on other data than its own.
+
+        Args:
+            own: The run's section.
+            changed: Keys that were named for the evaluation.
+
+        Returns:
+            The section without what belongs to the run's own data alone, and what is to be said of that.
+        """
+        return self, []
+
+    def paths(self) -> list[str]:
+        """The files and folders that hold the samples and their truth."""
+        values = [getattr(self, each.name) for each in fields(self) if {*each.metadata} >= {"identity", "path"}]
+        return [value for value in values if isinstance(value, str)]
+
+    def named(self) -> str:
+        """The key that names the samples, with its value, for messages."""
+        key = "source" if self.root is None else "root"
+        return f"data.{key}={getattr(self, key)}"
+
+
+def share_problems(shares: Mapping[str, float]) -> Problems:
+    """Yield shares of ``splits`` that cannot be cut."""
+    for name, share in shares.items():
+        if name not in ("val", "test"):
+            yield f"splits.{name}", "unknown split; `val` and `test` can be cut from the training samples"
+        elif not 0 < share < 1:
+            yield f"splits.{name}", f"is {share}; a share lies strictly between 0 and 1"
+    if sum(shares.values()) >= 1:
+        yield "splits", f"sum to {sum(shares.values()):g}; nothing would be left to train on"
+
+
+class Implementation(Protocol):
+    """The module that reads a kind of data; imported when samples are needed."""
+
+    def build(self, recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> SampleDataModule:
+        """Read and check the samples that a recipe names.
+
+        Args:
+            recipe: Its ``data``, ``augment`` and ``seed`` matter here.
+            classes: Label map of an earlier run; None takes the sorted names found.
+            only: Evaluate this one split of other data than the run's own: nothing is cut from it or drawn.
+
+        Raises:
+            UserError: The data cannot be used as they are.
+        """
+
+    def all_samples(self, recipe: Recipe) -> Sequence[Sample]:
+        """Every sample that a recipe names, whatever the seed draws of them."""
+
+    def loose(self, recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoader:
+        """Load files and folders without labels, to predict on.
+
+        Args:
+            recipe: The recipe of the run that predicts.
+            inputs: Files, folders or tables.
+            learner: What messages call the network.
+
+        Raises:
+            UserError: There is nothing to predict on, or it is not what the network learned from.
+        """
+
+    def check_start(self, recipe: Recipe, weights: Weights, name: str) -> None:
+        """Refuse weights that were trained on data of another kind than the recipe's.
+
+        Args:
+            recipe: With what the data themselves say filled in.
+            weights: The weights to start from.
+            name: What messages call them.
+
+        Raises:
+            UserError: They do not suit the data.
+        """
+
+
+@dataclass(frozen=True)
+class KindOfData:
+    """One kind of data. The engine asks this object and never compares names."""
+
+    section: type[DataSection]
+    """Type of the recipe's section ``data``."""
+    noun: str
+    """What the samples are, in the plural."""
+    implementation: str
+    """Dotted name of the :class:`Implementation`."""
+    splits: tuple[str, ...] = SPLITS
+    """The splits that can be evaluated."""
+    judged: str = "test"
+    """The split that a finished run is measured on."""
+    id_column: str = "path"
+    """Column of the ids in a table of predictions."""
+    report: str | None = None
+    """Dotted name of the module that draws what only this kind has."""
+    verbs: str | None = None
+    """Dotted name of the module that adds commands to ``vision-train data``."""
+
+    def load(self) -> Implementation:
+        """Import the code that reads the data."""
+        return cast(Implementation, importlib.import_module(self.implementation))

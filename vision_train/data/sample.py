@@ -1,0 +1,97 @@
+"""What is known of a sample before it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+
+class Divisible(Protocol):
+    """A sample, or several that stay together when splits are cut."""
+
+    @property
+    def id(self) -> str:
+        """Unique in the data set."""
+
+    @property
+    def truth(self) -> Any:
+        """What is to be learned of it, such as the name of its class; None without a label."""
+
+    @property
+    def split(self) -> str | None:
+        """`train`, `val` or `test`; None where the source does not say."""
+
+
+class Sample(Divisible, Protocol):
+    """One item of a data set. Only its kind of data knows what its truth is and how it is read."""
+
+    @property
+    def place(self) -> str:
+        """Where it lies, for messages and records; empty for what is in memory."""
+
+    @property
+    def identity(self) -> str:
+        """The same for the same thing, whatever list names it."""
+
+    @property
+    def group(self) -> str | None:
+        """What stays in one split and is resampled together, such as a patient; None for a group of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSample:
+    """One image."""
+
+    id: str
+    """Unique in the data set; for files the path below the root, or as the user gave it."""
+    image: str | Pixels
+    """Path of the file, or the pixels themselves (H W 3)."""
+    truth: Any = None
+    """What is to be learned of it, such as the name of its class; None without a label."""
+    split: str | None = None
+    """`train`, `val` or `test`; None where the source does not say."""
+    group: str | None = None
+    """Images that stay in one split; None for a group of its own."""
+
+    @property
+    def place(self) -> str:
+        """Path of the file; empty for pixels in memory."""
+        return self.image if isinstance(self.image, str) else ""
+
+    @property
+    def identity(self) -> str:
+        """The same for the same image, whatever list names it: the file that its path leads to, or its id."""
+        return file_identity(Path(self.image)) if isinstance(self.image, str) else self.id
+
+
+def file_identity(path: Path) -> str:
+    """The same for all paths that lead to one file; the path itself where there is none."""
+    try:
+        file = path.stat()  # much cheaper than resolving the path
+    except OSError:
+        return str(path)
+    return f"{file.st_dev}:{file.st_ino}"
+
+
+def digest(samples: Iterable[Sample]) -> str:
+    """Digest of the ids, places and truths of samples: it changes where a label or an annotation is edited."""
+    # Samples in memory have no place; their ids tell them apart.
+    lines = [[sample.id, sample.place, sample.truth] for sample in samples]
+    return hashlib.sha256(json.dumps(lines, default=_plain).encode()).hexdigest()
+
+
+def _plain(truth: Any) -> Any:
+    if is_dataclass(truth) and not isinstance(truth, type):
+        return asdict(truth)
+    if isinstance(truth, np.ndarray | np.generic):
+        return truth.tolist()
+    raise TypeError(f"the truth of a sample is made of plain values, arrays and dataclasses, got {type(truth).__name__}")

@@ -1,0 +1,159 @@
+"""Which phases a run trains, one after another, and what can be said of them before the first step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from vision_train.errors import UserError
+from vision_train.recipe import Recipe, load_recipe
+from vision_train.run.directory import RunDirectory
+from vision_train.run.trainer import HARDWARE
+
+LAST = "fit"
+"""Name of the phase that trains the recipe itself."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training under a Trainer of its own."""
+
+    name: str
+    recipe: Recipe
+    start: str | None = None
+    """Name of the finished phase whose best weights it starts from; None for what the recipe names."""
+    is_result: bool = True
+    """Whether its weights are a result of the run. Those of pre-training are not: another phase starts from them."""
+
+
+@dataclass(frozen=True)
+class FinishedPhase:
+    """What a phase has left in ``phases/<name>/``."""
+
+    name: str
+    folder: Path
+    figures: dict[str, float | int] = field(default_factory=dict)
+    """Flat figures, as in ``summary.json``."""
+    skipped: list[str] = field(default_factory=list)
+    """Samples that could not be read, with the reasons."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """Weights of its best epoch."""
+        return self.folder / "checkpoints" / "best.ckpt"
+
+
+class Plan(Protocol):
+    """Decides what a run trains next."""
+
+    def known(self) -> list[Phase]:
+        """The phases that are certain before the first step, in order; the last of them is a result."""
+
+    def next(self, finished: Sequence[FinishedPhase]) -> Phase | None:
+        """The phase that follows, or None at the end.
+
+        It depends on nothing but the plan and ``finished``, so that a resumed run asks the same questions.
+        """
+
+
+MakePlan = Callable[[Recipe, Mapping[str, Recipe]], Plan]
+"""Makes the plan of a recipe; the mapping has the recipes of phases that the run directory keeps already."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Phases that are all known from the start."""
+
+    phases: tuple[Phase, ...]
+
+    def known(self) -> list[Phase]:
+        """All of them."""
+        return list(self.phases)
+
+    def next(self, finished: Sequence[FinishedPhase]) -> Phase | None:
+        """The first one that is not finished."""
+        return self.phases[len(finished)] if len(finished) < len(self.phases) else None
+
+
+def plan_of(recipe: Recipe, stored: Mapping[str, Recipe] | None = None) -> Chain:
+    """The recipe, behind what its ``run.pretrain`` names, and before that what that one names.
+
+    Every phase takes the seed and the hardware of the recipe that was asked for, and its samples where an earlier phase
+    names none of its own.
+
+    Args:
+        recipe: The recipe that was asked for.
+        stored: Recipes of the phases of a run that has begun, by name: a recipe that was edited or moved since changes
+            nothing.
+
+    Raises:
+        UserError: The recipes pre-train one another in a circle, or one is to start from a checkpoint as well.
+    """
+    numbered = sorted((stored or {}).items(), key=lambda item: (len(item[0]), item[0]))
+    earlier = [each for name, each in numbered if name != LAST]
+    chain = [*earlier, recipe] if stored else _pretraining_of(recipe)
+    names = ["pretrain"] if len(chain) == 2 else [f"pretrain-{index + 1}" for index in range(len(chain) - 1)]
+    starts = [None, *names]
+    return Chain(
+        tuple(
+            Phase(name, each, start, is_result=name == LAST)
+            for name, each, start in zip([*names, LAST], chain, starts, strict=True)
+        )
+    )
+
+
+def _pretraining_of(recipe: Recipe) -> list[Recipe]:
+    chain = [recipe]
+    while chain[0].run.pretrain:
+        if chain[0].model.checkpoint:
+            both = f"model.checkpoint={chain[0].model.checkpoint} and run.pretrain={chain[0].run.pretrain}"
+            raise UserError(f"{both}: {chain[0].name} can start from one of them; set the other to null")
+        earlier = load_recipe(chain[0].run.pretrain, runnable=False)
+        if any(earlier.name == known.name for known in chain):
+            raise UserError(f"run.pretrain={earlier.name}: {recipe.name} and it pre-train one another in a circle")
+        hardware = {key: value for key, value in recipe.trainer.items() if key in HARDWARE}
+        kept = {key: value for key, value in earlier.trainer.items() if key not in HARDWARE}
+        data = _with_samples_of(recipe.data, earlier.data) if any(earlier.data.unset()) else earlier.data
+        chain.insert(0, replace(earlier, data=data, seed=recipe.seed, trainer={**kept, **hardware}))
+    return chain
+
+
+def _with_samples_of(asked: Any, earlier: Any) -> Any:
+    """The section of an earlier phase that names no samples, with those of the recipe that was asked for."""
+    own = {each.name: each.default for each in fields(earlier) if each.metadata.get("identity")}
+    shared = {each.name for each in fields(asked)} & own.keys()
+    taken = {name: getattr(asked, name) for name in shared if getattr(earlier, name) == own[name]}
+    return replace(earlier, **taken)
+
+
+def stored_recipes(directory: RunDirectory) -> dict[str, Recipe]:
+    """The recipes of the phases that a run directory keeps, by name."""
+    folders = sorted(path.parent for path in directory.path.glob("phases/*/recipe.yaml"))
+    return {folder.name: load_recipe(folder / "recipe.yaml", runnable=False) for folder in folders}
+
+
+def read_finished(directory: RunDirectory, name: str) -> FinishedPhase | None:
+    """A phase as it was left; None where it is not finished."""
+    folder = directory.phase(name)
+    if not (folder / "phase.json").exists():
+        return None
+    content = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
+    return FinishedPhase(name, folder, content["figures"], content["skipped"])
+
+
+def summed(finished: Sequence[FinishedPhase]) -> dict[str, float | int]:
+    """What all phases of a run took together."""
+    return {
+        f"run/{key}": sum(phase.figures[f"train/{key}"] for phase in finished) for key in ("steps", "samples", "seconds")
+    }
+
+
+def warm_up_note(recipe: Recipe) -> str | None:
+    """Say so if training ends before the learning rate has reached its peak."""
+    epochs, warm_up = recipe.trainer["max_epochs"], recipe.optim.warmup_epochs
+    if warm_up < epochs:
+        return None
+    return f"{warm_up:g} epochs and training {epochs}: it ends before the full learning rate; see optim.warmup_epochs"

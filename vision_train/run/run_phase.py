@@ -1,0 +1,140 @@
+"""One phase inside a run directory: what is said of it, and the files that it leaves there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from vision_train.artefacts import Artefact, Items
+from vision_train.files import write_json
+from vision_train.metrics_log import MetricsLog, read_metrics
+from vision_train.run.attention import attention_line, attention_table
+from vision_train.run.checkpointing import link_or_copy
+from vision_train.run.directory import RunDirectory
+from vision_train.run.phase import Prepared, fit_phase
+from vision_train.run.plan import Phase, warm_up_note
+
+Figures = dict[str, float | int]
+
+
+def run_phase(
+    directory: RunDirectory, phase: Phase, prepared: Prepared, log: MetricsLog | None, console: Console
+) -> tuple[Figures, list[str]]:
+    """Train a phase, or go on with it, and leave its figures and artefacts in the run directory.
+
+    Args:
+        directory: The run.
+        phase: The phase.
+        prepared: The same, built.
+        log: The metrics log; None on every process but the first.
+        console: Where progress goes.
+
+    Returns:
+        Its figures, and the samples that could not be read.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it; what is saved, and how to go on, is said.
+    """
+    name = phase.name
+    if log:
+        _announce(directory, phase, prepared, console)
+        _note_start(directory, name, prepared, log)
+    try:
+        result = fit_phase(prepared, directory.phase(name), name, log, console)
+    except KeyboardInterrupt:
+        epoch = _epochs_saved(directory, name)
+        saved = f"epoch {epoch} is saved" if epoch else "no epoch was finished yet"
+        command = shlex.join(["vision-train", "fit", "--resume", str(relative(directory.path))])
+        console.print(f"Stopped; {saved}. Go on with: {command}")
+        raise
+    if log:
+        for warning in result.warnings:
+            console.print(f"warning: {warning}")
+            logging.getLogger("vision_train").warning(warning)
+        share = json.loads(_share_file(directory, name).read_text(encoding="utf-8"))
+        result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
+        directory.write_artefacts(_renamed(phase, result.artefacts))
+        state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
+        write_json(directory.phase(name) / "phase.json", state)
+    return result.figures, result.skipped
+
+
+def _share_file(directory: RunDirectory, name: str) -> Path:
+    return directory.phase(name) / "matched_share.json"
+
+
+def _note_start(directory: RunDirectory, name: str, prepared: Prepared, log: MetricsLog) -> None:
+    """Keep how much the start filled, and where a phase that was cut short goes on."""
+    if not last_checkpoint(directory, name).exists():
+        write_json(_share_file(directory, name), prepared.load_report.matched_share if prepared.load_report else 0.0)
+    if any(line["phase"] == name for line in read_metrics(log.path)):
+        log.note_resumption(name, *_progress(directory, name))
+
+
+def _renamed(phase: Phase, artefacts: list[Artefact]) -> list[Artefact]:
+    """Artefacts under names that those of a result do not take; items are kept of results alone."""
+    if phase.is_result:
+        return artefacts
+    shown = [artefact for artefact in artefacts if not isinstance(artefact, Items)]
+    return [replace(a, name=f"{phase.name}_{a.name}", title=f"{a.title}, phase {phase.name}") for a in shown]
+
+
+def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console: Console) -> None:
+    """Say what is about to be trained, on what, from what, and where to."""
+    recipe, data, name = prepared.recipe, prepared.data, phase.name
+    console.print(f"{recipe.name}: {data.described()} -> {relative(directory.path)}")
+    for remark in [*data.notes, *prepared.task.notes]:
+        console.print(f"note: {remark}")
+    if data.left_out:
+        console.print(f"left out {len(data.left_out):,} {data.noun}, which phase fit is measured on")
+    if prepared.load_report:
+        console.print(prepared.load_report.summary())
+        directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
+    elif epoch := _epochs_saved(directory, name):
+        console.print(f"going on after epoch {epoch}")
+    else:
+        console.print("starting from random weights; model.checkpoint names a file or run to start from")
+    console.print(f"attention: {attention_line(prepared.attention)}")
+    table = attention_table(prepared.attention)
+    title = table.title if phase.is_result else f"{table.title}, phase {name}"
+    directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
+    if note := warm_up_note(recipe):
+        console.print(f"note: the warm-up takes {note}")
+
+
+def last_checkpoint(directory: RunDirectory, name: str) -> Path:
+    """Where a phase keeps its last epoch."""
+    return directory.phase(name) / "checkpoints" / "last.ckpt"
+
+
+def _progress(directory: RunDirectory, name: str) -> tuple[int, int]:
+    """Epoch, from 0, and step of a phase's last checkpoint; without one, the phase begins anew."""
+    if not last_checkpoint(directory, name).exists():
+        return 0, 0
+    progress = torch.load(last_checkpoint(directory, name), weights_only=True, map_location="cpu", mmap=True)
+    return progress["epoch"], progress["global_step"]
+
+
+def _epochs_saved(directory: RunDirectory, name: str) -> int:
+    return _progress(directory, name)[0] + 1 if last_checkpoint(directory, name).exists() else 0
+
+
+def publish(directory: RunDirectory, name: str) -> None:
+    """Let the run's own ``checkpoints/`` name the files of its latest result, also when that was interrupted."""
+    target = directory.path / "checkpoints"
+    target.mkdir(exist_ok=True)
+    for file in ("last.ckpt", "best.ckpt"):
+        source = directory.phase(name) / "checkpoints" / file
+        if source.exists():
+            link_or_copy(source, target / file)
+
+
+def relative(path: Path) -> Path:
+    """A path below the working directory without that one's."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,219 @@
+"""The one base class of tasks: what a run asks of a task, with the defaults that most of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from models.timm_attention import AttentionReceipt
+from vision_train.artefacts import Artefact, Metric, Pixels, Preview, PreviewRow
+from vision_train.errors import UserError
+from vision_train.optim import configure_optimizers
+from vision_train.recipe.recipe import Recipe
+from vision_train.tasks.scores import Scores, ScoreTable
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a task says of one sample."""
+
+    id: str
+    row: dict[str, Any]
+    """Its line in a table of JSON lines."""
+    drawing: Any = None
+    """What its picture shows: ``artefacts.Bars``, a function from the original pixels (H W 3, uint8) to those of the
+    picture, or what the kind of data knows to draw; None for no picture."""
+    cells: dict[str, Any] = field(default_factory=dict)
+    """Its row in a csv, where that holds other columns than the numbers and texts of ``row``."""
+
+
+class Task(LightningModule):
+    """A LightningModule that owns one network and says how to train it; it knows no files.
+
+    A task implements :meth:`training_step`, :meth:`new_scores`, :meth:`score`, :meth:`measure` and :meth:`predicted`. The
+    rest has defaults. Validation logs ``val/<metric>``, the test loop ``<test_split>/<metric>``.
+
+    Args:
+        recipe: The checked recipe.
+        network: The network; the task owns it. Its parameters keep their plain names.
+        classes: The label map; empty where nothing has a label.
+        attention: What was installed to compute the network's attention; None for a network that computes its own.
+
+    Attributes:
+        warnings: What went wrong in training, in sentences; known after the test pass.
+        steps_per_epoch: Optimiser steps of one epoch; set by the run before training.
+        total_steps: Optimiser steps of the whole training; set by the run before training.
+        test_split: Name under which the test loop reports; set by the run.
+        scores: Numbers of the samples of the current pass.
+    """
+
+    metrics: tuple[Metric, ...] = ()
+    """The metrics that validation measures, without a split's prefix."""
+    heads: tuple[str, ...] = ()
+    """Modules of the network that a checkpoint of other classes need not fill."""
+
+    def __init__(
+        self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt | None = None
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.network = network
+        self.classes = list(classes)
+        self.attention = attention or AttentionReceipt("auto", {}, {recipe.model.name: "computes its own"})
+        self.warnings: list[str] = []
+        self.steps_per_epoch = 0
+        self.total_steps = 0
+        self.test_split = recipe.kind.judged
+        self.scores: ScoreTable = ScoreTable(())
+        self._artefacts: list[Artefact] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of the objective before training."""
+        return []
+
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Translate the names and shapes of published weights to those of the network, or of a part of it.
+
+        Raises:
+            ValueError: They cannot be translated.
+        """
+        return dict(state)
+
+    def check_batch(self, size: int) -> None:
+        """Refuse batches of so many samples, the smallest that a training step will see.
+
+        Raises:
+            UserError: The objective cannot be computed on so few.
+        """
+
+    def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
+        """The network as an encoder: normalised images (B 3 H W) -> features (B D), and how tokens become one vector.
+
+        Raises:
+            UserError: The network does not encode images.
+        """
+        raise UserError(f"task={self.recipe.task}: its network encodes no images; name another checkpoint")
+
+    def seed_generators(self, rank: int) -> None:
+        """Give the random draws of this process a seed of their own."""
+
+    def random_generators(self) -> dict[str, torch.Generator]:
+        """Generators whose state belongs into a checkpoint."""
+        return {}
+
+    def new_scores(self) -> ScoreTable:
+        """An empty table for the scores of a pass."""
+        raise NotImplementedError
+
+    def score(self, batch: Batch, loader: int = 0) -> Any:
+        """Predict a batch and add its scores to :attr:`scores`.
+
+        Args:
+            batch: A batch with its truth.
+            loader: Number of the loader: 0 for the split itself, then its companions.
+
+        Returns:
+            What :meth:`consider` takes; None where there is nothing to show.
+        """
+        raise NotImplementedError
+
+    def measure(self, scores: Scores) -> dict[str, float]:
+        """The metrics of a pass by name, without a split's prefix. Called by all processes."""
+        raise NotImplementedError
+
+    def begin_gallery(self) -> None:
+        """Begin to keep the most telling samples of a test pass."""
+
+    def consider(self, batch: Batch, output: Any) -> None:
+        """Keep the most telling samples of a batch; ``output`` is what :meth:`score` returned."""
+
+    def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
+        """What the report shows of a test pass. Called by all processes; also fills :attr:`warnings`."""
+        return []
+
+    def artefacts(self) -> list[Artefact]:
+        """What the last test pass has to show."""
+        return self._artefacts
+
+    def predicted(self, batch: Batch, output: Any) -> list[Predicted]:
+        """What the network says of each sample of a batch without truth; ``output`` is that of :meth:`predict_step`."""
+        raise UserError(
+            f"task={self.recipe.task}: predicts nothing by itself; fine-tune from the run first, with "
+            "model.checkpoint=RUN in a recipe of another task"
+        )
+
+    def preview(self, batches: Iterator[Batch], count: int) -> Preview:
+        """Training samples as the network gets them.
+
+        Args:
+            batches: Augmented training batches, without end.
+            count: Samples to show.
+
+        Raises:
+            UserError: There is nothing to see.
+        """
+        rows = [row for batch in islice(batches, count) for row in self._augmented_rows(batch)]
+        return Preview("augmented as in training", rows[:count])
+
+    def _augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
+        if "image" not in batch:
+            raise UserError(f"task={self.recipe.task}: preview shows images, and this task trains on none")
+        for name, image in zip(batch["id"], batch["image"], strict=True):
+            yield PreviewRow(name, {"augmented": self.pixels_of(image)})
+
+    def pixels_of(self, image: Tensor) -> Pixels:
+        """A normalised image, 3 H W -> H W 3, uint8."""
+        mean, std = (torch.tensor(values, dtype=torch.float32) for values in (self.recipe.augment.mean, self.recipe.augment.std))
+        levels = (image.detach().float().cpu().permute(1, 2, 0) * std + mean).clamp(0, 1) * 255
+        return np.asarray(levels.round().to(torch.uint8))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The recipe's optimiser, with its schedule advanced at every optimiser step."""
+        steps = {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
+        return configure_optimizers(self.network, self.recipe, self.trainer, **steps)
+
+    def on_fit_start(self) -> None:
+        self.seed_generators(self.global_rank)
+
+    def begin_pass(self) -> None:
+        """Begin to score a pass over a split."""
+        self.scores = self.new_scores()
+
+    def on_validation_epoch_start(self) -> None:
+        self.begin_pass()
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.score(batch, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_measured(self.scores.gather(), "val")
+
+    def on_test_epoch_start(self) -> None:
+        self.begin_pass()
+        self.begin_gallery()
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        output = self.score(batch, dataloader_idx)
+        if output is not None:
+            self.consider(batch, output)
+
+    def on_test_epoch_end(self) -> None:
+        gathered = self.scores.gather()
+        self._artefacts = self.conclude(gathered, self.test_split, self._log_measured(gathered, self.test_split))
+
+    def _log_measured(self, scores: Scores, split: str) -> dict[str, float]:
+        measured = self.measure(scores)
+        values = {f"{split}/{name}": value for name, value in measured.items()}
+        self.log_dict(values, rank_zero_only=False, sync_dist=False)
+        return measured

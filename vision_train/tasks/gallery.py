@@ -1,0 +1,47 @@
+"""The most telling samples of one pass over a split, kept with what is shown of them; memory does not grow with the split."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from vision_train.processes import gather_objects
+
+Entry = TypeVar("Entry")
+
+
+class Gallery(Generic[Entry]):
+    """Keeps the samples that rank first.
+
+    Args:
+        most: How many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._kept: dict[str, tuple[Any, Entry]] = {}
+
+    def wants(self, name: str, rank: Any) -> bool:
+        """Whether a sample would be kept, so that nothing is drawn in vain; one that is there already is not wanted again.
+
+        Args:
+            name: Id of the sample.
+            rank: Its place; the smallest come first. Ranks of one gallery are compared with one another.
+        """
+        if name in self._kept:
+            return False
+        return len(self._kept) < self.most or (rank, name) < max(self._places())
+
+    def add(self, name: str, rank: Any, entry: Entry) -> None:
+        """Keep a sample, and drop the last one if they have become too many."""
+        self._kept[name] = (rank, entry)
+        if len(self._kept) > self.most:
+            del self._kept[max(self._places())[1]]
+
+    def gather(self) -> dict[str, Entry]:
+        """The first samples of all processes, by id and in order. A collective call."""
+        merged = {name: kept for part in gather_objects(self._kept) for name, kept in part.items()}
+        first = sorted(merged, key=lambda name: (merged[name][0], name))[: self.most]
+        return {name: merged[name][1] for name in first}
+
+    def _places(self) -> list[tuple[Any, str]]:
+        return [(rank, name) for name, (rank, _) in self._kept.items()]
