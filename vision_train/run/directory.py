@@ -8,13 +8,14 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vision_train import __version__
-from vision_train.artefacts import Artefact, write_artefact
+from vision_train.artefacts import Artefact, Codec, write_artefact
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.processes import launched_rank
@@ -90,10 +91,10 @@ class RunDirectory:
         except ValueError as error:
             raise UserError(f"{self.classes}: is damaged ({error}); restore it from a copy of the run") from error
 
-    def write_artefacts(self, artefacts: list[Artefact]) -> None:
-        """Write artefacts for the report."""
+    def write_artefacts(self, artefacts: Sequence[Artefact], codecs: Mapping[str, Codec] | None = None) -> None:
+        """Write artefacts for the report; ``codecs`` store those of a kind of data."""
         for artefact in artefacts:
-            write_artefact(self.artefacts, artefact)
+            write_artefact(self.artefacts, artefact, codecs)
 
     def discard(self) -> None:
         """Remove a new run that failed before its first checkpoint, so that nothing half-made is left.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -22,7 +23,7 @@ from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.processes import launched_rank, leave_process_group
 from vision_train.recipe import Recipe, write_recipe
-from vision_train.report import write_report
+from vision_train.report import bags, write_report
 from vision_train.run.attention import attention_line, attention_table
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
@@ -168,7 +169,7 @@ def _one_phase(
             logging.getLogger("vision_train").warning(warning)
         share = json.loads(share_file.read_text(encoding="utf-8"))
         result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
-        directory.write_artefacts(_of_phase(name, result.artefacts))
+        directory.write_artefacts(_of_phase(name, result.artefacts), bags.CODECS)
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
         write_json(directory.phase(name) / "phase.json", state)
     return result
@@ -178,7 +179,7 @@ def _of_phase(name: str, artefacts: list[Artefact]) -> list[Artefact]:
     """Artefacts under names that those of the last phase do not take; items are kept of that one alone."""
     if name == "fit":
         return artefacts
-    shown = [artefact for artefact in artefacts if not isinstance(artefact, Items)]
+    shown: list[Any] = [artefact for artefact in artefacts if not isinstance(artefact, Items)]
     return [replace(a, name=f"{name}_{a.name}", title=f"{a.title}, phase {name}") for a in shown]
 
 
@@ -240,7 +241,7 @@ def _publish(directory: RunDirectory, name: str) -> None:
 
 
 def _conclude(directory: RunDirectory, result: PhaseResult, noun: str, console: Console) -> None:
-    report = write_report(directory.path, result.figures)
+    report = write_report(directory.path, result.figures, bags)
     write_json(directory.summary, result.figures)  # last of all: it says that the run is finished
     for sample in result.skipped:
         logging.getLogger("vision_train").warning("skipped %s", sample)

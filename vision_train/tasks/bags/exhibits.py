@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from models.mil.attention_maps import AttendedBag, AttentionMaps
 from models.mil.bags import BagOutput
-from vision_train.artefacts import Artefact, AttendedBag, AttentionMaps, Curve, Items, Table
+from models.mil.pictures import HOTTEST, pictured_instances
+from vision_train.artefacts import Artefact, Curve, Items, Table
 from vision_train.processes import gather_objects
 from vision_train.tasks.bags.scores import ATTENTION_METRICS, FIELDS, Scores, auroc_items, metrics
 from vision_train.tasks.classification.scores import confusion_matrix, per_class_table
@@ -22,11 +22,7 @@ from vision_train.tasks.classification.scores import confusion_matrix, per_class
 SHOWN_OF_EACH = 2
 """Bags that are shown of those with the lowest loss in each class, and of those with the highest of all."""
 MOST_SHOWN = 8
-HOTTEST = 12
-"""Instances of a bag that are shown as pictures."""
 CURVE_LENGTH = 100
-PIXELS = "pixels"
-"""Encoder whose features are the square grey pictures themselves, in [0, 1]."""
 
 
 class _Kept(NamedTuple):
@@ -99,25 +95,6 @@ class Exhibits:
                 note=f"The {SHOWN_OF_EACH} bags with the highest loss, then those with the lowest loss of each class.",
             ),
         ]
-
-
-def pictured_instances(features: Tensor, instances: np.ndarray, encoder: str | None) -> list[np.ndarray]:
-    """Instances of a bag as pictures, where its features are pictures; else none.
-
-    Args:
-        features: N D.
-        instances: K, which of them.
-        encoder: What computed the features.
-
-    Returns:
-        K times H W 3, uint8, or nothing.
-    """
-    side = math.isqrt(features.shape[1])
-    if encoder != PIXELS or side * side != features.shape[1]:
-        return []
-    chosen = features[torch.from_numpy(instances).to(features.device)].float().cpu()
-    grey = (chosen.clamp(0, 1) * 255).round().to(torch.uint8).view(-1, side, side, 1)
-    return list(grey.expand(-1, -1, -1, 3).numpy())
 
 
 def _telling(kept: Mapping[str, _Kept]) -> list[str]:
