@@ -1,22 +1,45 @@
-"""What a task hands to its run for the report: curves, tables, matrices, pictures, maps and results of single items.
+"""What a task hands to its run for the report: curves, tables, matrices, pictures and results of single items.
 
 A task returns these; the run writes them under ``artefacts/``; the report reads them back. None of them knows a task.
+A kind of data may add artefacts of its own, with a :class:`Codec` for each.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vision_train.files import write_bytes, write_json, write_text
+from vision_train.files import write_bytes, write_json
+
+
+class Artefact(Protocol):
+    """What all artefacts have."""
+
+    @property
+    def name(self) -> str:
+        """Name of its file under ``artefacts/``, without the ending."""
+
+
+class UnknownArtefactError(Exception):
+    """An artefact of a type that neither this module nor a codec knows; the message is the name of the type."""
+
+
+class Codec(NamedTuple):
+    """How artefacts of one type are stored."""
+
+    write: Callable[[Path, Any], dict[str, Any]]
+    """Takes the folder and an artefact; writes what does not fit into JSON beside it and returns the rest."""
+    read: Callable[[Path, dict[str, Any]], Artefact]
+    """Takes the folder and what ``write`` returned; gives the artefact back."""
+
 
 Pixels = NDArray[np.uint8]
 
@@ -82,10 +105,6 @@ class Preview:
     notes: list[str] = field(default_factory=list)
 
 
-CSV_COLUMNS = ("slide_id", "x", "y", "attention")
-"""Of attention, before a column for each branch."""
-
-
 @dataclass(frozen=True)
 class Table:
     """Rows of text and numbers under column headings."""
@@ -146,115 +165,67 @@ class Items:
     """Metric, without its split -> its value for each item; their mean is the metric."""
 
 
-@dataclass(frozen=True)
-class AttendedBag:
-    """Where the branches of a network look in one bag."""
-
-    id: str
-    caption: str
-    attention: np.ndarray
-    """T N: a row for each branch, at least 0, summing to 1; the bag's own attention is their mean."""
-    coords: np.ndarray | None = None
-    """N 2, int64: x and y of each instance in pixels of level 0."""
-    patch_size_level0: int | None = None
-    """Side of an instance in pixels of level 0."""
-    pictures: list[np.ndarray] = field(default_factory=list)
-    """Each H W 3, uint8: the instances with most attention, most first, where they can be shown."""
+TYPES: dict[str, type] = {kind.__name__: kind for kind in (Table, Curve, Matrix, ImageGrid, Items)}
 
 
-@dataclass(frozen=True)
-class AttentionMaps:
-    """Bags to be shown as maps of their attention."""
-
-    name: str
-    title: str
-    bags: list[AttendedBag]
-    note: str = ""
-
-
-Artefact = Table | Curve | Matrix | ImageGrid | Items | AttentionMaps
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (Table, Curve, Matrix, ImageGrid, Items, AttentionMaps)}
-
-
-def write_artefact(folder: Path, artefact: Artefact) -> None:
+def write_artefact(folder: Path, artefact: Artefact, codecs: Mapping[str, Codec] | None = None) -> None:
     """Write ``<name>.json`` and, for an image grid, ``<name>-<n>.png`` beside it.
 
     Args:
         folder: Where to write; made if absent.
-        artefact: What to write. One of the same name is replaced. Attention goes into a csv for each bag.
+        artefact: What to write. One of the same name is replaced.
+        codecs: How to store types that are not of this module, by the name of the type.
+
+    Raises:
+        UnknownArtefactError: It is of a type without a codec.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    kind = type(artefact).__name__
     body: dict[str, Any]
     if isinstance(artefact, ImageGrid):
-        files = [f"{artefact.name}-{index}.png" for index in range(len(artefact.images))]
-        for file, pixels in zip(files, artefact.images, strict=True):
-            write_bytes(folder / file, _png(pixels))
+        files = write_pictures(folder, artefact.name, artefact.images)
         body = {"name": artefact.name, "title": artefact.title, "images": files}
         body |= {"captions": artefact.captions, "note": artefact.note}
-    elif isinstance(artefact, AttentionMaps):
-        bags = [_write_bag(folder, f"{artefact.name}-{index}", bag) for index, bag in enumerate(artefact.bags)]
-        body = {"name": artefact.name, "title": artefact.title, "bags": bags, "note": artefact.note}
-    else:
+    elif isinstance(artefact, Table | Curve | Matrix | Items):
         body = asdict(artefact)
-    write_json(folder / f"{artefact.name}.json", {"kind": type(artefact).__name__, **body})
+    elif codecs and kind in codecs:
+        body = codecs[kind].write(folder, artefact)
+    else:
+        raise UnknownArtefactError(kind)
+    write_json(folder / f"{artefact.name}.json", {"kind": kind, **body})
 
 
-def _write_bag(folder: Path, name: str, bag: AttendedBag) -> dict[str, Any]:
-    """Write the attention as a csv and the pictures beside it; return the rest."""
-    write_text(folder / f"{name}.csv", attention_csv(bag.id, bag.attention, bag.coords))
-    pictures = [f"{name}-{rank}.png" for rank in range(len(bag.pictures))]
-    for file, pixels in zip(pictures, bag.pictures, strict=True):
-        write_bytes(folder / file, _png(pixels))
-    size = bag.patch_size_level0
-    return {"id": bag.id, "caption": bag.caption, "csv": f"{name}.csv", "patch_size_level0": size, "pictures": pictures}
-
-
-def _read_bag(folder: Path, body: dict[str, Any]) -> AttendedBag:
-    attention, coords = read_attention_csv((folder / body["csv"]).read_text(encoding="utf-8"))
-    pictures = [_pixels(folder / file) for file in body["pictures"]]
-    return AttendedBag(body["id"], body["caption"], attention, coords, body["patch_size_level0"], pictures)
-
-
-def attention_csv(bag_id: str, attention: np.ndarray, coords: np.ndarray | None, *, header: bool = True) -> str:
-    """The attention of a bag as csv: ``slide_id,x,y,attention,branch_0,...``, a row for each instance.
+def read_artefact(file: Path, codecs: Mapping[str, Codec] | None = None) -> Artefact:
+    """Read one artefact from its json file, and what was written beside it.
 
     Args:
-        bag_id: In every row.
-        attention: T N; the column ``attention`` is the mean of the branches.
-        coords: N 2; without, the two cells of a row stay empty.
-        header: Begin with the names of the columns; left out where rows are added to those of another bag.
+        file: As :func:`write_artefact` wrote it.
+        codecs: As there.
+
+    Raises:
+        UnknownArtefactError: It is of a type without a codec.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if header:
-        writer.writerow([*CSV_COLUMNS, *(f"branch_{branch}" for branch in range(len(attention)))])
-    places = [("", "")] * attention.shape[1] if coords is None else coords.tolist()
-    values = np.vstack([attention.mean(axis=0, dtype=np.float64), attention]).T
-    writer.writerows(
-        (bag_id, *place, *(f"{value:.9g}" for value in row)) for place, row in zip(places, values, strict=True)
-    )
-    return text.getvalue()
-
-
-def read_attention_csv(text: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Attention of the branches (T N) and coordinates (N 2) of one bag, as :func:`attention_csv` wrote them."""
-    rows = list(csv.reader(io.StringIO(text)))[1:]
-    attention = np.array([row[len(CSV_COLUMNS) :] for row in rows], dtype=np.float32).T
-    return attention, None if rows[0][1] == "" else np.array([row[1:3] for row in rows], dtype=np.int64)
-
-
-def read_artefact(file: Path) -> Artefact:
-    """Read one artefact from its json file, and an image grid's pictures from beside it."""
     body = json.loads(file.read_text(encoding="utf-8"))
-    kind = KINDS[body.pop("kind")]
-    if kind is ImageGrid:
-        body["images"] = [_pixels(file.with_name(image)) for image in body["images"]]
-    if kind is AttentionMaps:
-        body["bags"] = [_read_bag(file.parent, bag) for bag in body["bags"]]
-    return kind(**body)
+    kind = body.pop("kind")
+    if codecs and kind in codecs:
+        return codecs[kind].read(file.parent, body)
+    if kind not in TYPES:
+        raise UnknownArtefactError(kind)
+    if kind == ImageGrid.__name__:
+        body["images"] = [read_picture(file.with_name(image)) for image in body["images"]]
+    return TYPES[kind](**body)
 
 
-def _pixels(file: Path) -> np.ndarray:
+def write_pictures(folder: Path, name: str, pictures: list[np.ndarray]) -> list[str]:
+    """Write pictures (H W 3, uint8) as ``<name>-<n>.png`` and return the names of the files."""
+    files = [f"{name}-{index}.png" for index in range(len(pictures))]
+    for file, pixels in zip(files, pictures, strict=True):
+        write_bytes(folder / file, _png(pixels))
+    return files
+
+
+def read_picture(file: Path) -> np.ndarray:
+    """Read a picture: H W 3, uint8."""
     return np.asarray(Image.open(file).convert("RGB"))
 
 

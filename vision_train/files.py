@@ -1,17 +1,22 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writing files so that a reader sees the old content or the new, never half of it, and names for them."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vision_train.errors import UserError
+
+LONGEST_NAME = 200
+"""Bytes of a name that is made of an id or a path; file systems take 255, and writing needs some more for a moment."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,3 +72,32 @@ def finite(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def as_file_name(text: str) -> str:
+    """Text as one name in any folder, without what some file systems refuse; of a long one, the end."""
+    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", text)
+    return name.encode("utf-8", "replace")[-LONGEST_NAME:].decode("utf-8", "ignore")
+
+
+def names_apart(ids: Iterable[str], endings: Sequence[str]) -> dict[str, str]:
+    """Give each id a name of its own, such that no file of one is another's, even where case does not count.
+
+    Args:
+        ids: Each once.
+        endings: Of the files of each id; every one is added to its name.
+
+    Returns:
+        The id itself where it can be, else what :func:`as_file_name` makes of it, with a number where that is taken.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for each in ids:
+        numbered = (f" ({number})" if number > 1 else "" for number in itertools.count(1))
+        for name in (as_file_name(each) + number for number in numbered):
+            files = {f"{name}{ending}".casefold() for ending in endings}
+            if taken.isdisjoint(files):
+                break
+        names[each] = name
+        taken |= files
+    return names

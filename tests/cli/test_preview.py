@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from vision_train.cli import app
-from vision_train.report.preview import WIDTH
+from vision_train.report.images.preview import WIDTH
 
 SMALL = ["data.batch_size=8", "model.args.embed_dim=24", "model.args.depth=1"]
 

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
-from vision_train.report.tile_layout import LONGEST_SIDE
-from vision_train.run import attention_pictures
+from vision_train.report.bags import pictures as room
+from vision_train.report.bags.tile_layout import LONGEST_SIDE
 from vision_train.run.fit import fit
 from vision_train.run.predict import predict_run
 
@@ -90,9 +90,9 @@ def test_an_image_lies_under_the_map_and_shows_the_instances(bags_run, bags, wri
     pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("images/photo.png")
     sheets = {}
-    draw = attention_pictures.contact_sheet
+    draw = room.contact_sheet
     monkeypatch.setattr(
-        attention_pictures,
+        room,
         "contact_sheet",
         lambda *given: sheets.setdefault(given[0][:5], given[1]) is None or draw(*given),
     )
@@ -125,9 +125,9 @@ def test_a_smaller_image_serves_where_the_file_says_how_large_the_slide_is(
     Image.fromarray(pixels).save("images/sharp.png")  # a quarter: 16 pixels a tile
     Image.fromarray(pixels[::2, ::2]).save("images/small.png")
     cut = {}
-    monkeypatch.setattr(attention_pictures, "pictured_instances", lambda *_: [])
+    monkeypatch.setattr(room, "pictured_instances", lambda *_: [])
     monkeypatch.setattr(
-        attention_pictures,
+        room,
         "contact_sheet",
         lambda title, pictures, captions: cut.setdefault(title[:5], pictures)[0],
     )

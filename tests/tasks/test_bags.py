@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from models.mil import losses
+from models.mil.attention_maps import AttentionMaps
 from models.mil.bags import BagOutput
 from models.mil.stkim import MaskDraw
-from vision_train.artefacts import AttentionMaps, Curve, Items, Table
+from vision_train.artefacts import Curve, Items, Table
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.tasks.bags import scores

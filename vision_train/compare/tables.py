@@ -24,7 +24,7 @@ from vision_train.report.formats import (
     metric_format,
     metric_title,
 )
-from vision_train.report.page import Cell
+from vision_train.report.grid import Cell
 
 DASH = "–"
 

@@ -9,8 +9,8 @@ from typing import Any
 from vision_train import __version__
 from vision_train.artefacts import Table
 from vision_train.compare import tables, words
-from vision_train.compare.page import State, comparison_page, grid_numbers
-from vision_train.compare.plot import draw_plot
+from vision_train.compare.charts import draw_plot
+from vision_train.compare.page import State, comparison_page
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
 from vision_train.compare.study import Study
 from vision_train.files import write_bytes, write_json, write_text
@@ -24,8 +24,7 @@ def write_results(study: Study, result: StudyResult, state: State) -> None:
     write_text(folder / "table.md", as_markdown(study, result, state))
     write_text(folder / "compare.html", comparison_page(study, result, state))
     if any(cell.arms for cell in result.cells):
-        key = study.plan.grid.key if study.plan.grid else None
-        write_bytes(folder / "plot.png", draw_plot(result, key, grid_numbers(study)))
+        write_bytes(folder / "plot.png", draw_plot(study, result))
 
 
 def verdicts(result: StudyResult) -> list[str]:

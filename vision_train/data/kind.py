@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
 
 if TYPE_CHECKING:
@@ -172,6 +173,10 @@ class KindOfData:
     """Dotted name of the module that draws what only this kind has."""
     verbs: str | None = None
     """Dotted name of the module that adds commands to ``vision-train data``."""
+
+    def load_report(self) -> ModuleType | None:
+        """Import what draws this kind of data, if it adds anything to a report."""
+        return None if self.report is None else importlib.import_module(self.report)
 
     def load(self) -> Implementation:
         """Import the code that reads the data."""

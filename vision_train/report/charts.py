@@ -1,24 +1,14 @@
-"""Line charts as inline SVG: sharp at any size, light and dark by the page's colours, readable without scripts."""
+"""Charts as data: what is drawn as SVG on a page and by matplotlib into a file is described once."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
+from vision_train.report.formats import Written, format_number
 
-from vision_train.report.formats import Written, format_number, format_percent
-from vision_train.report.page import escape, note
-
-WIDTH, HEIGHT = 480, 250
-LEFT, RIGHT, TOP, BOTTOM = 56, 468, 10, 212
-MAX_POINTS = 240
-"""More points than this are joined into means; the page stays small and the line readable."""
-MAX_DOTS = 40
-"""Lines of up to this many points show each of them."""
 COLOURS = 6
+"""Colours of lines and strips; further ones begin again with the first."""
 
 
 @dataclass(frozen=True)
@@ -31,204 +21,55 @@ class Line:
     colour: int | None = None
     """Which of the page's line colours to take; by default the line's place in the chart decides."""
     spread: tuple[Sequence[float], Sequence[float]] | None = None
-    """Lower and upper values around those of a line of at most ``MAX_POINTS``, such as an interval of each."""
+    """Lower and upper values around y, such as an interval of each; NaN where there is none."""
+    dots: Sequence[tuple[float, float]] = ()
+    """Single values (x, y) that the line is the mean of; drawn by matplotlib alone."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Linear map from data to pixels."""
+class LineChart:
+    """Lines over a common x axis."""
 
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        """Pixels of a value."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-
-def line_chart(
-    title: str,
-    lines: Sequence[Line],
-    x_label: str,
-    written: Written = format_number,
-    remark: str = "",
-    y_label: str = "",
-    x_range: tuple[float, float] | None = None,
-    unit_square: bool = False,
-    last_values: bool = True,
-) -> str:
-    """Draw lines with a legend; its values follow the pointer.
-
-    Args:
-        title: Heading above the chart.
-        lines: At least one; each with x ascending. They need not share their x values.
-        x_label: What x counts, such as ``epoch``.
-        written: How values of y are written.
-        remark: Small text below.
-        y_label: What y measures, where the title does not say it.
-        x_range: Ends of the x axis, for charts that are compared; by default those of the lines, or 0 if it is near.
-        unit_square: Show exactly [0, 1] on both axes, for shares against shares.
-        last_values: Give each line's last value in the legend, where the end is what the line leads to.
-
-    Returns:
-        A ``figure``; an empty string if no line has a point.
-    """
-    lines = [line for line in lines if len(line.x)]
-    if not lines:
-        return ""
-    xs = [value for line in lines for value in line.x]
-    ys = [value for line in lines for values in (line.y, *(line.spread or ())) for value in values]
-    ys = [value for value in ys if math.isfinite(value)]
-    x_scale = Scale(*((0.0, 1.0) if unit_square else x_range or _x_range(xs)), LEFT, RIGHT)
-    y_ticks = ticks(0.0, 1.0) if unit_square else ticks(*_y_range(ys, shares=written is format_percent))
-    y_scale = Scale(y_ticks[0], y_ticks[-1], BOTTOM, TOP)
-    thinned = [thin(line) for line in lines]
-    marks = "".join(_draw(index, line, band, x_scale, y_scale) for index, (line, band) in enumerate(thinned))
-    summary = f"{title} by {x_label}: " + "; ".join(f"{line.name} ends at {_last(line, written)}" for line in lines)
-    return (
-        f'<figure class="chart" data-chart="{escape(_hover_data(thinned, x_scale, x_label, written))}">'
-        f"<figcaption>{escape(title)}</figcaption>{_legend(lines, x_label, written if last_values else None)}"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(summary)}">'
-        f"{_axes(x_scale, y_scale, y_ticks, x_label, written)}{_upright(y_label)}{marks}"
-        f'<line class="cursor" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{BOTTOM}"/></svg>{note(remark)}</figure>'
-    )
+    title: str
+    lines: Sequence[Line]
+    """Each with x ascending. They need not share their x values."""
+    x_label: str
+    """What x counts, such as ``epoch``."""
+    written: Written = format_number
+    """How values of y are written."""
+    remark: str = ""
+    """Small text below."""
+    y_label: str = ""
+    """What y measures, where the title does not say it."""
+    x_range: tuple[float, float] | None = None
+    """Ends of the x axis, for charts that are compared; by default those of the lines, or 0 if it is near."""
+    unit_square: bool = False
+    """Show exactly [0, 1] on both axes, for shares against shares."""
+    last_values: bool = True
+    """Give each line's last value in the legend, where the end is what the line leads to."""
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers, about ``count`` of them, whose first and last enclose the range."""
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
+@dataclass(frozen=True)
+class Strip:
+    """One arm: the value of each run, their mean, and its interval if they have one."""
+
+    name: str
+    values: Sequence[float]
+    mean: float
+    interval: tuple[float, float] | None
+    colour: int
 
 
-def thin(line: Line, limit: int = MAX_POINTS) -> tuple[Line, tuple[np.ndarray, np.ndarray] | None]:
-    """Join neighbouring points into means until at most ``limit`` are left.
+@dataclass(frozen=True)
+class StripChart:
+    """Strips one below another over a common axis."""
 
-    Returns:
-        The line, and the smallest and largest value behind each of its points, or its own spread if it was short
-        enough. A mean over a value that is not finite is NaN: a gap is never hidden.
-    """
-    if len(line.x) <= limit:
-        return line, None if line.spread is None else (np.asarray(line.spread[0]), np.asarray(line.spread[1]))
-    groups = np.array_split(np.arange(len(line.x)), range(width := -(-len(line.x) // limit), len(line.x), width))
-    x, y = np.asarray(line.x, dtype=float), np.asarray(line.y, dtype=float)
-    y = np.where(np.isfinite(y), y, np.nan)
-    means = [(float(x[group].mean()), float(y[group].mean())) for group in groups]
-    band = np.array([y[group].min() for group in groups]), np.array([y[group].max() for group in groups])
-    return replace(line, x=[at for at, _ in means], y=[mean for _, mean in means]), band
-
-
-def _padded(low: float, high: float, grow: float) -> tuple[float, float]:
-    return (low, high) if high > low else (low - grow / 2, low + grow / 2)
-
-
-def _x_range(values: list[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return _padded(0.0 if 0 <= low < 0.1 * high else low, high, grow=1.0)
-
-
-def _y_range(values: list[float], shares: bool) -> tuple[float, float]:
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    if 0 <= low < 0.7 * high:
-        low = 0.0
-    padded = _padded(low, high, grow=0.2 * abs(low) or 1.0)
-    # A line that stays at 100 % is no reason to show more than that.
-    return (max(padded[0], 0.0), min(padded[1], 1.0)) if shares and 0 <= low <= high <= 1 else padded
-
-
-def _last(line: Line, written: Written) -> str:
-    return next((written(value) for value in reversed(line.y) if math.isfinite(value)), "no finite value")
-
-
-def _colour(index: int, line: Line) -> int:
-    return (index if line.colour is None else line.colour) % COLOURS
-
-
-def _legend(lines: Sequence[Line], x_label: str, written: Written | None) -> str:
-    """Names, and with ``written`` last values; else their places stay empty until the pointer fills them."""
-    keys = "".join(
-        f'<span class="key series-{_colour(index, line)}">{escape(line.name)} '
-        f"<b>{escape(_last(line, written)) if written else ''}</b></span>"
-        for index, line in enumerate(lines)
-    )
-    end = f"{x_label} {format_number(round(max(line.x[-1] for line in lines), 2))}" if written else ""
-    return f'<div class="legend">{keys}<span class="at">{escape(end)}</span></div>'
-
-
-def _axes(x_scale: Scale, y_scale: Scale, y_ticks: list[float], x_label: str, written: Written) -> str:
-    parts = []
-    for tick in y_ticks:
-        y = y_scale(tick)
-        kind = "axis" if tick == y_ticks[0] else "grid"
-        label = tick_label(tick, written)
-        parts.append(f'<line class="{kind}" x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>')
-    for tick in ticks(x_scale.low, x_scale.high):
-        if x_scale.low - 1e-9 <= tick <= x_scale.high + 1e-9:
-            parts.append(
-                f'<text x="{x_scale(tick):.1f}" y="{BOTTOM + 18}" text-anchor="middle">{tick_label(tick)}</text>'
-            )
-    parts.append(f'<text x="{RIGHT}" y="{BOTTOM + 34}" text-anchor="end">{escape(x_label)}</text>')
-    return "".join(parts)
-
-
-def _upright(label: str) -> str:
-    middle = (TOP + BOTTOM) / 2
-    return f'<text transform="translate(10 {middle}) rotate(-90)" text-anchor="middle">{escape(label)}</text>'
-
-
-def tick_label(value: float, written: Written = format_number) -> str:
-    """A round number at an axis whose values are ``written`` so."""
-    if written is format_percent:
-        return f"{round(100 * value, 6):g} %"
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.6g}"
-
-
-def _draw(index: int, line: Line, band: tuple[np.ndarray, np.ndarray] | None, x_scale: Scale, y_scale: Scale) -> str:
-    points = [(x_scale(x), y_scale(y) if math.isfinite(y) else None) for x, y in zip(line.x, line.y, strict=True)]
-    strokes, pen = [], "M"
-    for x, y in points:
-        if y is None:
-            pen = "M"
-            continue
-        strokes.append(f"{pen}{x:.1f} {y:.1f}")
-        pen = "L"
-    parts = []
-    if band is not None:
-        parts.append(_spread(line, band, x_scale, y_scale))
-    parts.append(f'<path class="curve" d="{"".join(strokes)}"/>')
-    if len(points) <= MAX_DOTS:
-        parts += [f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in points if y is not None]
-    lost = "".join(f"M{x - 4:.1f} {TOP}l8 8m-8 0l8-8" for x, y in points if y is None)
-    if lost:
-        parts.append(f'<path class="lost" d="{lost}"><title>{escape(line.name)} is not finite here</title></path>')
-    return f'<g class="series-{_colour(index, line)}">{"".join(parts)}</g>'
-
-
-def _spread(line: Line, band: tuple[np.ndarray, np.ndarray], x_scale: Scale, y_scale: Scale) -> str:
-    corners = list(zip(line.x, band[1], strict=True)) + list(zip(reversed(line.x), band[0][::-1], strict=True))
-    points = " ".join(f"{x_scale(x):.1f},{y_scale(y):.1f}" for x, y in corners if math.isfinite(y))
-    return f'<polygon class="spread" points="{points}"/>'
-
-
-def _hover_data(
-    thinned: Sequence[tuple[Line, tuple[np.ndarray, np.ndarray] | None]],
-    x_scale: Scale,
-    x_label: str,
-    written: Written,
-) -> str:
-    lines = [
-        {
-            "x": [float(f"{x:.5g}") for x in line.x],
-            "y": [float(f"{y:.5g}") if math.isfinite(y) else None for y in line.y],
-        }
-        for line, _ in thinned
-    ]
-    frame = {"left": LEFT, "right": RIGHT, "low": x_scale.low, "high": x_scale.high}
-    return json.dumps({"lines": lines, **frame, "unit": x_label, "percent": written is format_percent})
+    title: str
+    strips: Sequence[Strip]
+    """At least one, each with a value."""
+    x_label: str
+    """What the axis measures."""
+    written: Written
+    """How means are written."""
+    remark: str = ""
+    """Small text below."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from vision_train.artefacts import Metric
+from vision_train.report.task_metrics import TASK_METRICS
 
 SPLITS = ("train", "val", "test")
 """Prefixes of metric names that say on what the metric was measured."""
@@ -54,43 +58,64 @@ def format_epoch(epoch: float) -> str:
 
 
 Written = Callable[[float], str]
+WRITTEN: dict[str, Written] = {"number": format_number, "percent": format_percent}
 
-KNOWN: dict[str, tuple[str, Written]] = {
-    "accuracy": ("accuracy", format_percent),
-    "accuracy_top5": ("top-5 accuracy", format_percent),
-    "acc1": ("positions right", format_percent),
-    "acc1_weighted": ("positions right, weighted", format_percent),
-    "hard_ce": ("cross-entropy of positions", format_number),
-    "grid_distance": ("mean grid distance, in patches", format_number),
-    "probe_accuracy": ("accuracy of the linear probe", format_percent),
-    "calibration_error": ("calibration error", format_percent),
-    "auroc": ("AUROC", format_number),
-    "f1": ("F1", format_number),
-    "f1_and_auroc": ("F1 + AUROC", format_number),
-    "attention_entropy": ("entropy of attention, of ln N", format_number),
-    "attention_top10": ("attention on the ten hottest", format_percent),
-    "matched_share": ("weights matched", format_percent),
-    "samples_per_second": ("samples per second", format_rate),
-    "data_wait": ("waiting for data", format_percent),
-    "seconds": ("time", format_duration),
-    "peak_memory_bytes": ("peak memory", format_bytes),
-    "best_epoch": ("best epoch", format_epoch),
-    "lr": ("learning rate", format_number),
+
+@dataclass(frozen=True)
+class Described:
+    """How one metric is shown."""
+
+    title: str
+    written: Written = format_number
+    is_proportion: bool = False
+    """A share of independent items, so that it has a binomial interval."""
+    shown: bool = True
+
+
+ENGINE: dict[str, Described] = {
+    "matched_share": Described("weights matched", format_percent),
+    "samples_per_second": Described("samples per second", format_rate),
+    "data_wait": Described("waiting for data", format_percent),
+    "seconds": Described("time", format_duration),
+    "peak_memory_bytes": Described("peak memory", format_bytes),
+    "best_epoch": Described("best epoch", format_epoch),
+    "lr": Described("learning rate"),
 }
-"""Metric name without its split -> title and how a value is written. Others are written as plain numbers."""
+"""What every run measures, by its name without ``train/`` or ``checkpoint/``."""
+
+Metrics = Mapping[str, Metric]
+"""Descriptions of a task's metrics, by their names."""
 
 
-def metric_title(name: str) -> str:
+def describe(name: str, metrics: Metrics = TASK_METRICS) -> Described:
+    """How a metric is shown: the only place that looks up what is known of it.
+
+    Args:
+        name: With or without its split.
+        metrics: What the task says of its metrics.
+
+    Returns:
+        Its description, the title without the split. One that nobody describes is a plain number called by its name.
+    """
+    own = name.rpartition("/")[2]
+    if own in ENGINE:
+        return ENGINE[own]
+    if (metric := metrics.get(own)) is None:
+        return Described(own.replace("_", " "))
+    return Described(metric.title, WRITTEN[metric.format], metric.is_proportion, metric.shown != "never")
+
+
+def metric_title(name: str, metrics: Metrics = TASK_METRICS) -> str:
     """Readable title of a metric, with or without its split: ``test/accuracy`` -> ``Test accuracy``."""
-    split, _, rest = name.rpartition("/")
-    title = KNOWN[rest][0] if rest in KNOWN else rest.replace("_", " ")
+    split = name.rpartition("/")[0]
+    title = describe(name, metrics).title
     full = f"{split} {title}" if split else title
     return full[:1].upper() + full[1:]
 
 
-def metric_format(name: str) -> Written:
+def metric_format(name: str, metrics: Metrics = TASK_METRICS) -> Written:
     """How the values of a metric are written."""
-    return KNOWN.get(name.rpartition("/")[2], ("", format_number))[1]
+    return describe(name, metrics).written
 
 
 def format_cell(value: Any) -> str:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vision_train.artefacts import Artefact, Table
-from vision_train.report.formats import format_number, format_percent, metric_format, metric_title
-from vision_train.report.intervals import wilson_interval
-from vision_train.report.page import Tile
+from vision_train.report.formats import Metrics, describe, format_number, format_percent, metric_format, metric_title
 from vision_train.report.record import RunRecord
+from vision_train.statistics import wilson_interval
 
-PROPORTIONS = ("accuracy", "accuracy_top5")
-"""Metrics that are shares of independent items, and so have a binomial interval."""
 SHOWN = ("checkpoint/matched_share", "train/seconds", "train/samples_per_second")
 """Figures that get a tile besides the headline metric and what was measured on the test split."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number at the head of the page."""
+
+    label: str
+    value: str
+    note: str = ""
 
 
 def headline_tiles(record: RunRecord) -> list[Tile]:
@@ -31,7 +38,11 @@ def headline_tiles(record: RunRecord) -> list[Tile]:
     split = "test/" if any(key.startswith("test/") for key in figures) else "val/"
     keys = [*first, *(key for key in figures if key.startswith(split) and key not in first), *SHOWN]
     return [
-        Tile(metric_title(key), metric_format(key)(figures[key]), _remark(record, key))
+        Tile(
+            metric_title(key, record.described),
+            metric_format(key, record.described)(figures[key]),
+            _remark(record, key),
+        )
         for key in keys
         if key in figures and not (key == "checkpoint/matched_share" and not figures[key])  # of random weights
     ]
@@ -40,12 +51,16 @@ def headline_tiles(record: RunRecord) -> list[Tile]:
 def other_figures(record: RunRecord) -> dict[str, str]:
     """Everything in the summary that has no tile, by its title."""
     shown = {tile.label for tile in headline_tiles(record)}
-    return {title: text for title, text in written_figures(record.summary).items() if title not in shown}
+    return {
+        title: text for title, text in written_figures(record.summary, record.described).items() if title not in shown
+    }
 
 
-def written_figures(figures: dict[str, Any]) -> dict[str, str]:
+def written_figures(figures: dict[str, Any], described: Metrics) -> dict[str, str]:
     """Flat figures by their titles, as text."""
-    return {metric_title(key): metric_format(key)(value) for key, value in numbers(figures).items()}
+    return {
+        metric_title(key, described): metric_format(key, described)(value) for key, value in numbers(figures).items()
+    }
 
 
 def numbers(values: dict[str, Any]) -> dict[str, float]:
@@ -78,9 +93,8 @@ def _remark(record: RunRecord, key: str) -> str:
         epoch = record.summary.get("train/best_epoch")  # from 0, as in the log; of equal epochs the one that was kept
         return f"best at epoch {epoch + 1}" if isinstance(epoch, int) else ""
     items = tested_items(record.artefacts)
-    split, _, name = key.partition("/")
-    share = record.summary[key]
-    if split != "test" or name not in PROPORTIONS or items is None or not 0 <= share <= 1:
+    share, is_proportion = record.summary[key], describe(key, record.described).is_proportion
+    if not (key.startswith("test/") and is_proportion) or items is None or not 0 <= share <= 1:
         return ""
     low, high = wilson_interval(share, items[0])
     return f"95 % interval {100 * low:.1f} to {format_percent(high)}, {format_number(items[0])} {items[1]}"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 from PIL import Image
 
-from vision_train.artefacts import Matrix
+from vision_train.artefacts import Matrix, Table
 from vision_train.report.formats import format_number
-from vision_train.report.page import block, escape, pair, table
+from vision_train.report.rendering import as_markup, image_source, render
 
 SMALL = 20
 """Matrices of up to this many rows and columns show every value and every label."""
@@ -25,20 +25,18 @@ LISTED = 12
 """Length of the list of the most frequent confusions."""
 
 
-def matrix_block(matrix: Matrix) -> str:
+def matrix_block(matrix: Matrix) -> Markup:
     """Heat map of a matrix; beside it the largest cells off the diagonal, where rows and columns are the same things.
 
     Colour is a cell's share of its row, on a square-root scale so that rare confusions stay visible.
     """
-    drawing = block(matrix.title, f'<figure class="heat">{heat_map(matrix)}</figure>', matrix.note or _explain(matrix))
-    confusions = top_confusions(matrix)
-    if not confusions:
-        return pair([drawing])
     columns = [matrix.row_label, matrix.column_label, "count", f"share of {matrix.row_label}"]
-    return pair([drawing, table("Most frequent confusions", columns, confusions)])
+    confusions = Table("confusions", "Most frequent confusions", columns, top_confusions(matrix))
+    note = matrix.note or f"Colour: share of each row ({matrix.row_label}), square-root scale."
+    return render("matrix.html", matrix=matrix, drawing=heat_map(matrix), note=note, confusions=confusions)
 
 
-def top_confusions(matrix: Matrix, limit: int = LISTED) -> list[list[str | float]]:
+def top_confusions(matrix: Matrix, limit: int = LISTED) -> list[list[Any]]:
     """Largest cells off the diagonal: row, column, value and share of the row; none unless rows equal columns."""
     if matrix.rows != matrix.columns:
         return []
@@ -52,11 +50,11 @@ def top_confusions(matrix: Matrix, limit: int = LISTED) -> list[list[str | float
     ]
 
 
-def heat_map(matrix: Matrix) -> str:
+def heat_map(matrix: Matrix) -> Markup:
     """The matrix as SVG: numbered cells if it is small, else one pixel a cell."""
     rows, columns = len(matrix.rows), len(matrix.columns)
     if not rows or not columns:
-        return ""
+        return Markup()
     cell = min(SIDE / max(rows, columns), LARGEST_CELL)
     width, height = cell * columns, cell * rows
     small = max(rows, columns) <= SMALL
@@ -65,17 +63,16 @@ def heat_map(matrix: Matrix) -> str:
     bottom = 40 if upright else 34 + 5 * min(LABEL, max(map(len, matrix.columns)))
     shares = _shares(_finite(matrix))
     body = _cells(matrix, shares, cell) if small else _pixels(matrix, shares, width, height)
-    label = escape(f"{matrix.title}: {rows} by {columns}, {matrix.row_label} down, {matrix.column_label} across")
-    across = f"{width + left + 8:.0f}"
-    # One unit is at most one pixel: text is as large as in the charts, however wide the page.
-    return (
-        f'<svg viewBox="{-left} -4 {across} {height + bottom + 8:.0f}" style="max-width:{across}px" role="img" '
-        f'aria-label="{label}">'
-        f'{body}<rect class="frame" width="{width:.1f}" height="{height:.1f}"/>'
-        f"{_labels(matrix, cell, upright)}"
-        f'<text x="{width / 2:.1f}" y="{height + bottom:.1f}" text-anchor="middle">{escape(matrix.column_label)}</text>'
-        f'<text transform="translate({14 - left} {height / 2:.1f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(matrix.row_label)}</text></svg>"
+    return render(
+        "heat_map.html",
+        # One unit is at most one pixel: text is as large as in the charts, however wide the page.
+        view=(-left, -4, round(width + left + 8), round(height + bottom + 8)),
+        size=(width, height),
+        label=f"{matrix.title}: {rows} by {columns}, {matrix.row_label} down, {matrix.column_label} across",
+        across=(matrix.column_label, height + bottom),
+        down=(matrix.row_label, 14 - left),
+        body=as_markup(body),
+        labels=as_markup(_labels(matrix, cell, upright)),
     )
 
 
@@ -86,10 +83,6 @@ def _finite(matrix: Matrix) -> np.ndarray:
 def _shares(values: np.ndarray) -> np.ndarray:
     totals = np.abs(values).sum(axis=1, keepdims=True)
     return np.abs(values) / np.where(totals > 0, totals, 1)
-
-
-def _explain(matrix: Matrix) -> str:
-    return f"Colour: share of each row ({matrix.row_label}), square-root scale."
 
 
 def _is_hit(matrix: Matrix, row: int, column: int) -> bool:
@@ -134,9 +127,7 @@ def _pixels(matrix: Matrix, shares: np.ndarray, width: float, height: float) -> 
 
 
 def _grey_png(layer: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(np.round(255 * layer).astype(np.uint8)).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return image_source(Image.fromarray(np.round(255 * layer).astype(np.uint8)))
 
 
 def _labels(matrix: Matrix, cell: float, upright: bool) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vision_train.report.charts import Line, line_chart
-from vision_train.report.formats import SPLITS, metric_format, metric_title
+from markupsafe import Markup
+
+from vision_train.report.charts import Line, LineChart
+from vision_train.report.formats import SPLITS, Metrics, metric_format, metric_title
+from vision_train.report.line_chart import line_chart
 
 PLACE = {"phase", "epoch", "step", "time"}
 """Keys that say when a line was written, not what was measured."""
-FIRST = ("loss", "accuracy")
+LOSS = "loss"
 LAST = ("lr", "samples_per_second", "data_wait")
 SCHEDULE = "lr"
 """Set, not measured: where it ends tells nothing about the run."""
@@ -28,11 +31,15 @@ def by_phase(metrics: Iterable[dict[str, Any]]) -> dict[str, Records]:
     return dict(phases)
 
 
-def curves(records: Records) -> dict[str, list[Line]]:
+def curves(records: Records, first: Sequence[str] = ()) -> dict[str, list[Line]]:
     """Series of one phase, over epochs; null stands for a value that was not finite.
 
+    Args:
+        records: Lines of ``metrics.jsonl``.
+        first: Metrics that come before others, after the loss.
+
     Returns:
-        Metric without its split -> its lines, loss and accuracy first, what concerns speed last.
+        Metric without its split -> its lines, the loss first, what concerns speed last.
     """
     series: dict[str, dict[str, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
     steps_per_epoch = max((step / (epoch + 1) for step, epoch in map(_place, records)), default=0.0)
@@ -45,22 +52,30 @@ def curves(records: Records) -> dict[str, list[Line]]:
                 series[metric][line][x] = math.nan if value is None else value
     return {
         metric: [_line(name, points) for name, points in sorted(series[metric].items(), key=_split_order)]
-        for metric in sorted(series, key=_metric_order)
+        for metric in sorted(series, key=lambda metric: _metric_order(metric, (LOSS, *first)))
     }
 
 
-def curve_charts(records: Records) -> list[str]:
-    """Charts of one phase."""
-    metrics = curves(records)
+def curve_charts(records: Records, headline: str, described: Metrics) -> list[Markup]:
+    """Charts of one phase, the headline metric's right after that of the loss.
+
+    Args:
+        records: Lines of ``metrics.jsonl``.
+        headline: Name of the headline metric, without its split.
+        described: What the task says of its metrics; charts are in this order.
+    """
+    metrics = curves(records, [headline, *described])
     end = max((line.x[-1] for lines in metrics.values() for line in lines), default=1.0)
     return [
         line_chart(
-            metric_title(metric),
-            lines,
-            "epoch",
-            metric_format(metric),
-            x_range=(0.0, end),
-            last_values=metric != SCHEDULE,
+            LineChart(
+                metric_title(metric, described),
+                lines,
+                "epoch",
+                metric_format(metric, described),
+                x_range=(0.0, end),
+                last_values=metric != SCHEDULE,
+            )
         )
         for metric, lines in metrics.items()
     ]
@@ -83,9 +98,9 @@ def _split_order(item: tuple[str, Any]) -> tuple[int, str]:
     return (SPLITS.index(name) if name in SPLITS else len(SPLITS)), name
 
 
-def _metric_order(metric: str) -> tuple[int, str]:
-    if metric in FIRST:
-        return FIRST.index(metric) - len(FIRST), metric
+def _metric_order(metric: str, first: Sequence[str]) -> tuple[int, str]:
+    if metric in first:
+        return first.index(metric) - len(first), metric
     return (LAST.index(metric) + 1 if metric in LAST else 0), metric
 
 

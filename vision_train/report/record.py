@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-from vision_train.artefacts import Artefact, read_artefact
+from vision_train.artefacts import Artefact, Codec, Metric, UnknownArtefactError, read_artefact
 from vision_train.files import finite
 from vision_train.metrics_log import read_metrics
+from vision_train.report.formats import Metrics, describe
+from vision_train.report.task_metrics import task_metrics
 
 Content = TypeVar("Content")
 
@@ -37,8 +39,12 @@ class RunRecord:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     phases: dict[str, Phase] = field(default_factory=dict)
     artefacts: list[Artefact] = field(default_factory=list)
+    described: Metrics = field(default_factory=dict)
+    """What the task says of its metrics, by their names."""
     unreadable: list[str] = field(default_factory=list)
     """``file: reason`` of each file that is there and could not be read."""
+    unknown: list[str] = field(default_factory=list)
+    """``file: type`` of each artefact of a type that nothing here knows."""
 
     @property
     def run_name(self) -> str:
@@ -58,18 +64,22 @@ class RunRecord:
         return folder if folder and number.isdigit() else self.run_name
 
 
-def read_record(directory: Path, figures: Mapping[str, Any] | None = None) -> RunRecord:
+def read_record(
+    directory: Path, figures: Mapping[str, Any] | None = None, codecs: Mapping[str, Codec] | None = None
+) -> RunRecord:
     """Read what is there.
 
     Args:
         directory: A run directory, finished or not.
         figures: Taken in place of the summary, where that is yet to be written.
+        codecs: How artefacts of a kind of data are stored, by the names of their types.
 
     Returns:
-        The record, without metrics that cannot differ between runs; absent files leave their fields empty, broken
-        ones are named in ``unreadable``.
+        The record, without metrics that are not to be shown; absent files leave their fields empty, broken ones are
+        named in ``unreadable``.
     """
     unreadable: list[str] = []
+    unknown: list[str] = []
 
     def read(path: Path, parse: Callable[[Path], Content], empty: Content) -> Content:
         try:
@@ -81,36 +91,43 @@ def read_record(directory: Path, figures: Mapping[str, Any] | None = None) -> Ru
             unreadable.append(f"{path.relative_to(directory)}: {error}")
         return empty
 
-    def read_optional_artefact(file: Path) -> Artefact | None:
-        return read(file, read_artefact, None)
+    def parse_artefact(file: Path) -> Artefact | None:
+        try:
+            return read_artefact(file, codecs)
+        except UnknownArtefactError as error:
+            unknown.append(f"{file.relative_to(directory)}: {error}")
+        return None
 
-    certain = _certain_metrics(read(directory / "classes.json", _json, None))
+    described: Metrics | None = read(directory / "metrics.json", _metrics, None)
+    if described is None:
+        described = task_metrics(read(directory / "classes.json", _json, None))
     summary: dict[str, Any] = finite(figures) if figures else read(directory / "summary.json", _json_mapping, {})
     metrics: list[dict[str, Any]] = read(directory / "metrics.jsonl", read_metrics, [])
-    artefacts = [read_optional_artefact(file) for file in sorted((directory / "artefacts").glob("*.json"))]
+    artefacts = [read(file, parse_artefact, None) for file in sorted((directory / "artefacts").glob("*.json"))]
     return RunRecord(
         directory=directory,
         recipe_text=read(directory / "recipe.yaml", _text, ""),
         recipe=read(directory / "recipe.yaml", _yaml_mapping, {}),
         environment=read(directory / "environment.json", _json_mapping, {}),
-        summary=_without(certain, summary),
-        metrics=[_without(certain, line) for line in metrics],
+        summary=_shown(summary, described),
+        metrics=[_shown(line, described) for line in metrics],
         phases={
             folder.name: Phase(read(folder / "phase.json", _json_mapping, {}), read(folder / "recipe.yaml", _text, ""))
             for folder in sorted((directory / "phases").glob("*/"))
         },
         artefacts=[artefact for artefact in artefacts if artefact is not None],
+        described=described,
         unreadable=unreadable,
+        unknown=unknown,
     )
 
 
-def _certain_metrics(classes: object) -> set[str]:
-    """Metrics that say nothing about a run: of up to five classes, the right one is always among the first five."""
-    return {"accuracy_top5"} if isinstance(classes, list) and len(classes) <= 5 else set()
+def _shown(figures: dict[str, Any], described: Metrics) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if describe(key, described).shown}
 
 
-def _without(metrics: set[str], figures: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in figures.items() if key.rpartition("/")[2] not in metrics}
+def _metrics(path: Path) -> Metrics:
+    return {entry["name"]: Metric(**entry) for entry in _json(path)}
 
 
 def _text(path: Path) -> str:

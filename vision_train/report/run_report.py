@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from vision_train.artefacts import Artefact, AttentionMaps, Curve, ImageGrid, Matrix, Table
+from markupsafe import Markup
+
+from vision_train.artefacts import Artefact, Curve, ImageGrid, Items, Matrix, Table
 from vision_train.files import write_text
-from vision_train.report.artefact_blocks import artefact_block
+from vision_train.report.artefact_blocks import blocks_of
 from vision_train.report.formats import format_duration
-from vision_train.report.headline import headline_tiles, other_figures, written_figures
+from vision_train.report.headline import headline_tiles, other_figures, selection, written_figures
+from vision_train.report.highlighting import highlighted_yaml
 from vision_train.report.learning_curves import by_phase, curve_charts
-from vision_train.report.page import (
-    Section,
-    compact_facts,
-    details,
-    escape,
-    facts,
-    listing,
-    notice,
-    page,
-    pair,
-    tiles,
-    yaml_listing,
-)
+from vision_train.report.page import render_page
 from vision_train.report.record import Phase, RunRecord, read_record
 
+KNOWN = (Table, Curve, Matrix, ImageGrid, Items)
 
-def write_report(run_directory: Path, figures: Mapping[str, Any] | None = None) -> Path:
+
+@dataclass(frozen=True)
+class PhaseCurves:
+    """What one phase contributes to the learning curves."""
+
+    heading: str
+    charts: list[Markup]
+    figures: dict[str, str]
+
+
+def write_report(
+    run_directory: Path, figures: Mapping[str, Any] | None = None, extension: ModuleType | None = None
+) -> Path:
     """Write ``report.html`` into a run directory, from the files of that directory alone.
 
     The page is one file that needs no network. Missing files leave out their part; a run that did not finish is
@@ -38,35 +43,59 @@ def write_report(run_directory: Path, figures: Mapping[str, Any] | None = None) 
     Args:
         run_directory: A run, finished or not.
         figures: Its final figures, where they are yet to be written.
+        extension: What draws the artefacts of a kind of data. It has ``CODECS``, which read them; ``block``, which
+            makes markup of one, or None if it is of another type; and ``HEADING`` of the section of these blocks.
 
     Returns:
         Path of the page.
     """
-    record = read_record(run_directory, figures)
+    record = read_record(run_directory, figures, extension.CODECS if extension else None)
     path = run_directory / "report.html"
-    write_text(path, page(f"{record.run_name} · vision-train", _header(record), _sections(record)))
+    page = render_page("run_report.html", f"{record.run_name} · vision-train", **_values(record, extension))
+    write_text(path, page)
     return path
 
 
-def _header(record: RunRecord) -> str:
-    description = str(record.recipe.get("description") or "")
+def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
+    """What the template names."""
+    loaded = [a for a in record.artefacts if isinstance(a, Table) and a.name.endswith("checkpoint")]
+    results = [artefact for artefact in record.artefacts if not artefact.name.endswith("checkpoint")]
+    drawn = {a.name: extension.block(a) if extension else None for a in results if not isinstance(a, KNOWN)}
+    undrawn = [f"artefacts/{a.name}.json: {type(a).__name__}" for a in results if drawn.get(a.name, "") is None]
+    tables = sorted((artefact for artefact in results if isinstance(artefact, Table)), key=lambda t: -len(t.rows))
+    packages = record.environment.get("packages")
+    return {
+        "record": record,
+        "description": str(record.recipe.get("description") or ""),
+        "byline": _byline(record),
+        "unfinished": "" if record.summary else _unfinished(record),
+        "unknown": [*record.unknown, *undrawn],
+        "headline": headline_tiles(record),
+        "phases": _phases(record),
+        # Matrices across the page; then curves and tables side by side, long tables first.
+        "matrices": blocks_of(results, Matrix),
+        "results": [*blocks_of(results, Curve), *blocks_of(tables, Table)],
+        "extension_heading": extension.HEADING if extension else "",
+        "extension_blocks": [block for block in drawn.values() if block],
+        "pictures": blocks_of(results, ImageGrid),
+        "starting_weights": _starting_weights(loaded),
+        "other_figures": other_figures(record),
+        "skipped": sorted({str(item) for phase in record.phases.values() for item in phase.facts.get("skipped") or []}),
+        "recipes": list(_recipes(record)),
+        "computer": {key: value for key, value in record.environment.items() if key != "packages"},
+        "packages": packages if isinstance(packages, dict) else {},
+    }
+
+
+def _byline(record: RunRecord) -> str:
     environment = record.environment
-    byline = [
+    parts = [
         f"run {record.run_name}",
         f"seed {record.recipe['seed']}" if "seed" in record.recipe else "",
         str(environment.get("device") or ""),
         f"vision-train {environment['vision_train']}" if "vision_train" in environment else "",
     ]
-    parts = [f"<h1>{escape(record.recipe_name)}</h1>"]
-    if description:
-        parts.append(f'<p class="lede">{escape(description)}</p>')
-    parts.append(f'<p class="byline">{escape(" · ".join(filter(None, byline)))}</p>')
-    if not record.summary:
-        parts.append(notice(_unfinished(record), fault=True))
-    if record.unreadable:
-        parts.append(notice("Could not be read: " + "; ".join(record.unreadable)))
-    parts.append(tiles(headline_tiles(record)))
-    return "\n".join(parts)
+    return " · ".join(filter(None, parts))
 
 
 def _unfinished(record: RunRecord) -> str:
@@ -83,74 +112,35 @@ def _unfinished(record: RunRecord) -> str:
     )
 
 
-def _sections(record: RunRecord) -> list[Section]:
-    loaded = [a for a in record.artefacts if isinstance(a, Table) and a.name.endswith("checkpoint")]
-    results = [artefact for artefact in record.artefacts if not artefact.name.endswith("checkpoint")]
-    return [
-        Section("Learning curves", _learning_curves(record)),
-        Section("Results", _results(results)),
-        Section("Where the network looks", _blocks(results, AttentionMaps)),
-        Section("Pictures", _blocks(results, ImageGrid)),
-        Section("Starting weights", _starting_weights(loaded)),
-        Section("Figures", compact_facts(other_figures(record))),
-        Section("Skipped", _skipped(record.phases)),
-        Section("Recipe", _recipe(record)),
-        Section("Environment", _environment(record.environment)),
-    ]
-
-
-def _blocks(artefacts: list[Artefact], kind: type) -> str:
-    return "\n".join(artefact_block(artefact) for artefact in artefacts if isinstance(artefact, kind))
-
-
-def _results(artefacts: list[Artefact]) -> str:
-    """Matrices across the page; then curves and tables side by side, long tables first."""
-    curves: list[Artefact] = [artefact for artefact in artefacts if isinstance(artefact, Curve)]
-    tables = sorted((artefact for artefact in artefacts if isinstance(artefact, Table)), key=lambda t: -len(t.rows))
-    narrow = [artefact_block(artefact) for artefact in [*curves, *tables]]
-    return _blocks(artefacts, Matrix) + pair(filter(None, narrow))
-
-
-def _starting_weights(loaded: list[Table]) -> str:
+def _starting_weights(loaded: list[Table]) -> list[Artefact]:
     """Reports of loaded checkpoints; of several, each with its phase, which begins its name."""
     if len(loaded) > 1:
         phases = [report.name.rpartition("_")[0] for report in loaded]
         loaded = [replace(r, title=f"{r.title}, phase {phase}") for r, phase in zip(loaded, phases, strict=True)]
-    return "\n".join(artefact_block(report) for report in loaded)
+    return blocks_of(loaded, Table)
 
 
-def _learning_curves(record: RunRecord) -> str:
+def _phases(record: RunRecord) -> list[PhaseCurves]:
     """Charts; of several phases each under its name, with its figures where it has finished."""
-    phases = by_phase(record.metrics)
-    if len({*phases, *record.phases}) < 2:
-        return pair(filter(None, (chart for records in phases.values() for chart in curve_charts(records))))
-    parts = []
-    for name in [*phases, *(name for name in record.phases if name not in phases)]:
-        phase = record.phases.get(name, Phase())
-        recipe = f": {phase.facts['recipe']}" if phase.facts.get("recipe") else ""
-        parts.append(f"<h3>Phase {escape(name)}{escape(recipe)}</h3>")
-        parts.append(pair(filter(None, curve_charts(phases.get(name, [])))))
-        figures = written_figures(phase.facts.get("figures") or {})
-        parts.append(details("Figures of this phase", compact_facts(figures)) if figures else "")
-    return "\n".join(parts)
+    lines = by_phase(record.metrics)
+    names = [*lines, *(name for name in record.phases if name not in lines)]
+    metric = selection(record)["metric"].rpartition("/")[2]
+    charts = {name: curve_charts(lines.get(name, []), metric, record.described) for name in names}
+    if len(names) < 2:
+        return [PhaseCurves("", drawn, {}) for drawn in charts.values()]
+    curves = []
+    for name in names:
+        facts = record.phases.get(name, Phase()).facts
+        recipe = f": {facts['recipe']}" if facts.get("recipe") else ""
+        figures = written_figures(facts.get("figures") or {}, record.described)
+        curves.append(PhaseCurves(f"Phase {name}{recipe}", charts[name], figures))
+    return curves
 
 
-def _skipped(phases: dict[str, Phase]) -> str:
-    names = sorted({str(item) for phase in phases.values() for item in phase.facts.get("skipped") or []})
-    return details(f"{len(names)} unreadable files were skipped", listing(names)) if names else ""
-
-
-def _recipe(record: RunRecord) -> str:
-    parts = []
+def _recipes(record: RunRecord) -> Iterable[tuple[str, Markup]]:
+    """Name and text of the run's recipe, and of those of phases that have another."""
     if record.recipe_text:
-        parts.append(details("recipe.yaml, fully resolved", yaml_listing(record.recipe_text)))
+        yield "recipe.yaml, fully resolved", highlighted_yaml(record.recipe_text)
     for name, phase in record.phases.items():
         if phase.recipe_text and phase.recipe_text != record.recipe_text:
-            parts.append(details(f"phases/{name}/recipe.yaml", yaml_listing(phase.recipe_text)))
-    return "\n".join(parts)
-
-
-def _environment(environment: dict[str, Any]) -> str:
-    packages = environment.get("packages")
-    body = facts({key: value for key, value in environment.items() if key != "packages"})
-    return body + (details("Packages", compact_facts(packages)) if isinstance(packages, dict) and packages else "")
+            yield f"phases/{name}/recipe.yaml", highlighted_yaml(phase.recipe_text)

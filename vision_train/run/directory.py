@@ -8,14 +8,14 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vision_train import __version__
-from vision_train.artefacts import Artefact, Metric, write_artefact
+from vision_train.artefacts import Artefact, Codec, Metric, write_artefact
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.processes import launched_rank
@@ -101,10 +101,10 @@ class RunDirectory:
         described = {metric.name: asdict(metric) for metric in metrics}
         write_json(self.described_metrics, list(described.values()))
 
-    def write_artefacts(self, artefacts: list[Artefact]) -> None:
-        """Write artefacts for the report."""
+    def write_artefacts(self, artefacts: Sequence[Artefact], codecs: Mapping[str, Codec] | None = None) -> None:
+        """Write artefacts for the report; ``codecs`` store those of a kind of data."""
         for artefact in artefacts:
-            write_artefact(self.artefacts, artefact)
+            write_artefact(self.artefacts, artefact, codecs)
 
     def discard(self) -> None:
         """Remove a new run that failed before its first checkpoint, so that nothing half-made is left.

@@ -194,7 +194,7 @@ def _process_group() -> Iterator[None]:
 def _conclude(directory: RunDirectory, finished: list[FinishedPhase], console: Console) -> None:
     last, recipe = finished[-1], load_recipe(directory.recipe, runnable=False)
     figures = {**last.figures, **summed(finished)}
-    report = write_report(directory.path, figures)
+    report = write_report(directory.path, figures, recipe.kind.load_report())
     write_json(directory.summary, figures)  # last of all: it says that the run is finished
     for sample in last.skipped:
         logging.getLogger("vision_train").warning("skipped %s", sample)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +14,16 @@ from models.mil.bags import BagNetwork, BagOutput
 from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
 from vision_train.data.bags.bag import BagEntry
+from vision_train.data.bags.embed import id_of_image
 from vision_train.data.bags.index import patches_folders
 from vision_train.data.bags.loose import loose_bags
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.tables import first_named
 from vision_train.data.dataset import SampleLoader
+from vision_train.data.decode import decode_large, is_image_file
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
-from vision_train.run.attention_pictures import CSV_NAME, AttentionPictures, images_of_bags
+from vision_train.report.bags.pictures import CSV_NAME, Renderer, open_renderer
 from vision_train.run.directory import RunDirectory
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
@@ -69,9 +71,9 @@ def predict_bags(
     load_weights(task.network, run, min_matched_share=1.0)
     loader = loose_bags(recipe.data, inputs, learner=f"the run {run}", skip_with="give --on-bad-bag skip")
     check_outputs(out, render)
-    pictures = None if render is None else _pictures(render, images, recipe, loader, console)
-    collected = _Collect(classes, pictures)
-    with logging_to(None), pictures.written() if pictures else nullcontext():
+    opened = _renderer(render, images, recipe, loader, console) if render else nullcontext()
+    with logging_to(None), opened as pictures:
+        collected = _Collect(classes, pictures)
         build_trainer(recipe, [collected]).predict(as_module(task), dataloaders=loader, return_predictions=False)
     write_predictions(out, list(collected.predictions.values()), "slide_id", classes)
     console.print(f"{len(collected.predictions)} predictions in {out}")
@@ -80,9 +82,9 @@ def predict_bags(
     _list(console, "bags could not be used and were skipped", loader.dataset.skipped)
 
 
-def _pictures(
+def _renderer(
     folder: Path, images: Path | None, recipe: Recipe, loader: SampleLoader, console: Console
-) -> AttentionPictures:
+) -> AbstractContextManager[Renderer]:
     samples = cast(list[BagSample], loader.dataset.samples)
     bags = {sample.id: sample.bag for sample in samples if isinstance(sample.bag, BagEntry)}
     found = {} if images is None else images_of_bags(images, bags)
@@ -95,10 +97,48 @@ def _pictures(
             f"note: no coordinates of {first_named(unplaced)}; drawn in the order of the file. Looked for in the files "
             f"of features, and for {first}.h5 and {first}_patches.h5 in {folders}"
         )
-    return AttentionPictures(folder, bags, recipe.data.encoder, found, recipe.data.on_bad_bag)
+    return open_renderer(
+        folder,
+        {bag_id: bag.level0_size for bag_id, bag in bags.items()},
+        encoder=recipe.data.encoder,
+        images=found,
+        decode=decode_large,
+        on_bad=recipe.data.on_bad_bag,
+    )
 
 
-def _tell(console: Console, folder: Path, pictures: AttentionPictures) -> None:
+def images_of_bags(folder: Path, ids: Collection[str]) -> dict[str, Path]:
+    """Find the images that bags were made of.
+
+    Args:
+        folder: Of images that are called like their bags; further folders in it are not searched.
+        ids: Of the bags.
+
+    Returns:
+        The image of each bag that has one.
+
+    Raises:
+        UserError: No such folder, no image of any bag in it, or several of one.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--images {folder}: no such folder")
+    found: dict[str, list[Path]] = {}
+    for path in sorted(filter(is_image_file, folder.iterdir())):
+        found.setdefault(id_of_image(path), []).append(path)
+    images = {bag_id: found[bag_id] for bag_id in ids if bag_id in found}
+    if not images:
+        raise UserError(
+            f"--images {folder}: no image there is called like a bag; expected such as {next(iter(ids))}.png"
+        )
+    for bag_id, paths in images.items():
+        if len(paths) > 1:
+            raise UserError(
+                f"--images {folder}: several of the bag {bag_id}: {first_named([path.name for path in paths])}"
+            )
+    return {bag_id: paths[0] for bag_id, paths in images.items()}
+
+
+def _tell(console: Console, folder: Path, pictures: Renderer) -> None:
     console.print(f"their attention in {folder / CSV_NAME}, with pictures beside it")
     _list(console, "bags have no pictures, as they cannot be drawn", pictures.undrawn)
     if pictures.too_small:
@@ -116,7 +156,7 @@ def _list(console: Console, what: str, reasons: Mapping[str, str]) -> None:
 class _Collect(Callback):
     """Turns outputs into predictions and pictures; a bag that stands in for a skipped one counts once."""
 
-    def __init__(self, classes: list[str], pictures: AttentionPictures | None) -> None:
+    def __init__(self, classes: list[str], pictures: Renderer | None) -> None:
         self.classes = classes
         self.pictures = pictures
         self.predictions: dict[str, Prediction] = {}
@@ -136,9 +176,10 @@ class _Collect(Callback):
         probabilities = outputs.bag_logits[0].double().softmax(dim=0)
         confidences, labels = probabilities.sort(descending=True, stable=True)
         top = [(self.classes[label], value) for label, value in zip(labels.tolist(), confidences.tolist(), strict=True)]
-        self.predictions[bag_id] = Prediction(bag_id, top)
+        self.predictions[bag_id] = prediction = Prediction(bag_id, top)
         if self.pictures is not None and outputs.branch_attention is not None:
             attention = outputs.branch_attention[0].float().cpu().numpy()
             (coords,), (size,) = batch["coords"], batch["patch_size_level0"]
             places = None if coords is None else coords.cpu().numpy()
-            self.pictures.add(self.predictions[bag_id], attention, batch["features"][0], places, size)
+            title = f"{bag_id}: {prediction.label} ({prediction.confidence:.0%})"
+            self.pictures.add(bag_id, title, attention, batch["features"][0], places, size)

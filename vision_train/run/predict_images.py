@@ -18,13 +18,13 @@ from vision_train.data.decode import IMAGE_ENDINGS, decode, is_image_file
 from vision_train.data.images import loose_images
 from vision_train.data.sources import csv_rows
 from vision_train.errors import UserError
-from vision_train.files import write_bytes
+from vision_train.files import as_file_name, write_bytes
 from vision_train.recipe import Recipe
-from vision_train.report.predictions import render_prediction
+from vision_train.report.images.predictions import render_prediction
 from vision_train.run.directory import RunDirectory
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
-from vision_train.run.predictions import Prediction, as_file_name, check_outputs, write_predictions
+from vision_train.run.predictions import Prediction, check_outputs, write_predictions
 from vision_train.run.trainer import build_trainer
 
 TOP = 5

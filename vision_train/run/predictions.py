@@ -1,21 +1,16 @@
-"""What a run predicts, written down: one table, and names for the files of pictures."""
+"""What a run predicts, written down as one table."""
 
 from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vision_train.errors import UserError
 from vision_train.files import check_writable, write_text
-
-LONGEST_NAME = 200
-"""Bytes of a name that is made of an id or a path; file systems take 255, and writing needs some more for a moment."""
 
 
 @dataclass(frozen=True)
@@ -75,32 +70,3 @@ def write_predictions(out: Path, predictions: Sequence[Prediction], key: str, cl
         for entry in predictions
     )
     write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-
-def as_file_name(text: str) -> str:
-    """Text as one name in any folder, without what some file systems refuse; of a long one, the end."""
-    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", text)
-    return name.encode("utf-8", "replace")[-LONGEST_NAME:].decode("utf-8", "ignore")
-
-
-def names_apart(ids: Iterable[str], endings: Sequence[str]) -> dict[str, str]:
-    """Give each id a name of its own, such that no file of one is another's, even where case does not count.
-
-    Args:
-        ids: Each once.
-        endings: Of the files of each id; every one is added to its name.
-
-    Returns:
-        The id itself where it can be, else what :func:`as_file_name` makes of it, with a number where that is taken.
-    """
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for each in ids:
-        numbered = (f" ({number})" if number > 1 else "" for number in itertools.count(1))
-        for name in (as_file_name(each) + number for number in numbered):
-            files = {f"{name}{ending}".casefold() for ending in endings}
-            if taken.isdisjoint(files):
-                break
-        names[each] = name
-        taken |= files
-    return names

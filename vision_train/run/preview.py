@@ -24,7 +24,7 @@ from vision_train.errors import UserError
 from vision_train.files import write_bytes
 from vision_train.recipe import Recipe
 from vision_train.recipe.sections import Augment, Mixing
-from vision_train.report.preview import LabelledImage, PreviewRow, render_preview
+from vision_train.report.images.preview import LabelledImage, PreviewRow, render_preview
 from vision_train.run.evaluate import ONE_PROCESS
 from vision_train.run.log import logging_to
 from vision_train.run.phase import prepare

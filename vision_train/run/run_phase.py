@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from vision_train.artefacts import Artefact, Items
+from vision_train.artefacts import Artefact, Codec, Items
 from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
+from vision_train.recipe import Recipe
 from vision_train.run.attention import attention_line, attention_table
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import RunDirectory
@@ -59,10 +62,15 @@ def run_phase(
             logging.getLogger("vision_train").warning(warning)
         share = json.loads(_share_file(directory, name).read_text(encoding="utf-8"))
         result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
-        directory.write_artefacts(_renamed(phase, result.artefacts))
+        directory.write_artefacts(_renamed(phase, result.artefacts), codecs_of(prepared.recipe))
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
         write_json(directory.phase(name) / "phase.json", state)
     return result.figures, result.skipped
+
+
+def codecs_of(recipe: Recipe) -> Mapping[str, Codec]:
+    """How artefacts that only one kind of data has are stored."""
+    return getattr(recipe.kind.load_report(), "CODECS", {})
 
 
 def _share_file(directory: RunDirectory, name: str) -> Path:
@@ -81,7 +89,7 @@ def _renamed(phase: Phase, artefacts: list[Artefact]) -> list[Artefact]:
     """Artefacts under names that those of a result do not take; items are kept of results alone."""
     if phase.is_result:
         return artefacts
-    shown = [artefact for artefact in artefacts if not isinstance(artefact, Items)]
+    shown: list[Any] = [artefact for artefact in artefacts if not isinstance(artefact, Items)]
     return [replace(a, name=f"{phase.name}_{a.name}", title=f"{a.title}, phase {phase.name}") for a in shown]
 
 

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from augment.pipeline import eval_pipeline
+from models.mil.pictures import cut_tile
 from models.vit import build_model
 from vision_train.data.bags.bag import read_bag
 from vision_train.data.bags.embed import Embedded, Embedding, Encoder, embed_images, images_by_id
 from vision_train.data.bags.index import index_bags
-from vision_train.data.bags.tiles import cut_tile
 from vision_train.data.decode import decode
 from vision_train.errors import UserError
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vision_train.data.bags.tiles import cut_tile, otsu_threshold, select_tiles, tile_grid
+from vision_train.data.bags.tiles import otsu_threshold, select_tiles, tile_grid
 from vision_train.data.decode import BadImageError
 
 PURPLE = (140, 60, 150)
@@ -78,17 +78,3 @@ def test_an_image_of_background_alone_is_bad() -> None:
 def test_otsu_divides_where_the_means_lie_furthest_apart() -> None:
     assert otsu_threshold(np.array([10, 11, 12, 12, 200, 201], dtype=np.uint8)) == 12
     assert otsu_threshold(np.array([7, 7], dtype=np.uint8)) == 0  # nothing to divide
-
-
-def test_a_tile_beyond_the_edge_is_white_there() -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (50, 60, 3), dtype=np.uint8)
-    assert np.array_equal(cut_tile(pixels, 10, 20, 30), pixels[20:50, 10:40])
-    corner = cut_tile(pixels, 40, 30, 32)
-    assert np.array_equal(corner[:20, :20], pixels[30:, 40:])
-    assert (corner[20:] == 255).all()
-    assert (corner[:, 20:] == 255).all()
-    before = cut_tile(pixels, -5, -8, 32)
-    assert np.array_equal(before[8:, 5:], pixels[:24, :27])
-    assert (before[:8] == 255).all()
-    assert (cut_tile(pixels, 100, 0, 32) == 255).all()
-    assert (cut_tile(pixels, -100, 0, 32) == 255).all()

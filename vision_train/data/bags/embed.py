@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.mil.pictures import cut_tile
 from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.hdf5 import import_h5py
 from vision_train.data.bags.index import slide_id
 from vision_train.data.bags.stored import COORDS, BadBagError, StoredBag, array_in_memory
 from vision_train.data.bags.tables import first_named
-from vision_train.data.bags.tiles import Corners, Pixels, cut_tile, select_tiles
+from vision_train.data.bags.tiles import Corners, Pixels, select_tiles
 from vision_train.data.bags.writing import write_bag
 from vision_train.data.dataset import OnBad
 from vision_train.data.decode import BadImageError, decode_large

@@ -25,8 +25,6 @@ BRIGHT = 0.8
 PALE = (0.05, 0.2)
 """Least and largest saturation, 0 to 1, up to which a bright pixel may be background. Otsu's threshold lies in between
 for tissue on glass; of glass alone it would divide noise, and of a photograph colours."""
-PADDING = 255
-"""What lies beyond the edge of an image is white, as what is transparent in it."""
 
 
 def select_tiles(pixels: Pixels, tile: int, *, keep_background: bool = False) -> Corners:
@@ -62,27 +60,6 @@ def tile_grid(width: int, height: int, tile: int) -> Corners:
     """Corners of tiles side by side that cover an image, row by row."""
     x, y = np.meshgrid(np.arange(0, width, tile), np.arange(0, height, tile))
     return np.stack([x.ravel(), y.ravel()], axis=1)
-
-
-def cut_tile(pixels: Pixels, x: int, y: int, tile: int) -> Pixels:
-    """The pixels of one tile.
-
-    Args:
-        pixels: H W 3, the image.
-        x: Left edge in pixels of the image.
-        y: Upper edge in pixels of the image.
-        tile: Side in pixels.
-
-    Returns:
-        tile x tile x 3; a view where the tile lies inside the image, else white beyond its edges.
-    """
-    left, top = max(x, 0), max(y, 0)
-    inside = pixels[top : max(y + tile, 0), left : max(x + tile, 0)]
-    if inside.shape == (tile, tile, 3):
-        return inside
-    padded = np.full((tile, tile, 3), PADDING, dtype=np.uint8)
-    padded[top - y : top - y + inside.shape[0], left - x : left - x + inside.shape[1]] = inside
-    return padded
 
 
 def otsu_threshold(values: NDArray[np.uint8]) -> int:

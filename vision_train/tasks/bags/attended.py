@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -11,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.mil.attention_maps import AttendedBag, AttentionMaps
 from models.mil.bags import BagOutput
-from vision_train.artefacts import Artefact, AttendedBag, AttentionMaps, Curve
+from models.mil.pictures import HOTTEST, pictured_instances
+from vision_train.artefacts import Artefact, Curve
 from vision_train.tasks.bags.scores import FIELDS
 from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.scores import ScoreTable
@@ -20,11 +21,7 @@ from vision_train.tasks.scores import ScoreTable
 SHOWN_OF_EACH = 2
 """Bags shown with the lowest loss of each class, and with the highest loss of all."""
 MOST_SHOWN = 8
-HOTTEST = 12
-"""Instances of a bag that are shown as pictures."""
 CURVE_LENGTH = 100
-PIXELS = "pixels"
-"""Encoder whose features are square grey pictures, in [0, 1]."""
 
 
 class _Shown(NamedTuple):
@@ -103,23 +100,14 @@ class AttendedBags:
 
 
 def hottest_pictures(features: Tensor, attention: np.ndarray, encoder: str | None) -> list[np.ndarray]:
-    """The instances with most attention as pictures, where the features of the bag are pictures; else none.
+    """The instances with most attention as pictures (H W 3, uint8), where the features of the bag are pictures.
 
     Args:
         features: N D, rows of padding last.
         attention: T N, of each branch.
         encoder: Name of the network that computed the features.
-
-    Returns:
-        H W 3 each, uint8, or nothing.
     """
-    side = math.isqrt(features.shape[1])
-    if encoder != PIXELS or side * side != features.shape[1]:
-        return []
-    hottest = np.argsort(-attention.mean(axis=0), kind="stable")[:HOTTEST]
-    chosen = features[torch.from_numpy(hottest).to(features.device)].float().cpu()
-    grey = (chosen.clamp(0, 1) * 255).round().to(torch.uint8).view(-1, side, side, 1)
-    return list(grey.expand(-1, -1, -1, 3).numpy())
+    return pictured_instances(features, np.argsort(-attention.mean(axis=0), kind="stable")[:HOTTEST], encoder)
 
 
 def _captioned(shown: _Shown, classes: Sequence[str]) -> AttendedBag:

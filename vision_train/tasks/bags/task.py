@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from models.mil import losses
+from models.mil.attention_maps import AttendedBag
 from models.mil.bags import BagNetwork, BagOutput
 from models.mil.networks import NETWORKS, published_width
 from models.mil.published import adapt_published
 from models.mil.stkim import InstanceMasking, MaskDraw, MaskSampler
 from models.timm_attention import AttentionReceipt
-from vision_train.artefacts import Artefact, AttendedBag
+from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from vision_train.report import preview
-from vision_train.report.preview import OWN, PARTNER, SIDE, WIDTH, LabelledImage, PreviewRow, render_preview
+from vision_train.report.images.preview import OWN, PARTNER, SIDE, WIDTH, LabelledImage, PreviewRow, render_preview
 
 CAT, DOG = LabelledImage("cat/1.jpg", "cat"), LabelledImage("dog/2.jpg", "dog")
 LONG = LabelledImage("a/very/long/path/" * 20 + "x.jpg", "a name\nwith très many words " * 20)

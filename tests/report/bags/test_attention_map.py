@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ImageDraw
 
-from vision_train.report.attention_map import (
+from vision_train.report.bags.attention_map import (
     COLOURS,
     MARGIN,
     OPACITY,
@@ -16,7 +16,7 @@ from vision_train.report.attention_map import (
     bare_map,
     branch_maps,
 )
-from vision_train.report.tile_layout import LARGEST_TILE, Thumbnail, lay_out_tiles
+from vision_train.report.bags.tile_layout import LARGEST_TILE, Thumbnail, lay_out_tiles
 
 COORDS = np.array([[0, 0], [256, 0], [0, 256], [256, 512]])
 ATTENTION = np.array([0.1, 0.2, 0.6, 0.1])

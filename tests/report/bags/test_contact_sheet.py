@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import ImageDraw
 
-from vision_train.report.contact_sheet import GAP, HEADER, MARGIN, SIDE, contact_sheet, instance_captions
+from vision_train.report.bags.contact_sheet import GAP, HEADER, MARGIN, SIDE, contact_sheet, instance_captions
 
 
 def tile(height: int, width: int) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from markupsafe import Markup, escape
 
-from vision_train.report.charts import COLOURS, Scale, tick_label, ticks
+from vision_train.report.charts import COLOURS, Strip, StripChart
 from vision_train.report.formats import Written
-from vision_train.report.page import escape, note
+from vision_train.report.line_chart import Scale, tick_label, ticks
+from vision_train.report.rendering import as_markup, render
 
 WIDTH = 480
 LEFT, RIGHT = 14, 466
@@ -17,30 +17,13 @@ SCATTER = (0.0, -4.5, 4.5, -2.2, 2.2)
 """Heights at which dots take turns, so that equal values are seen to be several."""
 
 
-@dataclass(frozen=True)
-class Strip:
-    """One arm: the value of each run, their mean, and its interval if they have one."""
-
-    name: str
-    values: Sequence[float]
-    mean: float
-    interval: tuple[float, float] | None
-    colour: int
-
-
-def seed_chart(title: str, strips: Sequence[Strip], x_label: str, written: Written, remark: str = "") -> str:
+def strip_chart(chart: StripChart) -> Markup:
     """Draw strips one below another over a common axis.
-
-    Args:
-        title: Heading above the chart.
-        strips: At least one, each with a value.
-        x_label: What the axis measures.
-        written: How means are written.
-        remark: Small text below.
 
     Returns:
         A ``figure``.
     """
+    strips, written = chart.strips, chart.written
     everything = [value for strip in strips for value in (*strip.values, *(strip.interval or ()))]
     low, high = min(everything), max(everything)
     room = 0.04 * (high - low) or 0.02 * abs(high) or 1.0
@@ -56,16 +39,18 @@ def seed_chart(title: str, strips: Sequence[Strip], x_label: str, written: Writt
             f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(tick_label(mark, written))}</text>'
         )
     parts += [_strip(strip, row * ROW, scale, written) for row, strip in enumerate(strips)]
-    parts.append(f'<text x="{RIGHT}" y="{bottom + 34}" text-anchor="end">{escape(x_label)}</text>')
-    summary = f"{title}: " + "; ".join(f"{strip.name} {written(strip.mean)}" for strip in strips)
-    return (
-        f'<figure class="chart seeds"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {bottom + 40}" role="img" aria-label="{escape(summary)}">{"".join(parts)}</svg>'
-        f"{note(remark)}</figure>"
+    parts.append(f'<text x="{RIGHT}" y="{bottom + 34}" text-anchor="end">{escape(chart.x_label)}</text>')
+    means = "; ".join(f"{strip.name} {written(strip.mean)}" for strip in strips)
+    return render(
+        "strip_chart.html",
+        chart=chart,
+        size=(WIDTH, bottom + 40),
+        summary=f"{chart.title}: {means}",
+        body=as_markup("".join(parts)),
     )
 
 
-def _strip(strip: Strip, top: int, scale: Scale, written: Written) -> str:
+def _strip(strip: Strip, top: int, scale: Scale, written: Written) -> Markup:
     middle = top + STRIP
     parts = [
         f'<text class="name" x="{LEFT}" y="{top + NAME}">{escape(strip.name)}</text>',
@@ -82,4 +67,4 @@ def _strip(strip: Strip, top: int, scale: Scale, written: Written) -> str:
             f'<circle class="dot" cx="{scale(value):.1f}" cy="{y:.1f}" r="3.2"><title>{escape(written(value))}</title>'
             "</circle>"
         )
-    return f'<g class="series-{strip.colour % COLOURS}">{"".join(parts)}</g>'
+    return as_markup(f'<g class="series-{strip.colour % COLOURS}">{"".join(parts)}</g>')

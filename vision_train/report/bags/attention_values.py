@@ -26,9 +26,9 @@ def attention_values(attention: NDArray[np.floating]) -> Values:
 
 def rank_shares(values: Values) -> Values:
     """For each of N values the share of the others that are smaller, ties counted half; 0.5 if all are equal."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    smaller = np.cumsum(counts) - counts
-    return ((smaller + (counts - 1) / 2) / (len(values) - 1))[inverse] if len(values) > 1 else np.full(1, 0.5)
+    from scipy.stats import rankdata
+
+    return (rankdata(values) - 1) / (len(values) - 1) if len(values) > 1 else np.full(1, 0.5)
 
 
 def hottest(attention: NDArray[np.floating], count: int) -> NDArray[np.intp]:

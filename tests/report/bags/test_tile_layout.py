@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vision_train.report.tile_layout import LARGEST_TILE, LONGEST_SIDE, Thumbnail, lay_out_tiles, tile_step
+from vision_train.report.bags.tile_layout import LARGEST_TILE, LONGEST_SIDE, Thumbnail, lay_out_tiles, tile_step
 
 
 def grid(columns: int, rows: int, step: int = 256, start: tuple[int, int] = (0, 0)) -> np.ndarray:

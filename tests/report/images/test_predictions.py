@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vision_train.report.predictions import FULL, TALLEST, WIDTH, render_prediction
+from vision_train.report.images.predictions import FULL, TALLEST, WIDTH, render_prediction
 
 BARS = [("three", 0.9), ("five", 0.06), ("eight", 0.0)]
 

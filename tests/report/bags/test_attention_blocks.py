@@ -12,8 +12,8 @@ from PIL import Image
 from vision_train.artefacts import AttendedBag, AttentionMaps, write_artefact
 from vision_train.report import write_report
 from vision_train.report.artefact_blocks import artefact_block
-from vision_train.report.attention_map import bare_map
-from vision_train.report.tile_layout import lay_out_tiles
+from vision_train.report.bags.attention_map import bare_map
+from vision_train.report.bags.tile_layout import lay_out_tiles
 
 
 def bag(count: int, branches: int = 3, pictures: int = 0, **options) -> AttendedBag:

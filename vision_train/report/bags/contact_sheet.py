@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from vision_train.report.attention_values import attention_values
+from vision_train.report.bags.attention_values import attention_values
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, font, shortened
 from vision_train.report.formats import format_number
 

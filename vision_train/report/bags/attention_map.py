@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
 
-from vision_train.report.attention_values import attention_values, hottest, rank_shares
+from vision_train.report.bags.attention_values import attention_values, hottest, rank_shares
+from vision_train.report.bags.tile_layout import Pixels, TileLayout
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, font, shortened, wrapped
 from vision_train.report.formats import format_number, format_percent
-from vision_train.report.tile_layout import Pixels, TileLayout
 
 COLOURS = "viridis"
 """Of matplotlib: even steps of attention look even, to the colour-blind too."""
@@ -84,7 +84,7 @@ def attention_map(title: str, attention: NDArray[np.floating], layout: TileLayou
     """
     maps = {} if layout.background is None else {"slide": layout.background}
     maps["attention"] = bare_map(attention, layout, scaling)
-    facts = "; ".join(filter(None, (_counted(layout), concentration(attention, " of the attention"))))
+    facts = "; ".join(filter(None, (counted(layout), concentration(attention, " of the attention"))))
     return _picture(title, facts, maps, {}, layout.notes, _legend([attention], scaling, layout), max(layout.size))
 
 
@@ -106,7 +106,7 @@ def branch_maps(title: str, attention: NDArray[np.floating], layout: TileLayout,
     branches = {f"branch {number}": values for number, values in enumerate(attention)}
     maps = {heading: bare_map(values, layout, scaling) for heading, values in branches.items()}
     below = {heading: concentration(values) for heading, values in branches.items()}
-    facts = f"{len(branches)} {'branch' if len(branches) == 1 else 'branches'}, {_counted(layout)}"
+    facts = f"{len(branches)} {'branch' if len(branches) == 1 else 'branches'}, {counted(layout)}"
     return _picture(title, facts, maps, below, layout.notes, _legend(list(attention), scaling, layout), BRANCH_SIDE)
 
 
@@ -152,6 +152,12 @@ def concentration(attention: NDArray[np.floating], of: str = "") -> str:
     return f"the {HOTTEST} hottest hold {format_percent(float(values[hottest(values, HOTTEST)].sum()))}{of}"
 
 
+def counted(layout: TileLayout) -> str:
+    """How many tiles or instances there are: ``300 tiles``."""
+    count = len(layout.boxes)
+    return f"{count:,} {layout.noun}" if count != 1 else f"1 {layout.noun.removesuffix('s')}"
+
+
 def colour_bar() -> Pixels:
     """The colours of maps without a slide, from least to most: 1 256 3."""
     return _colours(np.linspace(0, 1, 256)[None])
@@ -163,11 +169,6 @@ def _scaled(values: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64
         return rank_shares(values)
     low, high = values.min(), values.max()
     return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
-
-
-def _counted(layout: TileLayout) -> str:
-    count = len(layout.boxes)
-    return f"{count:,} {layout.noun}" if count != 1 else f"1 {layout.noun.removesuffix('s')}"
 
 
 def _grey(slide: Pixels) -> Pixels:

@@ -1,9 +1,10 @@
 import re
 
+from vision_train.report.seed_chart import Strip, seed_chart
+
 from vision_train.report.charts import Line, line_chart
 from vision_train.report.formats import format_percent
 from vision_train.report.page import Cell, table
-from vision_train.report.seed_chart import Strip, seed_chart
 
 ARMS = [
     Strip("plain <b>", [0.90, 0.91, 0.90], 0.9033, (0.89, 0.92), 0),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vision_train.report.attention_values import attention_values, hottest, rank_shares
+from vision_train.report.bags.attention_values import attention_values, hottest, rank_shares
 
 
 @pytest.mark.parametrize(

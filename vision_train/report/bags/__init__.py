@@ -1,0 +1,41 @@
+"""What the report of a run shows of bags beside what all runs have: where the network looks.
+
+Light: the modules that store and draw are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vision_train.artefacts import Artefact, Codec
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+HEADING = "Where the network looks"
+"""Heads the section of the blocks."""
+
+
+def block(artefact: Artefact) -> Markup | None:
+    """Markup of an artefact; None if it is none of ours."""
+    from models.mil.attention_maps import AttentionMaps
+    from vision_train.report.bags.attention_block import attention_block
+
+    return attention_block(artefact) if isinstance(artefact, AttentionMaps) else None
+
+
+def _write_maps(folder: Path, artefact: Any) -> dict[str, Any]:
+    from vision_train.report.bags.storage import write_maps
+
+    return write_maps(folder, artefact)
+
+
+def _read_maps(folder: Path, body: dict[str, Any]) -> Artefact:
+    from vision_train.report.bags.storage import read_maps
+
+    return read_maps(folder, body)
+
+
+CODECS = {"AttentionMaps": Codec(_write_maps, _read_maps)}
+"""How artefacts of our own are stored, by the names of their types."""
