@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Sampler as TorchSampler
 
+from augment.geometry import View
 from vision_train.data.decode import decode
 from vision_train.data.sampler import Position, TrainingSampler
 from vision_train.errors import BadSampleError, UserError
@@ -21,8 +22,8 @@ from vision_train.seeds import derive_seed
 
 Pixels = NDArray[np.uint8]
 Batch = dict[str, Any]
-Transform = Callable[[Pixels, int], torch.Tensor]
-"""(H W 3 pixels, seed of this image in this epoch) -> 3 H W float32."""
+Transform = Callable[[View[Pixels], int], View[torch.Tensor]]
+"""(view of H W 3 pixels, seed of this image in this epoch) -> view of 3 H W float32."""
 OnBad = Literal["error", "skip"]
 """What a sample that cannot be read does."""
 
@@ -221,7 +222,7 @@ class ImageDataset(SampleDataset):
         index, epoch = position
         pixels = decode(sample.image) if isinstance(sample.image, str) else sample.image
         seed = derive_seed(self.seed, "augmentation", epoch, index)
-        return {"image": self.transform(pixels, seed), "size": pixels.shape[:2]}
+        return {"image": self.transform(View.whole(pixels), seed).image, "size": pixels.shape[:2]}
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:
         """Items -> ``image`` (B 3 H W) and ``size``."""
