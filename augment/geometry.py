@@ -2,7 +2,8 @@
 
 Coordinates are continuous: the edges of the pixels of an image of width W lie at 0, 1, ..., W, so that resizing is a
 pure scale and mirroring maps x to W - x. Everything about coordinates is float64. torchvision's kernels for boxes are
-not used because its resize multiplies by a ratio in float32; the results agree within that.
+not used: its resize multiplies by ratios in float32, and its centre crop of an image that needs uneven padding puts
+boxes one pixel beside the image. The results agree otherwise.
 
 As in torchvision's v2 transforms, no step drops a box. A crop clips all of them, and one that it cuts away is left
 with an area of zero at the border; :func:`drop_cut_boxes` drops those and says which.
@@ -72,9 +73,7 @@ def resize_pixels(image: Pixels, size: tuple[int, int], interpolation: Interpola
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
-def resize_as_published(
-    view: View[Pixels], size: int | tuple[int, int], interpolation: Interpolation
-) -> View[Pixels]:
+def resize_as_published(view: View[Pixels], size: int | tuple[int, int], interpolation: Interpolation) -> View[Pixels]:
     """Torchvision's resize of a PIL image, with which results are published.
 
     Args:
@@ -97,9 +96,8 @@ def crop(view: View[Pixels], left: int, top: int, right: int, bottom: int) -> Vi
     """
     height, width = view.image.shape[:2]
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(
-            f"a crop from ({left}, {top}) to ({right}, {bottom}) does not lie within {width} x {height} pixels; pad first"
-        )
+        corners = f"({left}, {top}) to ({right}, {bottom})"
+        raise ValueError(f"a crop from {corners} does not lie within {width} x {height} pixels; pad first")
     return moved(view, view.image[top:bottom, left:right], translation(-left, -top), (bottom - top, right - left))
 
 
@@ -190,7 +188,7 @@ def invert(affine: Affine) -> Affine:
         ValueError: There is none: the affine maps the plane to a line or a point.
     """
     try:
-        inverse = np.linalg.inv(affine)
+        inverse: Affine = np.linalg.inv(affine).astype(np.float64, copy=False)
     except np.linalg.LinAlgError as error:
         raise ValueError(f"the affine {affine.tolist()} cannot be inverted") from error
     inverse[2] = 0, 0, 1  # exactly, which rounding may have missed

@@ -43,6 +43,9 @@ class Task(Protocol):
     def adapt_published(self, state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         """Translate the names and shapes of published weights to those of the network."""
 
+    def check_batch(self, size: int) -> None:
+        """Refuse to train on batches of this size, the smallest that the data and the processes make."""
+
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
 

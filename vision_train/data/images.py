@@ -71,24 +71,6 @@ class ImageDataModule(SampleDataModule):
             f"measured on {measured:,}"
         )
 
-    def check_processes(self, processes: int) -> None:
-        """Refuse more training processes than training images, or so many that their batches cannot be mixed.
-
-        Raises:
-            UserError: Some process would have nothing to train on, or no partner to mix it with.
-        """
-        super().check_processes(processes)
-        images = self.counts["train"]
-        mixing, batch = self.augment.mixing, min(self.data.batch_size, -(-images // processes))
-        shared_out = f"{images} training images make batches of {batch} for each of {processes} process(es)"
-        if batch == 1 and mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
-            raise UserError(f"{shared_out}, which leaves none to mix with; lower trainer.devices or add images")
-        if batch % 2 and mixing.partner == "flip":
-            raise UserError(
-                f"{shared_out}, but augment.mixing.partner=flip pairs images two by two; "
-                f"set data.batch_size={batch - 1} or partner=permutation"
-            )
-
 
 def labelled_images(
     data: Data, augment: Augment, seed: int, classes: list[str] | None = None, only: str | None = None

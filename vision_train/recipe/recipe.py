@@ -47,12 +47,3 @@ class Recipe:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
         if self.method is not None:
             yield from self.method.misplaced(self)
-        mixing = self.augment.mixing
-        if self.data.batch_size == 1 and mixing.maskmix + mixing.mixup + mixing.cutmix > 0:
-            weights = ", ".join(f"{key}: 0" for key in ("maskmix", "mixup", "cutmix"))
-            yield (
-                "data.batch_size",
-                "is 1, and a batch of 1 has no partner to mix with; raise it, or set "
-                f"'augment.mixing={{{weights}, labels: area}}' (trainer.accumulate_grad_batches keeps the effective "
-                "batch)",
-            )

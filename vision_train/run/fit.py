@@ -75,7 +75,7 @@ def prepare_phases(phases: Phases) -> dict[str, Prepared]:
         for earlier in list(prepared.values())[:-1]:
             keep_apart(earlier.data, prepared["fit"].data)
         for phase in prepared.values():
-            check_devices(phase.recipe, phase.data)
+            check_devices(phase.recipe, phase.data, phase.task)
         for earlier, later in pairwise(prepared.values()):
             check_handover(earlier, later)
     return prepared

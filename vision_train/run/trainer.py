@@ -12,6 +12,7 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch._dynamo.exc import TorchDynamoException
 
+from vision_train.contract import Task
 from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
@@ -42,11 +43,12 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
         raise UserError(f"{asked or 'trainer'}: {error}") from error
 
 
-def check_devices(recipe: Recipe, data: SampleDataModule) -> None:
+def check_devices(recipe: Recipe, data: SampleDataModule, task: Task) -> None:
     """Refuse devices that are not there, or that cannot do what the recipe asks, or that the data cannot keep busy.
 
     Raises:
-        UserError: Lightning refuses the devices, float16 is asked of a CPU, or there are more processes than samples.
+        UserError: Lightning refuses the devices, float16 is asked of a CPU, there are more processes than samples, or
+            the task cannot train on the batches that the processes get.
     """
     trainer = build_trainer(recipe, [])
     precision = str(recipe.trainer.get("precision"))
@@ -54,6 +56,7 @@ def check_devices(recipe: Recipe, data: SampleDataModule) -> None:
         # Lightning would quietly train in bfloat16 or fail in the middle.
         raise UserError(f"trainer.precision={precision}: needs a GPU; on a CPU use bf16-mixed or 32-true")
     data.check_processes(trainer.world_size)
+    task.check_batch(min(recipe.data.batch_size, math.ceil(data.counts["train"] / trainer.world_size)))
 
 
 def plan_steps(recipe: Recipe, data: SampleDataModule, trainer: Trainer) -> tuple[int, int]:

@@ -128,6 +128,9 @@ class BagTask(LightningModule):
         """Give what each process hides its own seed."""
         self.sampler = self._sampler_of(self.global_rank)
 
+    def check_batch(self, size: int) -> None:
+        """Any batch will do."""
+
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return {} if self.sampler is None else {"hiding": self.sampler.generator}

@@ -11,7 +11,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.attention_row import predict_with_attention
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import adapt_published, build_model, head_names, initialise_head
@@ -21,7 +20,7 @@ from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.classification import scores
 from vision_train.tasks.classification.mistakes import WorstMistakes
-from vision_train.tasks.classification.mixing import BatchMixing, LabelShares, MixedBatch
+from vision_train.tasks.classification.mixing import BatchMixing
 
 
 def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
@@ -104,23 +103,22 @@ class ClassificationTask(LightningModule):
         """Give the mixing of each process its own seed."""
         self.mixing.mixer = self.mixing.mixer_of(self.global_rank)
 
+    def check_batch(self, size: int) -> None:
+        """Refuse training batches of so few images that they cannot be mixed.
+
+        Raises:
+            UserError: They cannot be.
+        """
+        self.mixing.check_batch(size)
+
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return self.mixing.random_generators()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Mix the batch, predict, take the cross-entropy."""
-        mixed = self.mixing.mix(batch["image"])
-        logits, shares = self.predict_mixed(mixed, batch["label"])
-        targets = self.mixing.targets(batch["label"], mixed.mix, shares.shared if shares else None)
-        return functional.cross_entropy(logits, targets)
-
-    def predict_mixed(self, mixed: MixedBatch, labels: Tensor) -> tuple[Tensor, LabelShares | None]:
-        """Logits (B K) of mixed images, and how they share their labels (B) where attention decides; else None."""
-        if not self.mixing.wants_attention(mixed.mix):
-            return self(mixed.images), None
-        prediction = predict_with_attention(self.network, mixed.images)
-        return prediction.logits, self.mixing.share(mixed, labels, prediction.logits, prediction.attention)
+        step = self.mixing.step(self.network, batch["image"], batch["label"])
+        return functional.cross_entropy(step.logits, step.targets)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser, with its schedule advanced at every optimiser step."""
