@@ -88,7 +88,7 @@ class Mixer:
         """Draw the mix of one batch of B images of H x W pixels; None leaves the batch as it is.
 
         Raises:
-            ValueError: The mask patch does not divide the images, or an odd batch is to be paired by ``flip``.
+            ValueError: The mask patch does not divide the images, or a batch of this size cannot be paired.
         """
         self._check(batch_size, height, width)
         choice = self._uniform()
@@ -101,11 +101,9 @@ class Mixer:
         return None
 
     def _check(self, batch_size: int, height: int, width: int) -> None:
-        if self.partner == "flip" and batch_size % 2:
-            raise ValueError(
-                f"a batch of {batch_size} cannot be paired by flip, which needs an even number of images; "
-                "use an even batch size or partner=permutation"
-            )
+        problem = partner_problem(batch_size, self.partner, self.maskmix + self.mixup + self.cutmix)
+        if problem and self.partner == "flip":  # a permutation mixes one image with itself, which leaves it as it is
+            raise ValueError(f"{problem}; use an even batch size or partner=permutation")
         valid = valid_mask_patches((height, width), 1)
         if self.mask_patch is not None and self.mask_patch not in valid:
             raise ValueError(
@@ -161,6 +159,23 @@ class Mixer:
             max(column - half_width, 0),
             min(column + half_width, width),
         )
+
+
+def partner_problem(batch_size: int, partner: str, mixed: float) -> str | None:
+    """Why the images of a batch cannot be mixed with one another; None if they can.
+
+    Args:
+        batch_size: Images in the batch.
+        partner: How they are paired: ``permutation`` or ``flip``.
+        mixed: Share of the batches that are mixed at all; 0 never has a problem.
+    """
+    if mixed <= 0:
+        return None
+    if batch_size == 1:
+        return "a batch of 1 has no partner to mix with"
+    if partner == "flip" and batch_size % 2:
+        return f"a batch of {batch_size} cannot be paired by partner=flip, which needs an even number of images"
+    return None
 
 
 def masked_cells(cells: int, share: float) -> int:

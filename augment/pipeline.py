@@ -10,28 +10,41 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
-from torch.nn.functional import interpolate
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+from torchvision.transforms import Compose, InterpolationMode, Normalize, ToTensor
 from torchvision.transforms import functional as torchvision_functional
+
+from augment.geometry import (
+    IDENTITY,
+    Affine,
+    Interpolation,
+    Pixels,
+    View,
+    center_crop,
+    mirror,
+    moved,
+    resize_as_published,
+    resize_pixels,
+    scale,
+    whole_of,
+)
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer release when imported
 import albumentations
 import cv2
 
-Pixels = NDArray[np.uint8]
-Interpolation = Literal["bilinear", "bicubic"]
 Channels = tuple[float, float, float]
 
-_OPENCV_FLAG = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
-_TORCH_MODE = {flag: mode for mode, flag in _OPENCV_FLAG.items()}
+_OPENCV_FLAG: dict[Interpolation, int] = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+_MODE = {flag: mode for mode, flag in _OPENCV_FLAG.items()}
+_MOVES_PIXELS = ("Rotate", "Shear", "Translate")
+"""How the names of timm's geometric operations begin."""
 
 
 def train_pipeline(
@@ -71,9 +84,12 @@ def train_pipeline(
         else _RandomCrop(size, crop_scale, crop_ratio, interpolation=flag)
     ]
     if horizontal_flip:
-        steps.append(albumentations.HorizontalFlip(p=horizontal_flip))
+        steps.append(_Flip(p=horizontal_flip))
+    moves = False
     if rand_augment is not None:
-        steps.append(_RandAugment(_timm_rand_augment(rand_augment, image_size, mean, interpolation)))
+        augment = _timm_rand_augment(rand_augment, image_size, mean, interpolation)
+        moves = any(operation.name.startswith(_MOVES_PIXELS) for operation in augment.ops)
+        steps.append(_RandAugment(augment))
     if color_jitter:
         strength = (max(0.0, 1 - color_jitter), 1 + color_jitter)
         steps.append(albumentations.ColorJitter(strength, strength, strength, hue=(0, 0), p=1))
@@ -83,29 +99,60 @@ def train_pipeline(
         scale=1 / (255 * torch.tensor(std).view(3, 1, 1)),
         shift=(torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1),
         erase=RandomErasing(erasing, mode="pixel", device="cpu") if erasing else None,
+        tracked=not moves,
     )
 
 
 @dataclass(frozen=True)
 class TrainPipeline:
-    """One training image. Called with pixels and a seed; the same two give the same result in any process."""
+    """One training image. Called with a view and a seed; the same two give the same result in any process.
+
+    Attributes:
+        pixels: What happens to the pixels before they are normalised.
+        scale: 3 1 1, by which pixels are multiplied.
+        shift: 3 1 1, which is subtracted then.
+        erase: Random erasing of the normalised image.
+        tracked: Whether the affine is known; the geometric operations of RandAugment are not tracked.
+    """
 
     pixels: albumentations.Compose
     scale: torch.Tensor
     shift: torch.Tensor
     erase: RandomErasing | None
+    tracked: bool
 
-    def __call__(self, image: Pixels, seed: int) -> torch.Tensor:
-        """H W 3 pixels -> 3 S S float32, a function of ``image`` and ``seed`` (32 bits) alone."""
+    def __call__(self, view: View[Pixels], seed: int) -> View[torch.Tensor]:
+        """H W 3 pixels -> 3 S S float32, a function of ``view`` and ``seed`` (32 bits) alone.
+
+        Raises:
+            ValueError: The view has boxes and RandAugment would move pixels in ways that boxes cannot follow, or it has
+                text and is mirrored.
+        """
+        if view.boxes is not None and not self.tracked:
+            raise ValueError(
+                "boxes cannot follow the geometric operations of rand_augment; leave it out, or take a set of "
+                "operations that change colours alone, such as rand-m9-t3a"
+            )
         # One stream for all steps: set_random_seed would give each step the same one, and correlate their draws.
         self.pixels.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
+        image = self.pixels(image=view.image)["image"]
         # Moving bytes to channels first is cheaper than moving floats.
-        channels_first = np.ascontiguousarray(self.pixels(image=image)["image"].transpose(2, 0, 1))
+        channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
         tensor = torch.from_numpy(channels_first).float().mul_(self.scale).sub_(self.shift)
         if self.erase is not None:
             with _seeded_globals(self.pixels.py_random.getrandbits(32)):
                 tensor = self.erase(tensor)
-        return tensor
+        if not self.tracked:
+            return View(tensor, None, None, view.text)
+        return moved(view, tensor, self._last_move(), image.shape[:2])
+
+    def _last_move(self) -> Affine:
+        """The affine of the last image's resizing and flipping together."""
+        move = IDENTITY
+        for step in self.pixels.transforms:
+            if isinstance(step, _Moves) and (last := step.last_move()) is not IDENTITY:
+                move = last if move is IDENTITY else last @ move
+        return move
 
 
 def eval_pipeline(
@@ -125,38 +172,63 @@ def eval_pipeline(
         resize: Length of the shorter side before the centre crop; None resizes the whole image to the square.
         interpolation: How pixels are resampled.
     """
-    mode = InterpolationMode(interpolation)
-    if resize is None:
-        geometry = [Resize((image_size, image_size), mode)]
-    else:
-        geometry = [Resize(resize, mode), CenterCrop(image_size)]
-    return EvalPipeline(Compose([*geometry, ToTensor(), Normalize(mean, std)]))
+    return EvalPipeline(image_size, resize, interpolation, Compose([ToTensor(), Normalize(mean, std)]))
 
 
 @dataclass(frozen=True)
 class EvalPipeline:
     """One evaluation image; nothing about it is random."""
 
-    steps: Compose
+    image_size: int
+    resize: int | None
+    interpolation: Interpolation
+    normalise: Compose
 
-    def __call__(self, image: Pixels, seed: int = 0) -> torch.Tensor:
+    def __call__(self, view: View[Pixels], seed: int = 0) -> View[torch.Tensor]:
         """H W 3 pixels -> 3 S S float32. ``seed`` is taken, and not used, so that both pipelines are called alike."""
-        return self.steps(Image.fromarray(image))
+        if self.resize is None:
+            view = resize_as_published(view, (self.image_size, self.image_size), self.interpolation)
+        else:
+            view = center_crop(resize_as_published(view, self.resize, self.interpolation), self.image_size)
+        return View(self.normalise(view.image), view.affine, view.boxes, view.text)
 
 
-class _RandomCrop(albumentations.RandomResizedCrop):
+class _Moves:
+    """A step that moves pixels and tells how."""
+
+    def last_move(self) -> Affine:
+        """Maps the pixels that the last call was given to those that it returned."""
+        raise NotImplementedError
+
+
+class _RandomCrop(albumentations.RandomResizedCrop, _Moves):
     """Random resized crop whose downscaling is antialiased; OpenCV's bicubic is not."""
 
     def apply(self, img: Pixels, crop_coords: tuple[int, int, int, int], **params: Any) -> Pixels:
         left, top, right, bottom = crop_coords
-        return _resize(img[top:bottom, left:right], self.size, self.interpolation)
+        return resize_pixels(img[top:bottom, left:right], self.size, _MODE[self.interpolation])
+
+    def last_move(self) -> Affine:
+        return whole_of(self.get_applied_params()["crop_coords"], self.size)
 
 
-class _WholeImage(albumentations.Resize):
+class _WholeImage(albumentations.Resize, _Moves):
     """Antialiased resize of the whole image."""
 
     def apply(self, img: Pixels, **params: Any) -> Pixels:
-        return _resize(img, (self.height, self.width), self.interpolation)
+        return resize_pixels(img, (self.height, self.width), _MODE[self.interpolation])
+
+    def last_move(self) -> Affine:
+        height, width = self.get_applied_params()["shape"][:2]
+        return scale(self.width / width, self.height / height)
+
+
+class _Flip(albumentations.HorizontalFlip, _Moves):
+    """Horizontal flip that tells whether it happened."""
+
+    def last_move(self) -> Affine:
+        params = self.get_applied_params()
+        return mirror(params["shape"][1]) if params else IDENTITY
 
 
 class _RandAugment(albumentations.ImageOnlyTransform):
@@ -196,13 +268,6 @@ def _timm_rand_augment(config: str, image_size: int, mean: Channels, interpolati
 def _posterize(image: Image.Image, bits_to_keep: int, **fill: Any) -> Image.Image:
     """Posterise as timm does, which may keep no bits: that makes black, and an error since Pillow 13."""
     return posterize(image, bits_to_keep, **fill) if bits_to_keep > 0 else Image.new(image.mode, image.size)
-
-
-def _resize(image: Pixels, size: tuple[int, int], opencv_flag: int) -> Pixels:
-    """Antialiased resize, within 2 of 255 levels of Pillow's and several times as fast."""
-    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    resized = interpolate(pixels, size, mode=_TORCH_MODE[opencv_flag], antialias=True)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import math
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from augment.mixing import Mix, Mixer, masked_cells, mix_images, own_share, valid_mask_patches
+from augment.mixing import Mix, Mixer, masked_cells, mix_images, own_share, partner_problem, valid_mask_patches
 
 KINDS = ("maskmix", "mixup", "cutmix")
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -136,10 +137,26 @@ def test_flip_pairs_first_and_last():
 # What cannot be drawn
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
-def test_flip_refuses_an_odd_batch(batch_size: int):
-    with pytest.raises(ValueError, match=rf"a batch of {batch_size} .*even batch size or partner=permutation"):
-        mixer(mixup=1.0, partner="flip").draw(batch_size, 8, 8)
+@pytest.mark.parametrize(
+    ("batch_size", "partner", "mixed", "problem"),
+    [
+        (1, "permutation", 0.5, "a batch of 1 has no partner"),
+        (1, "flip", 0.5, "a batch of 1 has no partner"),
+        (7, "flip", 1e-9, "a batch of 7 .*partner=flip"),
+        (7, "permutation", 1.0, None),
+        (8, "flip", 1.0, None),
+        (2, "permutation", 1.0, None),
+        (1, "flip", 0.0, None),
+    ],
+)
+def test_which_batches_cannot_be_paired(batch_size: int, partner: str, mixed: float, problem: str | None):
+    found = partner_problem(batch_size, partner, mixed)
+    assert found is None if problem is None else re.match(problem, found or "")
+    if problem and partner == "flip":
+        with pytest.raises(ValueError, match=f"{problem}.*even batch size or partner=permutation"):
+            mixer(mixup=mixed, partner=partner).draw(batch_size, 8, 8)
+    else:
+        mixer(mixup=mixed, partner=partner).draw(batch_size, 8, 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)

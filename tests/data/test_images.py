@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from augment.geometry import View
 from augment.pipeline import eval_pipeline
 from vision_train.data.decode import decode
 from vision_train.data.images import ImageDataModule, labelled_images, loose_images
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe.data_section import Data
-from vision_train.recipe.sections import Augment, EvalAugment, Mixing, TrainAugment
+from vision_train.recipe.sections import Augment, EvalAugment, TrainAugment
 
 AUGMENT = Augment(
     train=TrainAugment(
@@ -140,18 +141,6 @@ def test_a_data_set_smaller_than_a_batch_gives_one_smaller_batch(root: Path) -> 
     assert module(root, batch_size=1).batches_per_epoch(2) == 8
 
 
-def test_batches_that_cannot_be_mixed_are_told_before_training(root: Path) -> None:
-    def mixed(**mixing: Any) -> ImageDataModule:
-        return module(root, augment=replace(AUGMENT, mixing=Mixing(cutmix=0.5, **mixing)))
-
-    mixed().check_processes(8)
-    with pytest.raises(UserError, match=r"16 training images make batches of 1 for each of 16 process.*lower trainer"):
-        mixed().check_processes(16)
-    mixed(partner="flip").check_processes(4)
-    with pytest.raises(UserError, match=r"batches of 3 .*partner=flip .*data\.batch_size=2 or partner=permutation"):
-        mixed(partner="flip").check_processes(6)
-
-
 def test_more_processes_than_images(root: Path) -> None:
     module(root).check_processes(16)
     with pytest.raises(UserError, match="17 processes for 16 training images"):
@@ -186,7 +175,7 @@ def test_the_crop_keeps_its_share_at_every_image_size(root: Path, image_size: in
     (path,) = (str(path) for path in root.rglob("0000.*") if path.parent.name == "class_0")
     (batch,) = loose_images(Data(image_size=image_size, workers=0), AUGMENT, [path])
     expected = eval_pipeline(image_size, AUGMENT.mean, AUGMENT.std, resize={16: 18, 224: 256}[image_size])
-    assert torch.equal(batch["image"][0], expected(decode(path), 0))
+    assert torch.equal(batch["image"][0], expected(View.whole(decode(path))).image)
 
 
 def test_no_more_workers_than_processors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -472,8 +472,11 @@ MASKMIX = "augment.mixing={maskmix: 1, mask_patch: 8, labels: progressive}"
     [
         ("augment.mixing.mask_patch=6", r"mask_patch=6: must be a multiple of the model's patch of 8 .*these fit: 8$"),
         ("augment.mixing.mixup=0.5", r"augment\.mixing: weights sum to 1\.5; .*at most 1"),
-        ("augment.mixing={partner: flip}", r"partner=flip pairs images two by two; set an even number"),
-        ("data.batch_size=1", r"a batch of 1 has no partner to mix with; .*'augment\.mixing={maskmix: 0, "),
+        (
+            "augment.mixing={partner: flip}",
+            r"data\.batch_size=3: .*even data\.batch_size, .*augment\.mixing\.partner=permutation",
+        ),
+        ("data.batch_size=1", r"data\.batch_size=1: .*no partner to mix with; .*'augment\.mixing={maskmix: 0, "),
         ("model.args.global_pool=max", r"labels=progressive: .*pooling 'max'.*set 'augment\.mixing={labels: area"),
         ("model.attention=xformers", r"model\.attention=xformers: .*CUDA devices only.*`auto` or `sdpa`"),
         ("model.attention=flash", r"model\.attention: .*flash.*xformers.*sdpa.*math"),
@@ -483,3 +486,9 @@ MASKMIX = "augment.mixing={maskmix: 1, mask_patch: 8, labels: progressive}"
 def test_mixing_and_attention_that_cannot_be(refused, change, says):
     odd = ["data.batch_size=3"] if "flip" in change else []
     refused(*FIT, MASKMIX, *odd, change, says=says)
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_so_many_processes_that_their_batches_cannot_be_mixed(refused, dry_run):
+    eight = ("trainer.devices=8", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+    refused(*FIT, MASKMIX, *eight, *dry_run, says=r"batches of 1 for each process: .*trainer\.devices.*augment\.mixing")

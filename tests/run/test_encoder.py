@@ -13,6 +13,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from augment.geometry import View
 from augment.pipeline import eval_pipeline
 from models.droppos.decoders import DecoderShape
 from models.droppos.network import MaskedPositionNetwork
@@ -59,7 +60,7 @@ def trained(run: Path) -> nn.Module:
 
 def batch(image_size: int, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
     transform = eval_pipeline(image_size, mean, std)
-    return torch.stack([transform(tile) for tile in TILES])
+    return torch.stack([transform(View.whole(tile)).image for tile in TILES])
 
 
 @pytest.mark.parametrize("position_mask_ratio", [0.75, 1.0])

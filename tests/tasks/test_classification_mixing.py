@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from augment.labels import soft_targets
-from augment.mixing import Mix
+from augment.labels import mix_targets, soft_targets
+from augment.mixing import Mix, mix_images
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
+from vision_train.tasks.classification.mixing import MixedStep
 from vision_train.tasks.classification.task import ClassificationTask, build
 
 SMALL = ("model.args.embed_dim=24", "model.args.depth=2", "model.args.num_heads=2")
@@ -34,11 +35,9 @@ def batch(size: int = 6) -> dict[str, Any]:
     return {"id": list("abcdef")[:size], "image": images, "label": torch.arange(size) % 10}
 
 
-def forward(of: ClassificationTask, given: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, Mix | None]:
-    """Logits, soft targets and mix of a training step."""
-    mixed = of.mixing.mix(given["image"])
-    logits, shares = of.predict_mixed(mixed, given["label"])
-    return logits, of.mixing.targets(given["label"], mixed.mix, shares.shared if shares else None), mixed.mix
+def step(of: ClassificationTask, given: dict[str, Any]) -> MixedStep:
+    """What a training step makes of a batch."""
+    return of.mixing.step(of.network, given["image"], given["label"])
 
 
 @pytest.mark.parametrize("labels", ["area", "transmix", "progressive"])
@@ -48,46 +47,48 @@ def test_attention_shares_only_the_labels_it_was_made_for(kind: str, labels: str
     # The recipe is refused where nothing would be shared by attention, so the other kinds get a little weight.
     other = [f"augment.mixing.{made_for}=1e-9"] if made_for not in ("", kind) else []
     subject = task("mixpro/digits_plain", *only(kind, labels), *other)
-    mixed = subject.mixing.mix(batch()["image"])
-    assert mixed.mix is not None
-    assert mixed.mix.kind == kind
-    assert (subject.predict_mixed(mixed, batch()["label"])[1] is not None) == (kind == made_for)
+    found = step(subject, batch())
+    assert found.mix is not None
+    assert found.mix.kind == kind
+    assert (found.attended is not None) == (kind == made_for)
 
 
 def test_unmixed_batches_keep_their_images_and_smoothed_labels() -> None:
     subject, given = task("mixpro/digits_plain"), batch()
-    _, targets, mix = forward(subject, given)
-    assert mix is None
-    assert subject.mixing.mix(given["image"]).images is given["image"]
-    assert torch.equal(targets, soft_targets(given["label"], 10, 0.1))
+    found = step(subject, given)
+    assert found.mix is None
+    assert found.images is given["image"]
+    assert torch.equal(found.targets, soft_targets(given["label"], 10, 0.1))
 
 
 def test_progressive_labels_are_not_smoothed_area_labels_are() -> None:
     for labels, unnamed in (("area", 0.01), ("progressive", 0.0)):
-        _, targets, mix = forward(task("mixpro/digits_plain", *only("maskmix", labels)), batch())
-        assert mix is not None
-        assert targets.min().item() == pytest.approx(unnamed)
-        assert torch.allclose(targets.sum(1), torch.ones(6))
+        found = step(task("mixpro/digits_plain", *only("maskmix", labels)), batch())
+        assert found.mix is not None
+        assert found.targets.min().item() == pytest.approx(unnamed)
+        assert torch.allclose(found.targets.sum(1), torch.ones(6))
 
 
 @pytest.mark.parametrize(("labels", "kind"), [("transmix", "cutmix"), ("progressive", "maskmix")])
 def test_shares_lie_between_area_and_attention(labels: str, kind: str) -> None:
     subject, given = task("mixpro/digits_plain", *only(kind, labels)), batch()
-    mixed = subject.mixing.mix(given["image"])
-    _, shares = subject.predict_mixed(mixed, given["label"])
-    assert shares is not None
-    assert mixed.mix is not None
-    assert torch.equal(shares.area, mixed.mix.share)
-    assert ((shares.shared >= 0) & (shares.shared <= 1)).all()
-    assert not torch.equal(shares.shared, shares.area)
+    found = step(subject, given)
+    assert found.attended is not None
+    assert found.mix is not None
+    assert ((found.attended >= 0) & (found.attended <= 1)).all()
+    assert not torch.equal(found.attended, found.mix.share)
+    smoothing = 0.1 if labels == "transmix" else 0.0
+    own = soft_targets(given["label"], 10, smoothing)
+    assert torch.equal(found.targets, mix_targets(own, found.mix.partner, found.attended))
+    assert torch.equal(found.images, mix_images(given["image"], found.mix))
 
 
 @pytest.mark.parametrize("alpha_grad", [False, True])
 def test_alpha_takes_part_in_the_gradient_only_if_asked(alpha_grad: bool) -> None:
     subject = task("mixpro/digits_plain", *only("maskmix", "progressive"), f"augment.mixing.alpha_grad={alpha_grad}")
-    logits, targets, _ = forward(subject, batch())
-    assert targets.requires_grad == alpha_grad
-    functional.cross_entropy(logits, targets).backward()
+    found = step(subject, batch())
+    assert found.targets.requires_grad == alpha_grad
+    functional.cross_entropy(found.logits, found.targets).backward()
     assert all(parameter.grad is not None for parameter in subject.network.parameters())
 
 
@@ -95,9 +96,9 @@ def test_training_step_is_the_cross_entropy_of_the_shared_labels() -> None:
     subject, given = task("mixpro/digits", *only("maskmix", "progressive")), batch()
     subject.eval()  # nothing random but the mix
     state = subject.mixing.mixer.generator.get_state()
-    logits, targets, _ = forward(subject, given)
+    found = step(subject, given)
     subject.mixing.mixer.generator.set_state(state)
-    assert torch.equal(subject.training_step(given, 0), functional.cross_entropy(logits, targets))
+    assert torch.equal(subject.training_step(given, 0), functional.cross_entropy(found.logits, found.targets))
 
 
 def test_the_attention_comes_from_the_training_forward_and_costs_no_second_one() -> None:
@@ -111,25 +112,22 @@ def test_the_attention_comes_from_the_training_forward_and_costs_no_second_one()
 def test_sixteen_bit_logits_share_labels_in_float32() -> None:
     subject, given = task("mixpro/digits", *only("maskmix", "progressive")), batch()
     state = subject.mixing.mixer.generator.get_state()
-    mixed = subject.mixing.mix(given["image"])
-    _, exact = subject.predict_mixed(mixed, given["label"])
+    exact = step(subject, given).attended
     subject.mixing.mixer.generator.set_state(state)
     with torch.autocast("cpu", torch.bfloat16):
-        logits, rough = subject.predict_mixed(mixed, given["label"])
+        rough = step(subject, given)
     assert exact is not None
-    assert rough is not None
-    assert logits.dtype == torch.bfloat16
-    assert rough.shared.dtype == torch.float32
-    assert torch.allclose(rough.shared, exact.shared, atol=1e-2)
+    assert rough.attended is not None
+    assert rough.logits.dtype == torch.bfloat16
+    assert rough.attended.dtype == torch.float32
+    assert torch.allclose(rough.attended, exact, atol=1e-2)
 
 
 def test_a_batch_of_one_is_trained_on_as_it_is() -> None:
     subject, given = task("mixpro/digits", *only("maskmix", "progressive")), batch(1)
-    mixed = subject.mixing.mix(given["image"])
-    _, shares = subject.predict_mixed(mixed, given["label"])
-    targets = subject.mixing.targets(given["label"], mixed.mix, shares.shared if shares else None)
-    assert torch.equal(mixed.images, given["image"])
-    assert torch.allclose(targets, soft_targets(given["label"], 10))
+    found = step(subject, given)
+    assert torch.equal(found.images, given["image"])
+    assert torch.allclose(found.targets, soft_targets(given["label"], 10))
 
 
 def test_processes_draw_from_seeds_of_their_own() -> None:
@@ -140,6 +138,23 @@ def test_processes_draw_from_seeds_of_their_own() -> None:
     assert again is not None
     assert torch.equal(first.cells, again.cells)  # type: ignore[arg-type]
     assert not torch.equal(first.cells, second.cells)  # type: ignore[arg-type]
+
+
+def test_mixes_are_drawn_until_one_is_accepted() -> None:
+    subject, given = task("mixpro/digits_plain", *only("cutmix")), batch()
+    alike = subject.mixing.mixer_of(0)
+    third = [alike.draw(6, 16, 16) for _ in range(3)][2]
+    seen: list[Mix | None] = []
+
+    def accept(mix: Mix | None) -> bool:
+        seen.append(mix)
+        return len(seen) == 3
+
+    found = subject.mixing.step(subject.network, given["image"], given["label"], accept)
+    assert found.mix is seen[2]
+    assert found.mix is not None
+    assert third is not None
+    assert found.mix.box == third.box
 
 
 class TestRefusals:
@@ -178,10 +193,31 @@ class TestRefusals:
         with torch.device("meta"), pytest.raises(UserError, match=r"data\.batch_size=7: .*partner=permutation"):
             task("mixpro/transmix_deit_small", "data.batch_size=7", small=())
 
+    def test_a_batch_of_one_cannot_be_mixed(self):
+        with torch.device("meta"), pytest.raises(UserError, match=r"data\.batch_size=1: ") as caught:
+            task("mixpro/transmix_deit_small", "data.batch_size=1", small=())
+        assert "trainer.accumulate_grad_batches" in str(caught.value)
+        remedy = str(caught.value).split("set '")[1].split("'")[0]
+        with torch.device("meta"):
+            task("mixpro/transmix_deit_small", "data.batch_size=1", remedy, small=())
+
+    def test_batches_that_are_smaller_than_the_recipes(self):
+        subject = task("mixpro/digits_cutmix", *only("cutmix"), "augment.mixing.partner=flip")
+        subject.check_batch(4)
+        keys = r"trainer\.devices, .*data\.batch_size, .*augment\.mixing\.partner=permutation"
+        with pytest.raises(UserError, match=f"batches of 3 for each process: .*{keys}"):
+            subject.check_batch(3)
+        with pytest.raises(UserError, match=r"batches of 1 for each process: .*trainer\.devices"):
+            subject.check_batch(1)
+
+    def test_any_batch_will_do_where_nothing_is_mixed(self):
+        off = "augment.mixing={maskmix: 0, mixup: 0, cutmix: 0, labels: area, partner: flip}"
+        task("mixpro/digits_cutmix", off, "data.batch_size=3").check_batch(1)
+
     def test_an_odd_rest_of_a_batch_is_told_too(self):
         subject = task("mixpro/digits_cutmix", *only("cutmix"), "augment.mixing.partner=flip")
         with pytest.raises(UserError, match=r"augment.mixing: .*5"):
-            subject.mixing.mix(batch(5)["image"])
+            step(subject, batch(5))
 
     def test_attention_that_cannot_run_as_named(self):
         with torch.device("meta"), pytest.raises(UserError, match=r"model\.attention=math: .*cannot be routed"):
@@ -194,11 +230,11 @@ def test_swin_trains_on_progressive_labels_over_a_grid_that_cuts_its_cells() -> 
     subject = task("mixpro/swin_tiny", *only("maskmix", "progressive"), "augment.mixing.mask_patch=48", small=small)
     assert subject.mixing.grid == (3, 3)
     given = {"image": torch.randn(4, 3, 96, 96), "label": torch.arange(4)}
-    mixed = subject.mixing.mix(given["image"])
-    logits, shares = subject.predict_mixed(mixed, given["label"])
-    assert shares is not None
-    assert not torch.equal(shares.shared, shares.area)
-    functional.cross_entropy(logits, subject.mixing.targets(given["label"], mixed.mix, shares.shared)).backward()
+    found = step(subject, given)
+    assert found.mix is not None
+    assert found.attended is not None
+    assert not torch.equal(found.attended, found.mix.share)
+    functional.cross_entropy(found.logits, found.targets).backward()
     assert all(parameter.grad is not None for parameter in subject.network.parameters())
 
 
@@ -209,14 +245,14 @@ def test_labels_stay_float32_where_the_default_type_is_shorter(kind: str) -> Non
     exact, rough = (task("mixpro/digits_plain", *only(kind, labels)) for _ in range(2))
     rough.bfloat16()
     given = batch()
-    expected = forward(exact, given)
+    expected = step(exact, given)
     torch.set_default_dtype(torch.bfloat16)
     try:
-        _, targets, mix = forward(rough, {**given, "image": given["image"].bfloat16()})
+        found = step(rough, {**given, "image": given["image"].bfloat16()})
     finally:
         torch.set_default_dtype(torch.float32)
-    assert mix is not None
-    assert expected[2] is not None
-    assert targets.dtype == torch.float32
-    assert torch.equal(mix.share, expected[2].share)
-    assert torch.allclose(targets, expected[1], atol=1e-2)
+    assert found.mix is not None
+    assert expected.mix is not None
+    assert found.targets.dtype == torch.float32
+    assert torch.equal(found.mix.share, expected.mix.share)
+    assert torch.allclose(found.targets, expected.targets, atol=1e-2)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from augment.geometry import View
 from augment.pipeline import eval_pipeline, train_pipeline
 from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
 from vision_train.data.decode import decode
@@ -20,8 +21,8 @@ from vision_train.errors import UserError
 from vision_train.recipe.sections import Augment
 from vision_train.seeds import derive_seed
 
-Transform = Callable[[Pixels, int], torch.Tensor]
-"""(H W 3 pixels, seed of this image in this epoch) -> 3 H W float32."""
+Transform = Callable[[View[Pixels], int], View[torch.Tensor]]
+"""(view of H W 3 pixels, seed of this image in this epoch) -> view of 3 H W float32."""
 CollateTruth = Callable[[list[Any]], Batch]
 """Truths of the samples of a batch -> their part of the batch, such as ``label``."""
 
@@ -61,7 +62,7 @@ class ImageDataset(SampleDataset):
         index, epoch = position
         pixels = decode(sample.image) if isinstance(sample.image, str) else sample.image
         seed = derive_seed(self.seed, "augmentation", epoch, index)
-        return {"image": self.transform(pixels, seed), "size": pixels.shape[:2]}
+        return {"image": self.transform(View.whole(pixels), seed).image, "size": pixels.shape[:2]}
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:
         """Items -> ``image`` (B 3 H W) and ``size``."""

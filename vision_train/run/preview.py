@@ -28,7 +28,7 @@ from vision_train.report.images.preview import LabelledImage, PreviewRow, render
 from vision_train.run.evaluate import ONE_PROCESS
 from vision_train.run.log import logging_to
 from vision_train.run.phase import prepare
-from vision_train.tasks.classification.mixing import MixedBatch
+from vision_train.tasks.classification.mixing import MixedStep
 from vision_train.tasks.classification.task import ClassificationTask
 
 BATCH_SIZE = 8
@@ -115,11 +115,11 @@ class _Album:
 
     def row(self, batch: Batch, index: int, kind: str) -> PreviewRow:
         """The image at ``index`` of a batch, mixed in the way that is asked for."""
-        mixed = self._mix(batch["image"], index, kind)
-        mix = mixed.mix
+        step = self._step(batch, index, kind)
+        mix = step.mix
         image = self.samples[batch["id"][index]]
-        height, width = mixed.images.shape[-2:]
-        whole = torch.ones(len(mixed.images), height * width)
+        height, width = step.images.shape[-2:]
+        whole = torch.ones(len(step.images), height * width)
         own = whole if mix is None else own_share(mix, (height, width), (height, width))
         return PreviewRow(
             image=_labelled(image),
@@ -127,26 +127,20 @@ class _Album:
             mixing=TITLES[_kind(mix)],
             original=decode(image.image) if isinstance(image.image, str) else image.image,
             augmented=self._pixels(batch["image"][index]),
-            mixed=self._pixels(mixed.images[index]),
+            mixed=self._pixels(step.images[index]),
             own=own[index].view(height, width).numpy(),
-            shares=self._shares(mixed, batch["label"], index),
+            shares=_shares(step, index),
         )
 
-    def _mix(self, images: Tensor, index: int, kind: str) -> MixedBatch:
-        """Draw until the mix is of this kind and shows the image with another than itself."""
-        for _ in range(DRAWS):
-            mixed = self.task.mixing.mix(images)
-            with_itself = mixed.mix is not None and int(mixed.mix.partner[index]) == index
-            if _kind(mixed.mix) == kind and not with_itself:
-                break
-        return mixed
+    def _step(self, batch: Batch, index: int, kind: str) -> MixedStep:
+        """A step of training whose mix is of this kind and shows the image with another than itself."""
+        draws = itertools.count(1)
 
-    def _shares(self, mixed: MixedBatch, labels: Tensor, index: int) -> dict[str, float]:
-        if mixed.mix is None:
-            return {}
-        _, shares = self.task.predict_mixed(mixed, labels)
-        by_area = {"by area": mixed.mix.share[index].item()}
-        return by_area if shares is None else {**by_area, "with attention": shares.shared[index].item()}
+        def accept(mix: Mix | None) -> bool:
+            with_itself = mix is not None and int(mix.partner[index]) == index
+            return next(draws) == DRAWS or (_kind(mix) == kind and not with_itself)
+
+        return self.task.mixing.step(self.task.network, batch["image"], batch["label"], accept)
 
     def _pixels(self, image: Tensor) -> NDArray[np.uint8]:
         """C H W normalised -> H W C."""
@@ -173,6 +167,14 @@ def _in_turn(loader: SampleLoader) -> Iterator[tuple[Batch, int]]:
 
 def _labelled(sample: ImageSample) -> LabelledImage:
     return LabelledImage(sample.id, str(sample.label))
+
+
+def _shares(step: MixedStep, index: int) -> dict[str, float]:
+    """Share of its label that an image keeps, by each rule that applies."""
+    if step.mix is None:
+        return {}
+    by_area = {"by area": step.mix.share[index].item()}
+    return by_area if step.attended is None else {**by_area, "with attention": step.attended[index].item()}
 
 
 def _kind(mix: Mix | None) -> str:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from augment.geometry import View
 from augment.pipeline import eval_pipeline
 from models.mil.pictures import cut_tile
 from models.vit import build_model
@@ -70,7 +71,7 @@ def test_bags_hold_what_the_network_makes_of_each_tile(
         assert bag.coords.tolist() == BLOB_CORNERS
         pixels = decode(images[bag_id])
         transform = eval_pipeline(SIDE, MEAN, STD)
-        tiles = torch.stack([transform(cut_tile(pixels, x, y, TILE)) for x, y in BLOB_CORNERS])
+        tiles = torch.stack([transform(View.whole(cut_tile(pixels, x, y, TILE))).image for x, y in BLOB_CORNERS])
         with torch.no_grad():
             assert torch.allclose(bag.features, network(tiles), atol=1e-6)
 

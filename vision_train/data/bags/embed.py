@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from augment.geometry import View
 from models.mil.pictures import cut_tile
 from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.hdf5 import import_h5py
@@ -35,8 +36,8 @@ class Encoder:
     """Differs where the features would: the name of the model and a digest of its weights, pixels and precision."""
     encode: Callable[[Tensor], Tensor]
     """Normalised images, B 3 S S on ``device`` -> pooled features, B D."""
-    transform: Callable[[Pixels], Tensor]
-    """Pixels of a tile, T T 3 -> 3 S S, float32."""
+    transform: Callable[[View[Pixels]], View[Tensor]]
+    """View of a tile, T T 3 -> 3 S S, float32."""
     device: torch.device
     autocast: torch.dtype | None = None
     """What matrices are multiplied in; None for float32."""
@@ -44,7 +45,7 @@ class Encoder:
     @torch.inference_mode()
     def __call__(self, tiles: Sequence[Pixels]) -> Tensor:
         """Features of tiles: B D on the CPU, in float16 where they were computed in no more than 16 bits."""
-        images = torch.stack([self.transform(tile) for tile in tiles]).to(self.device)
+        images = torch.stack([self.transform(View.whole(tile)).image for tile in tiles]).to(self.device)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             features = self.encode(images)
         return features.to("cpu", torch.float32 if self.autocast is None else torch.float16)

@@ -115,6 +115,9 @@ class BagTask(Task):
         """Give the hiding of each process its own seed."""
         self.sampler = self._sampler_of(rank)
 
+    def check_batch(self, size: int) -> None:
+        """Any batch will do."""
+
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return {} if self.sampler is None else {"hiding": self.sampler.generator}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from augment.labels import attention_share, mix_targets, progressive_share, soft_targets, transmix_share
-from augment.mixing import Mix, Mixer, mix_images, own_share, valid_mask_patches
-from models.attention_row import attention_source
+from augment.mixing import Mix, Mixer, mix_images, own_share, partner_problem, valid_mask_patches
+from models.attention_row import Prediction, attention_source, predict_with_attention
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
@@ -20,29 +21,23 @@ SHARED_BY_ATTENTION = {"transmix": "cutmix", "progressive": "maskmix"}
 
 
 @dataclass(frozen=True)
-class MixedBatch:
-    """Images as the network sees them.
+class MixedStep:
+    """A batch of B images as the network saw it, its prediction, and what that should have been.
 
     Attributes:
-        images: B C H W.
-        mix: What was done to them; None if nothing was.
+        logits: B K.
+        targets: B K, float32.
+        images: B C H W, mixed.
+        mix: What was done to the images, with the share of its pixels that each keeps; None if nothing was.
+        attended: B, float32: share of its label that each sample keeps, where the network's attention has a say in it;
+            else None, and labels are shared as pixels are.
     """
 
+    logits: Tensor
+    targets: Tensor
     images: Tensor
     mix: Mix | None
-
-
-@dataclass(frozen=True)
-class LabelShares:
-    """How much of its label each mixed sample keeps; the rest goes to its partner's.
-
-    Attributes:
-        area: B float32, by pixels alone.
-        shared: B float32, by the recipe's rule.
-    """
-
-    area: Tensor
-    shared: Tensor
+    attended: Tensor | None
 
 
 class BatchMixing:
@@ -72,11 +67,8 @@ class BatchMixing:
             except ValueError as error:
                 remedy = "augment.mixing={labels: area, alpha_grad: false, alpha_rescale: false}"
                 raise UserError(f"augment.mixing.labels={self.options.labels}: {error}; set '{remedy}'") from error
-        if self.options.partner == "flip" and recipe.data.batch_size % 2:
-            raise UserError(
-                f"data.batch_size={recipe.data.batch_size}: augment.mixing.partner=flip pairs images two by two; "
-                "set an even number, or partner=permutation"
-            )
+        self.batch_size = recipe.data.batch_size
+        self.check_batch(self.batch_size)
         self.mixer = self.mixer_of(0)
 
     def mixer_of(self, rank: int) -> Mixer:
@@ -94,59 +86,94 @@ class BatchMixing:
             seed=derive_seed(self.seed, "mixing", rank),
         )
 
-    def mix(self, images: Tensor) -> MixedBatch:
-        """Draw a mix for images (B C H W) and apply it."""
-        try:
-            mix = self.mixer.draw(len(images), *images.shape[-2:])
-        except ValueError as error:  # fewer images than one batch, as in a preview, and an odd number of them
-            raise UserError(f"augment.mixing: {error}", shared=True) from error
-        return MixedBatch(images if mix is None else mix_images(images, mix), mix)
+    def check_batch(self, size: int) -> None:
+        """Refuse training batches of this many images if they cannot be mixed.
 
-    def wants_attention(self, mix: Mix | None) -> bool:
-        """Whether the labels of this mix are shared by the network's attention."""
-        return mix is not None and mix.kind == SHARED_BY_ATTENTION.get(self.options.labels)
+        Raises:
+            UserError: They cannot be; the message names the key that makes them as small or as odd.
+        """
+        options = self.options
+        problem = partner_problem(size, options.partner, options.maskmix + options.mixup + options.cutmix)
+        if problem is None:
+            return
+        fewer = size < self.batch_size
+        found = f"the training images make batches of {size} for each process" if fewer else f"data.batch_size={size}"
+        if size == 1:
+            remedy = "lower trainer.devices, add images" if fewer else "raise it"
+            off = "'augment.mixing={maskmix: 0, mixup: 0, cutmix: 0, labels: area}'"
+            remedy += f", or set {off} (trainer.accumulate_grad_batches keeps the effective batch)"
+        else:
+            other = "change trainer.devices, " if fewer else ""
+            remedy = f"{other}set an even data.batch_size, such as {size - 1}, or augment.mixing.partner=permutation"
+        raise UserError(f"{found}: {problem}; {remedy}")
 
-    def share(self, mixed: MixedBatch, labels: Tensor, logits: Tensor, attention: Tensor) -> LabelShares:
-        """Share labels by attention.
+    def step(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        accept: Callable[[Mix | None], bool] = lambda mix: True,
+    ) -> MixedStep:
+        """Mix a batch, predict, and share the labels.
 
         Args:
-            mixed: A batch whose mix wants attention.
+            network: The classifier.
+            images: B C H W, normalised.
             labels: B, int64.
-            logits: B K, the prediction for the mixed images.
-            attention: B N, what the network attended to in them.
+            accept: Whether to take a mix that was drawn, or to draw another one. Training takes the first.
+
+        Raises:
+            UserError: A batch of this size cannot be mixed.
         """
-        mix, options = mixed.mix, self.options
-        assert mix is not None
+        mix = self._draw(images)
+        while not accept(mix):
+            mix = self._draw(images)
+        if mix is None:
+            return MixedStep(network(images), self._own_targets(labels, self.smoothing), images, None, None)
+        mixed = mix_images(images, mix)
+        if mix.kind != SHARED_BY_ATTENTION.get(self.options.labels):
+            logits = network(mixed)
+            return MixedStep(logits, self._targets(labels, mix, mix.share, self.smoothing), mixed, mix, None)
+        prediction = predict_with_attention(network, mixed)
+        attended = self._attended(mix, images.shape[-2:], labels, prediction)
+        # MixPro smooths the labels inside its cosine, not those of its loss.
+        smoothing = 0.0 if self.options.labels == "progressive" else self.smoothing
+        targets = self._targets(labels, mix, attended, smoothing)
+        return MixedStep(prediction.logits, targets, mixed, mix, attended)
+
+    def _draw(self, images: Tensor) -> Mix | None:
+        try:
+            return self.mixer.draw(len(images), *images.shape[-2:])
+        except ValueError as error:  # fewer images than one batch, as in a preview
+            raise UserError(f"augment.mixing: {error}", shared=True) from error
+
+    def _attended(self, mix: Mix, size: torch.Size, labels: Tensor, prediction: Prediction) -> Tensor:
+        """Share of its label that each sample keeps by the network's attention: B, float32."""
+        options, attention = self.options, prediction.attention
         assert self.grid is not None
-        height, width = mixed.images.shape[-2:]
+        height, width = size
         own = own_share(mix, self.grid, (height, width)).to(attention.device)
         area = mix.share.to(attention.device)
         attended = attention_share(own, attention, area)
         if options.labels == "transmix":
-            return LabelShares(area, transmix_share(area, attended))
+            return transmix_share(area, attended)
         by_area = self._targets(labels, mix, area, self.smoothing)
         shared, _ = progressive_share(
-            logits, by_area, area, attended, alpha_grad=options.alpha_grad, alpha_rescale=options.alpha_rescale
+            prediction.logits,
+            by_area,
+            area,
+            attended,
+            alpha_grad=options.alpha_grad,
+            alpha_rescale=options.alpha_rescale,
         )
-        return LabelShares(area, shared)
-
-    def targets(self, labels: Tensor, mix: Mix | None, shared: Tensor | None = None) -> Tensor:
-        """Soft targets (B K) of a batch.
-
-        Args:
-            labels: B, int64.
-            mix: What was done to the images; None if nothing was.
-            shared: B, the share of its label each sample keeps; None takes the share of its pixels.
-        """
-        # MixPro smooths the labels inside its cosine, not those of its loss.
-        smoothing = 0.0 if shared is not None and self.options.labels == "progressive" else self.smoothing
-        if mix is None:
-            return soft_targets(labels, self.num_classes, smoothing)
-        return self._targets(labels, mix, mix.share if shared is None else shared, smoothing)
+        return shared
 
     def _targets(self, labels: Tensor, mix: Mix, share: Tensor, smoothing: float) -> Tensor:
-        own = soft_targets(labels, self.num_classes, smoothing)
+        own = self._own_targets(labels, smoothing)
         return mix_targets(own, mix.partner.to(own.device), share.to(own.device))
+
+    def _own_targets(self, labels: Tensor, smoothing: float) -> Tensor:
+        return soft_targets(labels, self.num_classes, smoothing)
 
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""

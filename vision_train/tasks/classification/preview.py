@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from augment.mixing import Mix, own_share
 from vision_train.artefacts import LabelPanel, Pixels, Preview, PreviewRow
 from vision_train.recipe.sections import Mixing
-from vision_train.tasks.classification.mixing import MixedBatch
+from vision_train.tasks.classification.mixing import MixedStep
 
 if TYPE_CHECKING:
     from vision_train.tasks.classification.task import ClassificationTask
@@ -75,40 +75,40 @@ def _in_turn(batches: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any]
 
 def _row(task: ClassificationTask, batch: dict[str, Any], index: int, kind: str) -> PreviewRow:
     """The image at ``index`` of a batch, mixed in the way that is asked for."""
-    mixed = _mix(task, batch["image"], index, kind)
-    mix = mixed.mix
-    height, width = mixed.images.shape[-2:]
-    whole = torch.ones(len(mixed.images), height * width)
-    own = (whole if mix is None else own_share(mix, (height, width), (height, width)))[index].view(height, width).numpy()
+    step = _step(task, batch, index, kind)
+    height, width = step.images.shape[-2:]
+    whole = torch.ones(len(step.images), height * width)
+    own = whole if step.mix is None else own_share(step.mix, (height, width), (height, width))
+    own_pixels = own[index].view(height, width).numpy()
     pictures = {
         "augmented": task.pixels_of(batch["image"][index]),
-        "as the network sees it": task.pixels_of(mixed.images[index]),
-        "whose pixels": _in_two_colours(own),
+        "as the network sees it": task.pixels_of(step.images[index]),
+        "whose pixels": _in_two_colours(own_pixels),
     }
-    captions = {"augmented": f"{width} × {height}", "whose pixels": _own_share(own)}
-    return PreviewRow(batch["id"][index], pictures, captions, _panel(task, batch, mixed, index))
+    captions = {"augmented": f"{width} × {height}", "whose pixels": _own_share(own_pixels)}
+    return PreviewRow(batch["id"][index], pictures, captions, _panel(task, batch, step, index))
 
 
-def _mix(task: ClassificationTask, images: Tensor, index: int, kind: str) -> MixedBatch:
-    """Draw until the mix is of this kind and shows the image with another than itself."""
-    for _ in range(DRAWS):
-        mixed = task.mixing.mix(images)
-        with_itself = mixed.mix is not None and int(mixed.mix.partner[index]) == index
-        if _kind(mixed.mix) == kind and not with_itself:
-            break
-    return mixed
+def _step(task: ClassificationTask, batch: dict[str, Any], index: int, kind: str) -> MixedStep:
+    """A step of training whose mix is of this kind and shows the image with another than itself."""
+    draws = itertools.count(1)
+
+    def accept(mix: Mix | None) -> bool:
+        with_itself = mix is not None and int(mix.partner[index]) == index
+        return next(draws) == DRAWS or (_kind(mix) == kind and not with_itself)
+
+    return task.mixing.step(task.network, batch["image"], batch["label"], accept)
 
 
-def _panel(task: ClassificationTask, batch: dict[str, Any], mixed: MixedBatch, index: int) -> LabelPanel:
+def _panel(task: ClassificationTask, batch: dict[str, Any], step: MixedStep, index: int) -> LabelPanel:
     labels = [task.classes[label] for label in batch["label"].tolist()]
-    title = TITLES[_kind(mixed.mix)]
-    if mixed.mix is None:
+    title = TITLES[_kind(step.mix)]
+    if step.mix is None:
         return LabelPanel(title, labels[index])
-    partner = int(mixed.mix.partner[index])
-    _, shares = task.predict_mixed(mixed, batch["label"])
-    by_area = {"by area": mixed.mix.share[index].item()}
-    rules = by_area if shares is None else {**by_area, "with attention": shares.shared[index].item()}
-    return LabelPanel(title, labels[index], batch["id"][partner], labels[partner], rules)
+    partner = int(step.mix.partner[index])
+    shares = {"by area": step.mix.share[index].item()}
+    shares |= {} if step.attended is None else {"with attention": step.attended[index].item()}
+    return LabelPanel(title, labels[index], batch["id"][partner], labels[partner], shares)
 
 
 def _kind(mix: Mix | None) -> str:

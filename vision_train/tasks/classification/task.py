@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.attention_row import predict_with_attention
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
@@ -20,7 +19,7 @@ from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.classification import scores as sheet
 from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
-from vision_train.tasks.classification.mixing import BatchMixing, LabelShares, MixedBatch
+from vision_train.tasks.classification.mixing import BatchMixing
 from vision_train.tasks.classification.preview import preview_mixing
 from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.scores import Scores, ScoreTable
@@ -91,6 +90,14 @@ class ClassificationTask(Task):
         """Logits (B K) of normalised images (B C H W)."""
         return self.network(images)
 
+    def check_batch(self, size: int) -> None:
+        """Refuse training batches of so few images that they cannot be mixed.
+
+        Raises:
+            UserError: They cannot be.
+        """
+        self.mixing.check_batch(size)
+
     def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
         """The network without its classifier."""
         cast(Any, self.network).reset_classifier(0)
@@ -106,17 +113,8 @@ class ClassificationTask(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the batch, predict, take the cross-entropy."""
-        mixed = self.mixing.mix(batch["image"])
-        logits, shares = self.predict_mixed(mixed, batch["label"])
-        targets = self.mixing.targets(batch["label"], mixed.mix, shares.shared if shares else None)
-        return functional.cross_entropy(logits, targets)
-
-    def predict_mixed(self, mixed: MixedBatch, labels: Tensor) -> tuple[Tensor, LabelShares | None]:
-        """Logits (B K) of mixed images, and how they share their labels (B) where attention decides; else None."""
-        if not self.mixing.wants_attention(mixed.mix):
-            return self(mixed.images), None
-        prediction = predict_with_attention(self.network, mixed.images)
-        return prediction.logits, self.mixing.share(mixed, labels, prediction.logits, prediction.attention)
+        step = self.mixing.step(self.network, batch["image"], batch["label"])
+        return functional.cross_entropy(step.logits, step.targets)
 
     def new_scores(self) -> ScoreTable:
         """An empty table for the numbers of each image."""

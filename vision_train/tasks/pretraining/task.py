@@ -141,6 +141,9 @@ class PretrainingTask(Task):
             return []
         return ["method.masking drops no position, so there is nothing to learn; every loss is 0"]
 
+    def check_batch(self, size: int) -> None:
+        """Any batch will do."""
+
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return {"masks": self.sampler.generator}

@@ -1,0 +1,164 @@
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.ops import clip_boxes_to_image
+from torchvision.transforms import functional as published
+from torchvision.transforms.v2 import functional as v2
+from torchvision.tv_tensors import BoundingBoxes
+
+from augment.geometry import (
+    View,
+    center_crop,
+    clip_boxes,
+    crop,
+    drop_cut_boxes,
+    horizontal_flip,
+    invert,
+    map_boxes,
+    map_points,
+    pad,
+    resize,
+    resize_as_published,
+    scale,
+    translation,
+)
+
+BOXES = np.array([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 30.0, 20.0], [25.5, 15.25, 30.0, 20.0], [4.0, 4.0, 4.0, 8.0]])
+STEPS: dict[str, tuple[Callable[[Any], View], Callable[[Any], BoundingBoxes]]] = {
+    "resize": (lambda view: resize(view, (14, 50), "bicubic"), lambda boxes: v2.resize(boxes, [14, 50])),
+    "shorter side": (lambda view: resize_as_published(view, 33, "bilinear"), lambda boxes: v2.resize(boxes, [33])),
+    "square": (lambda view: resize_as_published(view, (16, 16), "bicubic"), lambda boxes: v2.resize(boxes, [16, 16])),
+    "crop": (lambda view: crop(view, 3, 2, 26, 17), lambda boxes: v2.crop(boxes, 2, 3, 15, 23)),
+    "centre": (lambda view: center_crop(view, 15), lambda boxes: v2.center_crop(boxes, [15, 15])),
+    "centre of more": (lambda view: center_crop(view, 25), lambda boxes: v2.center_crop(boxes, [25, 25])),
+    "centre of all": (lambda view: center_crop(view, 38), lambda boxes: v2.center_crop(boxes, [38, 38])),
+    "flip": (horizontal_flip, v2.horizontal_flip),
+    "pad": (lambda view: pad(view, 1, 2, 3, 4, fill=7), lambda boxes: v2.pad(boxes, [1, 2, 3, 4])),
+}
+"""Our step, and torchvision's for boxes."""
+
+
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_boxes_are_torchvisions_and_lie_where_the_affine_says(step: str):
+    ours, theirs = STEPS[step]
+    view = ours(View.whole(image(), BOXES))
+    expected = theirs(BoundingBoxes(torch.tensor(BOXES), format="XYXY", canvas_size=(20, 30)))  # type: ignore[call-arg]
+    assert view.image.shape[:2] == expected.canvas_size
+    np.testing.assert_allclose(view.boxes, expected.numpy(), rtol=1e-6, atol=1e-5)  # its ratios are float32
+    np.testing.assert_allclose(view.boxes, clip_boxes(map_boxes(BOXES, view.affine), view.image.shape[:2])[0])
+    assert view.boxes.dtype == view.affine.dtype == np.float64
+
+
+def test_pixels_are_torchvisions():
+    view, tensor = View.whole(image()), torch.from_numpy(image()).permute(2, 0, 1)
+    for ours, theirs in (
+        (crop(view, 3, 2, 26, 17), published.crop(tensor, 2, 3, 15, 23)),
+        (horizontal_flip(view), published.hflip(tensor)),
+        (pad(view, 1, 2, 3, 4, fill=7), published.pad(tensor, [1, 2, 3, 4], fill=7)),
+        *((center_crop(view, side), published.center_crop(tensor, [side, side])) for side in (15, 25, 37)),
+    ):
+        assert torch.equal(torch.from_numpy(ours.image).permute(2, 0, 1), theirs)
+
+
+@given(st.lists(st.sampled_from(["resize", "shorter side", "square", "centre of all", "flip", "pad"]), max_size=5))
+def test_steps_compose_and_can_be_inverted(steps: list[str]):
+    view, points = View.whole(image()), np.array([[0.0, 0.0], [20.0, 10.0], [23.3, 5.5]])
+    expected = points
+    for step in steps:
+        alone = STEPS[step][0](View.whole(view.image))
+        expected = map_points(expected, alone.affine)
+        view = STEPS[step][0](view)
+    np.testing.assert_allclose(map_points(points, view.affine), expected, atol=1e-9)
+    np.testing.assert_allclose(map_points(expected, invert(view.affine)), points, atol=1e-9)
+
+
+def test_an_unknown_affine_stays_unknown():
+    assert horizontal_flip(View(image(), None)).affine is None
+
+
+def test_a_flip_of_a_crop_by_hand():
+    view = horizontal_flip(crop(View.whole(image(), BOXES), 5, 0, 25, 20))
+    assert view.affine.tolist() == [[-1, 0, 25], [0, 1, 0], [0, 0, 1]]
+    assert view.boxes[0].tolist() == [16, 3, 20, 11]
+
+
+def test_uneven_padding_of_a_centre_crop_is_that_of_the_pixels():
+    view = center_crop(View.whole(np.full((20, 30, 3), 255, dtype=np.uint8)), 37)  # torchvision's boxes are off by one
+    (left, top), (right, bottom) = map_points(np.array([[0.0, 0.0], [30.0, 20.0]]), view.affine).astype(int)
+    assert view.image[top:bottom, left:right].min() == 255
+    assert view.image.sum() == 255 * 20 * 30 * 3
+
+
+def test_boxes_under_a_turn_are_the_smallest_upright_ones_around_it():
+    quarter = np.array([[0.0, -1.0, 20.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    assert map_boxes(BOXES[:1], quarter).tolist() == [[9, 2, 17, 9]]
+
+
+def test_clipping_tells_the_share_of_area_that_is_kept():
+    boxes = np.array([[-10.0, 0.0, 10.0, 10.0], [0.0, 0.0, 4.0, 4.0], [50.0, 50.0, 60.0, 60.0], [1.0, 1.0, 1.0, 5.0]])
+    clipped, share = clip_boxes(boxes, (20, 30))
+    np.testing.assert_array_equal(clipped, clip_boxes_to_image(torch.tensor(boxes), (20, 30)).numpy())
+    assert share.tolist() == [0.5, 1.0, 0.0, 0.0]
+
+
+def test_boxes_that_crops_cut_away_are_dropped_by_their_share_of_the_whole_box():
+    view = crop(horizontal_flip(View.whole(image(), BOXES)), 0, 0, 24, 20)
+    view = resize(crop(view, 0, 0, 22, 20), (40, 40), "bilinear")
+    assert len(view.boxes) == 4
+    # Mirrored, the first box spans 21 to 28, of which a seventh is left; of the second 22 of 30 columns are.
+    for min_share, kept in ((0.0, [0, 1, 2]), (0.142, [0, 1, 2]), (0.143, [1, 2]), (0.73, [1, 2]), (0.74, [2])):
+        found, mask = drop_cut_boxes(view, BOXES, min_share)
+        assert mask.nonzero()[0].tolist() == kept
+        np.testing.assert_array_equal(found.boxes, view.boxes[kept])
+
+
+def test_boxes_cannot_be_compared_without_an_affine_or_with_others():
+    with pytest.raises(ValueError, match="affine"):
+        drop_cut_boxes(View(image(), None, BOXES), BOXES, 0)
+    with pytest.raises(ValueError, match="as many"):
+        drop_cut_boxes(View.whole(image(), BOXES), BOXES[:2], 0)
+
+
+def test_no_boxes_stay_no_boxes():
+    view = center_crop(horizontal_flip(View.whole(image(), np.zeros((0, 4)))), 40)
+    assert view.boxes.shape == (0, 4)
+    assert drop_cut_boxes(view, np.zeros((0, 4)), 0.5)[1].shape == (0,)
+
+
+@pytest.mark.parametrize("corners", [(-1, 0, 5, 5), (0, 0, 31, 5), (0, 0, 5, 21), (5, 5, 5, 8), (6, 5, 5, 8)])
+def test_a_crop_beyond_the_view_is_refused(corners: tuple[int, int, int, int]):
+    with pytest.raises(ValueError, match="30 x 20 pixels; pad first"):
+        crop(View.whole(image()), *corners)
+
+
+def test_an_affine_that_loses_a_direction_has_no_way_back():
+    with pytest.raises(ValueError, match="cannot be inverted"):
+        invert(scale(0, 1))
+    assert invert(translation(3, -2)).tolist() == translation(-3, 2).tolist()
+
+
+def test_a_text_is_kept_but_by_a_flip():
+    view = View.whole(image(), text="the dog on the left")
+    assert pad(crop(view, 0, 0, 5, 5), 1, 1, 1, 1).text == "the dog on the left"
+    with pytest.raises(ValueError, match="the dog on the left"):
+        horizontal_flip(view)
+
+
+def test_views_share_no_affine_that_can_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        View.whole(image()).affine[0, 0] = 2
+
+
+def test_views_travel_between_processes():
+    view = pickle.loads(pickle.dumps(crop(View.whole(image(), BOXES, "text"), 1, 2, 9, 9)))
+    assert (view.affine.tolist(), view.text) == (translation(-1, -2).tolist(), "text")
