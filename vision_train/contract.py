@@ -40,8 +40,8 @@ class Task(Protocol):
     test_split: str
     """Name under which the test loop reports: the split that it is given."""
 
-    def adapt_published(self, state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-        """Translate the names and shapes of published weights to those of the network."""
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Translate the names and shapes of published weights to those of the network, or of the part they are for."""
 
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""

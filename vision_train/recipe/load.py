@@ -91,7 +91,9 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     splits = _absolute(data.splits) if isinstance(data.splits, str) else data.splits
     data = replace(data, root=_absolute(data.root), labels=_absolute(data.labels), probe=_absolute(data.probe))
     data = replace(data, splits=splits)
-    model = replace(recipe.model, checkpoint=_absolute(recipe.model.checkpoint))
+    start = recipe.model.checkpoint
+    parts = {part: _absolute(file) or file for part, file in start.items()} if isinstance(start, dict) else _absolute(start)
+    model = replace(recipe.model, checkpoint=parts)
     run = recipe.run
     if run.pretrain not in builtin_recipes():
         run = replace(run, pretrain=_absolute(run.pretrain))

@@ -113,8 +113,8 @@ def _results(artefacts: list[Artefact]) -> str:
 
 def _starting_weights(loaded: list[Table]) -> str:
     """Reports of loaded checkpoints; of several, each with its phase, which begins its name."""
-    if len(loaded) > 1:
-        phases = [report.name.rpartition("_")[0] for report in loaded]
+    phases = [report.name.partition("_")[0] for report in loaded]
+    if len(set(phases)) > 1:
         loaded = [replace(r, title=f"{r.title}, phase {phase}") for r, phase in zip(loaded, phases, strict=True)]
     return "\n".join(artefact_block(report) for report in loaded)
 

@@ -158,7 +158,7 @@ def _one_phase(
         _announce(directory, name, prepared, console)
         begun = _last_checkpoint(directory, name).exists()
         if not begun:
-            write_json(share_file, prepared.load_report.matched_share if prepared.load_report else 0.0)
+            write_json(share_file, min((report.matched_share for report in prepared.load_reports), default=0.0))
         if any(line["phase"] == name for line in read_metrics(log.path)):
             log.note_resumption(name, *_progress(directory, name))
     result = fit_phase(prepared, directory.phase(name), name, log, console)
@@ -190,19 +190,27 @@ def _announce(directory: RunDirectory, name: str, prepared: Prepared, console: C
         console.print(f"note: {remark}")
     if data.left_out:
         console.print(f"left out {len(data.left_out):,} {data.noun}, which phase fit is measured on")
-    if prepared.load_report:
-        console.print(prepared.load_report.summary())
-        directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
-    elif epoch := _epochs_saved(directory, name):
-        console.print(f"going on after epoch {epoch}")
-    else:
-        console.print("starting from random weights; model.checkpoint names a file or run to start from")
+    _announce_start(directory, name, prepared, console)
     console.print(f"attention: {attention_line(prepared.attention)}")
     table = attention_table(prepared.attention)
     title = table.title if name == "fit" else f"{table.title}, phase {name}"
     directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
-    if note := warm_up_note(recipe):
+    if note := warm_up_note(prepared):
         console.print(f"note: the warm-up takes {note}")
+
+
+def _announce_start(directory: RunDirectory, name: str, prepared: Prepared, console: Console) -> None:
+    """Say which weights training starts from, and keep the reports of what files filled."""
+    for report in prepared.load_reports:
+        console.print(report.summary())
+        table = report.table()
+        directory.write_artefacts([replace(table, name=f"{name}_{table.name}")])
+    if prepared.load_reports:
+        return
+    if epoch := _epochs_saved(directory, name):
+        console.print(f"going on after epoch {epoch}")
+    else:
+        console.print("starting from random weights; model.checkpoint names a file or run to start from")
 
 
 def _finished(directory: RunDirectory, name: str) -> PhaseResult | None:

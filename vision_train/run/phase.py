@@ -11,18 +11,19 @@ from pathlib import Path
 import torch
 from pytorch_lightning import Trainer, seed_everything
 from rich.console import Console
+from torch import nn
 
 from models.timm_attention import AttentionReceipt
 from vision_train import data as data_room
 from vision_train.artefacts import Artefact
-from vision_train.checkpoints import LoadReport, load_weights, read_weights
+from vision_train.checkpoints import LoadReport, load_start, load_weights, read_weights
 from vision_train.contract import Task, as_module
 from vision_train.data.bags.samples import FeatureKind, check_feature_kind
 from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
-from vision_train.optim import ClipEachGradient
+from vision_train.optim import ClipEachGradient, KeepFrozen, check_lr_factors, freeze
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
@@ -42,9 +43,12 @@ class Prepared:
     recipe: Recipe
     data: SampleDataModule
     task: Task
-    load_report: LoadReport | None
+    load_reports: list[LoadReport]
+    """One for each file of ``model.checkpoint``; none where training starts from random weights."""
     attention: AttentionReceipt
     """What computes attention on the recipe's device."""
+    frozen: list[nn.Module]
+    """Modules of the network that are frozen as a whole."""
 
 
 @dataclass(frozen=True)
@@ -85,29 +89,30 @@ def prepare(recipe: Recipe, classes: list[str] | None = None, only: str | None =
     if select not in (known := [f"val/{name}" for name in task.metrics]):
         raise UserError(f"run.select.metric={select}: no such metric; there are {', '.join(sorted(known))}")
     attention = decide_attention(task, recipe, build_trainer(recipe, []))
-    report = None
-    if recipe.model.checkpoint:
-        data.notes += _compare_learning(recipe, data.classes, recipe.model.checkpoint)
-        report = load_weights(
-            task.network,
-            recipe.model.checkpoint,
-            adapt=task.adapt_published,
-            heads=task.heads,
-            min_matched_share=recipe.model.min_matched_share,
-        )
-        if RunDirectory(Path(recipe.model.checkpoint)).unfinished:
-            data.notes.append(f"{recipe.model.checkpoint} is not finished; its best epoch so far is taken")
-        if learnt := learnt_before(data, recipe.model.checkpoint):
-            data.notes.append(
-                f"{len(learnt)} of the {data.counts['test']} test {data.noun}, such as {learnt[0].id}, are among those "
-                f"that {recipe.model.checkpoint} learnt from; what the test says flatters"
-            )
+    for part, file in recipe.model.start.items():
+        data.notes += _compare_learning(recipe, data.classes, part, file)
+    reports = load_start(task.network, recipe.model, adapt=task.adapt_published, heads=task.heads)
+    for file in dict.fromkeys(recipe.model.start.values()):
+        data.notes += _notes_on_start(data, file)
+    frozen = freeze(task.network, recipe.model.freeze)
+    check_lr_factors(task.network, recipe.optim)
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
-    return Prepared(recipe, data, task, report, attention)
+    return Prepared(recipe, data, task, reports, attention, frozen)
 
 
-def _compare_learning(recipe: Recipe, classes: list[str], checkpoint: str) -> list[str]:
+def _notes_on_start(data: SampleDataModule, file: str) -> list[str]:
+    """What to know of a run that training starts from: whether it has ended, and which test samples it learnt from."""
+    notes = [f"{file} is not finished; its best epoch so far is taken"] if RunDirectory(Path(file)).unfinished else []
+    if learnt := learnt_before(data, file):
+        notes.append(
+            f"{len(learnt)} of the {data.counts['test']} test {data.noun}, such as {learnt[0].id}, are among those "
+            f"that {file} learnt from; test metrics will be too high"
+        )
+    return notes
+
+
+def _compare_learning(recipe: Recipe, classes: list[str], part: str, checkpoint: str) -> list[str]:
     """What to know of weights of ours that learnt something else; other files do not say what they learnt.
 
     Raises:
@@ -120,7 +125,7 @@ def _compare_learning(recipe: Recipe, classes: list[str], checkpoint: str) -> li
     learned = FeatureKind(kind.get("feature_width"), kind.get("encoder"))
     check_feature_kind(found, learned, f"model.checkpoint {checkpoint}")
     other = weights.classes is not None and weights.classes != classes and len(weights.classes) == len(classes)
-    if not other or earlier.get("task") != recipe.task or not classes:
+    if part or not other or earlier.get("task") != recipe.task or not classes:
         return []
     renamed = list(zip(classes, weights.classes or (), strict=True))[:5]
     pairs = ", ".join(f"{new} with that of {old}" for new, old in renamed)
@@ -160,10 +165,12 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     meter = Meter(name, log, recipe.run.on_nan)
     bad_samples = BadSamples(data)
     clip = [ClipEachGradient(recipe.optim.clip_each_norm)] if recipe.optim.clip_each_norm else []
-    average = [AverageWeights(recipe.optim.ema.decay)] if recipe.optim.ema else []
+    ema = recipe.optim.ema
+    average = [AverageWeights(ema.share_kept, warmup=ema.warmup)] if ema else []
+    frozen = [KeepFrozen(prepared.frozen)] if prepared.frozen else []
     display = ProgressDisplay(meter, recipe, console)
     keeper = EpochCheckpoints(checkpoints, recipe, on_saved=display.epoch_saved)
-    callbacks = [RandomState(recipe.seed), *clip, *average, bad_samples, meter, display, keeper]
+    callbacks = [RandomState(recipe.seed), *frozen, *clip, *average, bad_samples, meter, display, keeper]
     trainer = build_trainer(recipe, callbacks, folder)
     task.steps_per_epoch, task.total_steps = plan_steps(recipe, data, trainer)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from vision_train.checkpoints import Weights, match_weights
+from vision_train.checkpoints import Weights, fresh_names, match_weights
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.phase import Prepared
-from vision_train.run.trainer import HARDWARE
+from vision_train.run.trainer import HARDWARE, build_trainer, plan_steps
 
 Phases = list[tuple[str, Recipe]]
 """Names and recipes in the order of training; the last is called ``fit``."""
@@ -61,14 +61,20 @@ def check_handover(earlier: Prepared, later: Prepared) -> None:
             weights,
             adapt=later.task.adapt_published,
             heads=later.task.heads,
+            fresh=fresh_names(later.task.network, later.recipe.model),
             min_matched_share=later.recipe.model.min_matched_share,
         )
     except UserError as error:
         raise UserError(f"run.pretrain={error}") from error
 
 
-def warm_up_note(recipe: Recipe) -> str | None:
+def warm_up_note(prepared: Prepared) -> str | None:
     """Say so if training ends before the learning rate has reached its peak."""
+    recipe, steps = prepared.recipe, prepared.recipe.optim.warmup_steps
+    if steps:
+        _, total = plan_steps(recipe, prepared.data, build_trainer(recipe, []))
+        ends = f"{steps:,} steps and training {total:,}: it ends before the full learning rate; see optim.warmup_steps"
+        return ends if steps >= total else None
     epochs, warm_up = recipe.trainer["max_epochs"], recipe.optim.warmup_epochs
     if warm_up < epochs:
         return None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.mil import losses
 from models.mil.bags import BagNetwork, BagOutput
 from models.mil.networks import NETWORKS, published_width
-from models.mil.published import adapt_published
+from models.mil.published import adapt_published, strip_wrappers
 from models.mil.stkim import InstanceMasking, MaskDraw, MaskSampler
 from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
@@ -72,8 +72,6 @@ class BagTask(LightningModule):
     """
 
     network: BagNetwork
-    adapt_published = staticmethod(adapt_published)
-    """Translates published weights of this task's networks; given to the checkpoint loader."""
 
     def __init__(self, recipe: Recipe, network: BagNetwork, classes: Sequence[str]) -> None:
         super().__init__()
@@ -100,6 +98,10 @@ class BagTask(LightningModule):
         self._parts: list[tuple[list[str], Tensor]] = []
         self._exhibits: Exhibits | None = None
         self._artefacts: list[Artefact] = []
+
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Translate the names and shapes of published weights to those of the network, or of the part they are for."""
+        return adapt_published(state, network) if isinstance(network, BagNetwork) else strip_wrappers(state)
 
     def _sampler_of(self, rank: int) -> MaskSampler | None:
         hiding = self.recipe.method.hiding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,8 +73,6 @@ class ClassificationTask(LightningModule):
     """What whoever reads the result should know."""
     metrics = scores.METRICS
     """What validation measures, without a split's prefix."""
-    adapt_published = staticmethod(adapt_published)
-    """Translates published weights of this task's networks; given to the checkpoint loader."""
 
     def __init__(self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt) -> None:
         super().__init__()
@@ -95,6 +93,10 @@ class ClassificationTask(LightningModule):
         self._parts: list[scores.Scores] = []
         self._mistakes: WorstMistakes | None = None
         self._artefacts: list[Artefact] = []
+
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Translate the names and shapes of published weights to those of the network, or of the part they are for."""
+        return adapt_published(state, network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B K) of normalised images (B C H W)."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.droppos.decoders import DecoderShape
 from models.droppos.masks import Masking, Masks, MaskSampler
@@ -17,6 +17,7 @@ from models.droppos.network import Affinity, MaskedPositionNetwork, PositionOutp
 from models.droppos.published import adapt_published
 from models.droppos.smoothing import decayed_sigma, position_targets
 from models.timm_attention import AttentionReceipt, install_attention
+from models.vit import adapt_published as adapt_encoder
 from models.vit import build_model
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
@@ -85,8 +86,6 @@ class PretrainingTask(LightningModule):
     """
 
     network: MaskedPositionNetwork
-    adapt_published = staticmethod(adapt_published)
-    """Translates published weights of this task's networks; given to the checkpoint loader."""
     warnings: tuple[str, ...] = ()
     """What whoever reads the result should know."""
     heads = ("decoder", "pixel_decoder")
@@ -118,6 +117,11 @@ class PretrainingTask(LightningModule):
         self._features = FeatureSheet(len(self.classes))
         self._album: Album | None = None
         self._artefacts: list[Artefact] = []
+
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """Translate the names and shapes of published weights to those of the network, or of the part they are for."""
+        adapt = adapt_published if isinstance(network, MaskedPositionNetwork) else adapt_encoder
+        return adapt(state, network)
 
     def _sampler_of(self, rank: int) -> MaskSampler:
         rows, columns = self.network.grid
