@@ -8,7 +8,7 @@ from torch import nn
 from models.vit import build_model
 from vision_train.errors import UserError
 from vision_train.optim import ClipEachGradient, build_optimizer, build_schedule, schedule
-from vision_train.recipe.sections import Optim
+from vision_train.recipe.optim_section import Optim
 
 
 def vit() -> nn.Module:

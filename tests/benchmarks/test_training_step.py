@@ -53,7 +53,7 @@ def ours(recipe: Recipe, folder: Path) -> float:
     """Seconds of a step as ``fit`` takes it, saving and validation aside."""
     prepared = prepare(recipe)
     clock, meter = Clock(), Meter("fit", MetricsLog(folder / "metrics.jsonl"), recipe.run.on_nan)
-    average = [AverageWeights(recipe.optim.ema.decay)] if recipe.optim.ema else []
+    average = [AverageWeights(recipe.optim.ema.share_kept)] if recipe.optim.ema else []
     display = ProgressDisplay(meter, recipe, Console(quiet=True))
     callbacks = [RandomState(recipe.seed), *average, meter, display, clock]
     trainer = build_trainer(recipe, callbacks, folder, limit_val_batches=0, enable_checkpointing=False)
@@ -70,7 +70,7 @@ def by_hand(recipe: Recipe) -> float:
     mixer = prepared.task.mixing.mixer  # type: ignore[attr-defined]
     optimizer = build_optimizer(network, recipe.optim, effective_batch=recipe.data.batch_size)
     schedule = build_schedule(optimizer, recipe.optim, total_steps=1000, steps_per_epoch=100)
-    average = MovingAverage(network, recipe.optim.ema.decay) if recipe.optim.ema else None
+    average = MovingAverage(network, recipe.optim.ema.share_kept) if recipe.optim.ema else None
     network.train()
     loader, marks = prepared.data.train_dataloader(), []
     for epoch in range(recipe.trainer["max_epochs"]):

@@ -112,7 +112,7 @@ def test_a_file_of_splits_does_not_divide_other_bags_whose_files_hold_their_labe
 
 def test_a_run_of_other_features_is_no_start(bags_run, other_bags, write_features):
     start = [*other_bags, f"model.checkpoint={bags_run}"]
-    assert prepare(load_recipe("acmil/digit_bags", start, smoke=True)).load_report.matched_share == 1
+    assert prepare(load_recipe("acmil/digit_bags", start, smoke=True)).load_reports[0].matched_share == 1
     write_features(Path("others"), *(f"{number:03d}" for number in range(12)), encoder="uni")
     for weights in (bags_run, bags_run / "checkpoints" / "best.ckpt"):
         with pytest.raises(

@@ -72,7 +72,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 class TestFromARun:
     def test_the_whole_encoder_is_taken_and_four_tensors_start_fresh(self, pretrained):
         prepared = start("finetune.yaml", f"model.checkpoint={pretrained.path}")
-        report, network = prepared.load_report, prepared.task.network
+        report, network = prepared.load_reports[0], prepared.task.network
         assert report.matched_share == 1
         assert (report.reinitialised, report.missing, report.resized) == (FRESH, [], [])
         others = [name for name in report.unexpected if not name.startswith("decoder.")]
@@ -92,7 +92,7 @@ class TestFromARun:
 
     def test_another_image_size_resizes_the_positions_and_says_so(self, pretrained):
         prepared = start("finetune.yaml", f"model.checkpoint={pretrained.path}", "data.image_size=24")
-        report, network = prepared.load_report, prepared.task.network
+        report, network = prepared.load_reports[0], prepared.task.network
         assert (report.matched_share, report.resized, report.reinitialised) == (1, ["pos_embed"], FRESH)
         assert "resized" in report.summary()
         table = weights(pretrained)["encoder.pos_embed"]
@@ -100,15 +100,17 @@ class TestFromARun:
         assert not network.pos_embed.requires_grad
 
     def test_pretraining_goes_on_from_it(self, pretrained):
-        report = start("pretrain.yaml", f"model.checkpoint={pretrained.path}").load_report
+        report = start("pretrain.yaml", f"model.checkpoint={pretrained.path}").load_reports[0]
         assert (report.matched_share, report.reinitialised, report.unexpected) == (1, [], [])
-        report = start("pretrain.yaml", f"model.checkpoint={pretrained.path}", "data.image_size=24").load_report
+        report = start("pretrain.yaml", f"model.checkpoint={pretrained.path}", "data.image_size=24").load_reports[0]
         assert (report.matched_share, report.resized) == (1, ["encoder.pos_embed"])
         assert all(name.startswith("decoder.") for name in report.reinitialised)
 
     def test_a_fine_tuned_run_is_pretrained_further(self, pretrained):
         directory = run("finetune.yaml", "trainer.max_epochs=1")
-        report = start("pretrain.yaml", f"model.checkpoint={directory.path}", "model.min_matched_share=0.8").load_report
+        report = start(
+            "pretrain.yaml", f"model.checkpoint={directory.path}", "model.min_matched_share=0.8"
+        ).load_reports[0]
         assert all(name.startswith(("encoder.norm.", "mask_pos_token")) for name in report.missing)
         assert "encoder.blocks.0.attn.qkv.weight" in report.matched
 
@@ -150,7 +152,7 @@ class TestFromPublishedFiles:
     def test_fine_tuning_takes_the_encoder_of_a_released_one(self, released):
         prepared = start("finetune.yaml", *shape_of("pretrain"), "model.args.global_pool=avg", released)
         made = json.loads((GOLDEN / "manifest.json").read_text())["files"]["finetune.safetensors"]["models"]["gap64"]
-        report = prepared.load_report
+        report = prepared.load_reports[0]
         assert report.family == "DropPos pre-training"
         assert (report.matched_share, report.missing, sorted(report.reinitialised)) == (1, [], made["missing_keys"])
         assert sorted(report.unexpected) == made["unexpected_keys"]
@@ -159,12 +161,12 @@ class TestFromPublishedFiles:
 
     def test_fine_tuning_at_another_size(self, released):
         shape = [*shape_of("pretrain"), "data.image_size=96"]
-        report = start("finetune.yaml", *shape, "model.args.global_pool=avg", released).load_report
+        report = start("finetune.yaml", *shape, "model.args.global_pool=avg", released).load_reports[0]
         assert (report.matched_share, report.resized, report.reinitialised) == (1, ["pos_embed"], FRESH)
 
     def test_pretraining_goes_on_from_a_released_one(self, released):
         prepared = start("pretrain.yaml", *shape_of("pretrain"), decoder_of("pretrain"), released)
-        report = prepared.load_report
+        report = prepared.load_reports[0]
         outcomes = (report.matched_share, report.missing, report.reinitialised, report.resized, report.unexpected)
         assert outcomes == (1, [], [], [], [])
         decoder = prepared.task.network.decoder
@@ -174,7 +176,7 @@ class TestFromPublishedFiles:
         torch.save({"state_dict": official("multitask"), "model": "name"}, "multitask.pth")
         changes = [*shape_of("multitask"), decoder_of("multitask"), "method.masking.mask_ratio=0.5"]
         prepared = start("pretrain.yaml", *changes, "method.position_weight=0.05", "model.checkpoint=multitask.pth")
-        report = prepared.load_report
+        report = prepared.load_reports[0]
         assert (report.matched_share, report.missing, report.reinitialised, report.unexpected) == (1, [], [], [])
         mask_token = prepared.task.network.pixel_decoder.mask_token
         assert torch.equal(mask_token, official("multitask")["mask_token"])
@@ -190,14 +192,14 @@ class TestFromPublishedFiles:
         return "model.checkpoint=mae.pth"
 
     def test_fine_tuning_takes_the_encoder_of_mae(self, mae):
-        report = start("finetune.yaml", *shape_of("pretrain"), "model.args.global_pool=avg", mae).load_report
+        report = start("finetune.yaml", *shape_of("pretrain"), "model.args.global_pool=avg", mae).load_reports[0]
         assert (report.matched_share, report.missing, report.reinitialised) == (1, [], FRESH)
 
     def test_pretraining_takes_no_more_of_mae(self, mae):
         """Its decoder reconstructs pixels from mask tokens; ours stays fresh, though shapes agree."""
         torch.manual_seed(0)
         prepared = start("pretrain.yaml", *shape_of("pretrain"), decoder_of("pretrain"), mae)
-        report = prepared.load_report
+        report = prepared.load_reports[0]
         assert report.matched_share > 0.99
         assert report.missing == ["mask_pos_token"]
         assert {"decoder_embed.weight", "decoder_blocks.0.attn.qkv.weight", "mask_token"} <= set(report.unexpected)

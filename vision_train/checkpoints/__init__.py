@@ -3,5 +3,6 @@
 from vision_train.checkpoints.match import load_weights, match_weights
 from vision_train.checkpoints.read import Weights, read_weights
 from vision_train.checkpoints.report import LoadReport
+from vision_train.checkpoints.start import fresh_names, load_start
 
-__all__ = ["LoadReport", "Weights", "load_weights", "match_weights", "read_weights"]
+__all__ = ["LoadReport", "Weights", "fresh_names", "load_start", "load_weights", "match_weights", "read_weights"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -52,9 +53,20 @@ def match_weights(
     *,
     adapt: Adapt | None = None,
     heads: Iterable[str] = (),
+    fresh: Collection[str] = (),
+    part: str = "",
     min_matched_share: float = 0.0,
 ) -> tuple[LoadReport, dict[str, Tensor]]:
     """Say what would be loaded, and return the tensors that would; changes nothing and takes models on meta.
+
+    Args:
+        model: The network, or the part of one that the weights are for.
+        weights: What a file holds.
+        adapt: As for :func:`load_weights`.
+        heads: As for :func:`load_weights`.
+        fresh: Names of tensors that need not be filled.
+        part: Dotted name of the part, for the report.
+        min_matched_share: As for :func:`load_weights`.
 
     Raises:
         UserError: The names cannot be converted for this model, or the weights would fill too little of it.
@@ -73,7 +85,7 @@ def match_weights(
         _judge(name, tensor, found.get(name), offered.get(name), in_file, _is_under(name, heads))
         for name, tensor in own.items()
     ]
-    entries = _whole_heads(entries, heads)
+    entries = [_excused(entry) if entry.name in fresh else entry for entry in _whole_heads(entries, heads)]
     loaded = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
     placed = {_address(offered[name]) for name in own if name in offered}
     entries += [
@@ -85,7 +97,7 @@ def match_weights(
     not_finite = tuple(
         name for name, tensor in own.items() if name in loaded and not offered[name].to(tensor.dtype).isfinite().all()
     )
-    report = LoadReport(weights.source, family, tuple(entries), not_finite)
+    report = LoadReport(weights.source, family, tuple(entries), not_finite, part)
     if report.matched_share < min_matched_share:
         raise UserError(_refusal(report, model, weights, min_matched_share))
     return report, {name: offered[name] for name in own if name in loaded}
@@ -140,6 +152,12 @@ def _whole_heads(entries: list[Entry], heads: tuple[str, ...]) -> list[Entry]:
     ]
 
 
+def _excused(entry: Entry) -> Entry:
+    """Let a tensor that need not be filled count in no share, and call it fresh where it is not filled."""
+    unfilled = entry.outcome in ("missing", "mismatched")
+    return replace(entry, outcome="fresh" if unfilled else entry.outcome, fresh=True)
+
+
 def _address(tensor: Tensor) -> tuple[int, int]:
     """Tell a renamed tensor from one that was dropped: renaming keeps the memory."""
     return tensor.data_ptr(), tensor.numel()
@@ -149,8 +167,13 @@ def _refusal(report: LoadReport, model: nn.Module, weights: Weights, wanted: flo
     family = report.family or "no family of networks we know"
     remedy = "These weights belong to a recipe with another model or image size; leave both as they were"
     if wanted < 1:
+        belongs = (
+            f"the file that belongs to this part (model.checkpoint.{report.part})"
+            if report.part
+            else ("the model that belongs to the file (model.name, model.args)")
+        )
         remedy = (
-            "Name the model that belongs to the file (model.name, model.args), or set "
+            f"Name {belongs}, list under model.fresh what it need not fill, or set "
             f"model.min_matched_share={int(report.matched_share * 100) / 100:g} to insist"
         )
     theirs, ours = ", ".join(list(weights.state)[:3]), ", ".join(list(model.state_dict())[:3])

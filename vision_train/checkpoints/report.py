@@ -10,11 +10,12 @@ from typing import Literal
 
 from vision_train.artefacts import Table
 
-Outcome = Literal["matched", "resized", "reinitialised", "mismatched", "missing", "unexpected"]
+Outcome = Literal["matched", "resized", "reinitialised", "fresh", "mismatched", "missing", "unexpected"]
 OUTCOMES: dict[Outcome, str] = {
     "matched": "loaded as they are",
     "resized": "loaded after resizing",
     "reinitialised": "part of the head, left as freshly initialised",
+    "fresh": "named by model.fresh and not in the file, left as freshly initialised",
     "mismatched": "not loaded, of another shape or complex-valued",
     "missing": "not in the file, left as freshly initialised",
     "unexpected": "in the file, without a place in the model",
@@ -34,6 +35,8 @@ class Entry:
     """None where the model has no such tensor."""
     head: bool = False
     """Belongs to the classifier; heads count in no share."""
+    fresh: bool = False
+    """Need not be filled, as the recipe says; such tensors count in no share."""
 
     @property
     def parameters(self) -> int:
@@ -54,6 +57,8 @@ class LoadReport:
     """Every tensor of the model, then those of the file that found no place."""
     not_finite: tuple[str, ...] = ()
     """Names loaded with values that are NaN or infinite."""
+    part: str = ""
+    """Dotted name of the part of the network that the file was for; names above are relative to it. Empty for all."""
 
     def names(self, outcome: Outcome) -> list[str]:
         """All names of one outcome, in the model's order."""
@@ -79,6 +84,11 @@ class LoadReport:
         return self.names("reinitialised")
 
     @property
+    def fresh(self) -> list[str]:
+        """Names that need not be filled and stay freshly initialised."""
+        return self.names("fresh")
+
+    @property
     def missing(self) -> list[str]:
         """Names outside the head that the file could not fill, for want of a tensor or of the right shape."""
         return self.names("mismatched") + self.names("missing")
@@ -90,15 +100,17 @@ class LoadReport:
 
     @property
     def matched_share(self) -> float:
-        """Share of the model's parameters outside its heads that the file filled, 0 to 1."""
-        body = [entry for entry in self.entries if entry.model_shape is not None and not entry.head]
+        """Share of the parameters that the file filled, 0 to 1, of those outside heads that it has to fill."""
+        body = [entry for entry in self.entries if entry.model_shape is not None and not (entry.head or entry.fresh)]
         filled = sum(entry.parameters for entry in body if entry.outcome in ("matched", "resized"))
         return filled / max(sum(entry.parameters for entry in body), 1)
 
     def summary(self) -> str:
         """One line on what was loaded, and one each on what was not and what is not finite, if anything."""
-        loaded = f"{self.source}: fills {_percent(self.matched_share)} of the model"
+        whole = f"the part `{self.part}`" if self.part else "the model"
+        loaded = f"{self.source}: fills {_percent(self.matched_share)} of {whole}"
         parts = [self._phrase("resized", "resized"), self._phrase("reinitialised", "fresh head")]
+        parts.append(self._phrase("fresh", "left fresh"))
         lines = ["; ".join([loaded, *filter(None, parts)])]
         absent = [self._phrase("mismatched", "do not fit"), self._phrase("missing", "not in the file")]
         absent.append(_unused(self.unexpected))
@@ -143,7 +155,9 @@ class LoadReport:
         ]
         columns = ["outcome", "name", "tensors", "shape in file", "shape in model", "parameters", "share of model"]
         note = f"{self.summary()}\n" + "; ".join(f"{outcome}: {meaning}" for outcome, meaning in OUTCOMES.items())
-        return Table("checkpoint", "What the checkpoint filled", columns, rows, note)
+        if not self.part:
+            return Table("checkpoint", "What the checkpoint filled", columns, rows, note)
+        return Table(f"{self.part}_checkpoint", f"What the checkpoint of {self.part} filled", columns, rows, note)
 
     def _groups(self) -> Iterator[tuple[str, Entry, list[Entry]]]:
         groups: dict[tuple[Outcome, str, tuple[int, ...] | None, tuple[int, ...] | None], list[Entry]] = {}

@@ -34,7 +34,7 @@ class Phase:
     samples: str
     """Digest of the ids, files and labels of all samples that the recipe names."""
     weights: str
-    """Digest of the file that ``model.checkpoint`` names; empty without one."""
+    """Digest of the file that ``model.checkpoint`` names, or of each of several; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _phase(name: str, prepared: Prepared) -> Phase:
     recipe = prepared.recipe
     # All that are there, not those that the first seed draws: another seed draws others.
     samples = _digest(all_samples(recipe))
-    weights = _digest_of_weights(Path(recipe.model.checkpoint)) if recipe.model.checkpoint else ""
+    weights = " ".join(_digest_of_weights(Path(file)) for _, file in sorted(recipe.model.start.items()))
     return Phase(name, recipe, prepared.data.counts["train"], samples, weights)
 
 
@@ -142,12 +142,12 @@ def _refuse_tests_learnt_before(arm: str, prepared: dict[str, Prepared]) -> None
                 f"samples of its phase {name} ({phase.recipe.name}), so it would be measured on what it learnt from; "
                 f"{remedy}"
             )
-        checkpoint = phase.recipe.model.checkpoint
-        if checkpoint and (learnt := learnt_before(prepared["fit"].data, checkpoint)):
-            raise UserError(
-                f"{arm}: {len(learnt)} samples that it is tested on, such as {learnt[0].id}, are among those that "
-                f"model.checkpoint={checkpoint} learnt from; {remedy}"
-            )
+        for file in phase.recipe.model.start.values():
+            if learnt := learnt_before(prepared["fit"].data, file):
+                raise UserError(
+                    f"{arm}: {len(learnt)} samples that it is tested on, such as {learnt[0].id}, are among those that "
+                    f"model.checkpoint={file} learnt from; {remedy}"
+                )
 
 
 def _refuse_other_test(first_name: str, first: Setting, name: str, other: Setting) -> None:

@@ -100,7 +100,10 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
 def _absolute_fields(section: Section) -> Section:
     """Make the fields absolute whose metadata say that they hold a path, or a mapping to paths."""
     paths = {each.name: getattr(section, each.name) for each in fields(section) if each.metadata.get("path")}
-    texts = {name: _absolute(path) for name, path in paths.items() if isinstance(path, str)}
+    texts: dict[str, Any] = {name: _absolute(path) for name, path in paths.items() if isinstance(path, str)}
+    for name, parts in paths.items():
+        if isinstance(parts, dict) and all(isinstance(path, str) for path in parts.values()):
+            texts[name] = {part: _absolute(path) for part, path in parts.items()}
     return replace(section, **texts)
 
 

@@ -7,7 +7,8 @@ from pathlib import PurePath
 from typing import Any
 
 from vision_train.data.kind import KindOfData, Problems
-from vision_train.recipe.sections import Augment, Model, Optim, Run
+from vision_train.recipe.optim_section import Optim
+from vision_train.recipe.sections import Augment, Model, Run
 from vision_train.tasks import kind_of_data
 
 

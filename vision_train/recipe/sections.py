@@ -164,23 +164,39 @@ class Model:
     """`vit` (timm's VisionTransformer, shaped by `args` alone) or any model name of timm."""
     args: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments passed on to the model as they are, such as `drop_path_rate: 0.1`."""
-    checkpoint: str | None = field(default=None, metadata={"path": True})
-    """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory."""
+    checkpoint: str | dict[str, str] | None = field(default=None, metadata={"path": True})
+    """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory. Or a
+    mapping of parts of the network to such files, as in `{encoder: a.safetensors, text: b.pth}`; a part is the dotted
+    name of a module, and each part is matched and judged by itself."""
+    fresh: list[str] = field(default_factory=list)
+    """Globs of names of tensors that a checkpoint need not fill, such as `queries.*`; those it lacks stay freshly
+    initialised and do not count in `min_matched_share`."""
+    freeze: list[str] = field(default_factory=list)
+    """Globs of names of parameters that are not trained, such as `encoder.*`. A module of which every parameter is
+    frozen stays in evaluation mode: its batch norm statistics are kept, and it drops nothing out."""
     positions: Literal["learned", "sincos"] = "learned"
     """Of a vision transformer: trained like other weights, or a fixed sine-cosine table, which a checkpoint may replace
     and training never changes (MAE, DropPos). Pre-training always fixes them."""
     head_std: float | None = None
     """Standard deviation of a fresh classifier's weights, with biases of 0; null leaves what the model starts with."""
     min_matched_share: float = 0.9
-    """Refuse a checkpoint that fills less than this share of the model's parameters (heads not counted)."""
+    """Refuse a checkpoint that fills less than this share of the parameters of the model, or of its part (heads and
+    `fresh` tensors not counted)."""
     attention: Literal["auto", "xformers", "sdpa", "math"] = "auto"
     """What computes attention: memory-efficient kernels of `xformers` (CUDA only), torch's `sdpa`, or plain `math`.
     `auto` takes the fastest that can run and records why it refused others; a name that cannot run is an error."""
     compile: bool = False
     """Compile the network with torch.compile."""
 
+    @property
+    def start(self) -> dict[str, str]:
+        """Files or runs to start from, by part of the network; the part ``""`` is the whole network."""
+        if isinstance(self.checkpoint, dict):
+            return self.checkpoint
+        return {"": self.checkpoint} if self.checkpoint else {}
+
     def problems(self) -> Problems:
-        """Yield a missing name, an impossible share and arguments that belong elsewhere."""
+        """Yield a missing name, an impossible share, arguments that belong elsewhere and parts that overlap."""
         if not self.name:
             yield "name", "is missing; name a timm model such as vit_small_patch16_224, or `vit`"
         for key in self.args.keys() & OWNED_MODEL_ARGS.keys():
@@ -189,65 +205,18 @@ class Model:
             yield "head_std", f"is {self.head_std}; must be 0 or more"
         if not 0 <= self.min_matched_share <= 1:
             yield "min_matched_share", f"is {self.min_matched_share}; must lie between 0 and 1"
+        if isinstance(self.checkpoint, dict):
+            yield from self._part_problems(self.checkpoint)
 
-
-@dataclass(frozen=True)
-class AverageWeights:
-    """Exponential moving average of the weights, used for validation, test and prediction."""
-
-    decay: float = 0.999
-    """Share of the old average kept at each optimiser step, reached gradually: min(decay, (1 + n) / (10 + n))."""
-
-    def problems(self) -> Problems:
-        """Yield a decay outside (0, 1)."""
-        if not 0 < self.decay < 1:
-            yield "decay", f"is {self.decay}; must lie strictly between 0 and 1"
-
-
-@dataclass(frozen=True)
-class Optim:
-    """Optimiser, schedule and averaging."""
-
-    name: str = "adamw"
-    """Optimiser, by its name in timm (`adamw`, `sgd`, `lamb`, ...)."""
-    lr: float = 1e-3
-    """Learning rate after warm-up."""
-    lr_reference_batch: int | None = None
-    """Scale the learning rates linearly by effective batch / this number; null takes them as written."""
-    min_lr: float = 0.0
-    """Learning rate at the end of the schedule; `lr_reference_batch` and `layer_decay` scale it along with `lr`."""
-    warmup_lr: float = 0.0
-    """Learning rate at the first step of the warm-up; `lr_reference_batch` and `layer_decay` scale it too, along
-    with `lr`."""
-    warmup_epochs: float = 0.0
-    """Length of the linear warm-up in epochs, counted in optimiser steps."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: half a cosine down to `min_lr`, or no change."""
-    weight_decay: float = 0.05
-    """Decoupled weight decay; biases, norms and what the model exempts (positions, tokens) get none."""
-    betas: tuple[float, float] | None = None
-    """Adam's decay rates; null takes the optimiser's own."""
-    layer_decay: float | None = None
-    """Multiply the learning rate by this for each layer further from the head; null treats all layers alike."""
-    clip_each_norm: float | None = None
-    """Clip the gradient of every parameter tensor by itself to this norm, as DropPos does; null for none.
-    `trainer.gradient_clip_val` clips all of them together."""
-    ema: AverageWeights | None = None
-    """Moving average of the weights; null for none."""
-
-    def problems(self) -> Problems:
-        """Yield values an optimiser would refuse or silently misuse."""
-        if self.lr <= 0:
-            yield "lr", f"is {self.lr}; must be above 0"
-        for key in ("min_lr", "warmup_lr", "warmup_epochs", "weight_decay"):
-            if getattr(self, key) < 0:
-                yield key, f"is {getattr(self, key)}; must be 0 or more"
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            yield "layer_decay", f"is {self.layer_decay}; must lie in (0, 1]"
-        if self.clip_each_norm is not None and self.clip_each_norm <= 0:
-            yield "clip_each_norm", f"is {self.clip_each_norm}; must be above 0 (null for none)"
-        if self.lr_reference_batch is not None and self.lr_reference_batch < 1:
-            yield "lr_reference_batch", f"is {self.lr_reference_batch}; must be at least 1"
+    def _part_problems(self, parts: dict[str, str]) -> Problems:
+        if not parts:
+            yield "checkpoint", "is an empty mapping; map parts of the network to files, or set it to null"
+        if "" in parts:
+            yield "checkpoint", "has a part without a name; for the whole network give the file alone"
+        for outer in parts:
+            for inner in parts:
+                if outer and inner.startswith(f"{outer}."):
+                    yield "checkpoint", f"has the parts `{outer}` and `{inner}`, one inside the other; keep one of them"
 
 
 @dataclass(frozen=True)

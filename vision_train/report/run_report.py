@@ -114,8 +114,8 @@ def _unfinished(record: RunRecord) -> str:
 
 def _starting_weights(loaded: list[Table]) -> list[Artefact]:
     """Reports of loaded checkpoints; of several, each with its phase, which begins its name."""
-    if len(loaded) > 1:
-        phases = [report.name.rpartition("_")[0] for report in loaded]
+    phases = [report.name.partition("_")[0] for report in loaded]
+    if len(set(phases)) > 1:
         loaded = [replace(r, title=f"{r.title}, phase {phase}") for r, phase in zip(loaded, phases, strict=True)]
     return blocks_of(loaded, Table)
 

@@ -13,14 +13,15 @@ from torch import nn
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
+from vision_train.recipe.optim_section import Optim
 from vision_train.run.attention import attention_line
 from vision_train.run.evaluate import ONE_PROCESS
 from vision_train.run.fit import check_phases
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, peak_memory, prepare
-from vision_train.run.plan import plan_of, warm_up_note
+from vision_train.run.plan import plan_of
 from vision_train.run.progress import format_seconds
-from vision_train.run.trainer import build_trainer, plan_steps
+from vision_train.run.trainer import build_trainer, plan_steps, warm_up_note
 from vision_train.tasks.base import Task
 
 TIMED_STEPS = 4
@@ -83,13 +84,13 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | Non
         "classes": str(len(prepared.data.classes) or f"none; {prepared.data.noun} without labels"),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
-        "checkpoint": prepared.load_report.summary() if prepared.load_report else start,
+        "checkpoint": "\n".join(report.summary() for report in prepared.load_reports) or start,
         "attention": attention_line(prepared.attention),
         "steps": f"{task.steps_per_epoch:,} an epoch, {task.total_steps:,} in all",
         "batch": f"{batch:,} {prepared.data.noun} a step: {recipe.data.batch_size} for each of {full.world_size} "
         f"process(es), {full.accumulate_grad_batches} batch(es) accumulated",
         "learning rate": f"{rate:g} after the warm-up{as_written}",
-        "warm-up": warm_up_note(recipe) or f"{recipe.optim.warmup_epochs:g} epochs",
+        "warm-up": warm_up_note(recipe, prepared.data) or _warm_up(recipe.optim),
         "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",
         "time": f"about {format_seconds(seconds)}, start and test aside ({watch.step_seconds * 1000:.0f} ms a step)",
     }
@@ -99,6 +100,10 @@ def _parameters(network: nn.Module) -> str:
     total = sum(parameter.numel() for parameter in network.parameters())
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     return f"{total:,}" if total == trained else f"{total:,}, of which {trained:,} are trained"
+
+
+def _warm_up(optim: Optim) -> str:
+    return f"{optim.warmup_steps:,} steps" if optim.warmup_steps else f"{optim.warmup_epochs:g} epochs"
 
 
 class _Watch(Callback):

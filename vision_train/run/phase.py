@@ -11,15 +11,24 @@ from pathlib import Path
 import torch
 from pytorch_lightning import Trainer, seed_everything
 from rich.console import Console
+from torch import nn
 
 from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
-from vision_train.checkpoints import LoadReport, Weights, load_weights, match_weights, read_weights
+from vision_train.checkpoints import (
+    LoadReport,
+    Weights,
+    fresh_names,
+    load_start,
+    load_weights,
+    match_weights,
+    read_weights,
+)
 from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
-from vision_train.optim import ClipEachGradient
+from vision_train.optim import ClipEachGradient, KeepFrozen, check_lr_factors, freeze
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
@@ -47,9 +56,12 @@ class Prepared(Scanned):
     """A recipe whose network is built and whose weights are loaded too: nothing is written yet."""
 
     task: Task
-    load_report: LoadReport | None
+    load_reports: list[LoadReport]
+    """One for each file of ``model.checkpoint``; none where training starts from random weights."""
     attention: AttentionReceipt
     """What computes attention on the recipe's device."""
+    frozen: list[nn.Module]
+    """Modules of the network that are frozen as a whole."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +105,16 @@ def prepare(scanned: Scanned) -> Prepared:
     recipe, data = scanned.recipe, scanned.data
     seed_everything(recipe.seed, verbose=False)
     task, attention = _build(recipe, data.classes)
-    report = _load_start(recipe, data, task) if recipe.model.checkpoint else None
+    for part, file in recipe.model.start.items():
+        data.notes += _check_start(recipe, data.classes, part, file)
+    reports = load_start(task.network, recipe.model, adapt=task.adapt_published, heads=task.heads)
+    for file in dict.fromkeys(recipe.model.start.values()):
+        data.notes += _notes_on_start(data, file)
+    frozen = freeze(task.network, recipe.model.freeze)
+    check_lr_factors(task.network, recipe.optim)
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
-    return Prepared(recipe, data, task, report, attention)
+    return Prepared(recipe, data, task, reports, attention, frozen)
 
 
 def _build(recipe: Recipe, classes: list[str]) -> tuple[Task, AttentionReceipt]:
@@ -132,6 +150,7 @@ def check_later(scanned: Scanned, earlier: Task, earlier_name: str) -> Task:
             weights,
             adapt=task.adapt_published,
             heads=task.heads,
+            fresh=fresh_names(task.network, scanned.recipe.model),
             min_matched_share=scanned.recipe.model.min_matched_share,
         )
     except UserError as error:
@@ -139,38 +158,31 @@ def check_later(scanned: Scanned, earlier: Task, earlier_name: str) -> Task:
     return task
 
 
-def _load_start(recipe: Recipe, data: SampleDataModule, task: Task) -> LoadReport:
-    """Load the weights that training starts from, and note what the user should know of them."""
-    checkpoint = recipe.model.checkpoint
-    assert checkpoint is not None
+def _check_start(recipe: Recipe, classes: list[str], part: str, checkpoint: str) -> list[str]:
+    """Notes on weights of ours that learnt something else; other files do not say what they learnt.
+
+    Raises:
+        UserError: They do not suit the data.
+    """
     weights = read_weights(checkpoint)
     recipe.kind.load().check_start(recipe, weights, f"model.checkpoint {checkpoint}")
-    data.notes += _renamed_classes(recipe, data.classes, weights, checkpoint)
-    report = load_weights(
-        task.network,
-        checkpoint,
-        adapt=task.adapt_published,
-        heads=task.heads,
-        min_matched_share=recipe.model.min_matched_share,
-    )
-    if RunDirectory(Path(checkpoint)).unfinished:
-        data.notes.append(f"{checkpoint} is not finished; its best epoch so far is taken")
-    if learnt := learnt_before(data, checkpoint):
-        data.notes.append(
-            f"{len(learnt)} of the {data.counts['test']} test {data.noun}, such as {learnt[0].id}, are among those "
-            f"that {checkpoint} learnt from; test metrics will be too high"
-        )
-    return report
-
-
-def _renamed_classes(recipe: Recipe, classes: list[str], weights: Weights, checkpoint: str) -> list[str]:
-    """Say so where a classifier of as many classes of other names is kept."""
     other = weights.classes is not None and weights.classes != classes and len(weights.classes) == len(classes)
-    if not other or (weights.recipe or {}).get("task") != recipe.task or not classes:
+    if part or not other or (weights.recipe or {}).get("task") != recipe.task or not classes:
         return []
     renamed = list(zip(classes, weights.classes or (), strict=True))[:5]
     pairs = ", ".join(f"{new} with that of {old}" for new, old in renamed)
     return [f"{checkpoint} learnt as many classes of other names, and its head is kept: {pairs}"]
+
+
+def _notes_on_start(data: SampleDataModule, file: str) -> list[str]:
+    """Whether the run that training starts from has ended, and which test samples it learnt from."""
+    notes = [f"{file} is not finished; its best epoch so far is taken"] if RunDirectory(Path(file)).unfinished else []
+    if learnt := learnt_before(data, file):
+        notes.append(
+            f"{len(learnt)} of the {data.counts['test']} test {data.noun}, such as {learnt[0].id}, are among those "
+            f"that {file} learnt from; test metrics will be too high"
+        )
+    return notes
 
 
 def build_task(recipe: Recipe, classes: list[str]) -> Task:
@@ -206,10 +218,12 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     meter = Meter(name, log, recipe.run.on_nan)
     bad_samples = BadSamples(data)
     clip = [ClipEachGradient(recipe.optim.clip_each_norm)] if recipe.optim.clip_each_norm else []
-    average = [AverageWeights(recipe.optim.ema.decay)] if recipe.optim.ema else []
+    ema = recipe.optim.ema
+    average = [AverageWeights(ema.share_kept, warmup=ema.warmup)] if ema else []
+    frozen = [KeepFrozen(prepared.frozen)] if prepared.frozen else []
     display = ProgressDisplay(meter, recipe, task.metrics, console)
     keeper = EpochCheckpoints(checkpoints, recipe, on_saved=display.epoch_saved)
-    callbacks = [RandomState(recipe.seed), *clip, *average, bad_samples, meter, display, keeper]
+    callbacks = [RandomState(recipe.seed), *frozen, *clip, *average, bad_samples, meter, display, keeper]
     trainer = build_trainer(recipe, callbacks, folder)
     task.steps_per_epoch, task.total_steps = plan_steps(recipe, data, trainer)
 

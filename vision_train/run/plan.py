@@ -149,11 +149,3 @@ def summed(finished: Sequence[FinishedPhase]) -> dict[str, float | int]:
     return {
         f"run/{key}": sum(phase.figures[f"train/{key}"] for phase in finished) for key in ("steps", "samples", "seconds")
     }
-
-
-def warm_up_note(recipe: Recipe) -> str | None:
-    """Say so if training ends before the learning rate has reached its peak."""
-    epochs, warm_up = recipe.trainer["max_epochs"], recipe.optim.warmup_epochs
-    if warm_up < epochs:
-        return None
-    return f"{warm_up:g} epochs and training {epochs}: it ends before the full learning rate; see optim.warmup_epochs"

@@ -78,7 +78,7 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
         planned = plan_rows(weights, count)
         rows = [album.row(batch, index, kind) for kind, (batch, index) in zip(planned, _in_turn(loader), strict=False)]
     summary = _summary(weights, rows)
-    notes = _notes(recipe, rows, random_weights=prepared.load_report is None)
+    notes = _notes(recipe, rows, random_weights=not prepared.load_reports)
     picture = render_preview(recipe.name, f"{summary}; seed {recipe.seed}", rows, notes)
     _write(out, picture)
     console.print(f"{out}\n{summary}")

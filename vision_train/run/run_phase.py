@@ -21,7 +21,8 @@ from vision_train.run.attention import attention_line, attention_table
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import RunDirectory
 from vision_train.run.phase import Prepared, fit_phase
-from vision_train.run.plan import Phase, warm_up_note
+from vision_train.run.plan import Phase
+from vision_train.run.trainer import warm_up_note
 
 Figures = dict[str, float | int]
 
@@ -80,7 +81,8 @@ def _share_file(directory: RunDirectory, name: str) -> Path:
 def _note_start(directory: RunDirectory, name: str, prepared: Prepared, log: MetricsLog) -> None:
     """Keep how much the start filled, and where a phase that was cut short goes on."""
     if not last_checkpoint(directory, name).exists():
-        write_json(_share_file(directory, name), prepared.load_report.matched_share if prepared.load_report else 0.0)
+        share = min((report.matched_share for report in prepared.load_reports), default=0.0)
+        write_json(_share_file(directory, name), share)
     if any(line["phase"] == name for line in read_metrics(log.path)):
         log.note_resumption(name, *_progress(directory, name))
 
@@ -101,19 +103,27 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
         console.print(f"note: {remark}")
     if data.left_out:
         console.print(f"left out {len(data.left_out):,} {data.noun}, which phase fit is measured on")
-    if prepared.load_report:
-        console.print(prepared.load_report.summary())
-        directory.write_artefacts([replace(prepared.load_report.table(), name=f"{name}_checkpoint")])
-    elif epoch := _epochs_saved(directory, name):
-        console.print(f"going on after epoch {epoch}")
-    else:
-        console.print("starting from random weights; model.checkpoint names a file or run to start from")
+    _announce_start(directory, name, prepared, console)
     console.print(f"attention: {attention_line(prepared.attention)}")
     table = attention_table(prepared.attention)
     title = table.title if phase.is_result else f"{table.title}, phase {name}"
     directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
-    if note := warm_up_note(recipe):
+    if note := warm_up_note(recipe, data):
         console.print(f"note: the warm-up takes {note}")
+
+
+def _announce_start(directory: RunDirectory, name: str, prepared: Prepared, console: Console) -> None:
+    """Say which weights training starts from, and keep the reports of what files filled."""
+    for report in prepared.load_reports:
+        console.print(report.summary())
+        table = report.table()
+        directory.write_artefacts([replace(table, name=f"{name}_{table.name}")])
+    if prepared.load_reports:
+        return
+    if epoch := _epochs_saved(directory, name):
+        console.print(f"going on after epoch {epoch}")
+    else:
+        console.print("starting from random weights; model.checkpoint names a file or run to start from")
 
 
 def last_checkpoint(directory: RunDirectory, name: str) -> Path:

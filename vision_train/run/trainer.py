@@ -78,6 +78,18 @@ def plan_steps(recipe: Recipe, data: SampleDataModule, trainer: Trainer) -> tupl
     return steps_per_epoch, min(total, trainer.max_steps) if trainer.max_steps > 0 else total
 
 
+def warm_up_note(recipe: Recipe, data: SampleDataModule) -> str | None:
+    """Say so if training ends before the learning rate has reached its peak."""
+    if steps := recipe.optim.warmup_steps:
+        _, total = plan_steps(recipe, data, build_trainer(recipe, []))
+        ends = f"{steps:,} steps and training {total:,}: it ends before the full learning rate; see optim.warmup_steps"
+        return ends if steps >= total else None
+    epochs, warm_up = recipe.trainer["max_epochs"], recipe.optim.warmup_epochs
+    if warm_up < epochs:
+        return None
+    return f"{warm_up:g} epochs and training {epochs}: it ends before the full learning rate; see optim.warmup_epochs"
+
+
 def call_trainer(trainer: Trainer, verb: str, *args: Any, **kwargs: Any) -> None:
     """Call a verb of the Trainer so that Ctrl-C stays Ctrl-C: Lightning exits with 1 and leaves the signal ignored.
 

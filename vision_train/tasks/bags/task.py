@@ -13,7 +13,7 @@ from models.mil import losses
 from models.mil.attention_maps import AttendedBag
 from models.mil.bags import BagNetwork, BagOutput
 from models.mil.networks import NETWORKS, published_width
-from models.mil.published import adapt_published
+from models.mil.published import adapt_published, strip_wrappers
 from models.mil.stkim import InstanceMasking, MaskDraw, MaskSampler
 from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
@@ -85,8 +85,8 @@ class BagTask(Task):
         self._attended: AttendedBags | None = None
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-        """Translate published weights of ACMIL, CLAM and TransMIL."""
-        return adapt_published(state, network)
+        """Translate published weights of ACMIL, CLAM and TransMIL; those of a part only lose their wrappers."""
+        return adapt_published(state, network) if isinstance(network, BagNetwork) else strip_wrappers(state)
 
     def _sampler_of(self, rank: int) -> MaskSampler | None:
         hiding = self.recipe.method.hiding

@@ -16,6 +16,7 @@ from models.droppos.network import Affinity, MaskedPositionNetwork, PositionOutp
 from models.droppos.published import adapt_published
 from models.droppos.smoothing import decayed_sigma, position_targets
 from models.timm_attention import AttentionReceipt, install_attention
+from models.vit import adapt_published as adapt_encoder
 from models.vit import build_model
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
@@ -103,7 +104,8 @@ class PretrainingTask(Task):
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         """Translate published weights of DropPos and MAE."""
-        return adapt_published(state, network)
+        adapt = adapt_published if isinstance(network, MaskedPositionNetwork) else adapt_encoder
+        return adapt(state, network)
 
     def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
         """The encoder's patches, averaged."""

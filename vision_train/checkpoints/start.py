@@ -1,0 +1,97 @@
+"""Loading what a recipe names as start: one file for the network, or a file for each of several parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from vision_train.checkpoints.match import Adapt, match_weights
+from vision_train.checkpoints.read import read_weights
+from vision_train.checkpoints.report import LoadReport
+from vision_train.errors import UserError
+from vision_train.recipe.catalogue import nearest_names
+from vision_train.recipe.globs import all_matching
+from vision_train.recipe.sections import Model
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """A part of the network, and what will be loaded into it."""
+
+    module: nn.Module
+    report: LoadReport
+    state: dict[str, Tensor]
+
+
+def load_start(network: nn.Module, model: Model, *, adapt: Adapt, heads: Iterable[str]) -> list[LoadReport]:
+    """Load the weights that ``model.checkpoint`` names, each part of the network from its own file.
+
+    Every part is judged by the share of its own parameters that its file fills. Parts that no file is named for stay
+    as they are.
+
+    Args:
+        network: Left untouched when any of the files is refused.
+        model: The recipe's section.
+        adapt: Called with the weights of a file and the part they are for.
+        heads: Names of the modules that depend on the classes; they count within the parts that hold them.
+
+    Returns:
+        A report for each file, in the order of the recipe; none where the recipe names no file.
+
+    Raises:
+        UserError: A file cannot be read or fills too little of its part, the network has no such part, or a glob of
+            ``model.fresh`` matches nothing.
+    """
+    fresh = fresh_names(network, model)
+    matched = [_match(network, part, file, model, adapt, tuple(heads), fresh) for part, file in model.start.items()]
+    for each in matched:
+        each.module.load_state_dict(each.state, strict=False)
+    return [each.report for each in matched]
+
+
+def fresh_names(network: nn.Module, model: Model) -> list[str]:
+    """Names of the network's tensors that ``model.fresh`` selects.
+
+    Raises:
+        UserError: A glob matches nothing.
+    """
+    return all_matching(model.fresh, list(network.state_dict()), "model.fresh")
+
+
+def _match(
+    network: nn.Module, part: str, file: str, model: Model, adapt: Adapt, heads: Iterable[str], fresh: Iterable[str]
+) -> _Matched:
+    module = _part_of(network, part) if part else network
+    try:
+        report, state = match_weights(
+            module,
+            read_weights(file),
+            adapt=adapt,
+            heads=_within(part, heads),
+            fresh=_within(part, fresh),
+            part=part,
+            min_matched_share=model.min_matched_share,
+        )
+    except UserError as error:
+        if not part:
+            raise
+        raise UserError(f"model.checkpoint.{part}: {error}") from error
+    return _Matched(module, report, state)
+
+
+def _part_of(network: nn.Module, part: str) -> nn.Module:
+    modules = {name: module for name, module in network.named_modules() if name and module.state_dict()}
+    if part not in modules:
+        hint = nearest_names(part, modules) or f"; there are {', '.join(name for name in modules if '.' not in name)}"
+        raise UserError(
+            f"model.checkpoint.{part}: {type(network).__name__} has no part of this name with weights{hint}"
+        )
+    return modules[part]
+
+
+def _within(part: str, names: Iterable[str]) -> list[str]:
+    """Names inside a part, relative to it."""
+    prefix = f"{part}." if part else ""
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]

@@ -1,0 +1,24 @@
+"""Which parameters are trained, by which optimiser, and at which learning rate in each step."""
+
+from vision_train.optim.clipping import ClipEachGradient
+from vision_train.optim.freezing import KeepFrozen, freeze
+from vision_train.optim.optimizer import (
+    build_optimizer,
+    check_lr_factors,
+    configure_optimizers,
+    learning_rate_factor,
+)
+from vision_train.optim.schedule import build_schedule, count_warmup_steps, schedule
+
+__all__ = [
+    "ClipEachGradient",
+    "KeepFrozen",
+    "build_optimizer",
+    "build_schedule",
+    "check_lr_factors",
+    "configure_optimizers",
+    "count_warmup_steps",
+    "freeze",
+    "learning_rate_factor",
+    "schedule",
+]

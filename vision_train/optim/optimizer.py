@@ -1,0 +1,139 @@
+"""The optimiser of a network and its groups of parameters.
+
+Parameter groups, layer decay and the optimisers themselves are timm's; here they meet the recipe's ``optim`` section.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from timm.optim import create_optimizer_v2, list_optimizers
+from torch import nn
+from torch.optim import Optimizer
+
+from vision_train.errors import UserError
+from vision_train.optim.schedule import build_schedule
+from vision_train.recipe.globs import matching
+from vision_train.recipe.optim_section import Optim
+from vision_train.recipe.recipe import Recipe
+
+
+def learning_rate_factor(options: Optim, effective_batch: int) -> float:
+    """Linear scaling of the learning rates with the effective batch (Goyal et al., 2017); 1 where none is asked for."""
+    return effective_batch / options.lr_reference_batch if options.lr_reference_batch else 1.0
+
+
+def check_lr_factors(network: nn.Module, options: Optim) -> dict[str, float]:
+    """Return the factor of ``optim.lr_factors`` by parameter name, for those that a glob matches; the last match wins.
+
+    Raises:
+        UserError: A glob matches no parameter.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    return {
+        name: factor
+        for glob, factor in options.lr_factors.items()
+        for name in matching(glob, names, "optim.lr_factors")
+    }
+
+
+def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int) -> Optimizer:
+    """Build the optimiser with its parameter groups.
+
+    Weight decay spares biases, norms and what the network's ``no_weight_decay`` names. Each group carries its learning
+    rate already scaled: by ``layer_decay ** (distance from the head)`` and by ``lr_factors``. Parameters whose settings
+    are equal share a group, since every group costs time in every step.
+
+    Args:
+        network: Its trainable parameters are optimised.
+        options: The recipe's ``optim`` section.
+        effective_batch: Images per optimiser step over all processes, for linear learning-rate scaling.
+
+    Raises:
+        UserError: The optimiser does not exist or refuses its options, the network has no layers that a decay
+            could be spread over, or a glob of ``lr_factors`` matches no parameter.
+    """
+    if options.name.lower() not in list_optimizers():
+        raise UserError(
+            f"optim.name={options.name}: timm knows no such optimiser; common ones are adamw, sgd, lamb, lion"
+        )
+    if options.layer_decay is not None and not hasattr(network, "group_matcher"):
+        raise UserError(
+            f"optim.layer_decay={options.layer_decay}: {type(network).__name__} does not say how its layers follow one "
+            "another; set optim.layer_decay=null"
+        )
+    named = check_lr_factors(network, options)
+    extra: dict[str, Any] = {"betas": options.betas} if options.betas else {}
+    try:
+        optimizer = create_optimizer_v2(
+            network,
+            opt=options.name,
+            lr=options.lr * learning_rate_factor(options, effective_batch),
+            weight_decay=options.weight_decay,
+            layer_decay=options.layer_decay,
+            **extra,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optim.name={options.name}: refuses its options: {error}") from error
+    factors = {id(parameter): named[name] for name, parameter in network.named_parameters() if name in named}
+    optimizer.param_groups[:] = _merged(optimizer.param_groups, factors)
+    optimizer.register_load_state_dict_pre_hook(_refuse_other_groups)
+    return optimizer
+
+
+def _merged(groups: list[dict[str, Any]], factors: dict[int, float]) -> list[dict[str, Any]]:
+    """Scale the learning rates and put parameters of equal settings together, in the order they come.
+
+    timm leaves the scale of a layer to its own schedulers; ours multiplies what stands in ``lr``.
+    """
+    merged: list[tuple[dict[str, Any], list[nn.Parameter]]] = []
+    for group in groups:
+        common = {key: value for key, value in group.items() if key not in ("params", "lr", "lr_scale")}
+        rate = group["lr"] * group.get("lr_scale", 1.0)
+        for parameter in group["params"]:
+            settings = {"lr": rate * factors.get(id(parameter), 1.0), **common}
+            members = next((members for known, members in merged if known == settings), None)
+            if members is None:
+                merged.append((settings, [parameter]))
+            else:
+                members.append(parameter)
+    return [{"params": members, **settings} for settings, members in merged]
+
+
+def _refuse_other_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Say what torch's message about sizes of groups means for a run.
+
+    Raises:
+        UserError: The state that is to be loaded belongs to other groups of parameters.
+    """
+    stored = [len(group["params"]) for group in state["param_groups"]]
+    own = [len(group["params"]) for group in optimizer.param_groups]
+    if stored != own:
+        raise UserError(
+            f"the checkpoint's optimiser has {sum(stored)} parameters in {len(stored)} groups, and that of this recipe "
+            f"{sum(own)} in {len(own)}: an earlier version grouped them otherwise, or model.freeze or optim of the "
+            "recipe have changed, so the run cannot be resumed. Start a new one from its weights: model.checkpoint=RUN"
+        )
+
+
+def configure_optimizers(
+    network: nn.Module, recipe: Recipe, trainer: Trainer, *, total_steps: int, steps_per_epoch: int
+) -> OptimizerLRScheduler:
+    """The recipe's optimiser, with its schedule advanced at every optimiser step, as Lightning asks a task for it.
+
+    Args:
+        network: Its trainable parameters are optimised.
+        recipe: Its batch size and ``optim`` matter here.
+        trainer: Says how many processes and accumulated batches share a step.
+        total_steps: Optimiser steps of the whole phase.
+        steps_per_epoch: Optimiser steps of one epoch.
+
+    Raises:
+        UserError: As for :func:`build_optimizer`.
+    """
+    batch = recipe.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+    optimizer = build_optimizer(network, recipe.optim, effective_batch=batch)
+    schedule = build_schedule(optimizer, recipe.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,58 @@
+"""The learning-rate schedule: a pure function of the step, so that a resumed run needs nothing but its step count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from vision_train.recipe.optim_section import Optim
+
+
+def schedule(
+    step: int, *, options: Optim, total_steps: int, warmup_steps: int, milestones: Sequence[int] = ()
+) -> float:
+    """Multiplier of the peak learning rate at an optimiser step.
+
+    Linear from ``warmup_lr`` to ``lr`` over the warm-up; then half a cosine to ``min_lr`` at ``total_steps``, a factor
+    of ``gamma`` from each milestone on, or constant.
+
+    Args:
+        step: Optimiser steps taken so far, from 0.
+        options: The recipe's ``optim`` section.
+        total_steps: Optimiser steps of the whole training phase.
+        warmup_steps: Those of them that warm up.
+        milestones: Steps from which the schedule ``step`` multiplies the rate by ``gamma`` once more.
+
+    Returns:
+        The learning rate of this step divided by ``options.lr``.
+    """
+    if step < warmup_steps:
+        start = options.warmup_lr / options.lr
+        return start + (1 - start) * step / warmup_steps
+    if options.schedule == "constant":
+        return 1.0
+    if options.schedule == "step":
+        return options.gamma ** sum(step >= milestone for milestone in milestones)
+    end = options.min_lr / options.lr
+    progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+    return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def count_warmup_steps(options: Optim, steps_per_epoch: int) -> int:
+    """Optimiser steps of the warm-up, which a recipe gives in steps or in epochs."""
+    return options.warmup_steps or round(options.warmup_epochs * steps_per_epoch)
+
+
+def build_schedule(optimizer: Optimizer, options: Optim, *, total_steps: int, steps_per_epoch: int) -> LambdaLR:
+    """The schedule of :func:`schedule` over an optimiser's groups, each relative to its own learning rate."""
+    warmup_steps = count_warmup_steps(options, steps_per_epoch)
+    milestones = [round(epoch * steps_per_epoch) for epoch in options.milestones]
+    return LambdaLR(
+        optimizer,
+        lambda step: schedule(
+            step, options=options, total_steps=total_steps, warmup_steps=warmup_steps, milestones=milestones
+        ),
+    )
