@@ -70,6 +70,14 @@ class Bars:
     """Label and probability, likeliest first."""
 
 
+Drawing = Bars | Callable[[Pixels], Pixels]
+"""What the picture of a prediction shows: bars, or a function from the original pixels (H W 3) to those of the picture."""
+
+
+OWN, PARTNER = (35, 96, 197), (232, 139, 26)
+"""Colours of an image's own pixels and label, and of those of the image that it is mixed with."""
+
+
 @dataclass(frozen=True)
 class LabelPanel:
     """How a training image shares its label with another one that it is mixed with."""

@@ -60,7 +60,7 @@ class ImageDataset(SampleDataset):
     def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
         """Decode and transform one image."""
         index, epoch = position
-        pixels = decode(sample.image) if isinstance(sample.image, str) else sample.image
+        pixels = original_pixels(sample)
         seed = derive_seed(self.seed, "augmentation", epoch, index)
         return {"image": self.transform(View.whole(pixels), seed).image, "size": pixels.shape[:2]}
 
@@ -77,6 +77,15 @@ class ImageDataset(SampleDataset):
         """The error about the first unreadable image."""
         path, reason = next(iter(bad.items()))
         return UserError(f"unreadable image {path}: {reason}. Repair or remove it, or {SKIP_BAD}", shared=shared)
+
+
+def original_pixels(sample: ImageSample) -> Pixels:
+    """An image as it is on disk, H W 3.
+
+    Raises:
+        BadSampleError: It cannot be read.
+    """
+    return decode(sample.image) if isinstance(sample.image, str) else sample.image
 
 
 class ImageDataModule(SampleDataModule):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.decode import IMAGE_ENDINGS
-from vision_train.data.image_dataset import ImageDataset, eval_transform
+from vision_train.data.image_dataset import ImageDataset, eval_transform, original_pixels
 from vision_train.data.image_section import ImageSection
 from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import EvaluationSampler
@@ -34,6 +36,17 @@ def loose_images(section: ImageSection, augment: Augment, inputs: Sequence[Path]
     samples = [ImageSample(path, path) for path in list_images(inputs)]
     dataset = ImageDataset(samples, eval_transform(section, augment), 0, section.on_bad)
     return sample_loader(dataset, EvaluationSampler(len(dataset)), section.batch_size, section.workers)
+
+
+def originals_of(samples: Sequence[ImageSample], images: Path | None) -> dict[str, Any]:
+    """What the renderer of images needs: the pixels of each, read when they are drawn.
+
+    Raises:
+        UserError: A folder of images is named, which is for other kinds of data.
+    """
+    if images is not None:
+        raise UserError(f"--images {images}: the samples of this run are images themselves; leave it out")
+    return {"originals": {sample.id: partial(original_pixels, sample) for sample in samples}}
 
 
 def list_images(inputs: Sequence[Path]) -> list[str]:

@@ -140,6 +140,20 @@ class Implementation(Protocol):
             UserError: There is nothing to predict on, or it is not what the network learned from.
         """
 
+    def picture_sources(
+        self, samples: Sequence[Any], section: Any, images: Path | None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """What the pictures of samples are drawn from.
+
+        Args:
+            samples: The samples that are predicted.
+            section: The recipe's ``data``.
+            images: Folder of images that the samples were made of; None where none was named.
+
+        Returns:
+            Arguments of ``open_renderer`` of the module that draws this kind of data, and what to tell the user.
+        """
+
     def check_start(self, recipe: Recipe, weights: Weights, name: str) -> None:
         """Refuse weights that were trained on data of another kind than the recipe's.
 
@@ -170,7 +184,7 @@ class KindOfData:
     id_column: str = "path"
     """Column of the ids in a table of predictions."""
     report: str | None = None
-    """Dotted name of the module that draws what only this kind has."""
+    """Dotted name of the module that draws this kind of data, such as ``vision_train.report.images``."""
     verbs: str | None = None
     """Dotted name of the module that adds commands to ``vision-train data``."""
 

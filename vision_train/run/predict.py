@@ -1,67 +1,133 @@
-"""Predicting with a finished run, on what its task predicts on."""
+"""Predicting with a finished run: a table, and pictures if asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, Protocol
 
+from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
+from vision_train.checkpoints import load_weights
+from vision_train.data.dataset import SampleLoader
 from vision_train.errors import UserError
-from vision_train.recipe import load_recipe
+from vision_train.recipe import Recipe
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import load_for_inference
-from vision_train.run.predict_bags import predict_bags
-from vision_train.run.predict_images import predict_images
+from vision_train.run.log import logging_to
+from vision_train.run.phase import build_task
+from vision_train.run.predictions import check_outputs, write_predictions
+from vision_train.run.trainer import build_trainer
+from vision_train.tasks.base import Predicted, Task
+
+
+class Renderer(Protocol):
+    """Draws predictions as they come."""
+
+    def add(self, name: str, drawing: Any) -> None:
+        """Draw one sample."""
+
+    def remarks(self) -> list[str]:
+        """What to tell the user at the end."""
 
 
 def predict_run(
     run: Path,
     inputs: Sequence[Path],
     *,
+    overrides: Sequence[str],
     out: Path,
     render: Path | None,
     images: Path | None,
-    on_bad_image: str | None,
-    on_bad_bag: str | None,
     console: Console,
 ) -> None:
-    """Predict and write a table, and pictures if asked for.
+    """Predict batch by batch and write a table, and pictures if asked for.
 
     Args:
         run: A run directory; its best weights are used.
-        inputs: Image files, folders that are searched through, csv files with a ``path`` column; or files and folders
-            of features, for a run of bags.
-        out: ``.jsonl`` (path or slide_id, label, confidence, top) or ``.csv`` (path or slide_id, label, confidence; of
-            bags the probability of each class too).
+        inputs: Files, folders and tables, as the kind of data of the run reads them.
+        overrides: Recipe keys to change, such as ``data.on_bad=skip``.
+        out: ``.jsonl`` or ``.csv``.
         render: Folder for pictures of each prediction.
-        images: Folder of images that bags were made of, called like them.
-        on_bad_image: ``error`` or ``skip``; None does as the run's recipe says.
-        on_bad_bag: The same for bags.
+        images: Folder of images that samples were made of, called like them, for the pictures.
         console: Where to report.
 
     Raises:
         UserError: There is no such run, nothing to predict on, an input that cannot be used, an option that is for
             other runs, or a place that cannot be written.
     """
+    if images and not render:
+        raise UserError("--images: is for pictures; say where to put them with --render DIR")
     directory = open_run(run, with_weights=True)
-    task = load_recipe(directory.recipe, runnable=False).task
-    if task == "bags":
-        if on_bad_image is not None:
-            raise UserError(f"--on-bad-image: {run} is a run of bags; give --on-bad-bag {on_bad_image}")
-        changes = [] if on_bad_bag is None else [f"data.on_bad_bag={on_bad_bag}"]
-        recipe = load_for_inference(directory.recipe, changes)
-        predict_bags(run, recipe, inputs, out=out, render=render, images=images, console=console)
-    elif task == "classification":
-        if on_bad_bag is not None:
-            raise UserError(f"--on-bad-bag: {run} is a run of images; give --on-bad-image {on_bad_bag}")
-        if images is not None:
-            raise UserError(f"--images: is for runs of bags, and {run} is a run of images; leave it out")
-        changes = [] if on_bad_image is None else [f"data.on_bad_image={on_bad_image}"]
-        recipe = load_for_inference(directory.recipe, changes)
-        predict_images(run, recipe, inputs, out=out, render=render, console=console)
-    else:
+    recipe = load_for_inference(directory.recipe, overrides)
+    task = build_task(recipe, directory.read_classes())
+    _check_predicts(task, run, render)
+    load_weights(task.network, run, min_matched_share=1.0)
+    loader = recipe.kind.load().loose(recipe, inputs, learner=f"the run {run}")
+    check_outputs(out, render)
+    opened = _open_renderer(render, images, recipe, loader, console) if render else nullcontext()
+    with logging_to(None), opened as renderer:
+        collected = _Collect(renderer)
+        build_trainer(recipe, [collected]).predict(task, dataloaders=loader, return_predictions=False)
+    write_predictions(out, list(collected.predictions.values()), recipe.kind.id_column)
+    console.print(f"{len(collected.predictions)} predictions in {out}")
+    for remark in renderer.remarks() if renderer else []:
+        console.print(remark)
+    report_skipped(console, recipe, loader.dataset.skipped)
+
+
+def _check_predicts(task: Task, run: Path, render: Path | None) -> None:
+    if type(task).predicted is Task.predicted:
         raise UserError(
-            f"{run}: is a run of {task}, which predicts no classes; fine-tune from it first, with "
-            f"model.checkpoint={run} in a classification recipe"
+            f"{run}: is a run of {task.recipe.task}, which predicts nothing by itself; fine-tune from it first, with "
+            f"model.checkpoint={run} in a recipe of another task"
         )
+    if render and task.undrawn:
+        raise UserError(f"--render: {run} is a run of {task.recipe.model.name}, {task.undrawn}; leave it out")
+
+
+def _open_renderer(
+    folder: Path, images: Path | None, recipe: Recipe, loader: SampleLoader, console: Console
+) -> AbstractContextManager[Renderer]:
+    report = recipe.kind.load_report()
+    if report is None:
+        raise UserError(f"--render: predictions for {recipe.kind.noun} have no pictures; leave it out")
+    sources, notes = recipe.kind.load().picture_sources(loader.dataset.samples, recipe.data, images)
+    for note in notes:
+        console.print(f"note: {note}")
+    opened: AbstractContextManager[Renderer] = report.open_renderer(folder, **sources)
+    return opened
+
+
+def report_skipped(console: Console, recipe: Recipe, skipped: Mapping[str, str]) -> None:
+    """Say which samples were left out, and why."""
+    if skipped:
+        console.print(f"{len(skipped)} {recipe.kind.noun} could not be used and were skipped:")
+        for name, reason in skipped.items():
+            console.print(f"  {name}: {reason}")
+
+
+class _Collect(Callback):
+    """Keeps predictions and draws them; a sample that stands in for a skipped one counts once."""
+
+    def __init__(self, renderer: Renderer | None) -> None:
+        self.renderer = renderer
+        self.predictions: dict[str, Predicted] = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, Task)
+        for predicted in pl_module.predicted(batch, outputs):
+            if predicted.id not in self.predictions:
+                if self.renderer is not None and predicted.drawing is not None:
+                    self.renderer.add(predicted.id, predicted.drawing)
+                self.predictions[predicted.id] = Predicted(predicted.id, predicted.row, cells=predicted.cells)

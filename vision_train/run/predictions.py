@@ -1,4 +1,4 @@
-"""What a run predicts, written down as one table."""
+"""The table of predictions."""
 
 from __future__ import annotations
 
@@ -6,30 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vision_train.errors import UserError
 from vision_train.files import check_writable, write_text
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of one image or bag, likeliest first, with their probabilities."""
-
-    name: str
-    """Path of the image, or id of the bag."""
-    top: list[tuple[str, float]]
-
-    @property
-    def label(self) -> str:
-        """The likeliest class."""
-        return self.top[0][0]
-
-    @property
-    def confidence(self) -> float:
-        """Its probability."""
-        return self.top[0][1]
+from vision_train.tasks.base import Predicted
 
 
 def check_outputs(out: Path, render: Path | None) -> None:
@@ -46,27 +28,36 @@ def check_outputs(out: Path, render: Path | None) -> None:
         check_writable(folder)
 
 
-def write_predictions(out: Path, predictions: Sequence[Prediction], key: str, classes: Sequence[str] = ()) -> None:
+def write_predictions(out: Path, predictions: Sequence[Predicted], key: str) -> None:
     """Write predictions as JSON lines or as csv, by the ending.
 
     Args:
         out: The file; its folder is made where it is absent.
         predictions: In the order of the rows.
-        key: What the names are called: ``path`` or ``slide_id``.
-        classes: In csv, those whose probabilities have a column each.
+        key: Name of the column of ids.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([key, "label", "confidence", *classes])
-        for entry in predictions:
-            shares = [dict(entry.top)[name] for name in classes]
-            writer.writerow([entry.name, entry.label, *(f"{share:.6f}" for share in (entry.confidence, *shares))])
-        write_text(out, text.getvalue())
+        write_text(out, _as_csv(predictions, key))
         return
-    lines = (
-        {key: entry.name, "label": entry.label, "confidence": entry.confidence, "top": dict(entry.top)}
-        for entry in predictions
-    )
+    lines = ({key: predicted.id, **predicted.row} for predicted in predictions)
     write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def _as_csv(predictions: Sequence[Predicted], key: str) -> str:
+    rows = [predicted.cells or _scalars(predicted.row) for predicted in predictions]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([key, *columns])
+    for predicted, row in zip(predictions, rows, strict=True):
+        writer.writerow([predicted.id, *(_cell(row.get(column, "")) for column in columns)])
+    return text.getvalue()
+
+
+def _scalars(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not isinstance(value, dict | list | tuple)}
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.6f}" if isinstance(value, float) else value

@@ -59,6 +59,8 @@ class Task(LightningModule):
 
     metrics: tuple[Metric, ...] = ()
     """The metrics that validation measures, without a split's prefix."""
+    undrawn: str = ""
+    """Why predictions have no pictures, as the end of a sentence; empty where they have."""
     heads: tuple[str, ...] = ()
     """Modules of the network that a checkpoint of other classes need not fill."""
 

@@ -22,6 +22,7 @@ from vision_train.data.bags.samples import (
     join_bags,
     map_labels,
 )
+from vision_train.data.bags.sources import sources_of_pictures
 from vision_train.data.bags.tables import read_labels, read_splits
 from vision_train.data.classes import draw_labels_per_class, label_map
 from vision_train.data.dataset import SampleLoader, sample_loader
@@ -114,6 +115,13 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
     dataset = BagDataset(unlabelled, [], section.on_bad)
     dataset.skipped.update(joined.skipped)
     return sample_loader(dataset, EvaluationSampler(len(dataset)), batch_size=1, workers=0)
+
+
+def picture_sources(
+    samples: Sequence[BagSample], section: Section, images: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """The sizes of slides, and the images that bags were made of."""
+    return sources_of_pictures(samples, images, section.on_bad)
 
 
 def check_start(recipe: Recipe, weights: Weights, name: str) -> None:

@@ -5,6 +5,7 @@ Light: the modules that store and draw are imported when they are needed.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from vision_train.artefacts import Artefact, Codec
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+    from vision_train.report.bags.pictures import Renderer
 
 HEADING = "Where the network looks"
 """Heads the section of the blocks."""
@@ -39,3 +42,10 @@ def _read_maps(folder: Path, body: dict[str, Any]) -> Artefact:
 
 CODECS = {"AttentionMaps": Codec(_write_maps, _read_maps)}
 """How artefacts of our own are stored, by the names of their types."""
+
+
+def open_renderer(folder: Path, **sources: Any) -> AbstractContextManager[Renderer]:
+    """Open a folder for pictures of the attention; see :func:`vision_train.report.bags.pictures.open_renderer`."""
+    from vision_train.report.bags.pictures import open_renderer as opened
+
+    return opened(folder, **sources)

@@ -11,9 +11,9 @@ from typing import Literal, TextIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from models.mil.pictures import HOTTEST, cut_tile, pictured_instances
+from models.mil.attention_maps import AttendedBag
+from models.mil.pictures import HOTTEST, cut_tile
 from vision_train.errors import BadSampleError, UserError
 from vision_train.files import names_apart, write_bytes, written_whole
 from vision_train.report.bags.attention_map import attention_map, branch_maps
@@ -37,7 +37,6 @@ def open_renderer(
     folder: Path,
     level0_sizes: Level0Sizes,
     *,
-    encoder: str | None,
     images: Mapping[str, Path],
     decode: Callable[[Path], Pixels],
     on_bad: Literal["error", "skip"],
@@ -51,7 +50,6 @@ def open_renderer(
     Args:
         folder: Made if absent.
         level0_sizes: Every bag that may be added.
-        encoder: What computed the features.
         images: Id of a bag -> the image that it was made of, where there is one. It lies under the map and shows the
             instances. It may be smaller than the slide where the size of that is known.
         decode: Reads an image: H W 3. Raises BadSampleError for one that cannot be read.
@@ -62,7 +60,7 @@ def open_renderer(
         written_whole(folder / CSV_NAME) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as csv,
     ):
-        yield Renderer(folder, csv, level0_sizes, encoder, images, decode, on_bad)
+        yield Renderer(folder, csv, level0_sizes, images, decode, on_bad)
 
 
 class Renderer:
@@ -78,7 +76,6 @@ class Renderer:
         folder: Path,
         csv: TextIO,
         level0_sizes: Level0Sizes,
-        encoder: str | None,
         images: Mapping[str, Path],
         decode: Callable[[Path], Pixels],
         on_bad: Literal["error", "skip"],
@@ -88,69 +85,59 @@ class Renderer:
         self._folder = folder
         self._csv = csv
         self._level0_sizes = level0_sizes
-        self._encoder = encoder
         self._images = images
         self._decode = decode
         self._on_bad = on_bad
         self._names = names_apart(level0_sizes, (MAP, BRANCHES, TOP))
 
-    def add(
-        self,
-        bag_id: str,
-        title: str,
-        attention: NDArray[np.float32],
-        features: Tensor,
-        coords: NDArray[np.int64] | None,
-        patch_size_level0: int | None,
-    ) -> None:
-        """Write what belongs to one bag of N instances.
+    def add(self, name: str, drawing: AttendedBag) -> None:
+        """Write what belongs to one bag.
 
         Args:
-            bag_id: One of those that may be added.
-            title: Heads its pictures.
-            attention: T N, of each branch.
-            features: N D.
-            coords: N 2, x and y in pixels of level 0.
-            patch_size_level0: Side of an instance in pixels of level 0.
+            name: Id of one of the bags that may be added.
+            drawing: Its attention; the caption heads its pictures.
 
         Raises:
             UserError: It cannot be drawn, and that stops everything.
         """
-        self._csv.write(attention_csv(bag_id, attention, coords, header=self._csv.tell() == 0))
+        self._csv.write(attention_csv(name, drawing.attention, drawing.coords, header=self._csv.tell() == 0))
         try:
-            self._draw(bag_id, title, attention, features, coords, patch_size_level0)
+            self._draw(name, drawing)
         except (BadSampleError, ValueError) as error:  # tiles that cannot be laid out raise the latter
             if self._on_bad == "error":
                 raise UserError(
-                    f"{bag_id}: its pictures cannot be drawn: {error}. Mend that, or give --on-bad-bag skip "
-                    "to go on without them"
+                    f"{name}: its pictures cannot be drawn: {error}. Mend that, or set data.on_bad=skip to go on without "
+                    "them"
                 ) from error
-            self.undrawn[bag_id] = str(error)
+            self.undrawn[name] = str(error)
 
-    def _draw(
-        self,
-        bag_id: str,
-        title: str,
-        attention: NDArray[np.float32],
-        features: Tensor,
-        coords: NDArray[np.int64] | None,
-        patch_size_level0: int | None,
-    ) -> None:
+    def remarks(self) -> list[str]:
+        """What to tell the user at the end: where the csv is, and which bags have no pictures."""
+        said = [f"their attention in {self._folder / CSV_NAME}, with pictures beside it"]
+        if self.undrawn:
+            said.append(f"{len(self.undrawn)} bags have no pictures, as they cannot be drawn:")
+            said += [f"  {name}: {reason}" for name, reason in self.undrawn.items()]
+        if self.too_small:
+            named = ", ".join(self.too_small[:10]) + (f" ({len(self.too_small)} in all)" if len(self.too_small) > 1 else "")
+            said.append(f"note: no sheet of the hottest instances of {named}; too small in their images")
+        return said
+
+    def _draw(self, name: str, drawing: AttendedBag) -> None:
+        attention, coords, title = drawing.attention, drawing.coords, f"{name}: {drawing.caption}"
         whole = attention.mean(axis=0)
-        slide = None if coords is None else self._slide(bag_id, coords)
-        layout = lay_out_tiles(len(whole), coords, patch_size_level0, slide)
-        self._write(bag_id, MAP, attention_map(title, whole, layout))
+        slide = None if coords is None else self._slide(name, coords)
+        layout = lay_out_tiles(len(whole), coords, drawing.patch_size_level0, slide)
+        self._write(name, MAP, attention_map(title, whole, layout))
         if len(attention) > 1:
-            self._write(bag_id, BRANCHES, branch_maps(title, attention, layout))
-        instances = hottest(whole, HOTTEST)
-        pictures = pictured_instances(features, instances, self._encoder)
-        if slide is not None and coords is not None and patch_size_level0 is not None:
-            pictures = _cut_out(slide, coords[instances], patch_size_level0) or pictures
+            self._write(name, BRANCHES, branch_maps(title, attention, layout))
+        instances, pictures = hottest(whole, HOTTEST), drawing.pictures
+        if slide is not None and coords is not None and drawing.patch_size_level0 is not None:
+            pictures = _cut_out(slide, coords[instances], drawing.patch_size_level0) or pictures
             if not pictures:
-                self.too_small.append(bag_id)
+                self.too_small.append(name)
         if pictures:
             captions = instance_captions(whole, instances, coords)
-            self._write(bag_id, TOP, contact_sheet(f"{title}, hottest instances", pictures, captions))
+            self._write(name, TOP, contact_sheet(f"{title}, hottest instances", pictures, captions))
 
     def _slide(self, bag_id: str, coords: NDArray[np.int64]) -> Thumbnail | None:
         """The image of a bag, if it has one; of full size where nothing says how large the slide is."""

@@ -79,6 +79,7 @@ class BagTask(Task):
         super().__init__(recipe, network, classes, attention)
         self.heads = tuple(network.heads)
         self.metrics = (*sheet.METRICS, *(sheet.ATTENTION_METRICS if network.attends else ()))
+        self.undrawn = "" if network.attends else "which pools bags without attention, so that there is nothing to draw"
         self.sampler = self._sampler_of(0)
         self._learnt = Learnt(len(self.classes))
         self._since_line: list[dict[str, Tensor]] = []

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from augment.mixing import Mix, own_share
-from vision_train.artefacts import LabelPanel, Pixels, Preview, PreviewRow
+from vision_train.artefacts import OWN, PARTNER, LabelPanel, Pixels, Preview, PreviewRow
 from vision_train.recipe.sections import Mixing
 from vision_train.tasks.classification.mixing import MixedStep
 
@@ -27,8 +27,6 @@ ATTENTION_NOTES = {
     "progressive": "from the area of its pixels towards the network's attention to them, as the prediction gets better",
 }
 """Way of sharing labels -> how an image earns its share."""
-OWN, PARTNER = (35, 96, 197), (232, 139, 26)
-"""Colours of an image's own pixels and of its partner's."""
 
 
 def preview_mixing(task: ClassificationTask, batches: Iterator[dict[str, Any]], count: int) -> Preview:

@@ -1,0 +1,25 @@
+"""Telling recipe keys on a command line from the files beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vision_train.errors import UserError
+
+OVERRIDE = re.compile(r"[A-Za-z_][\w-]*\.[\w.-]+\s*=")
+"""How ``section.key=value`` begins."""
+
+
+def divide_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Files and folders first, then recipe keys to change; a file that exists is one, whatever it is called.
+
+    Raises:
+        UserError: No file or folder is named.
+    """
+    keys = [each for each in arguments if OVERRIDE.match(each) and not Path(each).exists()]
+    files = [each for each in arguments if each not in keys]
+    if not files:
+        raise UserError("nothing to predict on; name files or folders after the run")
+    return files, keys
