@@ -164,11 +164,12 @@ def scale(x: float, y: float) -> Affine:
     return np.array([[x, 0, 0], [0, y, 0], [0, 0, 1]], dtype=np.float64)
 
 
-def whole_of(rectangle: tuple[int, int, int, int], size: tuple[int, int]) -> Affine:
-    """Make a rectangle (left, top, right, bottom) a whole image of this height and width."""
+def whole_of(rectangle: tuple[int, int, int, int], size: tuple[int, int], *, mirrored: bool = False) -> Affine:
+    """Make a rectangle (left, top, right, bottom) a whole image of this height and width, and mirror that if asked."""
     left, top, right, bottom = rectangle
     x, y = size[1] / (right - left), size[0] / (bottom - top)
-    return np.array([[x, 0, -x * left], [0, y, -y * top], [0, 0, 1]], dtype=np.float64)
+    across = [-x, 0, size[1] + x * left] if mirrored else [x, 0, -x * left]
+    return np.array([across, [0, y, -y * top], [0, 0, 1]], dtype=np.float64)
 
 
 def translation(x: float, y: float) -> Affine:

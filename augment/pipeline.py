@@ -21,17 +21,13 @@ from torchvision.transforms import Compose, InterpolationMode, Normalize, ToTens
 from torchvision.transforms import functional as torchvision_functional
 
 from augment.geometry import (
-    IDENTITY,
-    Affine,
     Interpolation,
     Pixels,
     View,
     center_crop,
-    mirror,
     moved,
     resize_as_published,
     resize_pixels,
-    scale,
     whole_of,
 )
 
@@ -78,13 +74,13 @@ def train_pipeline(
         ValueError: timm does not understand ``rand_augment``.
     """
     flag, size = _OPENCV_FLAG[interpolation], (image_size, image_size)
-    steps: list[albumentations.BasicTransform] = [
+    crop = (
         _WholeImage(*size, interpolation=flag)
         if crop_scale is None
         else _RandomCrop(size, crop_scale, crop_ratio, interpolation=flag)
-    ]
-    if horizontal_flip:
-        steps.append(_Flip(p=horizontal_flip))
+    )
+    flip = albumentations.HorizontalFlip(p=horizontal_flip) if horizontal_flip else None
+    steps: list[albumentations.BasicTransform] = [crop, flip] if flip else [crop]
     moves = False
     if rand_augment is not None:
         augment = _timm_rand_augment(rand_augment, image_size, mean, interpolation)
@@ -95,6 +91,8 @@ def train_pipeline(
         steps.append(albumentations.ColorJitter(strength, strength, strength, hue=(0, 0), p=1))
     return TrainPipeline(
         pixels=albumentations.Compose(steps, is_check_shapes=False),
+        crop=crop,
+        flip=flip,
         # (x / 255 - mean) / std, as one product and one difference.
         scale=1 / (255 * torch.tensor(std).view(3, 1, 1)),
         shift=(torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1),
@@ -109,6 +107,8 @@ class TrainPipeline:
 
     Attributes:
         pixels: What happens to the pixels before they are normalised.
+        crop: The step of ``pixels`` that crops and resizes.
+        flip: The step of ``pixels`` that mirrors.
         scale: 3 1 1, by which pixels are multiplied.
         shift: 3 1 1, which is subtracted then.
         erase: Random erasing of the normalised image.
@@ -116,6 +116,8 @@ class TrainPipeline:
     """
 
     pixels: albumentations.Compose
+    crop: _WholeImage | _RandomCrop
+    flip: albumentations.HorizontalFlip | None
     scale: torch.Tensor
     shift: torch.Tensor
     erase: RandomErasing | None
@@ -144,15 +146,10 @@ class TrainPipeline:
                 tensor = self.erase(tensor)
         if not self.tracked:
             return View(tensor, None, None, view.text)
-        return moved(view, tensor, self._last_move(), image.shape[:2])
-
-    def _last_move(self) -> Affine:
-        """The affine of the last image's resizing and flipping together."""
-        move = IDENTITY
-        for step in self.pixels.transforms:
-            if isinstance(step, _Moves) and (last := step.last_move()) is not IDENTITY:
-                move = last if move is IDENTITY else last @ move
-        return move
+        # Of an image that is not flipped, the flip has no parameters.
+        mirrored = self.flip is not None and bool(self.flip.get_applied_params())
+        size = image.shape[:2]
+        return moved(view, tensor, whole_of(self.crop.last_rectangle(), size, mirrored=mirrored), size)
 
 
 def eval_pipeline(
@@ -193,42 +190,28 @@ class EvalPipeline:
         return View(self.normalise(view.image), view.affine, view.boxes, view.text)
 
 
-class _Moves:
-    """A step that moves pixels and tells how."""
-
-    def last_move(self) -> Affine:
-        """Maps the pixels that the last call was given to those that it returned."""
-        raise NotImplementedError
-
-
-class _RandomCrop(albumentations.RandomResizedCrop, _Moves):
+class _RandomCrop(albumentations.RandomResizedCrop):
     """Random resized crop whose downscaling is antialiased; OpenCV's bicubic is not."""
 
     def apply(self, img: Pixels, crop_coords: tuple[int, int, int, int], **params: Any) -> Pixels:
         left, top, right, bottom = crop_coords
         return resize_pixels(img[top:bottom, left:right], self.size, _MODE[self.interpolation])
 
-    def last_move(self) -> Affine:
-        return whole_of(self.get_applied_params()["crop_coords"], self.size)
+    def last_rectangle(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the last crop."""
+        return self.get_applied_params()["crop_coords"]
 
 
-class _WholeImage(albumentations.Resize, _Moves):
+class _WholeImage(albumentations.Resize):
     """Antialiased resize of the whole image."""
 
     def apply(self, img: Pixels, **params: Any) -> Pixels:
         return resize_pixels(img, (self.height, self.width), _MODE[self.interpolation])
 
-    def last_move(self) -> Affine:
+    def last_rectangle(self) -> tuple[int, int, int, int]:
+        """All of the last image."""
         height, width = self.get_applied_params()["shape"][:2]
-        return scale(self.width / width, self.height / height)
-
-
-class _Flip(albumentations.HorizontalFlip, _Moves):
-    """Horizontal flip that tells whether it happened."""
-
-    def last_move(self) -> Affine:
-        params = self.get_applied_params()
-        return mirror(params["shape"][1]) if params else IDENTITY
+        return 0, 0, width, height
 
 
 class _RandAugment(albumentations.ImageOnlyTransform):

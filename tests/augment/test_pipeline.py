@@ -303,6 +303,14 @@ def test_pipelines_travel_to_spawned_workers() -> None:
         assert torch.equal(run(pickle.loads(pickle.dumps(pipeline)), image, 3), run(pipeline, image, 3))
 
 
+def test_the_affine_travels_to_spawned_workers() -> None:
+    pipeline = train_pipeline(24, MEAN, STD, **SMOOTH)  # type: ignore[arg-type]
+    travelled = pickle.loads(pickle.dumps(pipeline))
+    for seed in range(4):
+        view = View.whole(picture(40, 60))
+        np.testing.assert_array_equal(travelled(view, seed).affine, pipeline(view, seed).affine)
+
+
 def test_importing_augment_alone_loads_nothing_heavy() -> None:
     code = "import augment, sys; assert not {'albumentations', 'torch', 'cv2', 'timm'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
