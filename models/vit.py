@@ -157,7 +157,7 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
 
     Args:
         state: Weights by name, without wrapper prefixes.
-        model: The network they are meant for; may live on the meta device.
+        model: The network they are meant for, or a part of it; may live on the meta device.
 
     Raises:
         ValueError: timm cannot convert these weights, mostly because they belong to another network.
@@ -167,8 +167,9 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
         return dict(state)
     if isinstance(model, VisionTransformer):
         return _adapt_vision_transformer(state, model)
+    # A part of a model, such as one of its blocks, has no configuration; timm converts weights for whole models alone.
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if convert is None:
+    if convert is None or not hasattr(model, "pretrained_cfg"):
         return dict(state)
     try:
         return dict(convert(dict(state), model))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from vision_train.ema import AverageWeights, MovingAverage
+from vision_train.recipe.optim_section import AverageWeights as Options
 
 
 def network() -> nn.Module:
@@ -34,19 +35,54 @@ def test_names_are_those_of_the_network_and_counters_are_copied():
     assert average.weights["1.num_batches_tracked"].item() == 1
 
 
-def test_the_network_carries_the_average_until_it_is_restored():
-    model = network()
-    average = MovingAverage(model, decay=0.5)
-    start = model[0].weight.detach().clone()
+def test_the_average_answers_while_the_network_it_follows_trains():
+    """A teacher's forward changes nothing of the student: neither weights, mode and statistics nor its gradients."""
+    model = network().train()
+    average, start = MovingAverage(model, decay=0.5), model[0].weight.detach().clone()
     with torch.no_grad():
         model[0].weight.add_(1.0)
-    parameter = model[0].weight
-    average.apply_to(model)
-    assert torch.equal(model[0].weight, start)
-    average.restore(model)
-    assert torch.equal(model[0].weight, start + 1)
-    assert model[0].weight is parameter
+    images, before = torch.randn(4, 3), {name: value.clone() for name, value in model.state_dict().items()}
+    taught = model[0](images)
+    answer = average.train()(images)
+    taught.square().sum().backward()
+    assert not answer.requires_grad
+    assert torch.equal(answer, average(images))  # batch statistics neither used nor changed
+    assert model.training
+    assert not any(module.training for module in average.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(average.weights["0.weight"], start)
+    assert model[0].weight.grad is not None
+
+
+def test_without_warm_up_the_first_update_has_the_full_decay():
+    model = network()
+    average, start = MovingAverage(model, decay=0.9, warmup=False), model[0].weight.detach().clone()
+    with torch.no_grad():
+        model[0].weight.add_(1.0)
+    average.update(model)
+    torch.testing.assert_close(average.weights["0.weight"], start + 0.1)
+
+
+def test_a_half_life_halves_the_weight_of_the_start():
+    model = network()
+    options = Options(half_life=20)
+    average, start = MovingAverage(model, options.share_kept, warmup=False), model[0].weight.detach().clone()
+    with torch.no_grad():
+        model[0].weight.add_(1.0)
+    for _ in range(20):
+        average.update(model)
+    torch.testing.assert_close(average.weights["0.weight"], start + 0.5)
+    assert Options().share_kept == 0.999
+
+
+def test_buffers_that_checkpoints_leave_out_are_copied():
+    model = network()
+    model.register_buffer("scale", torch.ones(2), persistent=False)
+    average = MovingAverage(model, decay=0.5)
+    model.scale.fill_(3.0)
+    average.update(model)
+    assert torch.equal(average.network.scale, model.scale)
+    assert "scale" not in average.weights
 
 
 def test_tied_weights_come_back_and_are_averaged_once():
@@ -56,10 +92,8 @@ def test_tied_weights_come_back_and_are_averaged_once():
     start = shared.weight.detach().clone()
     with torch.no_grad():
         shared.weight.add_(1.0)
-    average.apply_to(model)
-    average.restore(model)
-    assert torch.equal(shared.weight, start + 1)
     average.update(model)
+    assert average.network[0] is average.network[1]
     for name in ("0.weight", "1.weight"):
         torch.testing.assert_close(average.weights[name], 0.1 * start + 0.9 * (start + 1))
 
@@ -76,6 +110,15 @@ def test_small_updates_of_sixteen_bit_weights_are_not_lost(dtype):
         average.update(model)
     share = (average.weights["weight"] - start).sum() / (model.weight - start).sum()
     assert share.item() == pytest.approx(1 - 0.999**500, abs=1e-3)
+    assert average.weights["weight"].dtype == torch.float32
+    assert torch.equal(average.network.weight, average.weights["weight"].to(dtype))
+    restored = MovingAverage(model, decay=0.999)
+    restored.restore(average.weights, average.updates)
+    model.weight.data.mul_(2.0)
+    for each in (average, restored):
+        each.update(model)
+    assert torch.equal(restored.weights["weight"], average.weights["weight"])
+    assert torch.equal(restored.network.weight, average.network.weight)
 
 
 def test_a_resumed_run_does_not_count_the_step_it_resumes_from():
@@ -94,14 +137,16 @@ def test_a_resumed_run_does_not_count_the_step_it_resumes_from():
     assert callback.average.updates == 8
 
 
-def test_own_weights_come_back_when_validation_fails():
+@pytest.mark.parametrize("fails", [False, True])
+def test_validation_sees_the_average_and_training_its_own_network(fails):
     task = SimpleNamespace(network=network())
-    callback, trainer = AverageWeights(0.9), SimpleNamespace(global_step=0)
+    callback, trainer, trained = AverageWeights(0.9), SimpleNamespace(global_step=0), task.network
     callback.on_fit_start(trainer, task)
-    with torch.no_grad():
-        task.network[0].weight.add_(1.0)
-    own = task.network[0].weight.detach().clone()
+    own = trained[0].weight.detach().clone()
     callback.on_validation_start(trainer, task)
-    assert not torch.equal(task.network[0].weight, own)
-    callback.on_exception(trainer, task, RuntimeError())
-    assert torch.equal(task.network[0].weight, own)
+    assert task.network is callback.average.network
+    if fails:
+        callback.on_exception(trainer, task, RuntimeError())
+    callback.on_validation_end(trainer, task)
+    assert task.network is trained
+    assert torch.equal(trained[0].weight, own)

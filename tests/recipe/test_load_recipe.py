@@ -112,6 +112,8 @@ def test_relative_paths_mean_the_working_directory(folder: Path, monkeypatch: py
     assert recipe.data.root == str(folder / "images")
     assert recipe.data.labels == "/home/someone/labels.csv"
     assert recipe.model.checkpoint == "/w.pth"
+    parts = load_recipe("recipes/mine.yaml", ["model.checkpoint={encoder: runs/0, text: ~/b.pth}"]).model
+    assert parts.start == {"encoder": str(folder / "runs" / "0"), "text": "/home/someone/b.pth"}
 
 
 def test_pretrain_is_a_builtin_name_or_a_path_made_absolute(folder: Path):

@@ -72,7 +72,7 @@ def match_weights(
         UserError: The names cannot be converted for this model, or the weights would fill too little of it.
     """
     own = model.state_dict()
-    found = _under_prefix(weights.state, own)
+    found = _under_prefix(weights.state, own, part)
     family = guess_family(weights.state)
     try:
         offered = adapt(found, model) if adapt else dict(found)
@@ -103,10 +103,11 @@ def match_weights(
     return report, {name: offered[name] for name in own if name in loaded}
 
 
-def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     """Remove the prefix below which the file keeps most of the model's names (``backbone.``, ``teacher.backbone.``).
 
-    Names elsewhere in the file stay as they are.
+    A file of the whole network keeps a part below the part's own name, which counts more: many modules hold a
+    ``proj.weight``. Names elsewhere in the file stay as they are.
     """
     prefixes: Counter[str] = Counter({"": 0})
     for name in state:
@@ -114,7 +115,8 @@ def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dic
         for cut in range(len(parts)):
             if ".".join(parts[cut:]) in own:
                 prefixes["".join(f"{part}." for part in parts[:cut])] += 1
-    prefix = max(prefixes, key=lambda candidate: prefixes[candidate])
+    named = [candidate for candidate in prefixes if part and f".{candidate}".endswith(f".{part}.")]
+    prefix = max(named or prefixes, key=lambda candidate: prefixes[candidate])
     inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)} | inside
 

@@ -1,0 +1,52 @@
+import math
+
+import pytest
+from torch import nn
+
+from vision_train.optim import build_optimizer, build_schedule, count_warmup_steps, schedule
+from vision_train.recipe.optim_section import Optim
+
+
+def test_warm_up_is_linear_and_ends_at_the_peak():
+    options = Optim(lr=1e-2, warmup_lr=1e-3, warmup_epochs=1)
+    rates = [options.lr * schedule(step, options=options, total_steps=100, warmup_steps=10) for step in range(11)]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[5] == pytest.approx(5.5e-3)
+    assert rates[10] == pytest.approx(1e-2)
+
+
+def test_cosine_reaches_half_way_and_the_floor():
+    options = Optim(lr=1e-2, min_lr=2e-3)
+    at = {
+        step: options.lr * schedule(step, options=options, total_steps=100, warmup_steps=0)
+        for step in (0, 50, 100, 500)
+    }
+    assert at[0] == pytest.approx(1e-2)
+    assert at[50] == pytest.approx(6e-3)
+    assert at[100] == at[500] == pytest.approx(2e-3)
+    quarter = schedule(25, options=options, total_steps=100, warmup_steps=0)
+    assert quarter == pytest.approx(0.2 + 0.8 * (1 + math.cos(math.pi / 4)) / 2)
+
+
+def test_constant_schedule_stays():
+    options = Optim(lr=1e-2, schedule="constant")
+    assert schedule(77, options=options, total_steps=100, warmup_steps=5) == 1.0
+
+
+def test_step_schedule_drops_at_its_epochs():
+    options, layer = Optim(lr=1e-2, schedule="step", milestones=[2, 3.5], gamma=0.1), nn.Linear(1, 1)
+    optimizer = build_optimizer(layer, options, effective_batch=1)
+    found, steps = [], build_schedule(optimizer, options, total_steps=40, steps_per_epoch=10)
+    for _ in range(40):
+        found.append(steps.get_last_lr()[0])
+        optimizer.step()
+        steps.step()
+    assert found == pytest.approx([1e-2] * 20 + [1e-3] * 15 + [1e-4] * 5)
+
+
+def test_warm_up_of_the_step_schedule_counts_in_steps():
+    options = Optim(lr=1e-2, schedule="step", milestones=[1], warmup_steps=4)
+    assert count_warmup_steps(options, steps_per_epoch=10) == 4
+    assert count_warmup_steps(Optim(warmup_epochs=0.5), steps_per_epoch=10) == 5
+    at = [schedule(step, options=options, total_steps=20, warmup_steps=4, milestones=[10]) for step in (0, 1, 4, 10)]
+    assert at == pytest.approx([0.0, 0.25, 1.0, 0.1])
