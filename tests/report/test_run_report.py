@@ -245,7 +245,10 @@ def test_metrics_are_shown_as_the_run_describes_them(digits_run):
     assert "Accuracy top5" not in page.text
 
 
-@pytest.mark.parametrize("content", ["[1, {", '[{"name": "accuracy"}]', '[{"title": "hits"}]', "3"])
+@pytest.mark.parametrize(
+    "content",
+    ["[1, {", '[{"name": "accuracy"}]', '[{"title": "hits"}]', "3", '[{"name": "a", "title": "A", "format": "x"}]'],
+)
 def test_broken_descriptions_are_named(digits_run, content):
     (digits_run / "metrics.json").write_text(content, encoding="utf-8")
     assert "Could not be read: metrics.json" in report(digits_run).text
