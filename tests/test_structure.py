@@ -20,7 +20,7 @@ ROWS = [
     {"compare"},
     {"run"},
     {"tasks", "data", "semi", "report"},
-    {"checkpoints", "optim", "ema"},
+    {"checkpoints", "optim", "ema", "statistics"},
     {"contract"},
     {"recipe", "artefacts", "metrics_log"},
     {"options"},
@@ -28,6 +28,9 @@ ROWS = [
     {"foundation"},
 ]
 LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
+REPORTS = {f"report/{file.parent.name}" for file in (ROOT / "vision_train" / "report").glob("*/__init__.py")}
+"""What the report shows of one kind of data alone: each a room beside `report`, which it may import."""
+LEVEL |= dict.fromkeys(REPORTS, LEVEL["report"])
 FOUNDATION = {"errors", "files", "namesakes", "processes", "seeds", "__version__", "__file__"}
 """What all of vision_train may import: nothing of it knows a recipe, a task or a run."""
 
@@ -69,7 +72,7 @@ def room_of(name: str) -> str | None:
     if rest[0] == "tasks":
         in_a_task = rest[1:2] != [] and (ROOT / "vision_train" / "tasks" / rest[1]).is_dir()
         return "tasks" if in_a_task and rest[2:3] != ["options"] else "options"
-    return rest[0]
+    return kind if (kind := "/".join(rest[:2])) in REPORTS else rest[0]
 
 
 def imports(node: ast.AST, late: bool = False) -> Iterator[Import]:
@@ -117,6 +120,8 @@ def _objection(module: str, name: str, late: bool) -> str | None:
         return "is more than the standard library, which is all that options import"
     if room in LIGHT_ROOMS and top in HEAVY and not late:
         return "is heavy; import it where it is used"
+    if target and str(room).startswith(f"{target}/"):
+        return None
     if target and target != room and LEVEL.get(target, 0) <= LEVEL[str(room)]:
         return f"lies in `{target}`, which is no lower than `{room}`"
     return None
@@ -176,6 +181,9 @@ def test_size_and_name(file: Path):
         ("vision_train.tasks.classification.options", "import numpy"),
         ("vision_train.tasks.classification.options", "from vision_train.errors import UserError"),
         ("vision_train.report.page", "from vision_train import run"),
+        ("vision_train.report.page", "def f():\n    from vision_train.report import bags"),
+        ("vision_train.report.bags.pictures", "from vision_train.report.images.preview import SIDE"),
+        ("vision_train.report.bags.pictures", "from vision_train.data.decode import decode"),
         ("vision_train.recipe.load", "from vision_train.optim import build_optimizer"),
         ("vision_train.recipe.load", "import torch"),
         ("vision_train.recipe.load", "import recipes"),
@@ -196,6 +204,7 @@ def test_planted_import_is_found(module: str, line: str):
         ("augment.pipeline", "import albumentations"),
         ("vision_train.cli.fit", "def fit():\n    import torch\n    from vision_train import compare"),
         ("vision_train.cli.fit", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        ("vision_train.report.bags.pictures", "from vision_train.report.page import render_page"),
         ("vision_train.run.phase", "from vision_train.tasks import TASKS\nfrom vision_train.data import build"),
         ("vision_train.recipe.load", "from vision_train.tasks import TASKS\nimport omegaconf"),
         ("vision_train.tasks.classification.task", "from vision_train.tasks.classification.options import Method"),

@@ -1,6 +1,8 @@
 import pytest
 
+from vision_train.artefacts import Metric
 from vision_train.report.formats import (
+    describe,
     format_bytes,
     format_cell,
     format_duration,
@@ -52,3 +54,14 @@ def test_metric_names():
     assert metric_format("test/accuracy")(0.5) == "50.0 %"
     assert metric_format("val/box_ap")(0.5) == "0.5"
     assert metric_format("train/best_epoch")(51) == "52"
+
+
+def test_what_the_engine_measures_needs_no_description():
+    described = {"ap": Metric("ap", "average precision", "percent", is_proportion=True, shown="never")}
+    found = describe("val/ap", described)
+    assert (found.title, found.written(0.5)) == ("average precision", "50.0 %")
+    assert found.is_proportion
+    assert not found.shown
+    assert describe("train/seconds", described).written(3.21) == "3.2 s"
+    assert describe("lr/head", {}).title == "head"
+    assert describe("test/accuracy", {}).written(0.5) == "0.5"

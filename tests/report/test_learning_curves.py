@@ -22,3 +22,8 @@ def test_epochs_stand_in_for_steps():
 
 def test_phases_keep_their_order():
     assert list(by_phase([{"phase": "pretrain"}, {"phase": "fit"}, {"phase": "fit"}])) == ["pretrain", "fit"]
+
+
+def test_the_metrics_that_come_first_follow_the_loss():
+    line = {"epoch": 0, "step": 1, "val/a": 1.0, "val/b": 1.0, "val/c": 1.0, "val/loss": 1.0, "lr": 1.0}
+    assert list(curves([line], ["c", "b"])) == ["loss", "c", "b", "a", "lr"]

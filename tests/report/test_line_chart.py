@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_train.report.charts import Line, line_chart, thin, ticks
+from vision_train.report.charts import Line, LineChart
 from vision_train.report.formats import format_percent
+from vision_train.report.line_chart import line_chart, thin, ticks
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
@@ -51,14 +52,16 @@ def test_thinning_hides_no_gap():
 
 
 def test_gap_starts_a_new_stroke():
-    chart = line_chart("Loss", [Line("val", [0, 1, 2, 3, 4], [1, 2, math.nan, 2, 1])], "epoch")
+    chart = line_chart(LineChart("Loss", [Line("val", [0, 1, 2, 3, 4], [1, 2, math.nan, 2, 1])], "epoch"))
     (stroke,) = re.findall(r'class="curve" d="([^"]*)"', chart)
     assert stroke.count("M") == 2
     assert "val is not finite here" in chart
 
 
 def test_legend_and_hover_data():
-    chart = line_chart("Loss", [Line("train", [0, 1], [2.0, 0.123456]), Line("val", [1], [math.nan])], "epoch")
+    chart = line_chart(
+        LineChart("Loss", [Line("train", [0, 1], [2.0, 0.123456]), Line("val", [1], [math.nan])], "epoch")
+    )
     assert "<b>0.1235</b>" in chart
     assert "<b>no finite value</b>" in chart
     data = json.loads(unescape(re.search(r'data-chart="([^"]*)"', chart)[1]))
@@ -67,24 +70,24 @@ def test_legend_and_hover_data():
 
 @pytest.mark.parametrize("values", [[0.0], [5.0], [-3.0], [math.nan], [1e-300], [1e300], [math.inf, 1.0]])
 def test_any_values_give_finite_coordinates(values):
-    chart = line_chart("Loss", [Line("train", list(range(len(values))), values)], "epoch")
+    chart = line_chart(LineChart("Loss", [Line("train", list(range(len(values))), values)], "epoch"))
     drawn = re.sub(r'data-chart="[^"]*"', "", chart)
     assert not re.search(r'="[^"]*(nan|inf)\b', re.sub(r'aria-label="[^"]*"', "", drawn))
 
 
 def test_nothing_to_draw_gives_nothing():
-    assert line_chart("Loss", [], "epoch") == ""
-    assert line_chart("Loss", [Line("train", [], [])], "epoch") == ""
+    assert line_chart(LineChart("Loss", [], "epoch")) == ""
+    assert line_chart(LineChart("Loss", [Line("train", [], [])], "epoch")) == ""
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0], [0.2, 1.0], [0.0, 0.0]])
 def test_axis_of_shares_stays_between_nothing_and_all(values):
-    chart = line_chart("Accuracy", [Line("val", [1, 2], values)], "epoch", format_percent)
+    chart = line_chart(LineChart("Accuracy", [Line("val", [1, 2], values)], "epoch", format_percent))
     labels = [float(label) for label in re.findall(r">(-?[\d.]+) %</text>", chart)]
     assert labels[0] >= 0
     assert labels[-1] <= 100
 
 
 def test_legend_without_last_values_leaves_their_places_to_the_pointer():
-    chart = line_chart("Learning rate", [Line("lr", [1, 2], [0.1, 0.0])], "epoch", last_values=False)
+    chart = line_chart(LineChart("Learning rate", [Line("lr", [1, 2], [0.1, 0.0])], "epoch", last_values=False))
     assert 'lr <b></b></span><span class="at"></span>' in chart

@@ -3,14 +3,14 @@
 import json
 import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vision_train.artefacts import Curve, ImageGrid, Matrix, Table, write_artefact
+from vision_train.artefacts import Curve, ImageGrid, Matrix, Metric, Table, write_artefact
 from vision_train.report import write_report
 
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
@@ -225,3 +225,47 @@ def test_strings_from_files_never_become_markup(tmp_path, write_metrics):
 def test_writing_twice_gives_the_same_page(digits_run):
     first = write_report(digits_run).read_bytes()
     assert write_report(digits_run).read_bytes() == first
+
+
+def describe(run: Path, *metrics: Metric) -> None:
+    (run / "metrics.json").write_text(json.dumps([asdict(metric) for metric in metrics]), encoding="utf-8")
+
+
+def test_metrics_are_shown_as_the_run_describes_them(digits_run):
+    describe(
+        digits_run,
+        Metric("accuracy", "hits", "percent", is_proportion=True),
+        Metric("accuracy_top5", "top", shown="never"),
+    )
+    page = report(digits_run)
+    assert "Test hits 96.7 % 95 % interval 94.0 to 98.2 %, 300 images" in page.text
+    assert "Test calibration error 0.0134" in page.text, "one that is not described is a plain number"
+    assert "Val hits" in page.text
+    assert "Test top" not in page.text
+    assert "Accuracy top5" not in page.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[1, {", '[{"name": "accuracy"}]', '[{"title": "hits"}]', "3", '[{"name": "a", "title": "A", "format": "x"}]'],
+)
+def test_broken_descriptions_are_named(digits_run, content):
+    (digits_run / "metrics.json").write_text(content, encoding="utf-8")
+    assert "Could not be read: metrics.json" in report(digits_run).text
+
+
+def test_an_artefact_of_an_unknown_type_is_named(digits_run):
+    content = {"kind": "Hologram", "name": "test_hologram"}
+    (digits_run / "artefacts" / "test_hologram.json").write_text(json.dumps(content), encoding="utf-8")
+    page = report(digits_run)
+    assert "artefacts/test_hologram.json: Hologram" in page.text
+    assert "Could not be read" not in page.text
+
+
+def test_keys_values_and_comments_of_the_recipe_have_colours(digits_run):
+    page = report(digits_run)
+    classes = [set(span.get("class", "").split()) for span in page.all("span")]
+    style = page.source.partition("</style>")[0]
+    for kind in ("nt", "l", "nv", "c1"):
+        assert any(kind in names for names in classes), kind
+        assert re.search(rf"\.{kind}\b", style), kind

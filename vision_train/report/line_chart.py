@@ -173,10 +173,10 @@ def _draw(index: int, line: Line, band: tuple[np.ndarray, np.ndarray] | None, x_
     return as_markup(f'<g class="series-{_colour(index, line)}">{"".join(parts)}</g>')
 
 
-def _spread(line: Line, band: tuple[np.ndarray, np.ndarray], x_scale: Scale, y_scale: Scale) -> Markup:
+def _spread(line: Line, band: tuple[np.ndarray, np.ndarray], x_scale: Scale, y_scale: Scale) -> str:
     corners = list(zip(line.x, band[1], strict=True)) + list(zip(reversed(line.x), band[0][::-1], strict=True))
     points = " ".join(f"{x_scale(x):.1f},{y_scale(y):.1f}" for x, y in corners if math.isfinite(y))
-    return as_markup(f'<polygon class="spread" points="{points}"/>')
+    return f'<polygon class="spread" points="{points}"/>'
 
 
 def _hover_data(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from vision_train import __version__
 from vision_train.report.rendering import as_markup, render
@@ -15,7 +16,7 @@ from vision_train.report.rendering import as_markup, render
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def render_page(template: str, title: str, **values: object) -> str:
+def render_page(template: str, title: str, **values: Any) -> str:
     """Fill in the template of a page.
 
     Args:

@@ -13,7 +13,7 @@ import yaml
 from vision_train.artefacts import Artefact, Codec, Metric, UnknownArtefactError, read_artefact
 from vision_train.files import finite
 from vision_train.metrics_log import read_metrics
-from vision_train.report.formats import Metrics, describe
+from vision_train.report.formats import WRITTEN, Metrics, describe
 from vision_train.report.task_metrics import task_metrics
 
 Content = TypeVar("Content")
@@ -127,7 +127,10 @@ def _shown(figures: dict[str, Any], described: Metrics) -> dict[str, Any]:
 
 
 def _metrics(path: Path) -> Metrics:
-    return {entry["name"]: Metric(**entry) for entry in _json(path)}
+    metrics = [Metric(**entry) for entry in _json(path)]
+    if unknown := {metric.format for metric in metrics} - WRITTEN.keys():
+        raise ValueError(f"format {', '.join(map(str, unknown))}; expected {' | '.join(WRITTEN)}")
+    return {metric.name: metric for metric in metrics}
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from functools import cache
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -17,7 +18,7 @@ from vision_train.report.grid import grid_of
 HOME = "vision_train.report"
 
 
-def render(template: str, package: str = HOME, **values: object) -> Markup:
+def render(template: str, package: str = HOME, **values: Any) -> Markup:
     """Fill in a template.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vision_train.artefacts import Artefact, Curve, ImageGrid, Items, Matrix, Table
+from vision_train.artefacts import Curve, ImageGrid, Items, Matrix, Table
 from vision_train.files import write_text
 from vision_train.report.artefact_blocks import blocks_of
 from vision_train.report.formats import format_duration
@@ -112,7 +112,7 @@ def _unfinished(record: RunRecord) -> str:
     )
 
 
-def _starting_weights(loaded: list[Table]) -> list[Artefact]:
+def _starting_weights(loaded: list[Table]) -> list[Markup]:
     """Reports of loaded checkpoints; of several, each with its phase, which begins its name."""
     phases = [report.name.partition("_")[0] for report in loaded]
     if len(set(phases)) > 1:

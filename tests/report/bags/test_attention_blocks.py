@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vision_train.artefacts import AttendedBag, AttentionMaps, write_artefact
-from vision_train.report import write_report
-from vision_train.report.artefact_blocks import artefact_block
+from models.mil.attention_maps import AttendedBag, AttentionMaps
+from vision_train.artefacts import Table, UnknownArtefactError, read_artefact, write_artefact
+from vision_train.report import bags, write_report
 from vision_train.report.bags.attention_map import bare_map
 from vision_train.report.bags.tile_layout import lay_out_tiles
 
@@ -24,8 +24,8 @@ def bag(count: int, branches: int = 3, pictures: int = 0, **options) -> Attended
     return AttendedBag("slide <7>", "tumour, taken for normal (97%)", **given)
 
 
-def block(*bags: AttendedBag) -> str:
-    return artefact_block(AttentionMaps("test_attention", "Attention on test", list(bags), "The worst."))
+def block(*shown: AttendedBag) -> str:
+    return bags.block(AttentionMaps("test_attention", "Attention on test", list(shown), "The worst."))
 
 
 def pictures(markup: str) -> list[np.ndarray]:
@@ -75,13 +75,37 @@ def test_a_bag_that_cannot_be_drawn_costs_only_its_own_part():
 def test_large_bags_are_pictures_and_no_rows(digits_run: Path):
     before = write_report(digits_run).stat().st_size
     maps = AttentionMaps("test_attention", "Attention on test", [bag(50_000, branches=5)])
-    write_artefact(digits_run / "artefacts", maps)
-    report = write_report(digits_run)
+    write_artefact(digits_run / "artefacts", maps, bags.CODECS)
+    report = write_report(digits_run, extension=bags)
     assert "<h2>Where the network looks</h2>" in report.read_text()
     assert report.stat().st_size - before < 500_000
 
 
 def test_a_csv_that_was_cut_short_is_named(digits_run: Path):
-    write_artefact(digits_run / "artefacts", AttentionMaps("test_attention", "Attention", [bag(30)]))
+    write_artefact(digits_run / "artefacts", AttentionMaps("test_attention", "Attention", [bag(30)]), bags.CODECS)
     (digits_run / "artefacts" / "test_attention-0.csv").write_text("slide_id,x,y,attention\n")
-    assert "Could not be read: artefacts/test_attention.json" in write_report(digits_run).read_text()
+    assert "Could not be read: artefacts/test_attention.json" in write_report(digits_run, extension=bags).read_text()
+
+
+def test_without_their_extension_maps_are_named_and_left_out(digits_run: Path):
+    write_artefact(digits_run / "artefacts", AttentionMaps("test_attention", "Attention", [bag(30)]), bags.CODECS)
+    page = write_report(digits_run).read_text()
+    assert "artefacts/test_attention.json: AttentionMaps" in page
+    assert "Where the network looks" not in page
+
+
+def test_maps_come_back_as_they_were_written(tmp_path: Path):
+    maps = AttentionMaps("maps", "Attention", [bag(7, pictures=2), bag(3, coords=None)], "A note.")
+    write_artefact(tmp_path, maps, bags.CODECS)
+    found = read_artefact(tmp_path / "maps.json", bags.CODECS)
+    assert (found.name, found.title, found.note) == (maps.name, maps.title, maps.note)
+    for ours, theirs in zip(maps.bags, found.bags, strict=True):
+        assert np.array_equal(ours.attention, theirs.attention)
+        assert np.array_equal(ours.coords, theirs.coords)
+        assert np.array_equal(ours.pictures, theirs.pictures)
+
+
+def test_an_artefact_that_nobody_can_store_is_refused(tmp_path: Path):
+    with pytest.raises(UnknownArtefactError, match="AttentionMaps"):
+        write_artefact(tmp_path, AttentionMaps("maps", "Attention", []))
+    assert bags.block(Table("t", "T", [], [])) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vision_train.report import preview
+from vision_train.report.images import preview
 from vision_train.report.images.preview import OWN, PARTNER, SIDE, WIDTH, LabelledImage, PreviewRow, render_preview
 
 CAT, DOG = LabelledImage("cat/1.jpg", "cat"), LabelledImage("dog/2.jpg", "dog")
