@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vision_train.data.decode import IMAGE_ENDINGS, is_image_file
-from vision_train.data.image_section import BUNDLED, ImageSection
+from vision_train.data.image_section import BUNDLED, ImageFolderSection
 from vision_train.data.kind import SPLITS
 from vision_train.data.sample import ImageSample
 from vision_train.data.toy.digits import digits_samples
 from vision_train.errors import UserError
 
 
-def read_samples(data: ImageSection, *, divided: bool = True, labelled: bool = True) -> list[ImageSample]:
+def read_samples(data: ImageFolderSection, *, divided: bool = True, labelled: bool = True) -> list[ImageSample]:
     """List the samples that a recipe's ``data`` names, in a fixed order.
 
     Args:
@@ -37,7 +37,7 @@ def read_samples(data: ImageSection, *, divided: bool = True, labelled: bool = T
     return read_folder(root, divided=divided) if labelled else read_pool(root, divided=divided)
 
 
-def _image_root(data: ImageSection) -> Path | None:
+def _image_root(data: ImageFolderSection) -> Path | None:
     """The folder that holds the images; None where the folder of the csv does."""
     root = None if data.root is None else Path(data.root)
     if root is not None and not root.is_dir():

@@ -118,7 +118,9 @@ class Renderer:
             said.append(f"{len(self.undrawn)} bags have no pictures, as they cannot be drawn:")
             said += [f"  {name}: {reason}" for name, reason in self.undrawn.items()]
         if self.too_small:
-            named = ", ".join(self.too_small[:10]) + (f" ({len(self.too_small)} in all)" if len(self.too_small) > 1 else "")
+            named = ", ".join(self.too_small[:10]) + (
+                f" ({len(self.too_small)} in all)" if len(self.too_small) > 1 else ""
+            )
             said.append(f"note: no sheet of the hottest instances of {named}; too small in their images")
         return said
 
