@@ -16,7 +16,7 @@ from vision_train.checkpoints import load_weights
 from vision_train.contract import as_module
 from vision_train.data.decode import IMAGE_ENDINGS, decode, is_image_file
 from vision_train.data.images import loose_images
-from vision_train.data.sources import csv_rows
+from vision_train.data.tables import read_table
 from vision_train.errors import UserError
 from vision_train.files import write_bytes
 from vision_train.recipe import Recipe
@@ -122,7 +122,7 @@ def _images_of(entry: Path) -> Iterator[Path]:
 
 
 def _images_in_table(table: Path) -> Iterator[Path]:
-    for line, row in csv_rows(table, ("path",)):
+    for line, row in read_table(table).rows_with("path"):
         path = table.parent / row["path"]
         if not path.is_file():
             raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {table.absolute().parent}")
