@@ -213,3 +213,10 @@ def fit_patch_kernel(kernel: Tensor, like: Tensor) -> Tensor:
     if kernel.ndim == 4 and kernel.shape[-2:] != like.shape[-2:]:
         return resample_patch_embed(kernel, list(like.shape[-2:]))
     return kernel
+
+
+def pooling_words(network: nn.Module) -> str:
+    """How a network without its head makes one vector of its tokens, in words."""
+    words = {"token": "class token", "avg": "mean of patches"}
+    kind = getattr(network, "global_pool", None)
+    return words.get(kind, f"pooling {kind}") if isinstance(kind, str) and kind else "its own pooling"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -45,6 +45,13 @@ class Task(Protocol):
 
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
+
+    def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
+        """The network as an encoder: normalised images (B 3 H W) -> features (B D), and how tokens become one vector.
+
+        Raises:
+            UserError: The network does not encode images.
+        """
 
     def artefacts(self) -> list[Artefact]:
         """What the last test pass has to show."""

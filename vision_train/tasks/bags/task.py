@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -100,6 +100,14 @@ class BagTask(LightningModule):
         self._parts: list[tuple[list[str], Tensor]] = []
         self._exhibits: Exhibits | None = None
         self._artefacts: list[Artefact] = []
+
+    def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
+        """Refuse: the network reads features.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f"task={self.recipe.task}: its network encodes no images; name another checkpoint")
 
     def _sampler_of(self, rank: int) -> MaskSampler | None:
         hiding = self.recipe.method.hiding

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -14,7 +14,7 @@ from torch.nn import functional
 from models.attention_row import predict_with_attention
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
-from models.vit import adapt_published, build_model, head_names, initialise_head
+from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
 from vision_train.optim import configure_optimizers
@@ -99,6 +99,11 @@ class ClassificationTask(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B K) of normalised images (B C H W)."""
         return self.network(images)
+
+    def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
+        """The network without its classifier."""
+        cast(Any, self.network).reset_classifier(0)
+        return self.network, pooling_words(self.network)
 
     def on_fit_start(self) -> None:
         """Give the mixing of each process its own seed."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -118,6 +119,13 @@ class PretrainingTask(LightningModule):
         self._features = FeatureSheet(len(self.classes))
         self._album: Album | None = None
         self._artefacts: list[Artefact] = []
+
+    def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
+        """The encoder's patches, averaged."""
+        # Positions would disturb a network that never saw one.
+        positions = self.masking.position_mask_ratio < 1
+        words = f"mean of patches{'' if positions else ' without positions'}"
+        return partial(self.network.features, positions=positions), words
 
     def _sampler_of(self, rank: int) -> MaskSampler:
         rows, columns = self.network.grid
