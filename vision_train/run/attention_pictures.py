@@ -15,9 +15,9 @@ from torch import Tensor
 
 from vision_train.artefacts import attention_csv
 from vision_train.data.bags.bag import BagEntry
-from vision_train.data.bags.embed import id_of_image
 from vision_train.data.bags.tables import first_named
-from vision_train.data.bags.tiles import cut_tile
+from vision_train.data.bags.tools.embed import id_of_image
+from vision_train.data.bags.tools.tiles import cut_tile
 from vision_train.data.dataset import OnBad
 from vision_train.data.decode import BadImageError, decode_large, is_image_file
 from vision_train.errors import UserError

@@ -112,7 +112,7 @@ def read_bag_samples(data: Data, seed: int) -> JoinedBags:
         UserError: The bags cannot be used as they are.
     """
     if data.source == "digit_bags":
-        from vision_train.data.toy.digit_bags import digit_bag_samples
+        from vision_train.data.bags.digits import digit_bag_samples
 
         joined = JoinedBags(digit_bag_samples(data.variant or "rare", seed))
     else:

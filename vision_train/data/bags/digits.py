@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vision_train.data.bags.bag import Bag
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.stored import StoredBag, array_in_memory
-from vision_train.data.bags.writing import write_bag
+from vision_train.data.bags.tools.writing import write_bag
 from vision_train.errors import UserError
 from vision_train.files import write_text
 

@@ -1,8 +1,9 @@
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vision_train.data.bags.tiles import cut_tile, otsu_threshold, select_tiles, tile_grid
+from vision_train.data.bags.tools.tiles import cut_tile, otsu_threshold, select_tiles, tile_grid
 from vision_train.data.decode import BadImageError
 
 PURPLE = (140, 60, 150)
@@ -78,6 +79,21 @@ def test_an_image_of_background_alone_is_bad() -> None:
 def test_otsu_divides_where_the_means_lie_furthest_apart() -> None:
     assert otsu_threshold(np.array([10, 11, 12, 12, 200, 201], dtype=np.uint8)) == 12
     assert otsu_threshold(np.array([7, 7], dtype=np.uint8)) == 0  # nothing to divide
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_otsu_agrees_with_opencv(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    glass, tissue = random.normal(8, 3, 500), random.normal(90, 30, random.integers(1, 500))
+    for values in (np.concatenate([glass, tissue]).clip(0, 255), np.full(9, random.integers(256))):
+        values = values.astype(np.uint8)
+        assert otsu_threshold(values) == cv2.threshold(values, 0, 255, cv2.THRESH_OTSU)[0]
+
+
+def test_otsu_takes_the_lowest_of_thresholds_that_are_equally_good() -> None:
+    values = np.arange(37, dtype=np.uint8)
+    assert otsu_threshold(values) == 17
+    assert otsu_threshold(36 - values) == 17  # 18 divides as well; OpenCV takes it
 
 
 def test_a_tile_beyond_the_edge_is_white_there() -> None:
