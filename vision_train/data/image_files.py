@@ -14,7 +14,8 @@ from vision_train.data.image_dataset import ImageDataset, eval_transform, origin
 from vision_train.data.image_section import ImageSection
 from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import EvaluationSampler
-from vision_train.data.sources import csv_rows, images_below
+from vision_train.data.sources import images_below
+from vision_train.data.tables import read_table
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 
@@ -84,7 +85,7 @@ def _images_of(entry: Path) -> Iterator[Path]:
 
 
 def _images_in_table(table: Path) -> Iterator[Path]:
-    for line, row in csv_rows(table, ("path",)):
+    for line, row in read_table(table).rows_with("path"):
         path = table.parent / row["path"]
         if not path.is_file():
             raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {table.absolute().parent}")

@@ -72,7 +72,8 @@ class DataSection:
 
     def differing(self, other: DataSection) -> list[str]:
         """Keys by which this section names other samples than another one of its kind; shares of splits do not
-        count."""
+        count.
+        """
         theirs = other.identity()
         return [
             key for key, value in self.identity().items() if value != theirs.get(key) and not isinstance(value, dict)
@@ -188,7 +189,8 @@ class KindOfData:
     report: str | None = None
     """Dotted name of the module that draws this kind of data, such as ``vision_train.report.images``."""
     verbs: str | None = None
-    """Dotted name of the module that adds commands to ``vision-train data``."""
+    """Dotted name of the module whose ``add_verbs(data, make)`` adds commands to ``vision-train data`` and ``data
+    make``."""
 
     def load_report(self) -> ModuleType | None:
         """Import what draws this kind of data, if it adds anything to a report."""

@@ -147,7 +147,7 @@ def read_bag_samples(section: Section, seed: int) -> JoinedBags:
         UserError: The bags cannot be used as they are.
     """
     if section.source == BUNDLED:
-        from vision_train.data.toy.digit_bags import digit_bag_samples
+        from vision_train.data.bags.digits import digit_bag_samples
 
         joined = JoinedBags(digit_bag_samples(section.variant or "rare", seed))
     else:
