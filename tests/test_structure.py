@@ -20,7 +20,7 @@ ROWS = [
     {"compare"},
     {"run"},
     {"tasks", "data", "semi", "report"},
-    {"checkpoints", "optim", "ema"},
+    {"checkpoints", "optim", "ema", "statistics"},
     {"contract"},
     {"recipe", "artefacts", "metrics_log"},
     {"options"},

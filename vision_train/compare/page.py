@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from vision_train.artefacts import Table
 from vision_train.compare import tables, words
+from vision_train.compare.judgement import Comparison
 from vision_train.compare.plot import arm_names, differences_by_seed, grid_points
 from vision_train.compare.results import CellResult, StudyResult
-from vision_train.compare.statistics import Comparison
 from vision_train.compare.study import Study
 from vision_train.report.charts import Line, line_chart
 from vision_train.report.formats import metric_format, metric_title

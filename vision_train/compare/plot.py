@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
-from vision_train.compare.statistics import Interval
 from vision_train.compare.words import difference_scale
 from vision_train.report.formats import format_percent, metric_format, metric_title
+from vision_train.statistics import Interval
 
 COLOURS = ("#2360c5", "#c2540a", "#1f7a46", "#7b3fbf", "#b02a58", "#0f7482")
 """The lines of the page."""

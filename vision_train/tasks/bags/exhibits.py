@@ -14,9 +14,9 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from models.mil.bags import BagOutput
-from vision_train.artefacts import Artefact, AttendedBag, AttentionMaps, Curve, Items, Table
+from vision_train.artefacts import Artefact, AttendedBag, AttentionMaps, Curve, Items, Recomputed, Table
 from vision_train.processes import gather_objects
-from vision_train.tasks.bags.scores import ATTENTION_METRICS, FIELDS, Scores, auroc_items, metrics
+from vision_train.tasks.bags.scores import ATTENTION_METRICS, FIELDS, RECOMPUTED, Scores, metrics
 from vision_train.tasks.classification.scores import confusion_matrix, per_class_table
 
 SHOWN_OF_EACH = 2
@@ -135,16 +135,25 @@ def _captioned(kept: _Kept, classes: Sequence[str]) -> AttendedBag:
     return replace(kept.bag, caption=f"{classes[kept.label]}{taken} ({kept.confidence:.0%})")
 
 
-def result_artefacts(scores: Scores, classes: Sequence[str], split: str, warnings: Sequence[str]) -> list[Artefact]:
-    """Size and metrics, per-class table, confusion matrix, and every bag."""
+def result_artefacts(
+    scores: Scores,
+    classes: Sequence[str],
+    split: str,
+    warnings: Sequence[str],
+    groups: Mapping[str, str] | None = None,
+) -> list[Artefact]:
+    """Size and metrics, per-class table, confusion matrix, and every bag.
+
+    Args:
+        scores: Results of all bags.
+        classes: C class names, in the order of the labels.
+        split: Split that the bags are of.
+        warnings: Notes for the reader of the result.
+        groups: Id of a bag -> its patient, where known. Bags of one patient are resampled together.
+    """
     labels, predicted, names = scores.column("label").long(), scores.predicted, list(classes)
     confusion = multiclass_confusion_matrix(predicted, labels, num_classes=len(names))
     rows: list[list[str | float]] = [[name, value] for name, value in metrics(scores).items()]
-    items = {
-        "accuracy": (predicted == labels).double(),
-        "auroc": auroc_items(scores.probabilities, labels),
-        **{name: scores.column(name) for name in ("loss", *ATTENTION_METRICS)},
-    }
     return [
         Table(
             f"{split}_summary",
@@ -155,9 +164,27 @@ def result_artefacts(scores: Scores, classes: Sequence[str], split: str, warning
         ),
         per_class_table(confusion, names, split, "bags"),
         confusion_matrix(confusion, names, split),
-        Items(
-            f"{split}_items",
-            scores.ids,
-            {name: values.tolist() for name, values in items.items() if not values.isnan().any()},
-        ),
+        _items(scores, split, groups or {}),
     ]
+
+
+def _items(scores: Scores, split: str, groups: Mapping[str, str]) -> Items:
+    """Every bag's results; metrics that are not finite are left out."""
+    labels, predicted = scores.column("label").long(), scores.predicted
+    means = {
+        "accuracy": (predicted == labels).double(),
+        **{name: scores.column(name) for name in ("loss", *ATTENTION_METRICS)},
+    }
+    measured = metrics(scores)
+    return Items(
+        f"{split}_items",
+        scores.ids,
+        {name: values.tolist() for name, values in means.items() if values.isfinite().all()},
+        [groups.get(name, name) for name in scores.ids] if groups else None,
+        {
+            "label": labels.tolist(),
+            "predicted": predicted.tolist(),
+            "probabilities": scores.probabilities.tolist(),
+        },
+        {name: Recomputed(statistic) for name, statistic in RECOMPUTED.items() if math.isfinite(measured[name])},
+    )

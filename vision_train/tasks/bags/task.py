@@ -20,6 +20,7 @@ from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
 from vision_train.optim import configure_optimizers
+from vision_train.processes import gather_objects
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.bags import scores
@@ -98,6 +99,7 @@ class BagTask(LightningModule):
         self._learnt = Learnt(len(self.classes))
         self._since_line: list[dict[str, Tensor]] = []
         self._parts: list[tuple[list[str], Tensor]] = []
+        self._groups: dict[str, str] = {}
         self._exhibits: Exhibits | None = None
         self._artefacts: list[Artefact] = []
 
@@ -205,7 +207,7 @@ class BagTask(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin an empty score sheet, and an empty album of bags to show."""
-        self._parts = []
+        self._parts, self._groups = [], {}
         self._exhibits = Exhibits(self.recipe.data.encoder)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -213,15 +215,18 @@ class BagTask(LightningModule):
         assert self._exhibits is not None
         output, rows = self._score(batch)
         self._exhibits.add(batch, output, rows)
+        known = zip(batch["id"], batch.get("group") or [], strict=False)
+        self._groups |= {name: group for name, group in known if group is not None}
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics and prepare what the report shows."""
         assert self._exhibits is not None
         gathered = scores.gather(self._parts, len(self.classes))
         self._log_scores(gathered, self.test_split)
+        groups = {name: group for part in gather_objects(self._groups) for name, group in part.items()}
         self.warnings = warnings_of(self.recipe, self._learnt, gathered)
         self._artefacts = [
-            *result_artefacts(gathered, self.classes, self.test_split, self.warnings),
+            *result_artefacts(gathered, self.classes, self.test_split, self.warnings, groups),
             *self._exhibits.artefacts(self.classes, self.test_split),
         ]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
 
-from vision_train.artefacts import Artefact, Curve, Items, Matrix, Table
+from vision_train.artefacts import Artefact, Curve, Items, Matrix, Recomputed, Table
 from vision_train.processes import gather_by_id
 
 METRICS = ("loss", "accuracy", "accuracy_top5", "calibration_error")
@@ -95,16 +95,24 @@ def artefacts(scores: Scores, classes: Sequence[str], split: str) -> list[Artefa
         per_class_table(confusion, names, split, "images"),
         confusion_matrix(confusion, names, split),
         _reliability(scores.column("confidence"), (predicted == labels).double(), split),
-        Items(
-            f"{split}_items",
-            scores.ids,
-            {
-                "accuracy": (predicted == labels).double().tolist(),
-                "accuracy_top5": scores.column("in_top5").tolist(),
-                "loss": scores.column("loss").tolist(),
-            },
-        ),
+        _items(scores, split),
     ]
+
+
+def _items(scores: Scores, split: str) -> Items:
+    """Every image's results; those that are not finite, as of a network that diverged, are left out."""
+    means = {
+        "accuracy": (scores.column("predicted") == scores.column("label")).double(),
+        "accuracy_top5": scores.column("in_top5"),
+        "loss": scores.column("loss"),
+    }
+    values = {name: column.tolist() for name, column in means.items() if column.isfinite().all()}
+    confidence = scores.column("confidence")
+    if not confidence.isfinite().all():
+        return Items(f"{split}_items", scores.ids, values)
+    calibration = Recomputed("calibration_error", {"correct": "accuracy"})
+    columns = {"confidence": confidence.tolist()}
+    return Items(f"{split}_items", scores.ids, values, columns=columns, recomputed={"calibration_error": calibration})
 
 
 def confusion_matrix(confusion: Tensor, names: list[str], split: str) -> Matrix:

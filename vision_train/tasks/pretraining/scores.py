@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.droppos.network import PositionOutput
 from models.droppos.scores import PositionScores, score_positions
-from vision_train.artefacts import Artefact, Items, Table
+from vision_train.artefacts import Artefact, Items, Recomputed, Table
 from vision_train.processes import gather_by_id
 
 METRICS = ("acc1", "acc1_weighted", "hard_ce", "grid_distance")
@@ -93,5 +93,11 @@ def artefacts(gathered: Gathered, split: str, measured: dict[str, float], grid: 
         items["pixel_loss"] = pixel_losses.tolist()
     return [
         Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [*counts, *rows], note),
-        Items(f"{split}_items", ids, items),
+        Items(
+            f"{split}_items",
+            ids,
+            items,
+            columns={"numerator": scores.weighted_correct.tolist(), "denominator": scores.weight.tolist()},
+            recomputed={"acc1_weighted": Recomputed("ratio_of_sums")},
+        ),
     ]
