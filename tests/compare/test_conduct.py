@@ -24,7 +24,7 @@ from vision_train.files import write_json
 from vision_train.recipe import load_recipe
 
 ARMS = ("plain.yaml", "mixed.yaml")
-ITEMS = [f"scan {index}" for index in range(20)]
+ITEMS = [f"scan {index}" for index in range(100)]
 
 
 @dataclass

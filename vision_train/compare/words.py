@@ -20,14 +20,15 @@ ONE_SEED = (
     "with --seeds; 10 are a good start."
 )
 HOW_TO_READ = (
-    "Intervals over the seeds are Student's t: where the mean over all seeds there could be lies. Differences are "
-    "taken within each seed (paired), since what a seed draws moves all arms alike. Wins are seeds on which an arm is "
-    "ahead of the first. The interval over test samples resamples these, not the seeds (paired bootstrap): how far the "
-    "same runs might have been apart on other images or bags of the kind. Better and worse are said where both exclude "
-    "0; neither covers seeds and samples together. Where each seed has test samples of its own, the interval over the "
-    "seeds covers them too and decides alone. How many seeds a fresh study would take is the power of the paired t "
-    "test, for a difference of the size seen here; its range is what the 95 % interval of the spread over the seeds "
-    "leaves open."
+    "Intervals over the seeds are Student's t: where the mean over all possible seeds could lie. Differences are "
+    "taken within each seed (paired), since what a seed draws moves all arms alike. Wins are seeds on which an "
+    "arm is ahead of the first. The interval over test samples draws these again and recomputes the metric "
+    "(paired bootstrap); samples that belong together, such as the slides of a patient, are drawn together. It "
+    "says how far the same runs could be apart on other samples of the kind. An arm is called better or worse "
+    "where both intervals exclude 0; neither covers seeds and samples together. Where each seed has test samples "
+    "of its own, the interval over the seeds covers them too and decides alone. The number of seeds of a fresh "
+    "study is the power of the paired t test for a difference of the size seen here; its range follows from the "
+    "95 % interval of the spread over the seeds."
 )
 MEMORY = (
     "Peak memory on a CPU is that of the whole process, imports included; on a GPU it is what the run allocated there."
