@@ -48,7 +48,7 @@ def dry_run(recipe: Recipe) -> str:
     texts = {}
     with logging_to(None):
         for phase in plan.known():
-            prepared, checked.first = checked.first or prepare(checked.scanned[phase.name]), None
+            prepared = checked.ready.pop(phase.name, None) or prepare(checked.scanned[phase.name])
             texts[phase.name] = _try_out(prepared, phase.start)
     if len(texts) == 1:
         return next(iter(texts.values()))
