@@ -22,6 +22,7 @@ from vision_train.run.leakage import keep_apart
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
 from vision_train.run.plan import (
+    LAST,
     FinishedPhase,
     MakePlan,
     Phase,
@@ -148,7 +149,7 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             done = read_finished(directory, phase.name)
             if done is None:
                 prepared = _prepare(directory, plan, phase, finished, checked)
-                if len(plan.known()) > 1:
+                if finished or phase.name != LAST:
                     console.print(f"phase {phase.name}: {phase.recipe.name}")
                 try:
                     run_phase(directory, phase, prepared, log, console)

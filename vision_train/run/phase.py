@@ -142,6 +142,8 @@ def check_later(scanned: Scanned, earlier: Task | None) -> Task:
     """
     with torch.device("meta"):
         task, _ = _build(scanned.recipe, scanned.data.classes)
+    freeze(task.network, scanned.recipe.model.freeze)
+    check_lr_factors(task.network, scanned.recipe.optim)
     if earlier is None:
         return task
     # Where the earlier one has no memory either, a single zero stands for all numbers of a tensor.

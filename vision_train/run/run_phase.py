@@ -42,6 +42,7 @@ def run_phase(
     """
     name = phase.name
     if log:
+        directory.phase(name).mkdir(parents=True, exist_ok=True)  # absent where the phase was not known at the start
         directory.write_metrics(prepared.task.metrics)
         _announce(directory, phase, prepared, console)
         _note_start(directory, name, prepared, log)
