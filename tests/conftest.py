@@ -1,10 +1,11 @@
-"""What every test relies on: fixed seeds, one thread, no window, no network."""
+"""What every test relies on: fixed seeds, one thread, no window, no network; and a second process to train with."""
 
+import contextlib
 import os
 import random
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -51,3 +52,43 @@ def loopback_only(connect: Any) -> Any:
 
 def _is_local(host: str) -> bool:
     return host in ("localhost", "::1", socket.gethostname()) or host.startswith("127.")
+
+
+@pytest.fixture
+def two_processes() -> Callable[..., None]:
+    """Call ``function(rank, *args)`` in two fresh processes that meet over gloo; a child's traceback is raised here."""
+
+    def call(function: Callable[..., None], *args: Any) -> None:
+        import torch
+
+        port = _free_ports()
+        processes = torch.multiprocessing.spawn(_child, args=(port, function, args), nprocs=2, join=False)
+        # One that waits for a failed other in native code hears no gentle signal.
+        while not processes.join(grace_period=1):
+            pass
+
+    return call
+
+
+def _free_ports(count: int = 40) -> int:
+    """The first of so many ports in a row that nobody listens on.
+
+    They lie below those that systems hand out to outgoing connections, of which the processes open many.
+    """
+    for first in range(20_000 + os.getpid() % 100 * count, 32_000, count):
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise RuntimeError(f"no {count} free ports in a row below 32000")
+
+
+def _child(rank: int, port: int, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+    import torch
+
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    function(rank, *args)

@@ -12,7 +12,7 @@ from vision_train.recipe import load_recipe
 from vision_train.run.attention import attention_line, attention_table, decide_attention
 from vision_train.run.evaluate import load_for_inference
 from vision_train.run.fit import fit
-from vision_train.run.phase import build_task, prepare
+from vision_train.run.phase import build_task, prepare, scan
 from vision_train.run.trainer import build_trainer
 
 REFUSED = {"xformers": "it has kernels for CUDA devices only"}
@@ -66,7 +66,7 @@ def test_precision_decides_the_dtype(tiny, monkeypatch, device, precision, dtype
 
 def test_xformers_by_name_without_a_gpu_is_refused_before_anything_is_written(tiny, tmp_path, quiet):
     with pytest.raises(UserError, match=r"model\.attention=xformers: .*CUDA devices only.*`auto` or `sdpa`"):
-        prepare(load_recipe(tiny, ["model.attention=xformers"]))
+        prepare(scan(load_recipe(tiny, ["model.attention=xformers"])))
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 

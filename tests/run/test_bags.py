@@ -18,7 +18,7 @@ from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.fit import fit, resume
-from vision_train.run.phase import prepare
+from vision_train.run.phase import prepare, scan
 from vision_train.tasks.bags.task import BagTask
 
 TINY = """
@@ -128,10 +128,10 @@ class TestFinishedRun:
 
 def test_a_head_that_is_kept_for_classes_of_other_names_is_said(whole: RunDirectory):
     start = f"model.checkpoint={whole.path}"
-    renamed = prepare(load_recipe("tiny.yaml", [start, 'data.label_map={"0": clear, "1": marked}']))
+    renamed = prepare(scan(load_recipe("tiny.yaml", [start, 'data.label_map={"0": clear, "1": marked}'])))
     (note,) = [note for note in renamed.data.notes if "head is kept" in note]
     assert note.endswith("of other names, and its head is kept: clear with that of 0, marked with that of 1")
-    assert not any("head is kept" in note for note in prepare(load_recipe("tiny.yaml", [start])).data.notes)
+    assert not any("head is kept" in note for note in prepare(scan(load_recipe("tiny.yaml", [start]))).data.notes)
 
 
 class TestRepetition:
@@ -172,7 +172,7 @@ class TestBadBags:
     def test_that_are_found_when_they_are_read_stop_it_too(self):
         write_bags("bags", "labels.csv")
         save_file({"features": torch.full((4, 6), torch.nan)}, "bags/002.safetensors")
-        with pytest.raises(UserError, match=r"002: NaN or infinite values in 4 of 4 instances.*on_bad_bag=skip"):
+        with pytest.raises(UserError, match=r"002: NaN or infinite values in 4 of 4 instances.*on_bad=skip"):
             run(recipe="disk.yaml")
 
     def test_are_skipped_and_counted_at_the_end_where_that_is_asked_for(self):
@@ -180,7 +180,7 @@ class TestBadBags:
         reasons = spoil("bags") | {"002": "NaN or infinite values in 4 of 4 instances"}
         save_file({"features": torch.full((4, 6), torch.nan)}, "bags/002.safetensors")
         console = Console(file=io.StringIO(), width=300)
-        directory = run("data.on_bad_bag=skip", recipe="disk.yaml", console=console)
+        directory = run("data.on_bad=skip", recipe="disk.yaml", console=console)
         output = console.file.getvalue()
         assert "note: skipped 003: no features in" in output
         assert "\n4 unreadable bags were skipped; log.txt names all:\n  002: NaN or infinite" in output

@@ -11,7 +11,7 @@ from vision_train.recipe import load_recipe
 from vision_train.run.dry_run import dry_run
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.fit import fit
-from vision_train.run.phase import prepare
+from vision_train.run.phase import prepare, scan
 
 
 @pytest.fixture
@@ -112,13 +112,13 @@ def test_a_file_of_splits_does_not_divide_other_bags_whose_files_hold_their_labe
 
 def test_a_run_of_other_features_is_no_start(bags_run, other_bags, write_features):
     start = [*other_bags, f"model.checkpoint={bags_run}"]
-    assert prepare(load_recipe("acmil/digit_bags", start, smoke=True)).load_reports[0].matched_share == 1
+    assert prepare(scan(load_recipe("acmil/digit_bags", start, smoke=True))).load_reports[0].matched_share == 1
     write_features(Path("others"), *(f"{number:03d}" for number in range(12)), encoder="uni")
     for weights in (bags_run, bags_run / "checkpoints" / "best.ckpt"):
         with pytest.raises(
             UserError, match=r"of the encoder uni, but model\.checkpoint .*run.* learned from those of pixels"
         ):
-            prepare(load_recipe("acmil/digit_bags", [*other_bags, f"model.checkpoint={weights}"], smoke=True))
+            prepare(scan(load_recipe("acmil/digit_bags", [*other_bags, f"model.checkpoint={weights}"], smoke=True)))
     write_features(Path("others"), *(f"{number:03d}" for number in range(12)), encoder=None, width=32)
     with pytest.raises(UserError, match=r"32 features an instance, but model\.checkpoint .*run learned from 64"):
-        prepare(load_recipe("acmil/digit_bags", start, smoke=True))
+        prepare(scan(load_recipe("acmil/digit_bags", start, smoke=True)))

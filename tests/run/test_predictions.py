@@ -3,25 +3,63 @@
 import csv
 import json
 
-from vision_train.run.predictions import Prediction, write_predictions
+import pytest
 
+from vision_train.errors import UserError
+from vision_train.run.predictions import check_outputs, write_predictions
+from vision_train.tasks.base import Predicted
+
+TOP = ({"tumour": 0.75, "normal": 0.25}, {"normal": 0.625, "tumour": 0.375})
 PREDICTIONS = [
-    Prediction("a,b", [("tumour", 0.75), ("normal", 0.25)]),
-    Prediction("c", [("normal", 0.625), ("tumour", 0.375)]),
+    Predicted(
+        name,
+        {"label": next(iter(top)), "confidence": max(top.values()), "top": top},
+        cells={"label": next(iter(top)), "confidence": max(top.values()), "normal": top["normal"]},
+    )
+    for name, top in zip(("a,b", "c"), TOP, strict=True)
 ]
 
 
-def test_a_table_has_a_column_for_each_class(tmp_path):
+def table(path) -> list[list[str]]:
+    return list(csv.reader(path.open()))
+
+
+def test_a_table_has_the_cells_that_a_task_gives(tmp_path):
     out = tmp_path / "new" / "out.csv"
-    write_predictions(out, PREDICTIONS, "slide_id", ["normal", "tumour"])
-    assert list(csv.reader(out.open())) == [
-        ["slide_id", "label", "confidence", "normal", "tumour"],
-        ["a,b", "tumour", "0.750000", "0.250000", "0.750000"],
-        ["c", "normal", "0.625000", "0.625000", "0.375000"],
+    write_predictions(out, PREDICTIONS, "slide_id")
+    assert table(out) == [
+        ["slide_id", "label", "confidence", "normal"],
+        ["a,b", "tumour", "0.750000", "0.250000"],
+        ["c", "normal", "0.625000", "0.625000"],
     ]
 
 
-def test_lines_name_the_classes_likeliest_first(tmp_path):
+def test_a_table_has_the_numbers_and_texts_of_the_rows_where_a_task_gives_no_cells(tmp_path):
+    rows = [{"age": 3, "boxes": [[0, 1]], "top": {"a": 1.0}}, {"age": 4.5, "sure": True}]
+    write_predictions(tmp_path / "out.csv", [Predicted(str(n), row) for n, row in enumerate(rows)], "path")
+    assert table(tmp_path / "out.csv") == [["path", "age", "sure"], ["0", "3", ""], ["1", "4.500000", "True"]]
+
+
+def test_lines_hold_the_whole_row_in_its_order(tmp_path):
     write_predictions(tmp_path / "out.jsonl", PREDICTIONS, "slide_id")
-    first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
-    assert first == {"slide_id": "a,b", "label": "tumour", "confidence": 0.75, "top": {"tumour": 0.75, "normal": 0.25}}
+    first, second = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert json.loads(first) == {"slide_id": "a,b", "label": "tumour", "confidence": 0.75, "top": TOP[0]}
+    assert list(json.loads(second)["top"]) == ["normal", "tumour"]
+
+
+def test_no_predictions_are_a_heading_or_nothing(tmp_path):
+    for name, text in (("out.csv", "path\n"), ("out.jsonl", "")):
+        write_predictions(tmp_path / name, [], "path")
+        assert (tmp_path / name).read_text() == text
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=r"--out .*out\.txt: .*\.jsonl .*\.csv"):
+        check_outputs(tmp_path / "out.txt", None)
+    with pytest.raises(UserError, match=r"--out .*folder\.csv: is a folder"):
+        check_outputs(tmp_path / "folder.csv", None)
+    for out, render in (("file/out.csv", None), ("out.csv", tmp_path / "file")):
+        with pytest.raises(UserError, match="file: cannot be written"):
+            check_outputs(tmp_path / out, render)

@@ -17,9 +17,9 @@ from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
-from vision_train.run.fit import fit, prepare_phases, resume
-from vision_train.run.phase import Prepared, prepare
-from vision_train.run.phases import plan_phases
+from vision_train.run.fit import check_phases, fit, resume
+from vision_train.run.phase import Prepared, prepare, scan
+from vision_train.run.plan import plan_of
 from vision_train.tasks.pretraining.task import PretrainingTask
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "droppos"
@@ -53,7 +53,7 @@ def run(recipe: str, *overrides: str, run_dir: str = "run", console: Console = Q
 
 
 def start(recipe: str, *overrides: str) -> Prepared:
-    return prepare(load_recipe(recipe, overrides))
+    return prepare(scan(load_recipe(recipe, overrides)))
 
 
 def weights(directory: RunDirectory, kind: str = "state_dict") -> dict[str, torch.Tensor]:
@@ -270,8 +270,8 @@ class TestKeepingApart:
         measured, seen = measured_on("finetune_photos.yaml", *self.PHOTOS), learnt()
         assert len(measured) == 4
         assert not seen & measured
-        (_, before), _ = plan_phases(load_recipe("finetune_photos.yaml", self.PHOTOS))
-        validated = {sample.id for sample in prepare(before).data.samples("val")}
+        before, _ = plan_of(load_recipe("finetune_photos.yaml", self.PHOTOS)).phases
+        validated = {sample.id for sample in scan(before.recipe).data.samples("val")}
         assert len(seen) >= 16
         assert seen <= photos - measured - validated
         assert "left out" in console.file.getvalue()
@@ -315,7 +315,7 @@ class TestKeepingApart:
         make_image_folder(Path("pool"), classes=1, per_class=9, size=(20, 20))
         Path("own.yaml").write_text("extends: pretrain_photos.yaml\ndata: {root: pool, probe: photos}\n")
         recipe = load_recipe("finetune_photos.yaml", [*self.PHOTOS, "run.pretrain=own.yaml", "data.splits={test: 0.4}"])
-        phases = prepare_phases(plan_phases(recipe))
+        phases = check_phases(plan_of(recipe)).scanned
         tested = {sample.identity for sample in phases["fit"].data.samples("test")}
         for split in ("probe_train", "probe_val"):
             shown = {sample.identity for sample in phases["pretrain"].data.samples(split)}
@@ -345,6 +345,6 @@ class TestKeepingApart:
         for split in ("train", "val", "test"):
             make_image_folder(Path("split", split), classes=2, per_class=3, size=(20, 20))
         Path("own.yaml").write_text("extends: pretrain_photos.yaml\ndata: {root: split/test}\n")
-        with pytest.raises(UserError, match=r"^data\.root .*split/test: all images of its train split are among"):
+        with pytest.raises(UserError, match=r"^data\.root=.*split/test: all images of its train split are among"):
             run("finetune_photos.yaml", "data.root=split", "run.pretrain=own.yaml")
         assert not Path("run").exists()

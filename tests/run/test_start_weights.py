@@ -13,7 +13,7 @@ from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit
-from vision_train.run.phase import prepare
+from vision_train.run.phase import prepare, scan
 
 QUIET = Console(quiet=True)
 TWO = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
@@ -29,7 +29,7 @@ def test_a_run_starts_from_a_file_for_each_part(tiny):
     torch.save({n: t for n, t in source.state.items() if n != "patch_embed.proj.weight"}, "part.pth")
     parts = "model.checkpoint={blocks.0: part.pth, patch_embed: part.pth}"
     with pytest.raises(UserError, match=r"model\.checkpoint\.patch_embed: .*part\.pth"):
-        prepare(load_recipe(tiny, [parts]))
+        prepare(scan(load_recipe(tiny, [parts])))
     second = run(tiny, parts, "model.fresh=[patch_embed.proj.weight]", "trainer.max_epochs=1", run_dir="second")
     assert json.loads(second.summary.read_text())["checkpoint/matched_share"] == 1
     assert load_recipe(second.recipe).model.checkpoint == {
@@ -69,7 +69,7 @@ def test_two_processes_train_a_network_that_is_frozen_in_part(tiny, two_processe
     path = Path("two").absolute()
     options = (*TWO, "data.batch_size=16", "trainer.max_epochs=1", "model.freeze=[blocks.0.*]")
     two_processes(_fit, tiny, options, path)
-    fresh = prepare(load_recipe(tiny)).task.network.state_dict()
+    fresh = prepare(scan(load_recipe(tiny))).task.network.state_dict()
     trained = read_weights(path).state
     assert torch.equal(trained["blocks.0.attn.qkv.weight"], fresh["blocks.0.attn.qkv.weight"])
     assert not torch.equal(trained["blocks.1.attn.qkv.weight"], fresh["blocks.1.attn.qkv.weight"])

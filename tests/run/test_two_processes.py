@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ import torch
 from rich.console import Console
 
 from vision_train.metrics_log import read_metrics
-from vision_train.recipe import load_recipe
+from vision_train.recipe import Recipe, load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.fit import fit, resume
+from vision_train.run.plan import FinishedPhase, Phase
 from vision_train.tasks.classification.task import ClassificationTask
 
 TWO = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
@@ -79,3 +82,60 @@ def test_two_processes_run_two_phases(tiny, two_processes):
     path = Path("phases").absolute()
     two_processes(_fit, tiny, (*TWO, "run.pretrain=first.yaml", "trainer.max_epochs=1"), path)
     assert {line["phase"] for line in read_metrics(path / "metrics.jsonl")} == {"pretrain", "fit"}
+
+
+@dataclass(frozen=True)
+class AsFewLabelsAsNeeded:
+    """A second phase, which takes the fewer labels the more the first one got right."""
+
+    recipe: Recipe
+
+    def known(self) -> list[Phase]:
+        return [Phase("first", self.recipe)]
+
+    def next(self, finished: Sequence[FinishedPhase]) -> Phase | None:
+        if len(finished) != 1:
+            return None if finished else self.known()[0]
+        labels = 9 - round(5 * finished[0].figures["val/accuracy"])
+        data = replace(self.recipe.data, labels_per_class=labels)
+        return Phase("second", replace(self.recipe, data=data), start="first")
+
+
+def _as_few_as_needed(recipe: Recipe, stored: Mapping[str, Recipe]) -> AsFewLabelsAsNeeded:
+    return AsFewLabelsAsNeeded(recipe)
+
+
+def _plan(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path, stop_at: int | None) -> None:
+    original, calls = ClassificationTask.training_step, iter(range(100))
+
+    def training_step(self, batch, batch_idx):
+        if next(calls) == stop_at:
+            raise RuntimeError("cut short")
+        return original(self, batch, batch_idx)
+
+    options = {"console": Console(quiet=True), "make_plan": _as_few_as_needed}
+    asked = load_recipe(recipe, overrides)
+    if stop_at is None:
+        fit(asked, run_dir=run_dir, command=[], **options)
+        return
+    ClassificationTask.training_step = training_step  # type: ignore[method-assign]  # a process of its own
+    with pytest.raises(RuntimeError, match="cut short"):
+        fit(asked, run_dir=run_dir, command=[], **options)
+    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the other process may not have left the first
+    resume(run_dir, **options)
+
+
+def test_two_processes_agree_on_a_phase_that_depends_on_the_one_before(tiny, two_processes):
+    whole, cut = Path("whole").absolute(), Path("cut").absolute()
+    options = (*TWO, "data.batch_size=16", "trainer.max_epochs=2")
+    two_processes(_plan, tiny, options, whole, None)
+    two_processes(_plan, tiny, options, cut, 9)  # in the second epoch of the second phase
+    assert [line["phase"] for line in validation(cut)] == ["first", "first", "second", "second"]
+    assert [(line["val/loss"], line["step"]) for line in validation(cut)] == [
+        (line["val/loss"], line["step"]) for line in validation(whole)
+    ]
+    recipes = [load_recipe(path / "phases" / "second" / "recipe.yaml").data for path in (whole, cut)]
+    assert recipes[0] == recipes[1]
+    assert recipes[0].labels_per_class < 10
+    ours, theirs = (torch.load(RunDirectory(path).best, weights_only=True)["averaged"] for path in (cut, whole))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())

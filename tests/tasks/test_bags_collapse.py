@@ -7,8 +7,9 @@ import torch
 
 from vision_train.recipe import load_recipe
 from vision_train.tasks.bags.collapse import Learnt, warnings_of
-from vision_train.tasks.bags.scores import FIELDS, Scores, score_batch
+from vision_train.tasks.bags.scores import FIELDS, fields, score_batch
 from vision_train.tasks.bags.task import build
+from vision_train.tasks.scores import Scores
 
 OFFICIAL = "acmil/digit_bags_official"
 
@@ -23,10 +24,11 @@ def learnt(loss: float, labels: tuple[int, ...] = (0, 1), classes: int = 2) -> L
 
 def attended(rests_on: float, instances: int = 100, bags: int = 5) -> Scores:
     """Bags whose attention is spread over as many instances, evenly."""
-    fields = torch.full((bags, len(FIELDS)), math.nan, dtype=torch.float64)
-    fields[:, FIELDS.index("instances")] = instances
-    fields[:, FIELDS.index("attention_entropy")] = math.log(rests_on) / math.log(instances)
-    return Scores([str(bag) for bag in range(bags)], fields, torch.full((bags, 2), 0.5))
+    rows = torch.full((bags, len(FIELDS) + 2), math.nan, dtype=torch.float64)
+    rows[:, FIELDS.index("instances")] = instances
+    rows[:, FIELDS.index("attention_entropy")] = math.log(rests_on) / math.log(instances)
+    rows[:, len(FIELDS) :] = 0.5
+    return Scores([str(bag) for bag in range(bags)], fields(2), rows, {})
 
 
 def said(epoch: Learnt, scores: Scores, *overrides: str, recipe: str = OFFICIAL) -> list[str]:
@@ -100,7 +102,7 @@ def test_a_collapsed_network_is_told_by_its_own_scores():
         with torch.no_grad():
             task.network.get_parameter("attention.attention_weights.weight").mul_(scale)
             rows = score_batch(task.network.eval()(features), torch.tensor([0, 1, 0]), mask)
-        texts[scale] = said(FINE, Scores(["a", "b", "c"], rows[:, : len(FIELDS)], rows[:, len(FIELDS) :]))
+        texts[scale] = said(FINE, Scores(["a", "b", "c"], fields(2), rows, {}))
     assert texts[1.0] == []
     assert "attention rests on 1." in texts[1e4][0]
 

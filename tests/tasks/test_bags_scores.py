@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_auro
 from vision_train.optim import build_optimizer, build_schedule
 from vision_train.recipe import load_recipe
 from vision_train.tasks.bags import scores
+from vision_train.tasks.scores import Scores
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "acmil"
 OFFICIAL = json.loads((GOLDEN / "metrics.json").read_text())
@@ -20,9 +21,11 @@ OFFICIAL = json.loads((GOLDEN / "metrics.json").read_text())
 def test_item_9_metrics_are_the_official_ones():
     golden, expected = load_file(GOLDEN / "metrics.safetensors"), OFFICIAL["metrics"]
     probabilities, labels = golden["probs"], golden["labels"]
-    fields = torch.full((len(labels), len(scores.FIELDS)), torch.nan, dtype=torch.float64)
-    fields[:, 0] = labels
-    found = scores.metrics(scores.Scores([str(index) for index in range(len(labels))], fields, probabilities))
+    numbers = torch.full((len(labels), len(scores.FIELDS)), torch.nan, dtype=torch.float64)
+    numbers[:, 0] = labels
+    rows = torch.cat([numbers, probabilities.double()], dim=1)
+    fields = scores.fields(probabilities.shape[1])
+    found = scores.metrics(Scores([str(index) for index in range(len(labels))], fields, rows, {}))
     assert found["auroc"] == pytest.approx(expected["auroc_official"], abs=1e-6)
     assert found["f1"] == pytest.approx(expected["f1_macro"], abs=1e-6)
     assert found["f1_and_auroc"] == found["f1"] + found["auroc"]
@@ -55,8 +58,8 @@ def test_entropy_and_mass_of_the_ten_hottest():
 
 
 def test_auroc_of_one_class_alone_is_not_known():
-    rows = torch.tensor([[0, 0.1, 5, 1, 1]] * 3, dtype=torch.float64)
-    found = scores.metrics(scores.Scores(["a", "b", "c"], rows, torch.tensor([[0.9, 0.1]] * 3)))
+    rows = torch.tensor([[0, 0.1, 5, 1, 1, 0.9, 0.1]] * 3, dtype=torch.float64)
+    found = scores.metrics(Scores(["a", "b", "c"], scores.fields(2), rows, {}))
     assert math.isnan(found["auroc"])
     assert found["accuracy"] == 1
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from vision_train.tasks.pretraining.probe import WEIGHT_DECAY, fit_probe, probe_accuracy
+from vision_train.tasks.pretraining.probe import WEIGHT_DECAY, ProbeFeatures, fit_probe, probe_accuracy
 
 
 def clouds(count: int = 90, apart: float = 1.0, width: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,3 +76,18 @@ def test_a_class_without_examples_is_not_guessed():
     without = labels != 2
     weights, biases = fit_probe(features[without] / 50, labels[without], 3)
     assert 2 not in (features[without] / 50 @ weights.T + biases).argmax(1)
+
+
+def test_features_of_a_pass_are_measured_whatever_their_batches():
+    (learnt, labels), (measured, truth) = clouds(), clouds(seed=1)
+    noted = ProbeFeatures(3, 5)
+    for part, features, names in ((0, learnt, labels), (1, measured, truth)):
+        for rows in (torch.arange(60, 90), torch.arange(65)):  # some come twice
+            noted.add(part, [f"{int(row):03d}" for row in rows], features[rows], names[rows])
+    assert noted.accuracy(torch.device("cpu")) == probe_accuracy(clouds(), clouds(seed=1), 3)
+
+
+def test_a_probe_with_nothing_to_be_measured_on_has_no_accuracy():
+    noted = ProbeFeatures(3, 5)
+    noted.add(0, ["a"], torch.zeros(1, 5), torch.zeros(1, dtype=torch.int64))
+    assert noted.accuracy(torch.device("cpu")) is None

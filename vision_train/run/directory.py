@@ -97,8 +97,10 @@ class RunDirectory:
         return self.path / "metrics.json"
 
     def write_metrics(self, metrics: Sequence[Metric]) -> None:
-        """Keep the descriptions of metrics, each once, so that readers need not know the tasks."""
-        described = {metric.name: asdict(metric) for metric in metrics}
+        """Add descriptions of metrics, each once, so that readers need not know the tasks."""
+        file = self.described_metrics
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        described = {metric["name"]: metric for metric in [*known, *map(asdict, metrics)]}
         write_json(self.described_metrics, list(described.values()))
 
     def write_artefacts(self, artefacts: Sequence[Artefact], codecs: Mapping[str, Codec] | None = None) -> None:

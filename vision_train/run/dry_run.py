@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
+from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
@@ -48,7 +49,7 @@ def dry_run(recipe: Recipe) -> str:
     texts = {}
     with logging_to(None):
         for phase in plan.known():
-            prepared, checked.first = checked.first or prepare(checked.scanned[phase.name]), None
+            prepared = checked.ready.pop(phase.name, None) or prepare(checked.scanned[phase.name])
             texts[phase.name] = _try_out(prepared, phase.start)
     if len(texts) == 1:
         return next(iter(texts.values()))
@@ -87,13 +88,21 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | Non
         "checkpoint": "\n".join(report.summary() for report in prepared.load_reports) or start,
         "attention": attention_line(prepared.attention),
         "steps": f"{task.steps_per_epoch:,} an epoch, {task.total_steps:,} in all",
-        "batch": f"{batch:,} {prepared.data.noun} a step: {recipe.data.batch_size} for each of {full.world_size} "
-        f"process(es), {full.accumulate_grad_batches} batch(es) accumulated",
+        "batch": _batch(prepared.data, full),
         "learning rate": f"{rate:g} after the warm-up{as_written}",
         "warm-up": warm_up_note(recipe, prepared.data) or _warm_up(recipe.optim),
         "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",
         "time": f"about {format_seconds(seconds)}, start and test aside ({watch.step_seconds * 1000:.0f} ms a step)",
     }
+
+
+def _batch(data: SampleDataModule, full: Trainer) -> str:
+    sizes = {name: stream.batch_size for name, stream in data.streams.items()}
+    each = " + ".join(f"{size} {name}" if len(sizes) > 1 else str(size) for name, size in sizes.items())
+    return (
+        f"{sum(sizes.values()) * full.world_size * full.accumulate_grad_batches:,} {data.noun} a step: {each} for each "
+        f"of {full.world_size} process(es), {full.accumulate_grad_batches} batch(es) accumulated"
+    )
 
 
 def _parameters(network: nn.Module) -> str:

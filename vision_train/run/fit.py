@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +22,7 @@ from vision_train.run.leakage import keep_apart
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
 from vision_train.run.plan import (
+    LAST,
     FinishedPhase,
     MakePlan,
     Phase,
@@ -45,8 +45,8 @@ class CheckedPhases:
     """Recipe and data of each, by name."""
     tasks: dict[str, Task] = field(default_factory=dict)
     """Their tasks, by name; those of later phases have no memory for their weights."""
-    first: Prepared | None = None
-    """The first phase, ready to be trained; None where none was built yet."""
+    ready: dict[str, Prepared] = field(default_factory=dict)
+    """The first phase, built; no other is built before its turn."""
 
 
 def check_phases(plan: Plan) -> CheckedPhases:
@@ -59,11 +59,11 @@ def check_phases(plan: Plan) -> CheckedPhases:
     with logging_to(None):
         checked = CheckedPhases({phase.name: scan(phase.recipe) for phase in phases})
         _keep_apart(phases, checked.scanned)
-        checked.first = prepare(checked.scanned[phases[0].name])
-        checked.tasks[phases[0].name] = checked.first.task
-        for earlier, phase in pairwise(phases):
-            start = checked.tasks[phase.start or earlier.name]
-            checked.tasks[phase.name] = check_later(checked.scanned[phase.name], start, start.recipe.name)
+        first = prepare(checked.scanned[phases[0].name])
+        checked.ready[phases[0].name], checked.tasks[phases[0].name] = first, first.task
+        for phase in phases[1:]:
+            start = checked.tasks[phase.start] if phase.start else None
+            checked.tasks[phase.name] = check_later(checked.scanned[phase.name], start)
         for name, task in checked.tasks.items():
             check_devices(checked.scanned[name].recipe, checked.scanned[name].data, task)
     return checked
@@ -98,7 +98,6 @@ def fit(
     result = checked.scanned[plan.known()[-1].name]
     directory = create_run(result.recipe, result.data.classes, run_dir, command)
     if launched_rank() == 0:
-        directory.write_metrics([metric for task in checked.tasks.values() for metric in task.metrics])
         for name, scanned in checked.scanned.items():
             directory.phase(name).mkdir(parents=True)
             write_recipe(directory.phase(name) / "recipe.yaml", scanned.recipe)
@@ -149,27 +148,29 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
         while (phase := plan.next(finished)) is not None:
             done = read_finished(directory, phase.name)
             if done is None:
-                prepared = _prepare(directory, phase, finished, checked)
-                if len(plan.known()) > 1:
+                prepared = _prepare(directory, plan, phase, finished, checked)
+                if finished or phase.name != LAST:
                     console.print(f"phase {phase.name}: {phase.recipe.name}")
                 try:
-                    figures, skipped = run_phase(directory, phase, prepared, log, console)
+                    run_phase(directory, phase, prepared, log, console)
                 finally:
                     if first_process and phase.is_result:
                         publish(directory, phase.name)
-                # The first process knows most; all have to ask the plan the same question.
-                done = gather_objects(FinishedPhase(phase.name, directory.phase(phase.name), figures, skipped))[0]
+                # All processes have to ask the plan the same question, and so has a resumed run: that of the files.
+                done = gather_objects(read_finished(directory, phase.name) if first_process else None)[0]
+                assert done is not None, "a phase that ended has left its figures"
             finished.append(done)
         if first_process:
             _conclude(directory, finished, console)
 
 
-def _prepare(directory: RunDirectory, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases) -> Prepared:
+def _prepare(
+    directory: RunDirectory, plan: Plan, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases
+) -> Prepared:
     """Build a phase when its turn comes; the first one of a new run is there already."""
-    if checked.first is not None:
-        prepared, checked.first = checked.first, None
-        return prepared
-    scanned = checked.scanned.get(phase.name) or scan(phase.recipe, _kept_classes(directory, phase))
+    if phase.name in checked.ready:
+        return checked.ready.pop(phase.name)
+    scanned = checked.scanned.get(phase.name) or _scan_late(directory, plan, phase, checked)
     model = scanned.recipe.model
     if last_checkpoint(directory, phase.name).exists():
         # Its own last checkpoint holds what it began with; the file it came from may be gone.
@@ -177,7 +178,20 @@ def _prepare(directory: RunDirectory, phase: Phase, finished: list[FinishedPhase
     elif phase.start is not None:
         start = next(done for done in finished if done.name == phase.start)
         model = replace(model, checkpoint=str(start.checkpoint))
-    return prepare(Scanned(replace(scanned.recipe, model=model), scanned.data))
+    prepared = prepare(Scanned(replace(scanned.recipe, model=model), scanned.data))
+    check_devices(prepared.recipe, prepared.data, prepared.task)
+    return prepared
+
+
+def _scan_late(directory: RunDirectory, plan: Plan, phase: Phase, checked: CheckedPhases) -> Scanned:
+    """Scan the data of a phase that was not known before the first step, or that is resumed."""
+    scanned = scan(phase.recipe, _kept_classes(directory, phase))
+    if not phase.is_result:
+        result = plan.known()[-1]
+        if result.name not in checked.scanned:
+            checked.scanned[result.name] = scan(result.recipe, _kept_classes(directory, result))
+        keep_apart(scanned.data, checked.scanned[result.name].data)
+    return scanned
 
 
 @contextmanager
@@ -192,6 +206,7 @@ def _process_group() -> Iterator[None]:
 
 def _conclude(directory: RunDirectory, finished: list[FinishedPhase], console: Console) -> None:
     last, recipe = finished[-1], load_recipe(directory.recipe, runnable=False)
+    publish(directory, last.name)  # again, where the run was killed right after the phase
     figures = {**last.figures, **summed(finished)}
     report = write_report(directory.path, figures, recipe.kind.load_report())
     write_json(directory.summary, figures)  # last of all: it says that the run is finished

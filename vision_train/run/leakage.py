@@ -19,9 +19,10 @@ def keep_apart(earlier: SampleDataModule, later: SampleDataModule) -> None:
         UserError: Nothing would be left to learn from.
     """
     validated, tested = (_identities(later, split) for split in ("val", "test"))
+    trained_on = {stream.split for stream in earlier.streams.values()}
     for split in earlier.counts:
         if split != "test":  # nothing is learnt from that
-            earlier.leave_out(split, validated | tested if split == "train" else tested)
+            earlier.leave_out(split, validated | tested if split in trained_on else tested)
 
 
 def learnt_before(data: SampleDataModule, checkpoint: str) -> list[Sample]:

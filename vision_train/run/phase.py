@@ -125,15 +125,14 @@ def _build(recipe: Recipe, classes: list[str]) -> tuple[Task, AttentionReceipt]:
     return task, decide_attention(task, recipe, build_trainer(recipe, []))
 
 
-def check_later(scanned: Scanned, earlier: Task, earlier_name: str) -> Task:
+def check_later(scanned: Scanned, earlier: Task | None) -> Task:
     """Refuse now what a later phase would refuse once the weights that it starts from are trained.
 
     Its network is built without memory for its weights.
 
     Args:
         scanned: The later phase.
-        earlier: The task whose weights it starts from.
-        earlier_name: Name of that one's recipe.
+        earlier: The task whose weights it starts from; None where it starts from none of this run.
 
     Returns:
         The task of the later phase, on the meta device.
@@ -143,7 +142,16 @@ def check_later(scanned: Scanned, earlier: Task, earlier_name: str) -> Task:
     """
     with torch.device("meta"):
         task, _ = _build(scanned.recipe, scanned.data.classes)
-    weights = Weights(earlier.network.state_dict(), Path(earlier_name), file_format="", container="")
+    freeze(task.network, scanned.recipe.model.freeze)
+    check_lr_factors(task.network, scanned.recipe.optim)
+    if earlier is None:
+        return task
+    # Where the earlier one has no memory either, a single zero stands for all numbers of a tensor.
+    state = {
+        name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) if tensor.is_meta else tensor
+        for name, tensor in earlier.network.state_dict().items()
+    }
+    weights = Weights(state, Path(earlier.recipe.name), file_format="", container="")
     try:
         match_weights(
             task.network,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -141,7 +142,8 @@ def read_finished(directory: RunDirectory, name: str) -> FinishedPhase | None:
     if not (folder / "phase.json").exists():
         return None
     content = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
-    return FinishedPhase(name, folder, content["figures"], content["skipped"])
+    figures = {key: math.nan if value is None else value for key, value in content["figures"].items()}
+    return FinishedPhase(name, folder, figures, content["skipped"])
 
 
 def summed(finished: Sequence[FinishedPhase]) -> dict[str, float | int]:

@@ -24,12 +24,10 @@ from vision_train.run.phase import Prepared, fit_phase
 from vision_train.run.plan import Phase
 from vision_train.run.trainer import warm_up_note
 
-Figures = dict[str, float | int]
-
 
 def run_phase(
     directory: RunDirectory, phase: Phase, prepared: Prepared, log: MetricsLog | None, console: Console
-) -> tuple[Figures, list[str]]:
+) -> None:
     """Train a phase, or go on with it, and leave its figures and artefacts in the run directory.
 
     Args:
@@ -39,14 +37,13 @@ def run_phase(
         log: The metrics log; None on every process but the first.
         console: Where progress goes.
 
-    Returns:
-        Its figures, and the samples that could not be read.
-
     Raises:
         KeyboardInterrupt: The user stopped it; what is saved, and how to go on, is said.
     """
     name = phase.name
     if log:
+        directory.phase(name).mkdir(parents=True, exist_ok=True)  # absent where the phase was not known at the start
+        directory.write_metrics(prepared.task.metrics)
         _announce(directory, phase, prepared, console)
         _note_start(directory, name, prepared, log)
     try:
@@ -66,7 +63,6 @@ def run_phase(
         directory.write_artefacts(_renamed(phase, result.artefacts), codecs_of(prepared.recipe))
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
         write_json(directory.phase(name) / "phase.json", state)
-    return result.figures, result.skipped
 
 
 def codecs_of(recipe: Recipe) -> Mapping[str, Codec]:
@@ -102,7 +98,7 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     for remark in [*data.notes, *prepared.task.notes]:
         console.print(f"note: {remark}")
     if data.left_out:
-        console.print(f"left out {len(data.left_out):,} {data.noun}, which phase fit is measured on")
+        console.print(f"left out {len(data.left_out):,} {data.noun}, which the run is measured on")
     _announce_start(directory, name, prepared, console)
     console.print(f"attention: {attention_line(prepared.attention)}")
     table = attention_table(prepared.attention)

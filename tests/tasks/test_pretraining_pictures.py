@@ -7,7 +7,7 @@ from PIL import Image
 
 from models.droppos.masks import Masking, Masks, MaskSampler
 from models.droppos.network import PositionOutput
-from vision_train.tasks.pretraining.album import GAP, GROUND, KEPT, RIGHT, SIDE, WRONG, Album
+from vision_train.tasks.pretraining.pictures import GAP, GROUND, KEPT, RIGHT, SIDE, WRONG, PositionPictures
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 
@@ -17,17 +17,17 @@ def output_of(masks: Masks, believed: torch.Tensor) -> PositionOutput:
     return PositionOutput(torch.zeros(()), torch.zeros(()), None, logits, masks, masks.dropped.float())
 
 
-def pages(names: list[str], *, wrong: bool = False, size: int = 16, order: list[int] | None = None) -> Album:
-    """An album that has seen these images in batches of three, with beliefs that are all right or all wrong."""
+def pages(names: list[str], *, wrong: bool = False, size: int = 16, order: list[int] | None = None) -> PositionPictures:
+    """Pictures of these images, which came in batches of three, with beliefs that are all right or all wrong."""
     masks = MaskSampler(Masking(0.25, 0.75), 16, seed=0).draw(len(names))
     images = torch.rand(len(names), 3, size, size, generator=torch.Generator().manual_seed(0))
     normalised = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    album = Album((4, 4), (size // 4, size // 4), MEAN, STD)
+    pictures = PositionPictures((4, 4), (size // 4, size // 4), MEAN, STD)
     for rows in torch.tensor(order or list(range(len(names)))).split(3):
         chosen = Masks(masks.visible[rows], masks.dropped[rows], None)
         believed = (chosen.visible + wrong) % 16
-        album.add([names[row] for row in rows], normalised[rows], output_of(chosen, believed))
-    return album
+        pictures.add([names[row] for row in rows], normalised[rows], output_of(chosen, believed))
+    return pictures
 
 
 def parts(picture: np.ndarray) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Predictions on bags: every bag once, in its own type, with pictures of where the network looks."""
+"""Predictions of finished runs: every sample once, in a table, with pictures of what the network sees in it."""
 
 import csv
 import io
@@ -19,7 +19,8 @@ from vision_train.report.bags.tile_layout import LONGEST_SIDE
 from vision_train.run.fit import fit
 from vision_train.run.predict import predict_run
 
-NO_OPTIONS = dict.fromkeys(("render", "images", "on_bad_image", "on_bad_bag"))
+NO_OPTIONS = {"render": None, "images": None, "overrides": ()}
+SKIP = ("data.on_bad=skip",)
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_a_smaller_image_serves_where_the_file_says_how_large_the_slide_is(
     Image.fromarray(pixels).save("images/sharp.png")  # a quarter: 16 pixels a tile
     Image.fromarray(pixels[::2, ::2]).save("images/small.png")
     cut = {}
-    monkeypatch.setattr(room, "pictured_instances", lambda *_: [])
+    monkeypatch.setattr("vision_train.tasks.bags.attended.pictured_instances", lambda *_: [])
     monkeypatch.setattr(
         room,
         "contact_sheet",
@@ -166,15 +167,15 @@ def test_where_coordinates_were_looked_for_is_told_with_the_pictures(bags_run, t
 def test_bad_bags_are_named_or_skipped_and_counted(bags_run, bags, write_features):
     write_features(bags, "nan", features=np.full((20, 64), np.nan, np.float16))
     write_features(bags, "empty", features=np.zeros((0, 64), np.float16))
-    with pytest.raises(UserError, match=r"1 bag\(s\) cannot be used. empty: .* give --on-bad-bag skip"):
-        predict(bags_run, bags, on_bad_bag="error")
+    with pytest.raises(UserError, match=r"1 bag\(s\) cannot be used. empty: .* set data\.on_bad=skip"):
+        predict(bags_run, bags, overrides=("data.on_bad=error",))
     (bags / "empty.h5").unlink()
-    with pytest.raises(UserError, match=r"nan: NaN or infinite values in 20 of 20 .* give --on-bad-bag skip"):
+    with pytest.raises(UserError, match=r"nan: NaN or infinite values in 20 of 20 .* set data\.on_bad=skip"):
         predict(bags_run, bags, render=Path("heat"))
     assert not Path("out.csv").exists()
     assert not Path("heat/attention.csv").exists()
     write_features(bags, "empty", features=np.zeros((0, 64), np.float16))
-    said = predict(bags_run, bags, on_bad_bag="skip", render=Path("heat"))
+    said = predict(bags_run, bags, overrides=SKIP, render=Path("heat"))
     assert "3 predictions in out.csv\n" in said
     assert "2 bags could not be used and were skipped:\n  empty: empty: it has no instances\n  nan: NaN" in said
     assert len(rows("heat/attention.csv")) == 60, "a bag that stands in for another counts once"
@@ -187,7 +188,7 @@ def test_bags_that_cannot_be_drawn(bags_run, bags):
     options = {"render": Path("heat"), "images": Path("images")}
     with pytest.raises(UserError, match=r"007: its pictures cannot be drawn: images/007\.png: not an image.*skip"):
         predict(bags_run, bags, **options)
-    said = predict(bags_run, bags, on_bad_bag="skip", **options)
+    said = predict(bags_run, bags, overrides=SKIP, **options)
     assert "1 bags have no pictures, as they cannot be drawn:\n  007: images/007.png: not an image" in said
     assert len(rows("out.csv")) == 3
     assert len(rows("heat/attention.csv")) == 60
@@ -196,8 +197,8 @@ def test_bags_that_cannot_be_drawn(bags_run, bags):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"on_bad_image": "skip"}, r"--on-bad-image: .*run is a run of bags; give --on-bad-bag skip"),
-        ({"on_bad_bag": "ignore"}, r"data\.on_bad_bag: is `ignore`; expected error \| skip"),
+        ({"overrides": ["data.on_bad_bag=skip"]}, r"data\.on_bad_bag: unknown key; did you mean data\.on_bad\?"),
+        ({"overrides": ["data.on_bad=ignore"]}, r"data\.on_bad: is `ignore`; expected error \| skip"),
         ({"images": Path("bags")}, r"--images: is for pictures; say where to put them with --render DIR"),
         ({"images": Path("no"), "render": Path("heat")}, r"--images no: no such folder"),
         ({"images": Path("bags"), "render": Path("heat")}, r"no image there is called like a bag; .* 007\.png"),
@@ -249,9 +250,106 @@ def test_labels_in_the_files_do_not_matter(bags_run, bags):
     assert len(rows("out.csv")) == 3
 
 
-def test_options_for_bags_on_a_run_of_images(tiny, quiet):
-    run = fit(load_recipe(tiny, ["trainer.max_epochs=1"]), run_dir=Path("run"), command=[], console=quiet).path
-    with pytest.raises(UserError, match=r"--on-bad-bag: .* a run of images; give --on-bad-image skip"):
-        predict(run, Path("tiny.yaml"), on_bad_bag="skip")
-    with pytest.raises(UserError, match="--images: is for runs of bags"):
-        predict(run, Path("tiny.yaml"), images=Path())
+@pytest.fixture(scope="module")
+def images_run(tmp_path_factory) -> Path:
+    """A run that has trained on digits for a moment; it is only read."""
+    small = ["model.args={embed_dim: 24, depth: 1}", "trainer={max_epochs: 1, limit_train_batches: 2}"]
+    recipe = load_recipe("quickstart", small)
+    return fit(recipe, run_dir=tmp_path_factory.mktemp("images") / "run", command=[], console=Console(quiet=True)).path
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """Images of two folders, in the folder `photos` of a fresh working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("red/1", "blue/1", "blue/img 14 (1)"):
+        path = Path(f"photos/{name}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 20), path.parent.name).save(path)
+    return Path("photos")
+
+
+PHOTOS = ["photos/blue/1.png", "photos/blue/img 14 (1).png", "photos/red/1.png"]
+
+
+def test_each_image_is_predicted_once(images_run, photos):
+    assert predict(images_run, photos, photos / "red" / "1.png") == "3 predictions in out.csv\n"
+    table = rows("out.csv")
+    assert list(table[0]) == ["path", "label", "confidence"]
+    assert [row["path"] for row in table] == PHOTOS
+    predict(images_run, photos, out="out.jsonl")
+    first = json.loads(Path("out.jsonl").read_text().splitlines()[0])
+    assert list(first) == ["path", "label", "confidence", "top"]
+    assert len(first["top"]) == 5
+    assert next(iter(first["top"].items())) == (first["label"], first["confidence"])
+    assert sorted(first["top"].values(), reverse=True) == list(first["top"].values())
+    assert float(table[0]["confidence"]) == pytest.approx(first["confidence"], abs=1e-6)
+
+
+def test_images_of_a_table_are_found_beside_it(images_run, photos):
+    (photos / "table.csv").write_text("path,what\nred/1.png,x\nblue/1.png,y\n")
+    predict(images_run, photos / "table.csv")
+    assert [row["path"] for row in rows("out.csv")] == ["photos/red/1.png", "photos/blue/1.png"]
+    (photos / "table.csv").write_text("path\nred/1.png\nb.png\n")
+    with pytest.raises(UserError, match=r"table\.csv line 3: no file .*b\.png\. Paths are relative to"):
+        predict(images_run, photos / "table.csv")
+
+
+def test_pictures_of_images_are_named_after_their_folder_and_file(images_run, photos):
+    assert predict(images_run, photos, render=Path("seen")) == "3 predictions in out.csv\n"
+    assert sorted(file.name for file in Path("seen").iterdir()) == [
+        *("00000-blue-1.png", "00001-blue-img 14 (1).png", "00002-red-1.png"),
+    ]
+    assert Image.open("seen/00000-blue-1.png").size[0] == 360
+
+
+def test_bad_images_are_named_or_skipped_and_counted(images_run, photos):
+    (photos / "blue/1.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"photos/blue/1\.png: .*set data\.on_bad=skip"):
+        predict(images_run, photos, render=Path("seen"))
+    assert not Path("out.csv").exists()
+    said = predict(images_run, photos, overrides=SKIP, render=Path("seen"))
+    assert "2 predictions in out.csv\n" in said
+    assert "1 images could not be used and were skipped:\n  photos/blue/1.png: " in said
+    assert [row["path"] for row in rows("out.csv")] == PHOTOS[1:], "an image that stands in for another counts once"
+    assert len(list(Path("seen").iterdir())) == 2
+
+
+def test_recipe_keys_change_the_prediction(images_run, photos):
+    predict(images_run, photos, out="one.csv", overrides=("data.batch_size=1", "data.workers=0"))
+    predict(images_run, photos, out="all.csv")
+    for one, other in zip(rows("one.csv"), rows("all.csv"), strict=True):
+        assert one["label"] == other["label"]
+        assert float(one["confidence"]) == pytest.approx(float(other["confidence"]), abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": Path("photos")}, "--images: is for pictures; .*--render DIR"),
+        ({"images": Path("photos"), "render": Path("seen")}, "--images photos: .*leave it out"),
+        ({"overrides": ["data.encoder=uni"]}, r"data\.encoder: unknown key"),
+    ],
+)
+def test_options_for_bags_on_a_run_of_images(images_run, photos, options, message):
+    with pytest.raises(UserError, match=message):
+        predict(images_run, photos, **options)
+    assert not Path("seen").exists()
+
+
+def test_inputs_without_images_are_refused(images_run, photos):
+    Path("empty").mkdir()
+    for place, message in {
+        "empty": "empty: no images there; known endings are .*png",
+        "nowhere": "nowhere: no such",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            predict(images_run, Path(place))
+
+
+def test_a_run_that_predicts_nothing_says_what_to_do(photos, tmp_path, quiet):
+    small = ["model.args.embed_dim=24", "model.args.depth=1", "trainer={max_epochs: 1, limit_train_batches: 1}"]
+    small += ["trainer.check_val_every_n_epoch=1", "trainer.limit_val_batches=1", "data.batch_size=8"]
+    run = fit(load_recipe("droppos/digits", small), run_dir=tmp_path / "run", command=[], console=quiet).path
+    with pytest.raises(UserError, match=r"run: is a run of pretraining.*model\.checkpoint=.*run"):
+        predict(run, photos)
