@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from collections.abc import Mapping
@@ -48,6 +49,13 @@ def run_installed(installed: Path, cwd: Path, code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_source_archive_holds_examples_and_documentation(wheel: Path):
+    (archive,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        shipped = {name.partition("/")[2] for name in opened.getnames()}
+    assert {"examples/mixpro_in_your_loop.py", "examples/acmil_in_your_loop.py", "docs/index.md"} <= shipped
 
 
 def test_wheel_holds_every_file_and_no_tests(wheel: Path):
