@@ -16,9 +16,7 @@ def evaluate(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(
-            help="train, val, test or another split of the data; else the one that the run was measured on."
-        ),
+        typer.Option(help="train, val, test or another split of the data; else the one that the run was measured on."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from vision_train.compare import words
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
 from vision_train.compare.study import Study
 from vision_train.report.charts import Line, LineChart, Strip, StripChart
-from vision_train.report.formats import metric_format, metric_title
 from vision_train.report.plot import StripRows, plot_lines, plot_strips
 from vision_train.statistics import Interval
 
@@ -22,7 +20,7 @@ def draw_plot(study: Study, result: StudyResult) -> bytes:
         result: At least one arm has a run.
     """
     first = next(cell.arms[0].name for cell in result.cells if cell.arms)
-    labels = metric_title(result.metric), _difference_label("difference to\n" + first, result)
+    labels = result.metric.title, _difference_label("difference to\n" + first, result)
     note = "points: seeds · marks: means · bars and bands: 95 % intervals over the seeds"
     note += f", of all {result.tests} differences at once" if result.tests > 1 else ""
     if grid := grid_charts(study, result):
@@ -42,7 +40,7 @@ def grid_charts(study: Study, result: StudyResult) -> tuple[LineChart, LineChart
     names = dict.fromkeys(arm.name for cell in result.cells for arm in cell.arms)
     levels = [_levels(result, name, numbers, colour) for colour, name in enumerate(names)]
     differences = [_differences(result, name, numbers, colour) for colour, name in enumerate(names) if colour]
-    title, written = metric_title(result.metric), metric_format(result.metric)
+    title, written = result.metric.title, result.metric.format
     remark = f"Means, with 95 % intervals over the seeds as bands{together(result)}."
     label = _difference_label(f"Difference to {study.plan.arms[0].name}", result)
     return (
@@ -53,8 +51,8 @@ def grid_charts(study: Study, result: StudyResult) -> tuple[LineChart, LineChart
 
 def seed_charts(cell: CellResult, result: StudyResult) -> StripRows:
     """Each seed of a cell's arms, and the differences on the same seed. The cell has an arm."""
-    metric, title = result.metric, metric_title(result.metric)
-    factor, unit = words.difference_scale(metric)
+    metric, title = result.metric, result.metric.title
+    factor, unit = metric.factor, metric.unit
     levels = [
         Strip(arm.name, list(arm.values.values()), arm.mean, arm.interval, colour)
         for colour, arm in enumerate(cell.arms)
@@ -67,14 +65,14 @@ def seed_charts(cell: CellResult, result: StudyResult) -> StripRows:
             ends = _scaled(comparison.interval, factor)
             differences.append(Strip(arm.name, values, factor * comparison.difference, ends, colour))
     remark = "Dots are seeds, the mark is their mean, the bar its 95 % interval."
-    level_chart = StripChart(title, levels, title.lower(), metric_format(metric), remark)
+    level_chart = StripChart(title, levels, title.lower(), metric.format, remark)
     if not differences:
         return StripRows(cell.title, level_chart, None)
     difference_chart = StripChart(
         f"Difference to {cell.arms[0].name} on the same seed",
         differences,
         unit or title.lower(),
-        lambda value: words.format_difference(metric, value / factor, 1),
+        lambda value: metric.format_difference(value / factor, 1),
         f"Verdicts go by these intervals over the seeds and by those over the samples{together(result)}.",
     )
     return StripRows(cell.title, level_chart, difference_chart)
@@ -86,7 +84,7 @@ def together(result: StudyResult) -> str:
 
 
 def _difference_label(label: str, result: StudyResult) -> str:
-    unit = words.difference_scale(result.metric)[1]
+    unit = result.metric.unit
     return f"{label}, {unit}" if unit else label
 
 
@@ -105,7 +103,7 @@ def _levels(result: StudyResult, name: str, numbers: Sequence[float], colour: in
 
 def _differences(result: StudyResult, name: str, numbers: Sequence[float], colour: int) -> Line:
     """An arm's differences to the first over the grid, in the unit they are shown in."""
-    factor, _ = words.difference_scale(result.metric)
+    factor = result.metric.factor
     compared = [(x, each) for x, cell in _by_number(result, numbers) for each in cell.comparisons if each.name == name]
     points = [(x, factor * each.difference, _scaled(each.interval, factor)) for x, each in compared]
     return _line(name, points, colour)

@@ -40,7 +40,7 @@ class Pair:
     failed: int = 0
     """Seeds on which the arm failed and the first did not."""
     first_failed: int = 0
-    looks: tuple[int, ...] = ()
+    earlier_readings: tuple[int, ...] = ()
     """Smaller numbers of seeds at which the two were judged before."""
 
     @property
@@ -80,7 +80,7 @@ class Comparison:
     """Whether each seed has test samples of its own, which the interval over the seeds then covers too."""
     seeds_needed: SeedsNeeded | None
     """To find a difference of this size in 80 % of fresh studies; None where nothing needs or allows saying so."""
-    looks: tuple[int, ...]
+    earlier_readings: tuple[int, ...]
     verdict: Verdict
 
 
@@ -117,7 +117,7 @@ def compare_pair(pair: Pair, mode: str, comparisons: int = 1) -> Comparison:
         test_groups=pair.resampled and pair.resampled.groups,
         own_samples=pair.own_samples,
         seeds_needed=fresh_study(test, len(gains), comparisons) if planned else None,
-        looks=pair.looks,
+        earlier_readings=pair.earlier_readings,
         verdict=verdict,
     )
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from vision_train.compare import tables, words
 from vision_train.compare.charts import grid_charts, seed_charts
-from vision_train.compare.results import CellResult, StudyResult
 from vision_train.compare.judgement import Comparison
+from vision_train.compare.results import CellResult, StudyResult
 from vision_train.compare.study import Study
-from vision_train.report.formats import metric_title
 from vision_train.report.line_chart import line_chart
 from vision_train.report.page import render_page
 from vision_train.report.strip_chart import strip_chart
@@ -63,7 +62,7 @@ def _byline(study: Study, result: StudyResult, state: State) -> str:
     samples = {settings.test_samples for settings in study.settings[0]}
     tested = f"{' or '.join(f'{count:,}' for count in sorted(samples))} test samples"
     seeds = f"{study.plan.seeds} seed{'s' if study.plan.seeds > 1 else ''}"
-    return " · ".join([metric_title(result.metric), seeds, tested, f"{state.finished} of {state.planned} runs"])
+    return " · ".join([result.metric.title, seeds, tested, f"{state.finished} of {state.planned} runs"])
 
 
 def _verdict(cell: CellResult, comparison: Comparison, result: StudyResult) -> dict[str, str]:

@@ -220,9 +220,9 @@ def _meaning(recipe: Recipe) -> dict[str, object]:
 def _refuse_other_metrics(arms: Sequence[Arm]) -> None:
     first = arms[0]
     for arm, recipe in _all_recipes(arms):
-        if recipe.task == "pretraining":
+        if recipe.kind.judged != "test":
             raise UserError(
-                f"{arm.name}: pre-trains, and has no test samples to be compared on; compare recipes that fine-tune "
+                f"{arm.name}: task {recipe.task} has no test samples to be compared on; compare recipes that fine-tune "
                 "from it and name it as run.pretrain"
             )
         select, wanted = recipe.run.select, first.recipes[0].run.select

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vision_train.compare.judged_metric import JudgedMetric, describe_judged
 from vision_train.compare.judgement import Comparison, Pair, compare_pair
 from vision_train.compare.samples import common_samples, have_own_samples, register_statistics
 from vision_train.compare.settings import Setting
@@ -75,7 +76,7 @@ class CellResult:
 class StudyResult:
     """A study as far as it came."""
 
-    metric: str
+    metric: JudgedMetric
     mode: str
     tests: int
     """Comparisons that are planned, and so judged together."""
@@ -103,7 +104,12 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
     jobs = [json.loads(file.read_text(encoding="utf-8"))["jobs"] for file in known]
     conditions = _differing_conditions(finished)
     return StudyResult(
-        plan.metric, plan.select.mode, plan.comparisons, tuple(cells), tuple(conditions), max(jobs, default=None)
+        describe_judged(plan.metric, study.settings[0][0].metrics),
+        plan.select.mode,
+        plan.comparisons,
+        tuple(cells),
+        tuple(conditions),
+        max(jobs, default=None),
     )
 
 
@@ -141,16 +147,16 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
                 own_samples=own_samples,
                 failed=len(failures[index] & first.keys()),
                 first_failed=len(failures[0] & runs.keys()),
-                looks=_earlier_looks(study, arm.name),
+                earlier_readings=_earlier_readings(study, arm.name),
             )
             comparisons.append(compare_pair(pair, plan.select.mode, plan.comparisons))
     return CellResult(title, tuple(arms), tuple(comparisons))
 
 
-def _earlier_looks(study: Study, name: str) -> tuple[int, ...]:
+def _earlier_readings(study: Study, name: str) -> tuple[int, ...]:
     """Smaller numbers of seeds at which an arm and the first were judged before."""
     both = {name, study.plan.arms[0].name}
-    seeds = {look["seeds"] for look in study.looks() if both <= {*look["arms"]}}
+    seeds = {look["seeds"] for look in study.readings() if both <= {*look["arms"]}}
     return tuple(sorted(count for count in seeds if count < study.plan.seeds))
 
 

@@ -21,7 +21,7 @@ from vision_train.statistics import (
     resample_mean,
     resample_statistic,
 )
-from vision_train.tasks import TASKS
+from vision_train.tasks import task_packages
 
 MEAN = "mean"
 CACHED_RUNS = 1024
@@ -113,7 +113,7 @@ def register_statistics(task: str) -> None:
     Args:
         task: A registered name, from a checked recipe.
     """
-    import_module(f"{TASKS[task]}.task")
+    import_module(f"{task_packages()[task]}.task")
 
 
 # Finished runs alone are read; their files change no more, and the tables are written anew after each run.

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vision_train.artefacts import Metric
 from vision_train.compare.plan import Plan
-from vision_train.data import all_samples
-from vision_train.data.dataset import Sample
+from vision_train.data.sample import digest
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.run.directory import RunDirectory
-from vision_train.run.fit import prepare_phases
+from vision_train.run.fit import check_phases
+from vision_train.run.leakage import learnt_before
 from vision_train.run.log import logging_to
-from vision_train.run.overlap import learnt_before
-from vision_train.run.phase import Prepared
-from vision_train.run.phases import plan_phases
+from vision_train.run.phase import Scanned
+from vision_train.run.plan import LAST, plan_of
 from vision_train.run.trainer import build_trainer, plan_steps
 
 
@@ -32,7 +30,7 @@ class Phase:
     recipe: Recipe
     training_samples: int
     samples: str
-    """Digest of the ids, files and labels of all samples that the recipe names."""
+    """Digest of the ids, places and truths of all samples that the recipe names."""
     weights: str
     """Digest of the file that ``model.checkpoint`` names, or of each of several; empty without one."""
 
@@ -50,7 +48,9 @@ class Setting:
     classes: tuple[str, ...]
     test_samples: int
     test_digest: str
-    """Of the ids, files and labels of the test samples."""
+    """Of the ids, places and truths of the test samples."""
+    metrics: tuple[Metric, ...]
+    """What the task says of its metrics."""
 
     @property
     def recipe(self) -> Recipe:
@@ -78,45 +78,35 @@ def build_settings(plan: Plan) -> Settings:
 
 
 def _build(arm: str, recipe: Recipe) -> Setting:
-    phases = plan_phases(recipe)
     try:
-        prepared = prepare_phases(phases)
+        checked = check_phases(plan_of(recipe))
     except UserError as error:
         raise UserError(f"{arm}: {error}") from error
-    _refuse_tests_learnt_before(arm, prepared)
-    last = prepared["fit"]
+    _refuse_tests_learnt_before(arm, checked.scanned)
+    last = checked.scanned[LAST]
     with logging_to(None):
         trainer = build_trainer(recipe, [])
         _, steps = plan_steps(recipe, last.data, trainer)
     batch = recipe.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
-    tested = _samples(last, "test")
+    tested = last.data.samples("test")
     return Setting(
-        tuple(_phase(name, phase) for name, phase in prepared.items()),
-        steps,
-        rate,
-        tuple(last.data.classes),
-        len(tested),
-        _digest(tested),
+        phases=tuple(_phase(name, scanned) for name, scanned in checked.scanned.items()),
+        steps=steps,
+        learning_rate=rate,
+        classes=tuple(last.data.classes),
+        test_samples=len(tested),
+        test_digest=digest(tested),
+        metrics=tuple(checked.tasks[LAST].metrics),
     )
 
 
-def _phase(name: str, prepared: Prepared) -> Phase:
-    recipe = prepared.recipe
+def _phase(name: str, scanned: Scanned) -> Phase:
+    recipe = scanned.recipe
     # All that are there, not those that the first seed draws: another seed draws others.
-    samples = _digest(all_samples(recipe))
+    samples = digest(recipe.kind.load().all_samples(recipe))
     weights = " ".join(_digest_of_weights(Path(file)) for _, file in sorted(recipe.model.start.items()))
-    return Phase(name, recipe, prepared.data.counts["train"], samples, weights)
-
-
-def _samples(prepared: Prepared, split: str) -> Sequence[Sample]:
-    return prepared.data.samples(split)
-
-
-def _digest(samples: Iterable[Sample]) -> str:
-    # What is in memory has no file; digits are known by their ids, bags of digits by recipe and seed.
-    lines = [[sample.id, sample.place, sample.label] for sample in samples]
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+    return Phase(name, recipe, scanned.data.counts["train"], samples, weights)
 
 
 def _digest_of_weights(path: Path) -> str:
@@ -132,9 +122,9 @@ def _digest_of_file(file: Path, changed: int, size: int) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _refuse_tests_learnt_before(arm: str, prepared: dict[str, Prepared]) -> None:
+def _refuse_tests_learnt_before(arm: str, scanned: dict[str, Scanned]) -> None:
     remedy = "divide them into the folders train, val and test, which every recipe respects, or pre-train on others"
-    for name, phase in prepared.items():
+    for name, phase in scanned.items():
         if left_out := phase.data.left_out:
             # An ordinary run leaves them out; here pre-training is a run of its own, which arms share.
             raise UserError(
@@ -143,7 +133,7 @@ def _refuse_tests_learnt_before(arm: str, prepared: dict[str, Prepared]) -> None
                 f"{remedy}"
             )
         for file in phase.recipe.model.start.values():
-            if learnt := learnt_before(prepared["fit"].data, file):
+            if learnt := learnt_before(scanned[LAST].data, file):
                 raise UserError(
                     f"{arm}: {len(learnt)} samples that it is tested on, such as {learnt[0].id}, are among those that "
                     f"model.checkpoint={file} learnt from; {remedy}"
@@ -157,8 +147,8 @@ def _refuse_other_test(first_name: str, first: Setting, name: str, other: Settin
             "names; arms are compared on one label map. Give both the same data.source, data.root and data.labels"
         )
     if other.test_digest != first.test_digest:
-        ours, theirs = asdict(first.recipe.data), asdict(other.recipe.data)
-        keys = [key for key in ("source", "root", "labels", "splits", "variant") if ours[key] != theirs[key]]
+        ours, theirs = first.recipe.data.identity(), other.recipe.data.identity()
+        keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
         named = " and ".join(f"data.{key}" for key in keys) or "the data"
         raise UserError(
             f"{first_name} and {name}: are not tested on the same samples ({first.test_samples} and "

@@ -173,10 +173,10 @@ class Study:
     def note_look(self) -> None:
         """Record that this plan was judged with all of its seeds."""
         look = {"arms": [arm.name for arm in self.plan.arms], "seeds": self.plan.seeds}
-        if look not in self.looks():
-            self._write_facts(looks=[*self.looks(), look])
+        if look not in self.readings():
+            self._write_facts(looks=[*self.readings(), look])
 
-    def looks(self) -> list[dict[str, Any]]:
+    def readings(self) -> list[dict[str, Any]]:
         """Arms, the first one first, and seeds with which the study was judged so far."""
         return self.begun.get("looks", [])
 

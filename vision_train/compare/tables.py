@@ -9,20 +9,19 @@ from typing import Any
 from urllib.parse import quote
 
 from vision_train.artefacts import Table
+from vision_train.compare.judged_metric import JudgedMetric
 from vision_train.compare.judgement import Comparison
 from vision_train.compare.plan import UNSEEN, differing_keys, flatten
 from vision_train.compare.results import ArmResult, CellResult, StudyResult, measured_value
 from vision_train.compare.settings import Setting
 from vision_train.compare.study import Study
-from vision_train.compare.words import budget_pairs, difference_scale, format_difference, format_interval, format_p
+from vision_train.compare.words import budget_pairs, format_interval, format_p
 from vision_train.recipe import Recipe, to_plain
 from vision_train.report.formats import (
     format_bytes,
     format_cell,
     format_duration,
     format_number,
-    metric_format,
-    metric_title,
 )
 from vision_train.report.grid import Cell
 
@@ -77,11 +76,11 @@ def _value(setting: Setting, phase: str, key: str) -> str:
 
 def result_table(cell: CellResult, result: StudyResult) -> Table:
     """One row an arm: level over the seeds, difference to the first, tests."""
-    metric, written = result.metric, metric_format(result.metric)
+    metric, written = result.metric, result.metric.format
     compared = {comparison.name: comparison for comparison in cell.comparisons}
-    unit = difference_scale(metric)[1]
+    unit = metric.unit
     several = f", all {result.tests}" if result.tests > 1 else ""
-    columns = ["arm", "seeds", metric_title(metric), "95 %", f"difference{f', {unit}' if unit else ''}"]
+    columns = ["arm", "seeds", metric.title, "95 %", f"difference{f', {unit}' if unit else ''}"]
     columns += [f"95 %{several}", f"over samples{several}", f"p × {result.tests}" if several else "p", "wins"]
     rows: list[list[Any]] = []
     for arm in cell.arms:
@@ -94,9 +93,8 @@ def result_table(cell: CellResult, result: StudyResult) -> Table:
     return Table("results", cell.title, columns, rows)
 
 
-def _compared(comparison: Comparison, metric: str) -> Iterator[Any]:
-    def difference(value: float) -> str:
-        return format_difference(metric, value)
+def _compared(comparison: Comparison, metric: JudgedMetric) -> Iterator[Any]:
+    difference = metric.format_difference
 
     yield Cell(difference(comparison.difference), comparison.difference)
     yield format_interval(comparison.interval, difference)
@@ -139,7 +137,7 @@ def seed_table(cell: CellResult, result: StudyResult, seeds: int, folder: Path) 
         seeds: Planned.
         folder: Of the page; addresses are relative to it.
     """
-    written = metric_format(result.metric)
+    written = result.metric.format
     rows: list[list[Any]] = []
     for seed in range(seeds):
         row: list[Any] = [seed]
@@ -148,7 +146,7 @@ def seed_table(cell: CellResult, result: StudyResult, seeds: int, folder: Path) 
             if run is None:
                 row.append(None)
                 continue
-            value = measured_value(run, result.metric)
+            value = measured_value(run, result.metric.name)
             href = quote(Path(os.path.relpath(run.folder / "report.html", folder)).as_posix())
             row.append(Cell(written(value), value, href=href))
         rows.append(row)

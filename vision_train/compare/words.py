@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from vision_train.compare.judged_metric import JudgedMetric
 from vision_train.compare.judgement import Comparison
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
 from vision_train.compare.study import Study
-from vision_train.report.formats import format_number, format_percent, metric_format
+from vision_train.report.formats import NumberFormat, format_number
 from vision_train.statistics import FEWEST_SEEDS_TO_PLAN_BY, MOST_SEEDS, SIGNIFICANCE, Interval
 
 WHAT_A_SEED_DRAWS = (
-    "A seed draws the label subset (where data.labels_per_class is set), the initial weights and the order of the "
-    "data, and the bags where data.source is digit_bags. Every arm gets the same seeds and is tested on the same "
-    "samples."
+    "A seed draws the initial weights and the order of the data, and the label subset and the generated samples where "
+    "a recipe asks for them. Every arm gets the same seeds and is tested on the same samples."
 )
 ONE_SEED = (
     "With a single seed there is no interval: one run does not show how far another would lie from it. Ask for more "
@@ -34,28 +32,8 @@ MEMORY = (
     "Peak memory on a CPU is that of the whole process, imports included; on a GPU it is what the run allocated there."
 )
 
-Format = Callable[[float], str]
 
-
-def difference_scale(metric: str) -> tuple[float, str]:
-    """Factor and unit in which differences of a metric are written: points of a percentage for shares."""
-    return (100.0, "points") if metric_format(metric) is format_percent else (1.0, "")
-
-
-def format_difference(metric: str, value: float, decimals: int = 2) -> str:
-    """A difference of two values of a metric without its unit, such as ``+1.90``.
-
-    Args:
-        metric: Its name.
-        value: The difference.
-        decimals: Of points; other numbers have four digits.
-    """
-    factor, unit = difference_scale(metric)
-    size = f"{abs(factor * value):.{decimals}f}" if unit else format_number(abs(value))
-    return f"{'+' if value > 0 else '−' if value < 0 else ''}{size}"
-
-
-def format_interval(interval: Interval | None, written: Format) -> str:
+def format_interval(interval: Interval | None, written: NumberFormat) -> str:
     """An interval as ``low to high`` that stays on one line, with the unit once; a dash for none."""
     if interval is None:
         return "–"
@@ -70,7 +48,7 @@ def format_p(p: float | None) -> str:
     return "<\u00a00.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def sentence(comparison: Comparison, metric: str, tests: int) -> str:
+def sentence(comparison: Comparison, metric: JudgedMetric, tests: int) -> str:
     """The verdict and what it rests on.
 
     Args:
@@ -100,26 +78,26 @@ def headline(comparison: Comparison) -> str:
             return f"No measurable difference between {name} and {first}"
 
 
-def evidence(comparison: Comparison, metric: str, tests: int) -> str:
+def evidence(comparison: Comparison, metric: JudgedMetric, tests: int) -> str:
     """The rest of the sentence: what the verdict rests on, and what it would take to tell."""
-    written, seeds = metric_format(metric), comparison.seeds
+    written, seeds = metric.format, comparison.seeds
     levels = f"{written(comparison.mean)} against {written(comparison.first_mean)}"
     if comparison.interval is None and comparison.difference == 0 and seeds > 1:
         return f"{levels}, the same on each of {seeds} seeds."
     wide = comparison.interval is not None and comparison.interval.high - comparison.interval.low > 0.02
 
     def difference(value: float) -> str:
-        return format_difference(metric, value, 1 if wide else 2)
+        return metric.format_difference(value, 1 if wide else 2)
 
-    unit = difference_scale(metric)[1]
+    unit = metric.unit
     parts = [f"{levels}, {difference(comparison.difference)}{f' {unit}' if unit else ''}"]
     if comparison.interval:
         parts.append(f" ({_intervals(comparison, difference, tests)})")
     if comparison.ties:
         parts.append(f", equal on {comparison.ties} of {seeds} seeds")
     parts.append(_further(comparison))
-    if comparison.looks:
-        parts.append(f"; seeds were added after a look at {' and '.join(map(str, comparison.looks))}")
+    if comparison.earlier_readings:
+        parts.append(f"; seeds were added after a reading at {' and '.join(map(str, comparison.earlier_readings))}")
     return f"{''.join(parts)}."
 
 
@@ -144,7 +122,7 @@ def cautions(study: Study, result: StudyResult, to_come: int, planned: int) -> l
             f"{result.tests} comparisons are judged together: each interval of a difference is taken at "
             f"{confidence(result.tests)}, so that all of them hold at once with 95 % (Bonferroni)."
         )
-    if any(comparison.looks for comparison in compared):
+    if any(comparison.earlier_readings for comparison in compared):
         parts.append(
             "Seeds were added after the study had been judged with fewer: that gives luck a second chance, so p and "
             "intervals are too optimistic. A fresh study with all seeds from the start has no such flaw."
@@ -154,7 +132,7 @@ def cautions(study: Study, result: StudyResult, to_come: int, planned: int) -> l
             f"The study holds {len(study.titles)} arms, of which {len(arms)} are read here: what holds with 95 % holds "
             "for these alone, and not if they were chosen by their results."
         )
-    if others := [name for name in dict.fromkeys(look["arms"][0] for look in study.looks()) if name != arms[0]]:
+    if others := [name for name in dict.fromkeys(look["arms"][0] for look in study.readings()) if name != arms[0]]:
         parts.append(f"It was judged against {' and '.join(others)} before: each further reading is a chance for luck.")
     return parts
 
@@ -223,7 +201,7 @@ def _failures(comparison: Comparison) -> str:
     return " and ".join(f"{name} failed on {count} of {planned} seeds" for name, count in counts if count)
 
 
-def _intervals(comparison: Comparison, written: Format, tests: int) -> str:
+def _intervals(comparison: Comparison, written: NumberFormat, tests: int) -> str:
     level = "simultaneous 95 % interval" if tests > 1 else "95 % interval"
     over_seeds = format_interval(comparison.interval, written)
     if comparison.verdict not in ("ahead", "behind"):

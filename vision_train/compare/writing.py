@@ -14,7 +14,6 @@ from vision_train.compare.page import State, comparison_page
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
 from vision_train.compare.study import Study
 from vision_train.files import write_bytes, write_json, write_text
-from vision_train.report.formats import metric_title
 
 
 def write_results(study: Study, result: StudyResult, state: State) -> None:
@@ -39,7 +38,7 @@ def verdicts(result: StudyResult) -> list[str]:
 def as_markdown(study: Study, result: StudyResult, state: State) -> str:
     """The verdicts, cautions, results, what differs and budgets, with the command that repeats the study."""
     names = [arm.name for arm in study.plan.arms]
-    byline = f"{metric_title(result.metric)}, {state.finished} of {state.planned} runs. {words.WHAT_A_SEED_DRAWS}"
+    byline = f"{result.metric.title}, {state.finished} of {state.planned} runs. {words.WHAT_A_SEED_DRAWS}"
     parts = [
         f"# {', '.join(names[1:])} against {names[0]}",
         "\n".join(f"- {verdict}" for verdict in verdicts(result)),
@@ -74,7 +73,7 @@ def as_plain(study: Study, result: StudyResult, state: State) -> dict[str, Any]:
     return {
         "vision_train": __version__,
         "command": state.command,
-        "metric": result.metric,
+        "metric": result.metric.name,
         "mode": result.mode,
         "seeds": plan.seeds,
         "grid": {"key": plan.grid.key, "values": list(plan.grid.values)} if plan.grid else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vision_train.report.formats import Written, format_number
+from vision_train.report.formats import NumberFormat, format_number
 
 COLOURS = 6
 """Colours of lines and strips; further ones begin again with the first."""
@@ -35,7 +35,7 @@ class LineChart:
     """Each with x ascending. They need not share their x values."""
     x_label: str
     """What x counts, such as ``epoch``."""
-    written: Written = format_number
+    written: NumberFormat = format_number
     """How values of y are written."""
     remark: str = ""
     """Small text below."""
@@ -69,7 +69,7 @@ class StripChart:
     """At least one, each with a value."""
     x_label: str
     """What the axis measures."""
-    written: Written
+    written: NumberFormat
     """How means are written."""
     remark: str = ""
     """Small text below."""

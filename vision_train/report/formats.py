@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_train.artefacts import Metric
-from vision_train.report.task_metrics import TASK_METRICS
 
 
 def format_number(value: float) -> str:
@@ -54,8 +53,8 @@ def format_epoch(epoch: float) -> str:
     return format_number(epoch + 1)
 
 
-Written = Callable[[float], str]
-WRITTEN: dict[str, Written] = {"number": format_number, "percent": format_percent}
+NumberFormat = Callable[[float], str]
+FORMATS: dict[str, NumberFormat] = {"number": format_number, "percent": format_percent}
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Described:
     """How one metric is shown."""
 
     title: str
-    written: Written = format_number
+    written: NumberFormat = format_number
     is_proportion: bool = False
     """A share of independent items, so that it has a binomial interval."""
     shown: bool = True
@@ -84,7 +83,7 @@ Metrics = Mapping[str, Metric]
 """Descriptions of a task's metrics, by their names."""
 
 
-def describe(name: str, metrics: Metrics = TASK_METRICS) -> Described:
+def describe(name: str, metrics: Metrics) -> Described:
     """How a metric is shown: the only place that looks up what is known of it.
 
     Args:
@@ -99,10 +98,10 @@ def describe(name: str, metrics: Metrics = TASK_METRICS) -> Described:
         return ENGINE[own]
     if (metric := metrics.get(own)) is None:
         return Described(own.replace("_", " "))
-    return Described(metric.title, WRITTEN[metric.format], metric.is_proportion, metric.shown != "never")
+    return Described(metric.title, FORMATS[metric.format], metric.is_proportion, metric.shown != "never")
 
 
-def metric_title(name: str, metrics: Metrics = TASK_METRICS) -> str:
+def metric_title(name: str, metrics: Metrics) -> str:
     """Readable title of a metric, with or without its split: ``test/accuracy`` -> ``Test accuracy``."""
     split = name.rpartition("/")[0]
     title = describe(name, metrics).title
@@ -110,7 +109,7 @@ def metric_title(name: str, metrics: Metrics = TASK_METRICS) -> str:
     return full[:1].upper() + full[1:]
 
 
-def metric_format(name: str, metrics: Metrics = TASK_METRICS) -> Written:
+def metric_format(name: str, metrics: Metrics) -> NumberFormat:
     """How the values of a metric are written."""
     return describe(name, metrics).written
 

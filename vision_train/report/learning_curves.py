@@ -91,7 +91,7 @@ def _metric_and_line(key: str) -> tuple[str, str]:
     first, _, rest = key.partition("/")
     if first in SPLITS and rest:
         return rest, first
-    return first, rest or metric_title(first).lower()
+    return first, rest or metric_title(first, {}).lower()
 
 
 def _split_order(item: tuple[str, Any]) -> tuple[int, str]:

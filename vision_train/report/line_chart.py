@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from vision_train.report.charts import COLOURS, Line, LineChart
-from vision_train.report.formats import Written, format_number, format_percent
+from vision_train.report.formats import NumberFormat, format_number, format_percent
 from vision_train.report.rendering import as_markup, render
 
 WIDTH, HEIGHT = 480, 250
@@ -114,7 +114,7 @@ def _y_range(values: list[float], shares: bool) -> tuple[float, float]:
     return (max(padded[0], 0.0), min(padded[1], 1.0)) if shares and 0 <= low <= high <= 1 else padded
 
 
-def _last(line: Line, written: Written) -> str:
+def _last(line: Line, written: NumberFormat) -> str:
     return next((written(value) for value in reversed(line.y) if math.isfinite(value)), "no finite value")
 
 
@@ -122,7 +122,7 @@ def _colour(index: int, line: Line) -> int:
     return (index if line.colour is None else line.colour) % COLOURS
 
 
-def _axes(x_scale: Scale, y_scale: Scale, y_ticks: list[float], x_label: str, written: Written) -> Markup:
+def _axes(x_scale: Scale, y_scale: Scale, y_ticks: list[float], x_label: str, written: NumberFormat) -> Markup:
     parts = []
     for tick in y_ticks:
         y = y_scale(tick)
@@ -145,7 +145,7 @@ def _upright(label: str) -> Markup:
     return as_markup(text)
 
 
-def tick_label(value: float, written: Written = format_number) -> str:
+def tick_label(value: float, written: NumberFormat = format_number) -> str:
     """A round number at an axis whose values are ``written`` so."""
     if written is format_percent:
         return f"{round(100 * value, 6):g} %"
@@ -183,7 +183,7 @@ def _hover_data(
     thinned: Sequence[tuple[Line, tuple[np.ndarray, np.ndarray] | None]],
     x_scale: Scale,
     x_label: str,
-    written: Written,
+    written: NumberFormat,
 ) -> str:
     lines = [
         {

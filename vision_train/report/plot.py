@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from vision_train.report.charts import Line, LineChart, Strip, StripChart
-from vision_train.report.formats import Written, format_percent
+from vision_train.report.formats import NumberFormat, format_percent
 
 COLOURS = ("#2360c5", "#c2540a", "#1f7a46", "#7b3fbf", "#b02a58", "#0f7482")
 """The lines of the page."""
@@ -89,7 +89,7 @@ def plot_strips(rows: Sequence[StripRows], labels: tuple[str, str], note: str) -
     return _finished(figure, panels, note)
 
 
-def _write_as(axis: Any, written: Written) -> None:
+def _write_as(axis: Any, written: NumberFormat) -> None:
     if written is format_percent:
         axis.set_major_locator(MaxNLocator(6))  # more of these labels would touch
         axis.set_major_formatter(PercentFormatter(1.0))

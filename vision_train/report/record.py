@@ -14,8 +14,7 @@ import yaml
 from vision_train.artefacts import Artefact, Metric, UnknownArtefactError, read_artefact
 from vision_train.files import finite
 from vision_train.metrics_log import read_metrics
-from vision_train.report.formats import WRITTEN, Metrics, describe
-from vision_train.report.task_metrics import task_metrics
+from vision_train.report.formats import FORMATS, Metrics, describe
 
 Content = TypeVar("Content")
 
@@ -99,9 +98,8 @@ def read_record(
             unknown.append(f"{file.relative_to(directory)}: {error}")
         return None
 
-    described: Metrics | None = read(directory / "metrics.json", _metrics, None)
-    if described is None:
-        described = task_metrics(read(directory / "classes.json", _json, None))
+    # Runs of version 0.1.0 have no such file: their metrics are shown by name, as plain numbers.
+    described: Metrics = read(directory / "metrics.json", _metrics, {})
     summary: dict[str, Any] = finite(figures) if figures else read(directory / "summary.json", _json_mapping, {})
     metrics: list[dict[str, Any]] = read(directory / "metrics.jsonl", read_metrics, [])
     artefacts = [read(file, parse_artefact, None) for file in sorted((directory / "artefacts").glob("*.json"))]
@@ -129,8 +127,8 @@ def _shown(figures: dict[str, Any], described: Metrics) -> dict[str, Any]:
 
 def _metrics(path: Path) -> Metrics:
     metrics = [Metric(**entry) for entry in _json(path)]
-    if unknown := {metric.format for metric in metrics} - WRITTEN.keys():
-        raise ValueError(f"format {', '.join(map(str, unknown))}; expected {' | '.join(WRITTEN)}")
+    if unknown := {metric.format for metric in metrics} - FORMATS.keys():
+        raise ValueError(f"format {', '.join(map(str, unknown))}; expected {' | '.join(FORMATS)}")
     return {metric.name: metric for metric in metrics}
 
 

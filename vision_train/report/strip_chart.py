@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup, escape
 
 from vision_train.report.charts import COLOURS, Strip, StripChart
-from vision_train.report.formats import Written
+from vision_train.report.formats import NumberFormat
 from vision_train.report.line_chart import Scale, tick_label, ticks
 from vision_train.report.rendering import as_markup, render
 
@@ -50,7 +50,7 @@ def strip_chart(chart: StripChart) -> Markup:
     )
 
 
-def _strip(strip: Strip, top: int, scale: Scale, written: Written) -> Markup:
+def _strip(strip: Strip, top: int, scale: Scale, written: NumberFormat) -> Markup:
     middle = top + STRIP
     parts = [
         f'<text class="name" x="{LEFT}" y="{top + NAME}">{escape(strip.name)}</text>',
