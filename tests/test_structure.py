@@ -31,7 +31,7 @@ LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
 REPORTS = {f"report/{file.parent.name}" for file in (ROOT / "vision_train" / "report").glob("*/__init__.py")}
 """What the report shows of one kind of data alone: each a room beside `report`, which it may import."""
 LEVEL |= dict.fromkeys(REPORTS, LEVEL["report"])
-FOUNDATION = {"errors", "files", "namesakes", "processes", "seeds", "__version__", "__file__"}
+FOUNDATION = {"errors", "files", "shadowing", "processes", "seeds", "__version__", "__file__"}
 """What all of vision_train may import: nothing of it knows a recipe, a task or a run."""
 
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "albumentations", "matplotlib", "sklearn"}
