@@ -24,7 +24,7 @@ STRANGER = "raise SystemExit('imported')"
 
 def check_beside(folder: Path) -> str:
     """Run the check with `folder` first on the path; return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{Path(models.__file__).resolve().parents[1]}"}
     done = subprocess.run([sys.executable, "-c", CHECK], env=environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

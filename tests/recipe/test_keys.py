@@ -12,7 +12,7 @@ def test_every_key_has_a_text(task: str | None):
     keys = explain(task)
     assert [key.name for key in keys if not key.text] == []
     assert [key.name for key in keys if bool(key.kind) != bool(key.default)] == []
-    assert len({key.path for key in keys}) == len(keys)
+    assert len({key if task is None else key.path for key in keys}) == len(keys)
 
 
 def test_every_key_of_a_recipe_is_explained():
@@ -61,6 +61,14 @@ def test_a_text_over_several_lines_becomes_one():
 def test_without_a_task_each_method_key_says_whose_it_is():
     (key,) = [key for key in explain() if key.name == "method.label_smoothing"]
     assert key.text.startswith("For the task `classification`: ")
+
+
+def test_without_a_task_a_key_of_several_kinds_of_data_says_whose_meaning_each_is():
+    meanings = [key.text for key in explain() if key.name == "data.source"]
+    assert len(meanings) > 1
+    assert all(text.startswith("For the task") for text in meanings)
+    (shared,) = [key.text for key in explain() if key.name == "data.workers"]
+    assert not shared.startswith("For the task")
 
 
 def test_an_unknown_task():
