@@ -63,7 +63,7 @@ def test_odd_names_are_shown_as_they_are(cli):
 
     bad = Path(ODD_NAME, "[bold]", "[link] x.png")
     bad.touch()
-    result = cli("predict", run, ODD_NAME, "--out", "[red].jsonl", "--render", "[pictures]", "--on-bad-image", "skip")
+    result = cli("predict", run, ODD_NAME, "--out", "[red].jsonl", "--render", "[pictures]", "data.on_bad=skip")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
         "12 predictions in [red].jsonl",

@@ -196,7 +196,7 @@ def test_a_negative_spread_of_the_head(refused):
 def test_an_image_that_cannot_be_read(refused, cli):
     Path("photos/class_0/0003.png").write_bytes(b"")
     fit = (*FIT, "data.batch_size=1")
-    refused(*fit, says=r"unreadable image .*0003\.png: the file is empty.*data\.on_bad_image=skip")
-    result = cli(*fit, "data.on_bad_image=skip")
+    refused(*fit, says=r"unreadable image .*0003\.png: the file is empty.*data\.on_bad=skip")
+    result = cli(*fit, "data.on_bad=skip")
     assert result.exit_code == 0, result.output
     assert "1 unreadable images were skipped" in result.stdout
