@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+_DROPPOS = "DropPos pre-training"
+
 _SIGNATURES = (
     # The most particular first: a DETR holds a ResNet, a DropPos or MAE file holds a ViT, an ACMIL an ABMIL.
     ("TransVG", r"(^|\.)visumodel\."),
@@ -17,7 +19,7 @@ _SIGNATURES = (
     ("CLAM", r"(^|\.)attention_net\.\d+\.attention_a\.0\.weight$"),
     ("TransMIL", r"(^|\.)pos_layer\.proj1\.weight$"),
     ("BERT", r"encoder\.layer\.0\.attention\.self\.query\.weight$"),
-    ("DropPos pre-training", r"(^|\.)mask_pos_token$"),
+    (_DROPPOS, r"(^|\.)mask_pos_token$"),
     ("MAE pre-training", r"(^|\.)decoder_blocks\.0\."),
     ("Swin", r"(^|\.)layers\.0\.blocks\.0\.attn\.(relative_position_bias_table|logit_scale|cpb_mlp)"),
     ("distilled ViT (DeiT)", r"(^|\.)dist_token$"),
@@ -36,3 +38,11 @@ def guess_family(names: Iterable[str]) -> str | None:
         if any(re.search(pattern, name) for name in listed):
             return family
     return None
+
+
+def class_token_is_untrained(names: Iterable[str]) -> bool:
+    """Whether weights of these names come from a training that no loss of the class token was part of.
+
+    DropPos learns from patches alone. A network that starts from such weights has to average its patches.
+    """
+    return guess_family(names) == _DROPPOS

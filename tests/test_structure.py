@@ -58,7 +58,8 @@ def module_name(file: Path) -> str:
 def room_of(name: str) -> str | None:
     """Return the room of a dotted name of ours, None for anyone else's.
 
-    The registry of tasks, which holds names alone, counts as options.
+    The registry of tasks, which holds names alone, counts as options; the commands that a kind of data adds count as
+    cli.
     """
     top, *rest = name.split(".")
     if top in ("augment", "models"):
@@ -72,6 +73,8 @@ def room_of(name: str) -> str | None:
     if rest[0] == "tasks":
         in_a_task = rest[1:2] != [] and (ROOT / "vision_train" / "tasks" / rest[1]).is_dir()
         return "tasks" if in_a_task and rest[2:3] != ["options"] else "options"
+    if rest[0] == "data" and rest[2:3] == ["verbs"]:
+        return "cli"
     return kind if (kind := "/".join(rest[:2])) in REPORTS else rest[0]
 
 
@@ -189,6 +192,9 @@ def test_size_and_name(file: Path):
         ("vision_train.recipe.load", "import recipes"),
         ("vision_train.cli.fit", "import torch.nn as nn"),
         ("vision_train.cli.fit", "try:\n    from sklearn import datasets\nexcept ImportError:\n    pass"),
+        ("vision_train.data.bags.verbs", "import torch"),
+        ("vision_train.data.bags.module", "from vision_train.data.bags.verbs import add_verbs"),
+        ("vision_train.run.fit", "from vision_train.data.bags import verbs"),
         ("vision_train.checkpoints", "import importlib\nimportlib.import_module('vision_train.run')"),
         ("vision_train.files", "from vision_train.recipe import load_recipe"),
     ],
@@ -205,6 +211,9 @@ def test_planted_import_is_found(module: str, line: str):
         ("vision_train.cli.fit", "def fit():\n    import torch\n    from vision_train import compare"),
         ("vision_train.cli.fit", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
         ("vision_train.report.bags.pictures", "from vision_train.report.page import render_page"),
+        ("vision_train.data.bags.verbs", "import typer\nfrom vision_train.cli.console import plain_console"),
+        ("vision_train.data.bags.verbs", "def embed():\n    from vision_train.run.encoder import load_encoder"),
+        ("vision_train.cli.data", "from vision_train.data.bags.verbs import add_verbs"),
         ("vision_train.run.phase", "from vision_train.tasks import TASKS\nfrom vision_train.data import build"),
         ("vision_train.recipe.load", "from vision_train.tasks import TASKS\nimport omegaconf"),
         ("vision_train.tasks.classification.task", "from vision_train.tasks.classification.options import Method"),

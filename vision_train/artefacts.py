@@ -58,8 +58,8 @@ class Metric:
     is_proportion: bool = False
     """Whether it is a share of independent samples, and so has a binomial interval."""
     shown: Literal["always", "report", "never"] = "report"
-    """`always` in each epoch's line beside the headline metric and in the report; `report` there alone; `never` where it
-    can say nothing."""
+    """`always` in each epoch's line beside the headline metric and in the report; `report` there alone; `never` where
+    it can say nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Bars:
 
 
 Drawing = Bars | Callable[[Pixels], Pixels]
-"""What the picture of a prediction shows: bars, or a function from the original pixels (H W 3) to those of the picture."""
+"""What the picture of a prediction shows: bars, or a function from the original pixels (H W 3) to those of the
+picture."""
 
 
 OWN, PARTNER = (35, 96, 197), (232, 139, 26)

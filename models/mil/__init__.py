@@ -8,4 +8,5 @@ al. 2024 (AEM: the network of ABMIL with a loss of its own).
 ``clam``, ``transmil`` and ``mean_max`` are the networks. ``pooling`` averages bags of any length by attention,
 ``stkim`` hides the instances that attract most of it, ``losses`` are what training minimises, ``published`` knows
 official files.
+``attention_maps`` is the attention of bags as a result, ``pictures`` shows instances as pixels.
 """

@@ -21,7 +21,7 @@ import torch
 from vision_train.data.bags.bag import read_bag
 from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.index import index_bags
-from vision_train.data.bags.repack import repack_bags
+from vision_train.data.bags.tools.repack import repack_bags
 
 INSTANCES, WIDTH, ROWS, ROUNDS = 100_000, 512, 2_000, 5
 LEAST = 5.0

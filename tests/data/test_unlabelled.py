@@ -235,7 +235,7 @@ class TestProbe:
         [
             ("nowhere", r"data\.probe .*nowhere: no such folder or csv file; name labelled images, or leave it null"),
             ("pool", "pool: no class folders"),
-            ("pool/0.png", "0.png: not a csv file in UTF-8"),
+            ("pool/0.png", "0.png: is a binary file"),
         ],
     )
     def test_that_cannot_be_read(self, tmp_path: Path, pool: Path, probe: str, message: str) -> None:

@@ -176,10 +176,10 @@ def test_wrong_split_in_csv(refused):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no column path and label .found: an empty file"),
-        (b"file;class\n", "no column path and label .found: file;class"),
+        (b"", "no column path and label .found: nothing"),
+        (b"file|class\n", r"no column path and label .found: file\|class"),
         (b"path,label\n", "no lines below the header"),
-        (b"\xff\xfep\x00a\x00", "not a csv file in UTF-8"),
+        (b"\x89PNG\x00", "is a binary file; export the table as csv"),
     ],
 )
 def test_csv_that_is_none(refused, content, message):
@@ -390,7 +390,7 @@ def test_a_finished_run_is_not_resumed(run, refused):
         (["nowhere.png"], "nowhere.png: no such image, folder or csv file"),
         (["tiny.yaml"], "unreadable image tiny.yaml: not an image"),
         (["nopath.csv"], "nopath.csv: no column path .found: file"),
-        (["binary.csv"], "binary.csv: not a csv file in UTF-8"),
+        (["binary.csv"], "binary.csv: is a binary file; export the table as csv"),
         (["blank.csv"], "blank.csv line 2: the path is empty"),
         (["photos", "--out", "predictions.txt"], "--out predictions.txt: ends in neither .jsonl nor .csv"),
         (["photos", "--out", "folder.csv"], "--out folder.csv: is a folder"),
@@ -403,7 +403,7 @@ def test_predict_refuses(run, refused, arguments, message):
     Path("empty").mkdir()
     Path("folder.csv").mkdir()
     Path("nopath.csv").write_text("file\na.png\n")
-    Path("binary.csv").write_bytes(b"path\n\xff\xfe\n")
+    Path("binary.csv").write_bytes(b"path\n\x00\xff\n")
     Path("blank.csv").write_text('path,label\n"",cat\n')
     refused("predict", run, *arguments, says=message)
 

@@ -1,6 +1,7 @@
 """Encoders from runs and files: the right pooling, no head, and a name that tells weights apart."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -177,6 +178,22 @@ def test_places_that_are_no_finished_run_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(UserError, match="nowhere: does not exist; name a weights file or a run directory"):
         load(tmp_path / "nowhere")
+
+
+def test_batches_that_do_not_fit_are_named(saved: Callable[[nn.Module], Path]) -> None:
+    def full(batch: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    encoder = load(saved(timm.create_model("test_vit", num_classes=0)), "test_vit").encoder
+    with pytest.raises(UserError, match="3 tiles do not fit into the memory of cpu; lower --batch-size"):
+        replace(encoder, encode=full)(TILES)
+
+
+def test_a_run_whose_network_encodes_no_images_is_refused(tmp_path: Path) -> None:
+    recipe = load_recipe("acmil/digit_bags", ["trainer.limit_train_batches=2"], smoke=True)
+    run = fit(recipe, run_dir=tmp_path / "run", command=[], console=Console(quiet=True)).path
+    with pytest.raises(UserError, match=rf"{run}: task=bags: its network encodes no images; name another checkpoint"):
+        load(run)
 
 
 def test_devices_and_precisions(saved: Callable[[nn.Module], Path]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from vision_train.data.toy.digit_bags import make_digit_bags
+from vision_train.data.bags.digits import make_digit_bags
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.recipe import Recipe, builtin_recipes, load_recipe
 from vision_train.run.fit import fit

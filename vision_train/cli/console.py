@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,3 +17,8 @@ def plain_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts in words, such as ``100 train, 60 val``."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,9 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change, such as data.root.")
     ] = None,
     split: Annotated[
-        Literal["train", "val", "test"] | None,
+        str | None,
         typer.Option(
-            help="Which images or bags; without it those that the run was measured on: test, or val of pre-training."
+            help="train, val, test or what else the data are divided into; else what the run was measured on."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -29,8 +29,6 @@ def evaluate(
       vision-train evaluate runs/quickstart/0 --split test --json
 
       vision-train evaluate runs/classification/vit_small/0 data.root=other_photos
-
-      vision-train evaluate runs/acmil/slides/0 data.root=other_features data.labels=other_labels.csv
     """
     from vision_train.cli.console import plain_console
     from vision_train.files import finite

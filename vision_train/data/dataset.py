@@ -45,7 +45,9 @@ class SampleDataset(Dataset[dict[str, Any]]):
     def __init__(self, samples: Sequence[Sample], on_bad: OnBad) -> None:
         with_truth = [sample for sample in samples if sample.truth is not None]
         if with_truth and len(with_truth) < len(samples):
-            raise ValueError(f"{len(with_truth)} of {len(samples)} samples have a truth; give the others a stream of theirs")
+            raise ValueError(
+                f"{len(with_truth)} of {len(samples)} samples have a truth; give the others a stream of theirs"
+            )
         self.samples = samples
         self.has_truth = bool(with_truth)
         self.on_bad = on_bad

@@ -1,4 +1,4 @@
-"""The keys of ``data`` sections whose samples are image files."""
+"""The keys of ``data`` sections whose samples are images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,21 @@ BUNDLED = "digits"
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSection(DataSection):
-    """Images on disk, or the bundled digits."""
+    """Images of one size."""
+
+    image_size: int = 224
+    """Side of the square image that enters the network, in pixels."""
+
+    def problems(self) -> Problems:
+        """Yield values outside their range."""
+        yield from super().problems()
+        if self.image_size < 1:
+            yield "image_size", f"is {self.image_size}; must be at least 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolderSection(ImageSection):
+    """Images on disk, as folders or listed in a csv, or the bundled digits."""
 
     source: Literal["images", "digits"] = field(default="images", metadata=IDENTITY)
     """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans."""
@@ -24,18 +38,14 @@ class ImageSection(DataSection):
     folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
     labels_per_class: int | None = None
     """Train on this many images of each class, drawn with the seed; null takes all."""
-    image_size: int = 224
-    """Side of the square image that enters the network, in pixels."""
 
     def problems(self) -> Problems:
         """Yield values outside their range and keys that exclude one another."""
         yield from super().problems()
         if self.source == BUNDLED and (self.root is not None or self.labels is not None):
             yield "source", f"`{BUNDLED}` is bundled and takes no root or labels; set data.source=images to use yours"
-        for key in ("image_size", "labels_per_class"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                yield key, f"is {value}; must be at least 1"
+        if self.labels_per_class is not None and self.labels_per_class < 1:
+            yield "labels_per_class", f"is {self.labels_per_class}; must be at least 1"
         yield from share_problems(self.splits or {})
 
     def unset(self) -> Problems:

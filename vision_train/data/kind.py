@@ -1,7 +1,8 @@
 """What the engine knows of a kind of data: its section of a recipe, its words, and where the code that reads it lies.
 
-Each kind is a package ``data/<kind>/`` whose ``__init__.py`` defines one :class:`KindOfData`. A task names that object as
-``DATA`` in its options. Nothing but the standard library is imported here, so that recipes are checked in milliseconds.
+Each kind is a package ``data/<kind>/`` whose ``__init__.py`` defines one :class:`KindOfData`. A task names that object
+as ``DATA`` in its options. Nothing but the standard library is imported here, so that recipes are checked in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ Problems = Iterator[tuple[str, str]]
 class DataSection:
     """The keys that the ``data`` section of every kind has.
 
-    The metadata of a field says whether its value is a ``path`` and whether it is part of the ``identity`` of a data set:
-    two sections whose identity fields agree name the same samples.
+    The metadata of a field says whether its value is a ``path`` and whether it is part of the ``identity`` of a data
+    set: two sections whose identity fields agree name the same samples.
     """
 
     source: str = field(default="", metadata=IDENTITY)
@@ -45,9 +46,9 @@ class DataSection:
     root: str | None = field(default=None, metadata=PLACE)
     """Folder of the samples."""
     batch_size: int = 64
-    """Samples per process and step. The effective batch also counts processes and accumulated batches. Samples that do not
-    fill a last batch are left out of the epoch; another shuffle leaves out others. A data set smaller than one batch gives
-    one smaller batch."""
+    """Samples per process and step. The effective batch also counts processes and accumulated batches. Samples that do
+    not fill a last batch are left out of the epoch; another shuffle leaves out others. A data set smaller than one
+    batch gives one smaller batch."""
     workers: int = 2
     """Loader processes for each training process, at most one for each processor that it may use; 0 loads in the
     training process itself."""
@@ -70,7 +71,9 @@ class DataSection:
         return {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("identity")}
 
     def differing(self, other: DataSection) -> list[str]:
-        """Keys by which this section names other samples than another one of its kind; shares of splits do not count."""
+        """Keys by which this section names other samples than another one of its kind; shares of splits do not
+        count.
+        """
         theirs = other.identity()
         return [
             key for key, value in self.identity().items() if value != theirs.get(key) and not isinstance(value, dict)
@@ -186,7 +189,8 @@ class KindOfData:
     report: str | None = None
     """Dotted name of the module that draws this kind of data, such as ``vision_train.report.images``."""
     verbs: str | None = None
-    """Dotted name of the module that adds commands to ``vision-train data``."""
+    """Dotted name of the module whose ``add_verbs(data, make)`` adds commands to ``vision-train data`` and ``data
+    make``."""
 
     def load_report(self) -> ModuleType | None:
         """Import what draws this kind of data, if it adds anything to a report."""

@@ -33,8 +33,8 @@ class SampleDataModule(LightningDataModule):
     trainer's rank and world size; the trainer must be told ``use_distributed_sampler=False``, since the samplers here
     share out the samples themselves.
 
-    A training step draws from one stream, whose batches it gets as they are, or from several: then it gets a mapping from
-    their names to their batches. The first stream decides how long an epoch is; the others go on across epochs.
+    A training step draws from one stream, whose batches it gets as they are, or from several: then it gets a mapping
+    from their names to their batches. The first stream decides how long an epoch is; the others go on across epochs.
 
     Args:
         section: The recipe's ``data``, with what the samples themselves say filled in.
@@ -80,8 +80,8 @@ class SampleDataModule(LightningDataModule):
 
         Args:
             samples: In their fixed order.
-            stream: The stream that they are trained on in, which augments them where that is wanted; None where they are
-                evaluated.
+            stream: The stream that they are trained on in, which augments them where that is wanted; None where they
+                are evaluated.
             alone: Whether this process is the only one. A process that stopped alone would leave others waiting, so
                 with several of them bad samples are skipped, and they agree on it between steps.
         """
@@ -174,9 +174,7 @@ class SampleDataModule(LightningDataModule):
             order.load_state_dict(self._states[name])
         self._orders[name] = order
         dataset = self._dataset(self._samples[stream.split], stream=name)
-        return sample_loader(
-            dataset, order, stream.batch_size, self.section.workers, seed=self.seed, keep_workers=True
-        )
+        return sample_loader(dataset, order, stream.batch_size, self.section.workers, seed=self.seed, keep_workers=True)
 
     def _order(self, name: str, rank: int, world_size: int) -> TrainingBatches:
         first, stream = next(iter(self.streams)), self.streams[name]
@@ -184,9 +182,7 @@ class SampleDataModule(LightningDataModule):
         if name == first:
             return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size)
         epoch, purpose = len(self._order(first, rank, world_size)), f"shuffling of {name}"
-        return TrainingBatches(
-            length, stream.batch_size, self.seed, rank, world_size, batches=epoch, purpose=purpose
-        )
+        return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size, batches=epoch, purpose=purpose)
 
     def val_dataloader(self) -> list[SampleLoader]:
         """Validation samples in order, then their companions."""

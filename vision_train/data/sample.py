@@ -94,4 +94,6 @@ def _plain(truth: Any) -> Any:
         return asdict(truth)
     if isinstance(truth, np.ndarray | np.generic):
         return truth.tolist()
-    raise TypeError(f"the truth of a sample is made of plain values, arrays and dataclasses, got {type(truth).__name__}")
+    raise TypeError(
+        f"the truth of a sample is made of plain values, arrays and dataclasses, got {type(truth).__name__}"
+    )

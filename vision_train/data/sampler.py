@@ -1,7 +1,7 @@
 """Which samples make up the batches of one process, in which order.
 
-Both classes yield pairs ``(index, epoch)``: the epoch travels to the loader's workers with the index, so that augmentation
-can be a function of (seed, epoch, index) even in workers that outlive an epoch.
+Both classes yield pairs ``(index, epoch)``: the epoch travels to the loader's workers with the index, so that
+augmentation can be a function of (seed, epoch, index) even in workers that outlive an epoch.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class TrainingBatches(Sampler[list[Position]]):
         """The samples of this process in one pass."""
         if turn not in self._shares:
             order = np.random.default_rng(derive_seed(self.seed, self.purpose, turn)).permutation(self.length)
-            kept = self.length // (self.world_size * self.batch_size) * self.batch_size or self.length // self.world_size
+            kept = (
+                self.length // (self.world_size * self.batch_size) * self.batch_size or self.length // self.world_size
+            )
             self._shares = {turn: order[self.rank :: self.world_size][:kept]}
         return self._shares[turn]
 

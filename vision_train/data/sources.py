@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from vision_train.data.decode import IMAGE_ENDINGS, is_image_file
-from vision_train.data.image_section import BUNDLED, ImageSection
+from vision_train.data.image_section import BUNDLED, ImageFolderSection
 from vision_train.data.kind import SPLITS
 from vision_train.data.sample import ImageSample
+from vision_train.data.tables import read_table, split_named
 from vision_train.data.toy.digits import digits_samples
 from vision_train.errors import UserError
 
 
-def read_samples(data: ImageSection, *, divided: bool = True, labelled: bool = True) -> list[ImageSample]:
+def read_samples(data: ImageFolderSection, *, divided: bool = True, labelled: bool = True) -> list[ImageSample]:
     """List the samples that a recipe's ``data`` names, in a fixed order.
 
     Args:
@@ -37,7 +37,7 @@ def read_samples(data: ImageSection, *, divided: bool = True, labelled: bool = T
     return read_folder(root, divided=divided) if labelled else read_pool(root, divided=divided)
 
 
-def _image_root(data: ImageSection) -> Path | None:
+def _image_root(data: ImageFolderSection) -> Path | None:
     """The folder that holds the images; None where the folder of the csv does."""
     root = None if data.root is None else Path(data.root)
     if root is not None and not root.is_dir():
@@ -167,18 +167,18 @@ def read_csv(table: Path, root: Path | None, *, labelled: bool = True) -> list[I
     """Read a csv with the columns ``path,label`` and, optionally, ``split``; further columns are ignored.
 
     Args:
-        table: UTF-8, with a header line.
-        root: What the paths are relative to; None for the folder of the csv.
+        table: A csv file, as :func:`vision_train.data.tables.read_table` reads it.
+        root: The folder that the paths are relative to; None for the folder of the csv.
         labelled: Whether every image needs a label.
 
     Raises:
-        UserError: Unreadable, a column or value missing, a file that does not exist or is listed twice.
+        UserError: The table cannot be read, lacks a column or value, or lists a file that does not exist or one twice.
     """
     folder = table.parent if root is None else root
     samples: list[ImageSample] = []
     line_of: dict[str, int] = {}
-    for line, row in csv_rows(table, ("path", "label") if labelled else ("path",)):
-        sample = _csv_sample(table, line, row, folder)
+    for line, row in read_table(table).rows_with("path", *(["label"] if labelled else [])):
+        sample = _csv_sample(f"{table} line {line}", row, folder)
         path = str(sample.image)
         if path in line_of:
             raise UserError(f"{table} line {line}: {sample.id} is listed already in line {line_of[path]}")
@@ -189,43 +189,9 @@ def read_csv(table: Path, root: Path | None, *, labelled: bool = True) -> list[I
     return samples
 
 
-def csv_rows(table: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and stripped cells of each row.
-
-    Raises:
-        UserError: The file cannot be read, repeats a column, or lacks a required one or the value in it.
-    """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = [name.strip() for name in reader.fieldnames or []]
-            missing = [name for name in required if name not in columns]
-            if missing:
-                raise UserError(
-                    f"{table}: no column {' and '.join(missing)} (found: {', '.join(columns) or 'an empty file'}). "
-                    f"The first line must name the columns, among them {','.join(required)}"
-                )
-            if len(set(columns)) < len(columns):
-                repeated = sorted({name for name in columns if columns.count(name) > 1})
-                raise UserError(f"{table}: two columns are called {', '.join(repeated)}; give each a name of its own")
-            reader.fieldnames = columns
-            for row in reader:
-                cells = {name: row[name].strip() for name in columns}
-                for column in required:
-                    if not cells[column]:
-                        raise UserError(f"{table} line {reader.line_num}: the {column} is empty")
-                yield reader.line_num, cells
-    except OSError as error:
-        raise UserError(f"{table}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not a csv file in UTF-8 ({error})") from error
-
-
-def _csv_sample(table: Path, line: int, row: dict[str, str], folder: Path) -> ImageSample:
-    split = row.get("split")
-    if split is not None and split not in SPLITS:
-        raise UserError(f"{table} line {line}: split is `{split}`; write train, val or test")
+def _csv_sample(place: str, row: dict[str, str], folder: Path) -> ImageSample:
+    split = split_named(row["split"], place) if "split" in row else None
     path = Path(os.path.normpath(folder / row["path"]))
     if not path.is_file():
-        raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {folder}")
-    return ImageSample(row["path"], str(path), _class_name(row.get("label", "")) or None, split or None)
+        raise UserError(f"{place}: no file {path}. Paths are relative to {folder}")
+    return ImageSample(row["path"], str(path), _class_name(row.get("label", "")) or None, split)

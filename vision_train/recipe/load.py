@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vision_train.errors import UserError
-from vision_train.recipe.earlier import upgraded
 from vision_train.recipe.catalogue import builtin_recipes, find_recipe, nearest_names, recipe_name
+from vision_train.recipe.earlier import upgraded
 from vision_train.recipe.layers import COMMAND_LINE, Layer, LayeredValues, Mistake, show
 from vision_train.recipe.read import override_layer, read_file_layers
 from vision_train.recipe.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Pictures and lines of text brought to the size of their place, for everything that is drawn as pixels."""
+"""Fit pictures and lines of text into their place, for everything that is drawn as pixels."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, room: float) -> list[str]:
 
 
 def ending(text: str, kept: int) -> str:
-    """Of paths, the end tells most."""
+    """Keep the end, which tells most in a path."""
     return "…" + text[len(text) - kept :]
 
 
 def ends(text: str, kept: int) -> str:
-    """Of class names, both ends: breeds of dogs end alike, bird families begin alike."""
+    """Keep both ends, which class names need: breeds of dogs end alike, bird families begin alike."""
     return text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]

@@ -10,9 +10,6 @@ from typing import Any
 from vision_train.artefacts import Metric
 from vision_train.report.task_metrics import TASK_METRICS
 
-SPLITS = ("train", "val", "test")
-"""Prefixes of metric names that say on what the metric was measured."""
-
 
 def format_number(value: float) -> str:
     """Four significant digits, thousands separated; whole numbers in full."""

@@ -131,7 +131,7 @@ def _grey_png(layer: np.ndarray) -> str:
 
 
 def _labels(matrix: Matrix, cell: float, upright: bool) -> str:
-    """Names of rows and columns; of many, as many as can be read."""
+    """Names of rows and columns; where there are many, as many as can be read."""
     every = max(1, math.ceil(15 / cell))
     every_column = max(1, math.ceil(22 / cell))
     parts = []

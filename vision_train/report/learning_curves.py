@@ -9,8 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vision_train.data.kind import SPLITS
 from vision_train.report.charts import Line, LineChart
-from vision_train.report.formats import SPLITS, Metrics, metric_format, metric_title
+from vision_train.report.formats import Metrics, metric_format, metric_title
 from vision_train.report.line_chart import line_chart
 
 PLACE = {"phase", "epoch", "step", "time"}

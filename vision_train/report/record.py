@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import yaml
 
-from vision_train.artefacts import Artefact, Codec, Metric, UnknownArtefactError, read_artefact
+from vision_train.artefacts import Artefact, Metric, UnknownArtefactError, read_artefact
 from vision_train.files import finite
 from vision_train.metrics_log import read_metrics
 from vision_train.report.formats import WRITTEN, Metrics, describe
@@ -65,14 +66,14 @@ class RunRecord:
 
 
 def read_record(
-    directory: Path, figures: Mapping[str, Any] | None = None, codecs: Mapping[str, Codec] | None = None
+    directory: Path, figures: Mapping[str, Any] | None = None, extension: ModuleType | None = None
 ) -> RunRecord:
     """Read what is there.
 
     Args:
         directory: A run directory, finished or not.
         figures: Taken in place of the summary, where that is yet to be written.
-        codecs: How artefacts of a kind of data are stored, by the names of their types.
+        extension: As for :func:`~vision_train.report.run_report.write_report`.
 
     Returns:
         The record, without metrics that are not to be shown; absent files leave their fields empty, broken ones are
@@ -93,7 +94,7 @@ def read_record(
 
     def parse_artefact(file: Path) -> Artefact | None:
         try:
-            return read_artefact(file, codecs)
+            return read_artefact(file, extension.CODECS if extension else None)
         except UnknownArtefactError as error:
             unknown.append(f"{file.relative_to(directory)}: {error}")
         return None

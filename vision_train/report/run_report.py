@@ -49,7 +49,7 @@ def write_report(
     Returns:
         Path of the page.
     """
-    record = read_record(run_directory, figures, extension.CODECS if extension else None)
+    record = read_record(run_directory, figures, extension)
     path = run_directory / "report.html"
     page = render_page("run_report.html", f"{record.run_name} · vision-train", **_values(record, extension))
     write_text(path, page)

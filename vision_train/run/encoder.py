@@ -1,80 +1,118 @@
-"""An encoder of images, from a run of ours or a weights file: a network without its head, and what it expects."""
+"""Loading an encoder of images from a run or a weights file, and running it over tiles."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from timm.data import resolve_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from augment.pipeline import eval_pipeline
-from models.droppos.network import MaskedPositionNetwork
-from models.families import guess_family
+from models.families import class_token_is_untrained
 from models.timm_attention import install_attention
-from models.vit import adapt_published, build_model
+from models.vit import adapt_published, build_model, pooling_words
 from vision_train.checkpoints import load_weights, match_weights, read_weights
-from vision_train.data.bags.embed import Encoder
 from vision_train.errors import UserError
-from vision_train.recipe import Recipe
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import load_for_inference
 from vision_train.run.phase import build_task
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""Lightning's names -> what matrices are multiplied in; None for float32."""
+"""Lightning's word -> type that matrices are multiplied in; None for float32."""
 DIGITS = 8
-"""Of a digest, in the name of an encoder."""
+"""Digits of the digest in the name of an encoder."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network with the transforms of its images."""
+
+    name: str
+    """Name of the model with a digest of weights, transforms and precision: it differs where the features would."""
+    encode: Callable[[Tensor], Tensor]
+    """Normalised images (B 3 S S) on ``device`` -> pooled features (B D)."""
+    transform: Callable[[NDArray[np.uint8]], Tensor]
+    """Pixels of a tile (T T 3) -> normalised image (3 S S) in float32."""
+    device: torch.device
+    precision: str = "32-true"
+    """One of ``PRECISIONS``."""
+
+    @torch.inference_mode()
+    def __call__(self, tiles: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Compute the features of tiles.
+
+        Args:
+            tiles: Pixels, T T 3 each.
+
+        Returns:
+            Features on the CPU, B D; in float16 where they were computed in 16 bits, else in float32.
+
+        Raises:
+            UserError: The tiles do not fit into the memory of the device.
+        """
+        autocast = PRECISIONS[self.precision]
+        try:
+            images = torch.stack([self.transform(tile) for tile in tiles]).to(self.device)
+            with torch.autocast(self.device.type, autocast, enabled=autocast is not None):
+                features = self.encode(images)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{len(tiles)} tiles do not fit into the memory of {self.device}; lower --batch-size"
+            ) from error
+        return features.to("cpu", torch.float32 if autocast is None else torch.float16)
 
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder, and what whoever waits for it should know."""
+    """An encoder with notes for the user."""
 
     encoder: Encoder
     notes: list[str]
-    """What was loaded, and what becomes of a tile."""
+    """Sentences that say which weights were loaded, and how tiles are prepared."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What a checkpoint gives."""
+    """Parts of an encoder, as a checkpoint gives them."""
 
     model: str
     network: nn.Module
     encode: Callable[[Tensor], Tensor]
-    """The network or a method of it: normalised images to pooled features."""
+    """Normalised images -> pooled features."""
     pixels: Mapping[str, Any]
     """Arguments of ``eval_pipeline``."""
     pooling: str
-    """How many tokens become one vector."""
+    """Words that say how tokens become one vector. They are part of the encoder's name."""
     notes: list[str]
 
 
 def load_encoder(checkpoint: Path, model: str | None, *, device: str, precision: str) -> LoadedEncoder:
-    """Build a network without its head and fill all of it.
+    """Build a network without its head and fill it with the weights of a checkpoint.
 
-    A run says itself what its network is and how it wants images. Of other files the model says it, with timm's own
-    normalisation of it; a tag, as in ``vit_small_patch16_224.dino``, stands for that of other weights. A network that
-    was pre-trained by position gives the mean of its patches, any other what its classifier would read.
+    A run directory says which network it trained, how its images are normalised and how its task pools features. For a
+    file, ``model`` names the network, and images are normalised as timm says for it; a tag, as in
+    ``vit_small_patch16_224.dino``, selects the normalisation of other published weights. Features are what the
+    classifier would read, or the mean of patches where the weights come from a training without a class token.
 
     Args:
-        checkpoint: A weights file, or the directory of a run of classification or pre-training for its best weights.
-        model: Name of the model in timm; None for a run, which knows it.
+        checkpoint: A weights file, or the directory of a run, whose best weights are used.
+        model: Name of the model in timm. None for a run.
         device: ``auto``, or torch's name of a device.
         precision: One of ``PRECISIONS``.
 
     Raises:
-        UserError: The file does not fill the model, the run is of another one, or the device cannot be used.
+        UserError: The weights do not fill the model, the run trained another model or one that encodes no images, or
+            the device cannot be used.
     """
     place = choose_device(device)
     if precision not in PRECISIONS:
@@ -84,7 +122,7 @@ def load_encoder(checkpoint: Path, model: str | None, *, device: str, precision:
     source = _of_run(checkpoint, model) if checkpoint.is_dir() else _of_file(checkpoint, model)
     source.network.eval().to(place)
     name = f"{source.model}-{_digest(source, precision)}"
-    encoder = Encoder(name, source.encode, eval_pipeline(**source.pixels), place, PRECISIONS[precision])
+    encoder = Encoder(name, source.encode, eval_pipeline(**source.pixels), place, precision)
     side = source.pixels["image_size"]
     features = encoder([np.zeros((side, side, 3), dtype=np.uint8)])
     if features.ndim != 2:
@@ -98,13 +136,13 @@ def load_encoder(checkpoint: Path, model: str | None, *, device: str, precision:
 
 
 def choose_device(name: str) -> torch.device:
-    """A device that works.
+    """Choose a device and try it.
 
     Args:
-        name: torch's name of a device; ``auto`` takes an accelerator where there is one.
+        name: torch's name of a device, or ``auto`` for an accelerator where there is one, else the CPU.
 
     Raises:
-        UserError: There is no such device.
+        UserError: The device does not exist or cannot be used.
     """
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -120,13 +158,14 @@ def _of_run(path: Path, model: str | None) -> _Source:
     recipe = load_for_inference(directory.recipe)
     if model not in (None, recipe.model.name):
         raise UserError(f"--model {model}: the run {path} has trained {recipe.model.name}; leave --model out")
-    if recipe.task not in ("classification", "pretraining"):
-        raise UserError(f"{path}: is a run of {recipe.task}, which encodes no images; name another --checkpoint")
     task = build_task(recipe, directory.read_classes())
     notes = [load_weights(task.network, path, min_matched_share=1.0).summary()]
     if directory.unfinished:
         notes.append(f"{path} is not finished; its best epoch so far is taken")
-    encode, pooling = _headless(task.network, recipe)
+    try:
+        encode, pooling = task.encoder()
+    except UserError as error:
+        raise UserError(f"--checkpoint {path}: {error}") from error
     pixels = {
         "image_size": recipe.data.image_size,
         "mean": recipe.augment.mean,
@@ -134,15 +173,6 @@ def _of_run(path: Path, model: str | None) -> _Source:
         "interpolation": recipe.augment.eval.interpolation,
     }
     return _Source(recipe.model.name, task.network, encode, pixels, pooling, notes)
-
-
-def _headless(network: nn.Module, recipe: Recipe) -> tuple[Callable[[Tensor], Tensor], str]:
-    if not isinstance(network, MaskedPositionNetwork):
-        cast(Any, network).reset_classifier(0)
-        return network, _pooling(network)
-    # A network that never saw a position would be disturbed by them.
-    positions = recipe.method.masking.position_mask_ratio < 1
-    return partial(network.features, positions=positions), f"mean of patches{'' if positions else ' without positions'}"
 
 
 def _of_file(path: Path, model: str | None) -> _Source:
@@ -158,13 +188,13 @@ def _of_file(path: Path, model: str | None) -> _Source:
             "missing. Name the model that the file belongs to with --model, or a run of ours as --checkpoint"
         )
     network.load_state_dict(state, strict=False)
-    if isinstance(network, VisionTransformer) and guess_family(weights.state) == "DropPos pre-training":
-        network.reset_classifier(0, "avg")  # nothing has taught its class token
-    return _Source(model.partition(".")[0], network, network, pixels, _pooling(network), [report.summary()])
+    if isinstance(network, VisionTransformer) and class_token_is_untrained(weights.state):
+        network.reset_classifier(0, "avg")
+    return _Source(model.partition(".")[0], network, network, pixels, pooling_words(network), [report.summary()])
 
 
 def _build(name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """A model of timm without a classifier, and how images are prepared for the weights that its name or tag means."""
+    """A model of timm without a classifier, and the arguments of ``eval_pipeline`` that belong to its name and tag."""
     architecture = name.partition(".")[0]
     if architecture == "vit":
         raise UserError("--model vit: has the shape that a recipe gives it; name a run of ours as --checkpoint")
@@ -179,14 +209,8 @@ def _build(name: str) -> tuple[nn.Module, dict[str, Any]]:
     return network, {"image_size": image_size, **{key: expected[key] for key in ("mean", "std", "interpolation")}}
 
 
-def _pooling(network: nn.Module) -> str:
-    words = {"token": "class token", "avg": "mean of patches"}
-    kind = getattr(network, "global_pool", None)
-    return words.get(kind, f"pooling {kind}") if isinstance(kind, str) and kind else "its own pooling"
-
-
 def _digest(source: _Source, precision: str) -> str:
-    """Differs where the same pixels would have other features; the file that weights lay in does not matter."""
+    """Digest that differs where the same pixels would have other features. The file of the weights does not matter."""
     rounded = [] if PRECISIONS[precision] is None else [precision]
     told = hashlib.sha256(json.dumps([source.pixels, source.pooling, *rounded], sort_keys=True).encode())
     for name, tensor in sorted(source.network.state_dict().items()):

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vision_train.checkpoints import load_weights
+from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.recipe.sections import Mixing
 from vision_train.run.bad_samples import BadSamples
@@ -27,8 +28,7 @@ def evaluate_run(
 
     Args:
         run: A run directory.
-        split: ``train``, ``val`` or ``test``, without random augmentation; None for the one that the run was measured
-            on.
+        split: A split of the kind of data, without random augmentation; None for the one that the run was measured on.
         overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes. Those are the
             split as they are, unless they are divided into splits themselves; nothing is cut from them. The run's file
             of splits divides its own bags alone, unless it is named again.
@@ -43,6 +43,8 @@ def evaluate_run(
     directory = open_run(run, with_weights=True)
     recipe = load_for_inference(directory.recipe, overrides)
     split = split or recipe.kind.judged
+    if split not in recipe.kind.splits:
+        raise UserError(f"--split {split}: is unknown; there are {', '.join(recipe.kind.splits)}")
     own = load_recipe(directory.recipe, runnable=False).data
     changed = {*recipe.data.differing(own), *_keys_of(overrides)}
     section, notes = recipe.data.for_other_data(own, changed)

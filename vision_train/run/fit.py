@@ -163,9 +163,7 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             _conclude(directory, finished, console)
 
 
-def _prepare(
-    directory: RunDirectory, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases
-) -> Prepared:
+def _prepare(directory: RunDirectory, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases) -> Prepared:
     """Build a phase when its turn comes; the first one of a new run is there already."""
     if checked.first is not None:
         prepared, checked.first = checked.first, None

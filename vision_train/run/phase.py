@@ -227,9 +227,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     trainer = build_trainer(recipe, callbacks, folder)
     task.steps_per_epoch, task.total_steps = plan_steps(recipe, data, trainer)
 
-    call_trainer(
-        trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True
-    )
+    call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     load_weights(task.network, checkpoints / "best.ckpt", min_matched_share=1.0)
     task.test_split = recipe.kind.judged
     loaders = data.evaluation_loaders(task.test_split)

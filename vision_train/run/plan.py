@@ -147,5 +147,6 @@ def read_finished(directory: RunDirectory, name: str) -> FinishedPhase | None:
 def summed(finished: Sequence[FinishedPhase]) -> dict[str, float | int]:
     """What all phases of a run took together."""
     return {
-        f"run/{key}": sum(phase.figures[f"train/{key}"] for phase in finished) for key in ("steps", "samples", "seconds")
+        f"run/{key}": sum(phase.figures[f"train/{key}"] for phase in finished)
+        for key in ("steps", "samples", "seconds")
     }

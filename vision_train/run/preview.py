@@ -38,7 +38,8 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
         console: Where to report.
 
     Raises:
-        UserError: The task has nothing to show; data, model or checkpoint are not as the recipe says; a sample cannot be
+        UserError: The task has nothing to show; data, model or checkpoint are not as the recipe says; a sample cannot
+        be
             read; the picture cannot be written.
     """
     with logging_to(None):
@@ -63,7 +64,9 @@ def _draw(recipe: Recipe, prepared: Prepared, shown: Preview) -> Image.Image:
     if not hasattr(report, "render_preview"):
         raise UserError(f"task={recipe.task}: there is no preview of {kind.noun}")
     wanted = {row.id for row in shown.rows}
-    samples = [sample for stream in data.streams.values() for sample in data.samples(stream.split) if sample.id in wanted]
+    samples = [
+        sample for stream in data.streams.values() for sample in data.samples(stream.split) if sample.id in wanted
+    ]
     sources, _ = kind.load().picture_sources(samples, recipe.data, None)
     originals = {name: read() for name, read in sources["originals"].items()}
     picture: Image.Image = report.render_preview(recipe.name, shown, originals)

@@ -40,8 +40,8 @@ class Predicted:
 class Task(LightningModule):
     """A LightningModule that owns one network and says how to train it; it knows no files.
 
-    A task implements :meth:`training_step`, :meth:`new_scores`, :meth:`score`, :meth:`measure` and :meth:`predicted`. The
-    rest has defaults. Validation logs ``val/<metric>``, the test loop ``<test_split>/<metric>``.
+    A task implements :meth:`training_step`, :meth:`new_scores`, :meth:`score`, :meth:`measure` and :meth:`predicted`.
+    The rest has defaults. Validation logs ``val/<metric>``, the test loop ``<test_split>/<metric>``.
 
     Args:
         recipe: The checked recipe.
@@ -165,10 +165,15 @@ class Task(LightningModule):
         Raises:
             UserError: There is nothing to see.
         """
-        rows = [row for batch in islice(batches, count) for row in self._augmented_rows(batch)]
+        rows = [row for batch in islice(batches, count) for row in self.augmented_rows(batch)]
         return Preview("augmented as in training", rows[:count])
 
-    def _augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
+    def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
+        """A row for each image of a batch, as augmentation leaves it.
+
+        Raises:
+            UserError: The task trains on no images.
+        """
         if "image" not in batch:
             raise UserError(f"task={self.recipe.task}: preview shows images, and this task trains on none")
         for name, image in zip(batch["id"], batch["image"], strict=True):
@@ -176,7 +181,9 @@ class Task(LightningModule):
 
     def pixels_of(self, image: Tensor) -> Pixels:
         """A normalised image, 3 H W -> H W 3, uint8."""
-        mean, std = (torch.tensor(values, dtype=torch.float32) for values in (self.recipe.augment.mean, self.recipe.augment.std))
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32) for values in (self.recipe.augment.mean, self.recipe.augment.std)
+        )
         levels = (image.detach().float().cpu().permute(1, 2, 0) * std + mean).clamp(0, 1) * 255
         return np.asarray(levels.round().to(torch.uint8))
 

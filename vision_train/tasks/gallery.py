@@ -1,4 +1,4 @@
-"""The most telling samples of one pass over a split, kept with what is shown of them; memory does not grow with the split."""
+"""The most telling samples of one pass, kept with what is shown of them; memory does not grow with the split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Gallery(Generic[Entry]):
         self._kept: dict[str, tuple[Any, Entry]] = {}
 
     def wants(self, name: str, rank: Any) -> bool:
-        """Whether a sample would be kept, so that nothing is drawn in vain; one that is there already is not wanted again.
+        """Whether a sample would be kept, so that nothing is drawn in vain; one that is there already is not wanted
+        again.
 
         Args:
             name: Id of the sample.

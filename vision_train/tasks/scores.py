@@ -1,7 +1,7 @@
 """Numbers of each sample of one pass over a split.
 
-A few numbers a sample are kept instead of what the network gave for it, so that a thousand classes cost no more memory than
-two. They are gathered by sample id: a sample that two processes saw, or one saw twice, counts once.
+A few numbers a sample are kept instead of what the network gave for it, so that a thousand classes cost no more memory
+than two. They are gathered by sample id: a sample that two processes saw, or one saw twice, counts once.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class Section(DataSection):
     """`bags`: files of features, a bag of instances each. `digit_bags`: bags of scikit-learn's scans, drawn with the
     seed."""
     root: str | None = field(default=None, metadata=PLACE)
-    """Folder of features as CLAM or TRIDENT write it, folder of .h5, .pt, .npy, .npz or .safetensors files, or one file of
-    many bags."""
+    """Folder of features as CLAM or TRIDENT write it, folder of .h5, .pt, .npy, .npz or .safetensors files, or one file
+    of many bags."""
     labels: str | None = field(default=None, metadata=PLACE)
     """Csv file with the columns `slide_id,label[,case_id,split]`, or json; null takes the labels that the files of
     features hold."""
@@ -29,11 +29,11 @@ class Section(DataSection):
     """Shares of `val` and `test` cut from the training bags, class by class and by cases, where nothing names such a
     split (0.1 each by default); or a file of splits, as CLAM or ACMIL write it."""
     label_map: dict[str, str] | None = None
-    """The class that each label of the table counts as, such as `{"0": benign, "1": benign, "2": tumour}`, with numbers in
-    quotes; null takes the labels as they are."""
+    """The class that each label of the table counts as, such as `{"0": benign, "1": benign, "2": tumour}`, with numbers
+    in quotes; null takes the labels as they are."""
     variant: Literal["rare", "patterns"] | None = field(default=None, metadata=IDENTITY)
-    """`digit_bags`: `rare` hides a few nines in each positive bag; `patterns` shows three kinds of digits in training, of
-    which a test bag holds one. Null is `rare`."""
+    """`digit_bags`: `rare` hides a few nines in each positive bag; `patterns` shows three kinds of digits in training,
+    of which a test bag holds one. Null is `rare`."""
     feature_width: int | None = None
     """Numbers that describe an instance. Filled in from the bags; where it is given, others are refused."""
     encoder: str | None = None

@@ -1,4 +1,4 @@
-"""One bag: what an index knows of it, and what is read of it."""
+"""One bag: its entry in an index, and its features and coordinates in memory."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from vision_train.data.bags.stored import COORDS, LABEL, BadBagError, StoredArra
 
 FEATURE_DTYPES = ("float16", "bfloat16", "float32", "float64")
 COORDS_DTYPES = ("int16", "int32", "int64", "uint16", "uint32", "uint64", "float32", "float64")
-"""Of floating-point numbers, whole ones are taken."""
+"""Types of coordinates. Floating-point coordinates must be whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bag:
-    """What is read of a bag."""
+    """The content of a bag."""
 
     features: Tensor
-    """N D, N at least 1, all finite, in the floating-point type of the file."""
+    """Features in the floating-point type of the file, all finite: N D, N at least 1."""
     coords: Tensor | None = None
-    """N 2, int64: x and y of each patch in pixels of level 0."""
+    """x and y of each patch in pixels of level 0: N 2, int64."""
     patch_size_level0: int | None = None
     """Side of a patch in pixels of level 0."""
     encoder: str | None = None
-    """What computed the features, where that is known."""
+    """Name of the network that computed the features; None where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class BagEntry:
-    """What is known of a bag before its features are read."""
+    """Facts about a bag that are known before its features are read."""
 
     id: str
     path: Path
     """File that holds the features."""
     group: str
-    """Group of that file, for files of many bags; empty for the only bag of a file."""
+    """Group of the file that holds the bag; empty for the only bag of a file."""
     instances: int
     width: int
-    """Features of an instance."""
+    """Number of features of an instance."""
     dtype: str
     encoder: str | None = None
-    """What computed the features, where the file or its folder says."""
+    """Name of the network that computed the features, from the file or its folder; None where neither says."""
     coords: Path | None = None
-    """File that holds the coordinates: the same one, or CLAM's or TRIDENT's file of patches; None where none does."""
+    """File that holds the coordinates: the same file, or CLAM's or TRIDENT's file of patches; None without any."""
     patch_size_level0: int | None = None
     level0_size: tuple[int, int] | None = None
     """Width and height of the slide in pixels of level 0."""
     label: str | None = None
-    """Name of the class, where the file says."""
+    """Name of the class; None where the file does not say."""
 
 
 def describe_bag(stored: StoredBag, path: Path, group: str, bag_id: str, folder_encoder: str | None) -> BagEntry:
@@ -61,14 +61,14 @@ def describe_bag(stored: StoredBag, path: Path, group: str, bag_id: str, folder_
 
     Args:
         stored: The bag in an open file.
-        path: That file.
-        group: Of the bag in it.
-        bag_id: Of the bag.
-        folder_encoder: Name of the encoder that the folder's name gives, where the file gives none.
+        path: Path of the file.
+        group: Group of the bag in the file.
+        bag_id: Id of the bag.
+        folder_encoder: Encoder that the name of the folder gives; used where the file names none.
 
     Raises:
-        BadBagError: No features in it, or not a matrix of floating-point numbers with at least one row and as many
-            coordinates.
+        BadBagError: The features are missing or no matrix of floating-point numbers with at least one row, or the
+            coordinates are not as many.
     """
     features = stored.arrays[stored.features_name]
     if features.shape[:1] == (0,):
@@ -97,10 +97,10 @@ def describe_bag(stored: StoredBag, path: Path, group: str, bag_id: str, folder_
 
 
 def check_coords(coords: StoredArray, instances: int) -> None:
-    """Compare coordinates with the features they belong to, as far as that goes without reading them.
+    """Check type and shape of coordinates without reading them.
 
     Raises:
-        BadBagError: They are not two numbers for each instance.
+        BadBagError: The coordinates are not two numbers for each instance.
     """
     if coords.dtype not in COORDS_DTYPES:
         raise BadBagError(f"coordinates of type {coords.dtype} instead of whole numbers")
@@ -110,7 +110,7 @@ def check_coords(coords: StoredArray, instances: int) -> None:
 
 @damage_named()
 def patch_size_level0(stored: StoredBag) -> int | None:
-    """Side of a patch in pixels of level 0: as TRIDENT gives it, or by CLAM's size at a level and its downsampling."""
+    """Side of a patch in pixels of level 0, from TRIDENT's attribute or from CLAM's patch size and downsampling."""
     if (size := stored.fact("patch_size_level0")) is not None:
         return round(float(np.ravel(size)[0]))
     size, downsample = stored.fact("patch_size"), stored.fact("downsample")
@@ -121,7 +121,7 @@ def patch_size_level0(stored: StoredBag) -> int | None:
 
 @damage_named()
 def level0_size(stored: StoredBag) -> tuple[int, int] | None:
-    """Width and height of the slide in pixels of level 0, as TRIDENT gives them."""
+    """Width and height of the slide in pixels of level 0, from TRIDENT's attributes."""
     width, height = (stored.fact(f"level0_{side}") for side in ("width", "height"))
     if width is None or height is None:
         return None
@@ -143,18 +143,18 @@ def _label(stored: StoredBag) -> str | None:
 
 
 def read_bag(entry: BagEntry, *, coords: bool = True) -> Bag:
-    """Read a bag; the file is opened for it and closed again.
+    """Read a bag from its file.
 
     Args:
-        entry: What was listed.
-        coords: Whether to read the coordinates too, where there are any.
+        entry: Entry of the bag in an index.
+        coords: Whether to read the coordinates too.
 
     Returns:
-        Features in the type of the file. Where they lie in one piece they are mapped from the disk, not copied.
+        The bag. Features that lie in one piece are mapped from the disk, not copied.
 
     Raises:
-        UserError: An HDF5 file, and h5py is not installed.
-        BadBagError: The file changed, is damaged or locked, or holds NaN or infinite values.
+        UserError: The file is in HDF5, and h5py is not installed.
+        BadBagError: The file has changed, is damaged or locked, or holds NaN or infinite values.
     """
     with open_bag(entry.path, entry.group) as stored:
         features = as_tensor(stored.arrays[stored.features_name].read(slice(None)))

@@ -76,7 +76,8 @@ class BagDataModule(SampleDataModule):
 def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> BagDataModule:
     """Read and check the bags that a recipe names; as :meth:`vision_train.data.kind.Implementation.build`.
 
-    The seed draws the bags of ``digit_bags`` too. What the features are is found in the files and filled into the section.
+    The seed draws the bags of ``digit_bags`` too. What the features are is found in the files and filled into the
+    section.
     """
     section = recipe.data
     joined = read_bag_samples(section, recipe.seed)
@@ -146,7 +147,7 @@ def read_bag_samples(section: Section, seed: int) -> JoinedBags:
         UserError: The bags cannot be used as they are.
     """
     if section.source == BUNDLED:
-        from vision_train.data.toy.digit_bags import digit_bag_samples
+        from vision_train.data.bags.digits import digit_bag_samples
 
         joined = JoinedBags(digit_bag_samples(section.variant or "rare", seed))
     else:

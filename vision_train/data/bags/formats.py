@@ -28,7 +28,7 @@ from vision_train.data.bags.stored import (
 )
 
 FEATURE_ENDINGS = (".h5", ".hdf5", ".npy", ".npz", ".pt", ".pth", ".safetensors")
-"""File endings that count as features when a folder is listed; what a file is, its content says."""
+"""Endings of the files that are listed in a folder. The format is recognised by the content."""
 
 _reconstruct = np.empty(0).__reduce__()[0]
 _scalar = np.float32(0).__reduce__()[0]
@@ -46,19 +46,19 @@ _NUMPY_TYPES: list[Any] = [
 
 @contextmanager
 def open_bags(path: Path, only: str | None = None) -> Iterator[Mapping[str, StoredBag]]:
-    """Open a file, reading as little of it as its format allows.
+    """Open a file and read as little of it as its format allows.
 
-    Nothing but shapes is read of .npy, .npz, .safetensors, HDF5 and tensors in .pt; NumPy arrays in .pt are read whole.
+    Of .npy, .npz, .safetensors, HDF5 and tensors in .pt only the shapes are read; NumPy arrays in .pt are read whole.
 
     Args:
         path: The file.
-        only: For files of many bags, the group to look at.
+        only: The only group to look at in a file of many bags; None for all.
 
     Yields:
-        What each bag holds, by its group in the file; the only bag of a file is called by the empty string.
+        Bags by their groups in the file. The only bag of a file has the empty name.
 
     Raises:
-        UserError: An HDF5 file, and h5py is not installed.
+        UserError: The file is in HDF5, and h5py is not installed.
         BadBagError: The file is missing, damaged, locked, of another format, or would run code.
     """
     with damage_named(first_line), path.open("rb") as stream:
@@ -74,7 +74,7 @@ def open_bags(path: Path, only: str | None = None) -> Iterator[Mapping[str, Stor
 
 @contextmanager
 def open_bag(path: Path, group: str = "") -> Iterator[StoredBag]:
-    """Open a file for one of its bags, or for the only one.
+    """Open a file for one of its bags.
 
     Raises:
         UserError: As :func:`open_bags`.

@@ -1,6 +1,6 @@
-"""Bags in HDF5 files: those of CLAM and TRIDENT hold one each, those of ACMIL one in each group.
+"""Bags in HDF5 files. A file of CLAM or TRIDENT holds one bag, a file of ACMIL one in each group.
 
-A file is opened for one reading and closed after it, so that no handle outlives a fork or blocks whoever writes next.
+A file is closed after each reading, so that no handle outlives a fork or blocks a writer.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def import_h5py(path: Path) -> ModuleType:
-    """The package, which only HDF5 files need.
+    """Import the package that HDF5 files need.
 
     Raises:
-        UserError: It is not installed; the message names ``path``.
+        UserError: h5py is not installed; the message names ``path``.
     """
     try:
         import h5py
@@ -46,7 +46,7 @@ def import_h5py(path: Path) -> ModuleType:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading, with a reason that its owner can act on where that fails.
+    """Open a file for reading.
 
     Raises:
         UserError: The package h5py is missing.
@@ -74,12 +74,12 @@ def _reason(error: Exception) -> str:
 
 
 def bags_in(file: h5py.File, path: Path, only: str | None = None) -> dict[str, StoredBag]:
-    """What an open file holds, by the name of the group; a bag at the top is called by the empty string.
+    """Bags of an open file by the names of their groups. A bag at the top has the empty name.
 
     Args:
-        file: As opened.
-        path: Where it is.
-        only: Look at this group alone.
+        file: The open file.
+        path: Path of the file.
+        only: The only group to look at; None for all.
     """
     with damage_named():
         if only:
@@ -111,7 +111,7 @@ def _array(dataset: h5py.Dataset, path: Path) -> StoredArray:
 
     @cache
     def mapped() -> Values:
-        # Values in one piece are mapped: only what is asked for is read, and nothing is copied.
+        # Values in one piece are mapped: only requested rows are read, and nothing is copied.
         return np.memmap(path, dtype=dtype, mode="c", offset=offset, shape=shape)
 
     return stored_array(shape, dtype, lambda place: mapped()[place], attributes)

@@ -1,4 +1,4 @@
-"""Finding the bags of a folder, however its files are laid out, without reading their features."""
+"""Finding the bags of a folder in any known layout, without reading their features."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vision_train.data.bags.stored import COORDS, BadBagError
 from vision_train.errors import UserError
 
 SLIDE_ENDINGS = (
-    *(".ome.tif", ".ome.tiff"),  # before what they end with
+    *(".ome.tif", ".ome.tiff"),  # before .tif and .tiff
     *(".bif", ".czi", ".dcm", ".isyntax", ".mrxs", ".ndpi", ".qptiff", ".scn", ".svs", ".svslide", ".tif", ".tiff"),
     *(".vms", ".vmu", ".vsi", ".jpeg", ".jpg", ".png"),
 )
-"""Endings of slide and image files, which are no part of an id."""
+"""Endings of slide and image files. They are no part of an id."""
 
 _TRIDENT_PATCHING = re.compile(r"[\d.]+x_\d+px_\d+px_overlap")
 _TRIDENT_FEATURES = "features_"
@@ -29,18 +29,18 @@ _PATCHES = "patches"
 
 @dataclass(frozen=True)
 class BagIndex:
-    """The bags of a folder or file."""
+    """Bags of a folder or file."""
 
     root: Path
-    """That folder or file; of several, the folder that holds them all."""
+    """The folder or file; the folder that holds all of them where there are several."""
     entries: dict[str, BagEntry] = field(default_factory=dict)
-    """Bags that can be used as far as is known before they are read, by id and in its order."""
+    """Bags that can be used, as far as is known before they are read, in the order of their ids."""
     bad: dict[str, str] = field(default_factory=dict)
-    """Why the others cannot, by id."""
+    """Reason why a bag cannot be used, by id."""
 
 
 def slide_id(name: str) -> str:
-    """The id in a table or a file name: without the ending of a slide file and without what nobody sees."""
+    """Id of a slide in a table or a file name: without the ending of a slide file and without invisible differences."""
     name = unicodedata.normalize("NFC", name.strip())
     ending = next((ending for ending in SLIDE_ENDINGS if name.lower().endswith(ending)), "")
     return name[: len(name) - len(ending)] or name
@@ -49,21 +49,20 @@ def slide_id(name: str) -> str:
 def index_bags(*roots: Path) -> BagIndex:
     """List the bags of folders and files.
 
-    Understood are the folders that CLAM (``h5_files``, ``pt_files``) and TRIDENT (``features_ENCODER``) write, folders
-    of .h5, .npy, .npz, .pt or .safetensors files, and single files, those of ACMIL with a group for each bag included.
-    Where CLAM's or TRIDENT's folder ``patches`` lies in the folder of a file of features or one or two levels further
-    up, its file ``ID.h5`` or ``ID_patches.h5`` gives the coordinates and the patch size that the former lacks. CLAM's
-    own commands write patches and features to folders of any names; link or copy the former to where they are found.
+    Known layouts are the folders that CLAM (``h5_files``, ``pt_files``) and TRIDENT (``features_ENCODER``) write,
+    folders of .h5, .npy, .npz, .pt or .safetensors files, and single files, among them ACMIL's with a group for each
+    bag. A folder ``patches`` in the folder of a file of features, or one or two levels further up, gives coordinates
+    and patch size where the file of features lacks them, in ``ID.h5`` or ``ID_patches.h5``. CLAM's commands write
+    patches and features to folders of any names; link or copy the patches to one of these places.
 
     Args:
-        roots: At least one folder or file; what lies in several of them counts once.
+        roots: At least one folder or file. A file that lies in several of them counts once.
 
     Returns:
-        Every bag. One that cannot be used is named with the reason; whether it is needed, the caller knows.
+        All bags. Those that cannot be used are named with the reason; the caller knows whether they are needed.
 
     Raises:
-        UserError: No such folder, no features in it, features of several encoders to choose from, or no h5py to read
-            them with.
+        UserError: A folder does not exist, holds no features or those of several encoders, or h5py is missing.
     """
     found: dict[str, list[tuple[Path, BagEntry | str]]] = {}
     for file in {os.path.normpath(file.absolute()): file for root in roots for file in _files_of(root)}.values():
@@ -91,7 +90,7 @@ def _files_of(root: Path) -> list[Path]:
 
 
 def _files_below(root: Path) -> list[Path]:
-    """Files of features below a folder, one for each bag where CLAM wrote two."""
+    """Files of features below a folder; one for each bag where CLAM wrote two."""
     h5_files, pt_files = (_feature_files(root / name) for name in _CLAM_FOLDERS)
     if h5_files or pt_files:
         with_coords = {_id_of(file) for file in h5_files}
@@ -131,7 +130,7 @@ def _id_of(file: Path) -> str:
 
 
 def _bags_of(file: Path) -> Iterator[tuple[str, BagEntry | str]]:
-    """Each bag of a file, or the reason why it cannot be used, by id."""
+    """Id of each bag of a file, with its entry or the reason why it cannot be used."""
     encoder = file.parent.name.removeprefix(_TRIDENT_FEATURES)
     try:
         with open_bags(file) as bags:
@@ -147,10 +146,10 @@ def _bags_of(file: Path) -> Iterator[tuple[str, BagEntry | str]]:
 
 
 def _with_patches(entry: BagEntry) -> BagEntry:
-    """Add from CLAM's or TRIDENT's file of patches what the file of features does not say.
+    """Add facts from CLAM's or TRIDENT's file of patches that the file of features lacks.
 
     Raises:
-        BadBagError: The two differ in their number of instances, or the former cannot be read.
+        BadBagError: The two differ in their number of instances, or the file of patches cannot be read.
     """
     if entry.coords is not None and entry.patch_size_level0 is not None:
         return entry
@@ -170,7 +169,7 @@ def _with_patches(entry: BagEntry) -> BagEntry:
 
 
 def patches_folders(features: Path) -> list[Path]:
-    """Folders where the coordinates are looked for that a file of features lacks, whether they exist or not."""
+    """Folders, existing or not, that may hold the coordinates of a file of features."""
     return [home / _PATCHES for home in features.parents[:3]]
 
 

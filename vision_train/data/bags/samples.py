@@ -128,8 +128,7 @@ def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BAD, *, shared: bool 
     reasons = _reasons(bad)
     more = f"; and {len(reasons) - MOST_NAMED} more reasons" if len(reasons) > MOST_NAMED else ""
     return UserError(
-        f"{len(bad)} bag(s) cannot be used. {'; '.join(reasons[:MOST_NAMED])}{more}. "
-        f"Mend them, or {skip_with}",
+        f"{len(bad)} bag(s) cannot be used. {'; '.join(reasons[:MOST_NAMED])}{more}. Mend them, or {skip_with}",
         shared=shared,
     )
 

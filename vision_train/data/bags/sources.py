@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vision_train.data.bags.bag import BagEntry
-from vision_train.data.bags.embed import id_of_image
 from vision_train.data.bags.index import patches_folders
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.tables import first_named
+from vision_train.data.bags.tools.embed import id_of_image
 from vision_train.data.dataset import OnBad
 from vision_train.data.decode import decode_large, is_image_file
 from vision_train.errors import UserError

@@ -1,4 +1,4 @@
-"""What a file of features holds, in whatever format, before any of it is read."""
+"""The arrays and attributes of a file of features, of any format, before its features are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rows = slice | NDArray[np.int64]
 """A range of rows, or single ones in ascending order."""
 
 FEATURE_NAMES = ("features", "feats", "feat")
-"""What the array of features is called: by CLAM and TRIDENT, by others, by ACMIL."""
+"""Names of the array of features: CLAM's and TRIDENT's, a common one, ACMIL's."""
 COORDS, LABEL = "coords", "label"
 
 # What the libraries below raise on damaged files, depending on where they stumble.
@@ -50,10 +50,10 @@ class BadBagError(BadSampleError):
 
 @contextmanager
 def damage_named(reason: Callable[[Exception], str] | None = None) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into a :class:`BadBagError`.
+    """Turn the exceptions that libraries raise on damaged files into a :class:`BadBagError`.
 
     Args:
-        reason: Says what is wrong; None takes the first line of the library's own message.
+        reason: Makes the message of an exception; None takes its first line.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def damage_named(reason: Callable[[Exception], str] | None = None) -> Iterator[N
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's message; its class where it has none."""
+    """First line of the message of an exception; the name of its class where it has no message."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return text.splitlines()[0]
 
@@ -72,11 +72,11 @@ class StoredArray:
     """An array in an open file."""
 
     shape: tuple[int, ...]
-    """Without the leading axis of a stack of one: 1 N D counts as N D."""
+    """Shape without the leading axis of a stack of one: 1 N D counts as N D."""
     dtype: str
-    """Such as ``float16``; ``bfloat16`` in formats that know it."""
+    """Name of the type, such as ``float16``."""
     read: Callable[[Rows], Values]
-    """Reads rows, or the one value of an array without axes. Raises :class:`BadBagError` where the file is damaged."""
+    """Reads rows, or the value of an array without axes. Raises :class:`BadBagError` if the file is damaged."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -92,7 +92,7 @@ class StoredBag:
         """Name of the array that holds the features.
 
         Raises:
-            BadBagError: None does, or it cannot be told which.
+            BadBagError: No array holds them, or several may.
         """
         known = [name for name in FEATURE_NAMES if name in self.arrays]
         others = [name for name in self.arrays if name not in (COORDS, LABEL)]
@@ -105,7 +105,7 @@ class StoredBag:
     def fact(self, name: str) -> Any:
         """An attribute of the bag or of one of its arrays; None where there is none.
 
-        TRIDENT writes the word ``None`` where it means nothing.
+        TRIDENT writes the word ``None`` for an attribute without a value.
         """
         holders = (*(array.attributes for array in self.arrays.values()), self.attributes)
         value = next((holder[name] for holder in holders if name in holder), None)
@@ -119,10 +119,10 @@ def stored_array(
     """Describe an array that is read by indexing it.
 
     Args:
-        shape: As stored.
-        dtype: NumPy's or torch's.
-        at: Takes what stands between brackets, such as the ``__getitem__`` of an array, a tensor or an HDF5 data set.
-        attributes: What the file says of the array.
+        shape: Shape in the file.
+        dtype: Type of NumPy or torch.
+        at: Reads at an index, as ``__getitem__`` of an array, a tensor or an HDF5 data set does.
+        attributes: Attributes of the array in the file.
     """
     stacked = len(shape) == 3 and shape[0] == 1
 
@@ -135,7 +135,7 @@ def stored_array(
 
 
 def array_in_memory(values: Values, attributes: Mapping[str, Any] | None = None) -> StoredArray:
-    """Describe an array that is in memory, or mapped to it."""
+    """Describe an array that is in memory or mapped into it."""
     return stored_array(tuple(values.shape), values.dtype, values.__getitem__, attributes)
 
 

@@ -5,9 +5,6 @@ Ids are text, whatever they look like: `007` stays `007`.
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,29 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from vision_train.data.bags.index import slide_id
+from vision_train.data.kind import SPLITS
+from vision_train.data.tables import Row, parse_table, read_text, split_named
 from vision_train.errors import UserError
 
-SPLITS = ("train", "val", "test")
 MOST_NAMED = 10
-"""A message counts the slides beyond these without naming them."""
+"""Number of slides that a message names; it counts the others."""
 
 _ID, _LABEL, _CASE = "slide_id", "label", "case_id"
 _SPLIT_COLUMNS = ("split", "split_info")
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 Rows = list[tuple[str, dict[str, str]]]
-"""Where each row is (``line 3``), and its stripped cells by column."""
+"""Place of each row (``line 3``), and its cells by column."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlideLabel:
-    """What a table says of a slide."""
+    """Label of a slide and what a table says besides."""
 
     label: str
     case: str | None = None
-    """Patient or specimen, whose slides must stay together when splits are cut."""
+    """Patient or specimen. Its slides stay together when splits are cut."""
     split: str | None = None
-    """`train`, `val` or `test`; None where the table does not say."""
+    """`train`, `val` or `test`; None where the table names none."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +43,19 @@ class Labels:
 
     slides: dict[str, SlideLabel]
     bad: dict[str, str]
-    """Why other slides that are listed have no label."""
+    """Reason why a slide that is listed has no label, by id."""
 
 
 def read_labels(path: Path) -> Labels:
-    """Read labels.
+    """Read the labels of slides.
 
     Args:
         path: A csv with the columns ``slide_id`` and ``label``, and optionally ``case_id`` and ``split`` (BRACS:
-            ``split_info``); others, such as a nameless index, are ignored. Or json: one object, the label of each id.
+            ``split_info``); others, such as an index without a name, are ignored. Or json: one object that maps ids to
+            labels.
 
     Raises:
-        UserError: It cannot be read, has no rows, lacks a column or an id, or names an unknown split.
+        UserError: The file cannot be read, has no rows, lacks a column or an id, or names an unknown split.
     """
     rows = _label_rows(path)
     if not rows:
@@ -76,7 +74,7 @@ def read_labels(path: Path) -> Labels:
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """Read which slide is in which split.
+    """Read the split of each slide.
 
     Args:
         path: CLAM's csv, with columns ``train,val,test`` of ids or of True and False; a csv with the columns
@@ -84,10 +82,10 @@ def read_splits(path: Path) -> dict[str, str]:
             ``test_names``.
 
     Returns:
-        Name of the split by id.
+        Name of the split by id. Slides that the file puts into no split are left out.
 
     Raises:
-        UserError: It cannot be read, is none of these, or lists slides more than once.
+        UserError: The file cannot be read, is none of these, or lists slides more than once.
     """
     splits: dict[str, list[str]] = {}
     for name, split in _named_splits(path):
@@ -98,7 +96,7 @@ def read_splits(path: Path) -> dict[str, str]:
     if repeated:
         raise UserError(
             f"{path}: slides listed more than once: {first_named(repeated)}. "
-            "A slide may be in one split only, or what is measured has been learned"
+            "Put each slide into one split only; a slide that is trained on must not be tested on"
         )
     return {bag_id: split for bag_id, (split,) in splits.items()}
 
@@ -111,28 +109,22 @@ def first_named(names: list[str]) -> str:
 
 
 def _label_rows(path: Path) -> Rows:
-    text = _text_of(path)
+    text = read_text(path)
     if _is_json(text):
         content = _json_of(path, text)
         if any(isinstance(label, dict | list) for label in content.values()):
             raise UserError(f'{path}: json of labels must hold the label of each id, such as {{"slide_1": "tumour"}}')
         return [("json", {_ID: name, _LABEL: "" if label is None else str(label)}) for name, label in content.items()]
-    columns, rows = _csv_of(path, text)
-    missing = [name for name in (_ID, _LABEL) if name not in columns]
-    if missing:
-        raise UserError(
-            f"{path}: no column {' and '.join(missing)} (found: {', '.join(filter(None, columns)) or 'nothing'}). "
-            f"The first line must name the columns, among them {_ID},{_LABEL}"
-        )
-    return rows
+    return _placed(parse_table(path, text).rows_with(_ID, _LABEL, filled=False))
 
 
 def _named_splits(path: Path) -> Iterator[tuple[str, str]]:
-    text = _text_of(path)
+    text = read_text(path)
     if _is_json(text):
         yield from _json_splits(path, text)
         return
-    columns, rows = _csv_of(path, text)
+    table = parse_table(path, text)
+    columns, rows = table.columns, _placed(table.rows)
     present = [split for split in SPLITS if split in columns]
     index = _ID if _ID in columns else next((name for name in columns if name not in SPLITS), None)
     if _ID in columns and any(name in columns for name in _SPLIT_COLUMNS):
@@ -166,24 +158,11 @@ def _split_of(row: dict[str, str], place: str) -> str | None:
     column = next((name for name in _SPLIT_COLUMNS if name in row), None)
     if column is None or not row[column]:
         return None
-    if row[column].lower() not in SPLITS:
-        raise UserError(f"{place}: {column} is `{row[column]}`; write train, val or test")
-    return row[column].lower()
+    return split_named(row[column], place, column)
 
 
-def _text_of(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    if content.startswith(_UTF_16):
-        return content.decode("utf-16", "replace")
-    if b"\0" in content:
-        raise UserError(f"{path}: is a binary file; export the table as csv")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")  # of older spreadsheets; ids are rarely more than ASCII
+def _placed(rows: list[Row]) -> Rows:
+    return [(f"line {line}", row) for line, row in rows]
 
 
 def _is_json(text: str) -> bool:
@@ -198,19 +177,3 @@ def _json_of(path: Path, text: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: the json must be one object, beginning with {{")
     return content
-
-
-def _csv_of(path: Path, text: str) -> tuple[list[str], Rows]:
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    try:
-        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
-        columns = [name.strip() for name in reader.fieldnames or []]
-        repeated = sorted({name for name in columns if name and columns.count(name) > 1})
-        if repeated:
-            raise UserError(f"{path}: two columns are called {', '.join(repeated)}; give each a name of its own")
-        reader.fieldnames = columns
-        rows = [(f"line {reader.line_num}", {name: row[name].strip() for name in columns}) for row in reader]
-        return columns, [(place, row) for place, row in rows if any(row.values())]
-    except csv.Error as error:
-        raise UserError(f"{path}: not a csv file ({error})") from error

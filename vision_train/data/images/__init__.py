@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vision_train.data.image_section import ImageSection
+from vision_train.data.image_section import ImageFolderSection
 from vision_train.data.kind import PLACE, KindOfData
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section(ImageSection):
+class Section(ImageFolderSection):
     """Images with one label each."""
 
     root: str | None = field(default=None, metadata=PLACE)

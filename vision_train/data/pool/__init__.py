@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vision_train.data.image_section import ImageSection
+from vision_train.data.image_section import ImageFolderSection
 from vision_train.data.kind import IDENTITY, PLACE, KindOfData
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section(ImageSection):
+class Section(ImageFolderSection):
     """Images without labels."""
 
     root: str | None = field(default=None, metadata=PLACE)
     """Folder of the images: every image below it is taken, or below its `train` and `val`, whatever other folders are
     called."""
     labels: str | None = field(default=None, metadata=PLACE)
-    """Csv file with the column `path` and, if you like, `label` and `split`; paths are relative to `root`, or to the csv
-    without one. Labels serve the probe alone."""
+    """Csv file with the column `path` and, if you like, `label` and `split`; paths are relative to `root`, or to the
+    csv without one. Labels serve the probe alone."""
     splits: dict[str, float] | None = field(default=None, metadata=IDENTITY)
     """Share of `val` cut from the training images, by their paths alone, where nothing names such a split. Without it
     `val` gets 0.1."""

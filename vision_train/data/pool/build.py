@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from vision_train.checkpoints import Weights
 from vision_train.data.classes import divide, draw_labels_per_class, label_map
-from vision_train.data.dataset import ClassLabels, SampleLoader
+from vision_train.data.dataset import ClassLabels
 from vision_train.data.image_dataset import ImageDataModule
-from vision_train.data.image_files import loose_images, originals_of
+from vision_train.data.image_files import check_start, loose, picture_sources
 from vision_train.data.pool import Section
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
 from vision_train.data.splits import DEFAULT_SHARE, Splits, by_split, cut_shares, whole_split
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
+
+__all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
 
 PROBE_SPLITS = ("probe_train", "probe_val")
 """Labelled images that measure features: those that a probe learns from, and those that it is measured on."""
@@ -62,22 +61,6 @@ def all_samples(recipe: Recipe) -> list[ImageSample]:
     """Every image that a recipe names, those of its probe included."""
     pool = read_samples(recipe.data, labelled=False)
     return [*pool, *labelled_samples(pool, recipe.data)]
-
-
-def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoader:
-    """Load image files, folders and tables, to predict on."""
-    return loose_images(recipe.data, recipe.augment, inputs)
-
-
-def picture_sources(
-    samples: Sequence[ImageSample], section: Section, images: Path | None
-) -> tuple[dict[str, Any], list[str]]:
-    """The images themselves."""
-    return originals_of(samples, images), []
-
-
-def check_start(recipe: Recipe, weights: Weights, name: str) -> None:
-    """Images of any kind may be learned from any start."""
 
 
 def _divide(samples: list[ImageSample], section: Section) -> Splits:

@@ -1,6 +1,6 @@
-"""What the report of a run shows of bags beside what all runs have: where the network looks.
+"""Extension of the report for bags: it stores and draws where the network looks.
 
-Light: the modules that store and draw are imported when they are needed.
+It imports the modules that store and draw when they are needed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from vision_train.report.bags.pictures import Renderer
 
 HEADING = "Where the network looks"
-"""Heads the section of the blocks."""
+"""Title of the section that holds the blocks."""
 
 
 def block(artefact: Artefact) -> Markup | None:
-    """Markup of an artefact; None if it is none of ours."""
+    """Markup of an artefact; None if it is of another type."""
     from models.mil.attention_maps import AttentionMaps
     from vision_train.report.bags.attention_block import attention_block
 
@@ -41,7 +41,7 @@ def _read_maps(folder: Path, body: dict[str, Any]) -> Artefact:
 
 
 CODECS = {"AttentionMaps": Codec(_write_maps, _read_maps)}
-"""How artefacts of our own are stored, by the names of their types."""
+"""How the artefacts of bags are stored, by the names of their types."""
 
 
 def open_renderer(folder: Path, **sources: Any) -> AbstractContextManager[Renderer]:

@@ -1,4 +1,4 @@
-"""Attention as a part of the page: of each bag its map, the maps of its branches, and its hottest instances."""
+"""Attention as a part of the page: each bag's map, the maps of its branches, and its hottest instances."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def attention_block(maps: AttentionMaps) -> Markup:
 def _shown(bag: AttendedBag) -> _Shown:
     try:
         return _Shown(bag.id, bag.caption, "", _map(bag), _branches(bag), _hottest_instances(bag))
-    except ValueError as error:  # of a network that has come to NaN
+    except ValueError as error:  # such as NaN
         return _Shown(bag.id, bag.caption, str(error))
 
 

@@ -17,20 +17,20 @@ from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitte
 from vision_train.report.formats import format_number, format_percent
 
 COLOURS = "viridis"
-"""Of matplotlib: even steps of attention look even, to the colour-blind too."""
+"""Colour map of matplotlib: even steps of attention look even, to the colour-blind too."""
 OPACITY = 0.4
-"""Of the colours over a slide."""
+"""Opacity of the colours over a slide."""
 BRANCH_SIDE = 384
 """Square that each of several maps is fitted into, in pixels."""
 WIDE = 1.8
-"""Width over height that several maps together come near to: a screen's."""
+"""Width over height, as of a screen, that several maps together approach."""
 HOTTEST = 10
-"""How many instances the pictures say the common attention of."""
+"""Number of hottest instances whose share of the attention is printed."""
 MARGIN, GAP = 24, 20
 BAR = 400
 """Longest colour bar."""
 RANK_MEANING = "colour: share of the bag's other {} that have less attention"
-"""Of ``rank``, with what the tiles are called."""
+"""Legend of ``rank``; takes what the tiles are called."""
 NARROWEST, NARROWEST_OF_SEVERAL = 480, 210
 """Least width of a picture, and of the place of each of several maps, in pixels: there must be room for text."""
 SMALLEST_TEXT, LARGEST_TEXT = 14, 26
@@ -137,9 +137,9 @@ def bare_map(attention: NDArray[np.floating], layout: TileLayout, scaling: Scali
 
 
 def concentration(attention: NDArray[np.floating], of: str = "") -> str:
-    """Say how attention (N) is spread: ranks alone would hide a network that looks at a few instances, or at all alike.
+    """Describe how attention (N) is spread; empty for a bag of a few instances.
 
-    Empty for a bag of a few instances.
+    Ranks alone would hide a network that looks at a few instances, or at all alike.
 
     Raises:
         ValueError: Attention is negative, NaN or infinite.
@@ -164,7 +164,7 @@ def colour_bar() -> Pixels:
 
 
 def _scaled(values: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64]:
-    """Attention (N) as what is coloured: 0 to 1; 0.5 if all have the same."""
+    """Scale attention (N) to [0, 1], the range of the colours; 0.5 if all values are equal."""
     if scaling == "rank":
         return rank_shares(values)
     low, high = values.min(), values.max()
@@ -224,7 +224,7 @@ def _picture(
 
 
 def _columns(count: int, aspect: float) -> int:
-    """Columns of so many panels, each of that width over height, that together look most like a screen."""
+    """Number of columns that brings ``count`` panels of this aspect ratio nearest to the shape of a screen."""
 
     def distance(columns: int) -> float:
         return abs(math.log(columns / math.ceil(count / columns) * aspect / WIDE))

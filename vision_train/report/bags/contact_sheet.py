@@ -16,7 +16,7 @@ from vision_train.report.formats import format_number
 SIDE = 176
 """Square that each tile is fitted into, in pixels."""
 COLUMNS, FEWEST_COLUMNS = 5, 3
-"""Most tiles side by side, and how many there is room for at least: the title needs some."""
+"""Most tiles side by side; the sheet is at least as wide as the second number of them, to hold its title."""
 MARGIN, GAP, LINE, HEADER = 24, 16, 20, 64
 TITLE_SIZE, TEXT_SIZE = 19, 13
 FRAME = "#c9ced6"

@@ -1,4 +1,4 @@
-"""Where a network looks in bags, written one bag at a time: maps, the hottest instances, and all attention as a csv."""
+"""Write where a network looks, one bag at a time: maps, the hottest instances, and all attention as a csv."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from vision_train.report.bags.tile_layout import Pixels, Thumbnail, lay_out_tile
 
 CSV_NAME = "attention.csv"
 MAP, BRANCHES, TOP = ".png", "-branches.png", "-top.png"
-"""What is added to the name of a bag: its map, those of its branches, and its hottest instances."""
+"""Endings of the files of a bag: its map, the maps of its branches, its hottest instances."""
 LEAST_SIDE = 16
-"""Pixels along the side of a tile that a smaller image of the slide must show for the tile to be told."""
+"""Least side in pixels of a tile cut from a smaller image of the slide; nothing could be seen in less."""
 
 Level0Sizes = Mapping[str, tuple[int, int] | None]
 """Id of a bag -> width and height of its slide in pixels of level 0; None where unknown."""
@@ -118,7 +118,9 @@ class Renderer:
             said.append(f"{len(self.undrawn)} bags have no pictures, as they cannot be drawn:")
             said += [f"  {name}: {reason}" for name, reason in self.undrawn.items()]
         if self.too_small:
-            named = ", ".join(self.too_small[:10]) + (f" ({len(self.too_small)} in all)" if len(self.too_small) > 1 else "")
+            named = ", ".join(self.too_small[:10]) + (
+                f" ({len(self.too_small)} in all)" if len(self.too_small) > 1 else ""
+            )
             said.append(f"note: no sheet of the hottest instances of {named}; too small in their images")
         return said
 

@@ -43,9 +43,9 @@ class TileLayout:
     background: Pixels | None = None
     """H W 3: the slide, of the same size; None where no thumbnail was given."""
     noun: str = "tiles"
-    """What they are called; without coordinates nobody knows whether they are tiles."""
+    """What to call them: ``tiles``, or ``instances`` without coordinates."""
     notes: tuple[str, ...] = ()
-    """What a reader of the picture should know of the places."""
+    """Notes on the places, for the reader of the picture."""
 
     @cached_property
     def coverage(self) -> NDArray[np.float64]:
@@ -90,7 +90,7 @@ def lay_out_tiles(
 
     Raises:
         ValueError: No instances, other numbers of instances and coordinates, coordinates that are not whole numbers, a
-            thumbnail that has not the aspect ratio of the slide or no coordinates to place on it, or all tiles outside.
+            thumbnail of another aspect ratio than the slide or without coordinates, or all tiles outside.
     """
     if count < 1:
         raise ValueError("a bag without instances has no map")
@@ -113,8 +113,8 @@ def tile_step(coords: NDArray[np.int64]) -> tuple[int, int]:
     The smallest difference would not do: the pieces of tissue on a slide often have grids of their own.
 
     Returns:
-        The step, and how many neighbours have it: about twice as many as there are tiles on a full grid. Of tiles that
-        share no row and no column, the smallest difference in x or in y, and 0. Twice 0 if all lie in one place.
+        The step, and how many neighbours have it: about twice as many as there are tiles on a full grid. Where
+        no tiles share a row or a column: the smallest difference in x or in y, and 0. Both 0 if all lie in one place.
     """
     steps = []
     for along, across in ((0, 1), (1, 0)):
@@ -129,7 +129,7 @@ def tile_step(coords: NDArray[np.int64]) -> tuple[int, int]:
 
 
 def _tile_size(coords: NDArray[np.int64], given: int | None) -> tuple[int, tuple[str, ...]]:
-    """Side of a tile at level 0, and what is to be said of it."""
+    """Side of a tile at level 0, and notes on it."""
     step, neighbours = tile_step(coords)
     if given is None:
         if not step:

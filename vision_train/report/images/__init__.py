@@ -30,9 +30,7 @@ def block(artefact: Artefact) -> Markup | None:
     return None
 
 
-def open_renderer(
-    folder: Path, *, originals: Mapping[str, Callable[[], Pixels]]
-) -> AbstractContextManager[Renderer]:
+def open_renderer(folder: Path, *, originals: Mapping[str, Callable[[], Pixels]]) -> AbstractContextManager[Renderer]:
     """Open a folder for pictures of predictions.
 
     Args:

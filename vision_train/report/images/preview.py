@@ -23,6 +23,7 @@ TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 19, 14, 13
 ORIGINAL, LABEL = "original", "label"
 """Headings of the first column, and of the last where rows share their labels."""
 
+
 def render_preview(title: str, preview: Preview, originals: Mapping[str, Pixels]) -> Image.Image:
     """Draw the rows below one another.
 

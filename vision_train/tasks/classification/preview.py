@@ -30,7 +30,8 @@ ATTENTION_NOTES = {
 
 
 def preview_mixing(task: ClassificationTask, batches: Iterator[dict[str, Any]], count: int) -> Preview:
-    """Show each image in a batch of its own drawing, so that every kind of mixing is seen, the frequent ones in more rows.
+    """Show each image in a batch of its own drawing, so that every kind of mixing is seen, the frequent ones in more
+    rows.
 
     Args:
         task: Its network gives the attention that labels are shared by.
@@ -40,7 +41,9 @@ def preview_mixing(task: ClassificationTask, batches: Iterator[dict[str, Any]], 
     weights = mixing_weights(task.recipe.augment.mixing)
     planned = plan_rows(weights, count)
     with torch.inference_mode():
-        rows = [_row(task, batch, index, kind) for kind, (batch, index) in zip(planned, _in_turn(batches), strict=False)]
+        rows = [
+            _row(task, batch, index, kind) for kind, (batch, index) in zip(planned, _in_turn(batches), strict=False)
+        ]
     return Preview(_summary(weights, rows), rows, _notes(task.recipe.augment.mixing, rows))
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vision_train.data.bags.bag import Bag
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.stored import StoredBag, array_in_memory
-from vision_train.data.bags.writing import write_bag
+from vision_train.data.bags.tools.writing import write_bag
 from vision_train.errors import UserError
 from vision_train.files import write_text
 
@@ -36,23 +36,23 @@ PATTERNS = (0, 5, 9)
 SIDE = 8
 """Side of a scan, in pixels."""
 ENCODER = "pixels"
-"""What the features are, as the files say."""
+"""Name of the encoder in the files."""
 FEATURES_FOLDER = f"1x_{SIDE}px_0px_overlap/features_{ENCODER}"
-"""Where TRIDENT would write them."""
+"""Folder of the features in TRIDENT's layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class DigitBag:
-    """Which scans a bag holds."""
+    """One bag of scans."""
 
     id: str
     split: str
     label: str
     """`1` for a positive bag, `0` for a negative one."""
     scans: NDArray[np.int64]
-    """N; places in scikit-learn's list of scans."""
+    """Places in scikit-learn's list of scans, N."""
     witnesses: NDArray[np.bool_]
-    """N; which scans make the bag positive."""
+    """Whether a scan makes the bag positive, N."""
 
 
 def digit_bags(variant: Variant, seed: int) -> list[DigitBag]:
@@ -60,7 +60,7 @@ def digit_bags(variant: Variant, seed: int) -> list[DigitBag]:
 
     Args:
         variant: ``rare`` or ``patterns``.
-        seed: Of the bags; the pools are the same for all seeds.
+        seed: Seed of the random bags. The pools are the same for all seeds.
     """
     bags = []
     for offset, (split, count) in enumerate(BAGS.items()):
@@ -77,9 +77,10 @@ def digit_bags(variant: Variant, seed: int) -> list[DigitBag]:
 
 
 def digit_bag_samples(variant: Variant, seed: int) -> list[BagSample]:
-    """The bags in memory: features are the 64 pixels of a scan in [0, 1], coordinates its place in a square.
+    """Draw the bags and hold them in memory, ready for training.
 
-    Their ids tell them from those of the other variant and of other seeds.
+    The features of a scan are its 64 pixels in [0, 1], its coordinates a place in a square. The ids of bags name the
+    variant and the seed.
     """
     pixels = _pixels()
     return [
@@ -94,18 +95,18 @@ def digit_bag_samples(variant: Variant, seed: int) -> list[BagSample]:
 
 
 def make_digit_bags(folder: Path, variant: Variant, seed: int = 0) -> dict[str, int]:
-    """Write the bags as TRIDENT would, with ``labels.csv`` and ``splits_0.csv`` as CLAM would.
+    """Write the bags in TRIDENT's layout, with CLAM's tables ``labels.csv`` and ``splits_0.csv``.
 
     Args:
-        folder: Is created; must be empty where it exists.
+        folder: Folder to write to; it is created. An existing folder must be empty.
         variant: ``rare`` or ``patterns``.
-        seed: Of the bags.
+        seed: Seed of the random bags.
 
     Returns:
-        Bags written to each split.
+        Number of bags of each split.
 
     Raises:
-        UserError: ``folder`` is not an empty folder, or cannot be written; h5py is missing.
+        UserError: ``folder`` is not an empty folder, or it cannot be written, or h5py is missing.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder; name another one")
@@ -124,7 +125,7 @@ def make_digit_bags(folder: Path, variant: Variant, seed: int = 0) -> dict[str, 
 
 
 def _digits(random: RandomState, variant: Variant, testing: bool, positive: bool) -> tuple[list[int], list[int]]:
-    """The digits of one bag that make it positive, and the others."""
+    """Digits that make one bag positive, and its other digits."""
     mean, deviation = (100, 20) if variant == "rare" else (200, 40)
     size = max(10, round(random.normal(mean, deviation)))
     negatives = [digit for digit in range(10) if digit not in ((9,) if variant == "rare" else PATTERNS)]
@@ -142,7 +143,7 @@ def _digits(random: RandomState, variant: Variant, testing: bool, positive: bool
 
 @cache
 def _pools() -> dict[str, list[NDArray[np.int64]]]:
-    """Scans of each digit for each split: three fifths, a fifth and the rest."""
+    """Scans of each split by digit: three fifths for training, a fifth for validation and the rest for testing."""
     from sklearn.datasets import load_digits
 
     target = load_digits().target
@@ -165,7 +166,7 @@ def _pixels() -> NDArray[np.float32]:
 
 
 def _square(size: int) -> NDArray[np.int64]:
-    """Corners of scans laid out row by row in a square: N x 2, x and y in pixels."""
+    """Corners of scans in a square, row by row: x and y in pixels, N 2."""
     rows, columns = np.divmod(np.arange(size), math.ceil(math.sqrt(size)))
     return np.stack([columns, rows], axis=1) * SIDE
 

@@ -1,7 +1,7 @@
 import os
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -16,8 +16,9 @@ from augment.pipeline import eval_pipeline
 from models.mil.pictures import cut_tile
 from models.vit import build_model
 from vision_train.data.bags.bag import read_bag
-from vision_train.data.bags.embed import Embedded, Embedding, Encoder, embed_images, images_by_id
 from vision_train.data.bags.index import index_bags
+from vision_train.data.bags.tools.embed import Embedded, Embedding, embed_images, images_by_id
+from vision_train.data.bags.tools.tiles import Pixels
 from vision_train.data.decode import decode
 from vision_train.errors import UserError
 
@@ -25,6 +26,19 @@ SIDE = 16
 TILE = 100
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 BLOB_CORNERS = [[0, 100], [100, 100], [0, 200], [100, 200]]
+
+
+@dataclass(frozen=True)
+class SmallEncoder:
+    name: str
+    encode: Callable[[Tensor], Tensor]
+    precision: str = "32-true"
+
+    @torch.no_grad()
+    def __call__(self, tiles: Sequence[Pixels]) -> Tensor:
+        transform = eval_pipeline(SIDE, MEAN, STD)
+        features = self.encode(torch.stack([transform(tile) for tile in tiles]))
+        return features.to(torch.float32 if self.precision == "32-true" else torch.float16)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +49,7 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def embedding(tmp_path: Path, network: nn.Module) -> Embedding:
-    encoder = Encoder("vit-1", network, eval_pipeline(SIDE, MEAN, STD), torch.device("cpu"))
-    return Embedding(tmp_path / "bags", encoder, TILE, batch_size=3)
+    return Embedding(tmp_path / "bags", SmallEncoder("vit-1", network), TILE, batch_size=3)
 
 
 @pytest.fixture
@@ -190,13 +203,13 @@ def test_images_of_one_name_are_refused() -> None:
         images_by_id(paths)
 
 
-@pytest.mark.parametrize(("autocast", "dtype"), [(None, torch.float32), (torch.bfloat16, torch.float16)])
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.float16)])
 def test_features_are_stored_as_precisely_as_they_are_computed(
-    images: dict[str, Path], embedding: Embedding, autocast: torch.dtype | None, dtype: torch.dtype
+    images: dict[str, Path], embedding: Embedding, precision: str, dtype: torch.dtype
 ) -> None:
-    half = replace(embedding, encoder=replace(embedding.encoder, autocast=autocast))
-    embed(images, half)
-    bag = read_bag(index_bags(half.folder).entries["image_0"])
+    stored = replace(embedding, encoder=replace(embedding.encoder, precision=precision))
+    embed(images, stored)
+    bag = read_bag(index_bags(stored.folder).entries["image_0"])
     assert bag.features.dtype == dtype
 
 
@@ -206,18 +219,10 @@ def test_features_that_are_not_finite_are_refused(images: dict[str, Path], embed
 
     encoder = replace(embedding.encoder, encode=large)
     assert embed(images, replace(embedding, encoder=encoder))[0].tiles == 4
-    half = replace(embedding, encoder=replace(encoder, name="half", autocast=torch.bfloat16))
+    half = replace(embedding, encoder=replace(encoder, name="half", precision="bf16-mixed"))
     with pytest.raises(UserError, match=r"image_0\.png: the features that half .* give --precision 32-true"):
         embed(images, half)
     assert list(half.features.iterdir()) == []
-
-
-def test_batches_that_do_not_fit_are_named(images: dict[str, Path], embedding: Embedding) -> None:
-    def full(batch: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError
-
-    with pytest.raises(UserError, match="--batch-size 3: does not fit into the memory of cpu"):
-        embed(images, replace(embedding, encoder=replace(embedding.encoder, encode=full)))
 
 
 def test_images_larger_than_pillow_allows_are_read(

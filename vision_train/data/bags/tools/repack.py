@@ -1,4 +1,4 @@
-"""Bringing a folder of bags into the layout that reads fastest, whatever they are read from."""
+"""Copying bags of any format into the layout that is read fastest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.index import BagIndex
 from vision_train.data.bags.samples import bad_bags
 from vision_train.data.bags.stored import COORDS, LABEL, BadBagError, StoredArray, StoredBag
-from vision_train.data.bags.writing import STORED_AS, write_bag
+from vision_train.data.bags.tools.writing import STORED_AS, write_bag
 from vision_train.data.dataset import OnBad
 from vision_train.errors import UserError
 from vision_train.files import check_writable
@@ -21,33 +21,33 @@ from vision_train.files import check_writable
 
 @dataclass(frozen=True, slots=True)
 class Repacked:
-    """What became of one bag."""
+    """Outcome for one bag."""
 
     id: str
     kept: bool = False
-    """It was there already, complete, of this source and no older than it."""
+    """Whether a complete copy existed already that is no older than its source."""
     skipped: str | None = None
-    """Why it could not be read."""
+    """Reason why the bag could not be read."""
 
 
 def repack_bags(
     index: BagIndex, folder: Path, on_bad_bag: OnBad = "error", skip_with: str = "give --on-bad-bag skip"
 ) -> Iterator[Repacked]:
-    """Write each bag to ``folder/ID.h5``: features and coordinates in the type they have, attributes and label.
+    """Write each bag to ``folder/ID.h5``: features and coordinates in their types, attributes and label.
 
-    What stands beside the features comes into the same file: CLAM's or TRIDENT's patches, and the encoder that a folder
-    is named after. The features are called ``features``, whatever they were called. Arrays of text are left out. Which
-    file a bag is of is recorded in it: a command that was stopped goes on where it was, and bags of other files are
-    replaced.
+    The file also gets what its source keeps elsewhere: CLAM's or TRIDENT's patches, and the encoder that a folder is
+    named after. The features are always called ``features``. Arrays of text are left out. Each file records its source:
+    called again after an interruption, the function continues with the bags that are missing and replaces those of
+    other sources.
 
     Args:
-        index: Of the bags to write.
-        folder: Where to; is created.
-        on_bad_bag: Whether a bag that cannot be used stops everything or is skipped.
-        skip_with: What the user does to choose ``skip``, for the message.
+        index: Index of the bags to copy.
+        folder: Folder to write to; it is created.
+        on_bad_bag: ``error`` stops at a bag that cannot be used; ``skip`` leaves it out.
+        skip_with: The option that chooses ``skip``, for the message.
 
     Returns:
-        One bag after the other, as they are done. The checks that need no reading are done before the first.
+        The outcome for each bag, as soon as it is done. Checks that read no features are made before the first.
 
     Raises:
         UserError: Bags cannot be used or read, or ``folder`` cannot be written or holds the features themselves.
@@ -55,7 +55,7 @@ def repack_bags(
     if index.bad and on_bad_bag == "error":
         raise bad_bags(index.bad, skip_with)
     if any(entry.path.resolve().parent == folder.resolve() for entry in index.entries.values()):
-        raise UserError(f"{folder}: is where the features are read from; name another folder to write to")
+        raise UserError(f"{folder}: the features are read from this folder; name another folder to write to")
     check_writable(folder)
     return _repacked(index, folder, on_bad_bag, skip_with)
 
@@ -109,11 +109,11 @@ def _repack(entry: BagEntry, file: Path) -> None:
 
 
 def _origin(entry: BagEntry) -> dict[str, Any]:
-    """Tells a source from another one that holds a bag of the same id, mostly, wherever both were moved together."""
+    """Facts that tell most sources from others with a bag of the same id, even after the files were moved."""
     path = entry.path.resolve()
     return {"repacked_from": f"{path.parent.name}/{path.name}", "repacked_bytes": path.stat().st_size}
 
 
 def _with(array: StoredArray, **facts: Any) -> Mapping[str, Any]:
-    """The attributes of an array, and what is known besides."""
+    """Attributes of an array, with further facts that are known."""
     return {**array.attributes, **{name: value for name, value in facts.items() if value is not None}}

@@ -1,69 +1,63 @@
-"""From large images to bags: their tiles, features of these from an encoder, and files in TRIDENT's layout."""
+"""Turning large images into bags: tiles are cut and encoded, and features written in TRIDENT's layout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from augment.geometry import View
 from models.mil.pictures import cut_tile
 from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.hdf5 import import_h5py
 from vision_train.data.bags.index import slide_id
 from vision_train.data.bags.stored import COORDS, BadBagError, StoredBag, array_in_memory
 from vision_train.data.bags.tables import first_named
-from vision_train.data.bags.tiles import Corners, Pixels, select_tiles
-from vision_train.data.bags.writing import write_bag
+from vision_train.data.bags.tools.tiles import Corners, Pixels, select_tiles
+from vision_train.data.bags.tools.writing import write_bag
 from vision_train.data.dataset import OnBad
 from vision_train.data.decode import BadImageError, decode_large
 from vision_train.errors import UserError
 from vision_train.files import check_writable
 
+FULL_PRECISION = "32-true"
+"""Lightning's word for float32."""
+
 OnBatch = Callable[[int, int], None]
-"""Told the tiles of a batch and of the whole image once the batch is encoded."""
+"""Called after each batch with the number of its tiles and of the tiles of the whole image."""
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """A network with what it does to pixels, as features are told apart by."""
+class TileEncoder(Protocol):
+    """A network that turns tiles into features."""
 
-    name: str
-    """Differs where the features would: the name of the model and a digest of its weights, pixels and precision."""
-    encode: Callable[[Tensor], Tensor]
-    """Normalised images, B 3 S S on ``device`` -> pooled features, B D."""
-    transform: Callable[[View[Pixels]], View[Tensor]]
-    """View of a tile, T T 3 -> 3 S S, float32."""
-    device: torch.device
-    autocast: torch.dtype | None = None
-    """What matrices are multiplied in; None for float32."""
+    @property
+    def name(self) -> str:
+        """Name that differs where the features would."""
 
-    @torch.inference_mode()
+    @property
+    def precision(self) -> str:
+        """Lightning's word for what the features are computed in, such as ``32-true``."""
+
     def __call__(self, tiles: Sequence[Pixels]) -> Tensor:
-        """Features of tiles: B D on the CPU, in float16 where they were computed in no more than 16 bits."""
-        images = torch.stack([self.transform(View.whole(tile)).image for tile in tiles]).to(self.device)
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            features = self.encode(images)
-        return features.to("cpu", torch.float32 if self.autocast is None else torch.float16)
+        """Features of tiles (T T 3 each): B D on the CPU."""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """How images become bags, and where these are written."""
+    """Settings that turn images into bags."""
 
     folder: Path
-    """Gets the folders that TRIDENT would write for tiles of this size."""
-    encoder: Encoder
+    """Folder to write to. It gets the folders that TRIDENT would write for tiles of this size."""
+    encoder: TileEncoder
     tile: int = 256
     """Side of a tile in pixels of the image."""
     keep_background: bool = False
-    """Whether tiles of background are taken too."""
+    """Whether to take tiles of background too."""
     batch_size: int = 64
-    """Tiles that are encoded at a time."""
+    """Number of tiles that are encoded at a time."""
 
     @property
     def features(self) -> Path:
@@ -72,15 +66,15 @@ class Embedding:
 
     @property
     def patches(self) -> Path:
-        """Folder of the files of coordinates alone."""
+        """Folder of the files that hold coordinates alone."""
         return self._home / "patches"
 
     @property
     def _home(self) -> Path:
-        return self.folder / f"1x_{self.tile}px_0px_overlap"  # an ordinary image has one magnification, its own
+        return self.folder / f"1x_{self.tile}px_0px_overlap"  # an ordinary image has no other magnification
 
     def has(self, image_id: str, image: Path) -> bool:
-        """Whether a bag is there that is newer than its image and made from it with these tiles and this encoder."""
+        """Whether the bag of an image exists, is newer than the image and has these tiles and this encoder."""
         file, patches = self._files(image_id)
         try:
             if not patches.is_file() or file.stat().st_mtime_ns < image.stat().st_mtime_ns:
@@ -92,22 +86,22 @@ class Embedding:
             return False
 
     def write(self, image_id: str, image: Path, on_batch: OnBatch) -> int:
-        """Embed one image and write its bag; where that fails or is interrupted, no part of it is left.
+        """Embed one image and write its bag. Nothing is written where that fails or is interrupted.
 
         Returns:
             The number of its tiles.
 
         Raises:
-            BadImageError: It cannot be read, or no tile of it shows anything.
-            UserError: A batch does not fit into the memory of the device, features are not finite, or the files cannot
-                be written.
+            BadImageError: The image cannot be read, or all of its tiles are background.
+            UserError: The encoder cannot process a batch, features are not finite, or the files cannot be written.
         """
         pixels = decode_large(image)
         corners = select_tiles(pixels, self.tile, keep_background=self.keep_background)
         features = self._encode(pixels, corners, on_batch)
         if not features.isfinite().all():
-            half = "" if self.encoder.autocast is None else ", or too large for 16 bits; give --precision 32-true"
-            raise UserError(f"{image}: the features that {self.encoder.name} computes are not finite{half}")
+            in_full = self.encoder.precision == FULL_PRECISION
+            remedy = "" if in_full else f", or too large for 16 bits; give --precision {FULL_PRECISION}"
+            raise UserError(f"{image}: the features that {self.encoder.name} computes are not finite{remedy}")
         height, width = pixels.shape[:2]
         magnification = {"level0_magnification": 1, "target_magnification": 1}
         size = {"level0_width": width, "level0_height": height}
@@ -127,40 +121,36 @@ class Embedding:
         return self.features / f"{image_id}.h5", self.patches / f"{image_id}_patches.h5"
 
     def _encode(self, pixels: Pixels, corners: Corners, on_batch: OnBatch) -> Tensor:
-        """N D."""
+        """Features of all tiles, N D."""
         features = []
         for start in range(0, len(corners), self.batch_size):
             batch = corners[start : start + self.batch_size].tolist()
-            try:
-                features.append(self.encoder([cut_tile(pixels, x, y, self.tile) for x, y in batch]))
-            except torch.OutOfMemoryError as error:
-                place = self.encoder.device
-                raise UserError(f"--batch-size {self.batch_size}: does not fit into the memory of {place}") from error
+            features.append(self.encoder([cut_tile(pixels, x, y, self.tile) for x, y in batch]))
             on_batch(len(batch), len(corners))
         return torch.cat(features)
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What became of one image."""
+    """Outcome for one image."""
 
     image: Path
     tiles: int = 0
-    """Written now."""
+    """Number of tiles that were written."""
     kept: bool = False
-    """Its bag was there already."""
+    """Whether the bag existed already."""
     skipped: str | None = None
-    """Why it could not be used."""
+    """Reason why the image could not be used."""
 
 
 def id_of_image(path: Path) -> str:
-    """The id of an image's bag: its name without folder and ending."""
+    """Id of an image's bag: the name of the file without folder and ending."""
     name = slide_id(path.name)  # knows endings of two parts
     return slide_id(path.stem) if name.endswith(path.suffix) else name
 
 
 def images_by_id(paths: Iterable[Path]) -> dict[str, Path]:
-    """Give each image the id of its bag.
+    """Map the ids of bags to their images.
 
     Raises:
         UserError: Two images would have one id.
@@ -186,22 +176,22 @@ def embed_images(
     skip_with: str,
     on_batch: OnBatch = lambda tiles, of: None,
 ) -> Iterator[Embedded]:
-    """Write a bag for each image. A command that was stopped goes on where it was.
+    """Write a bag for each image. Called again after an interruption, it continues with the images that are missing.
 
     Args:
-        images: Files, by the id of their bags.
-        embedding: What is done to them.
-        on_bad_image: Whether an image that cannot be read, or shows nothing, stops everything or is skipped.
-        skip_with: What the user does to choose ``skip``, for the message.
+        images: Files by the ids of their bags.
+        embedding: Settings.
+        on_bad_image: ``error`` stops at an image that cannot be read or is background alone; ``skip`` leaves it out.
+        skip_with: The option that chooses ``skip``, for the message.
         on_batch: Called after each batch of tiles.
 
     Returns:
-        One image after the other, as they are done. The folders are checked and made before the first.
+        The outcome for each image, as soon as it is done. The folder is checked before the first.
 
     Raises:
         UserError: An image cannot be used, its features are not finite, or files cannot be written.
     """
-    import_h5py(embedding.folder)  # or say now that it is missing
+    import_h5py(embedding.folder)  # a missing package is reported before the first image is embedded
     check_writable(embedding.folder)
     return _embedded(images, embedding, on_bad_image, skip_with, on_batch)
 
@@ -227,5 +217,5 @@ def _embedded(
 
 
 def _origin(image: Path) -> dict[str, Any]:
-    """Tells an image from another one of the same name in another folder, mostly."""
+    """Facts that tell most images from others of the same name."""
     return {"image_bytes": image.stat().st_size}

@@ -1,8 +1,8 @@
 """Writing a bag so that it is read fast.
 
-CLAM and TRIDENT write each instance as a chunk of its own, which HDF5 has to look up one by one. Here the values of an
-array lie in one piece. The reader maps them, as it would a safetensors file and as fast; yet CLAM, TRIDENT and h5py
-understand the file, it keeps its attributes, and it is written block by block, however large the bag.
+CLAM and TRIDENT write each instance as a chunk of its own, and HDF5 looks up every chunk. This module writes each array
+in one piece, which is mapped into memory as fast as a safetensors file. CLAM, TRIDENT and h5py read such files too.
+Arrays are copied block by block, so that bags may be larger than memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vision_train.errors import UserError
 from vision_train.files import written_whole
 
 BLOCK_BYTES = 2**25
-"""Read and written at a time."""
+"""Size of the blocks that are read and written at a time."""
 STORED_AS = {
     name: name
     for name in (
@@ -30,16 +30,15 @@ STORED_AS = {
         *("float16", "float32", "float64"),
     )
 } | {"bfloat16": "float32"}
-"""Types of arrays, and what HDF5 stores them as."""
+"""Type of an array -> type that HDF5 stores it as."""
 
 
 def write_bag(file: Path, bag: StoredBag) -> None:
-    """Write one bag to an HDF5 file as TRIDENT calls its parts, each array in one piece.
+    """Write one bag to an HDF5 file with TRIDENT's names, each array in one piece.
 
     Args:
-        file: Is replaced once the new one is complete.
-        bag: Its arrays are read block by block. What HDF5 cannot store is stored as the next larger type (bfloat16) or
-            as json (attributes).
+        file: File to write. An existing file is replaced once the new one is complete.
+        bag: The bag. Arrays in bfloat16 are stored as float32, and attributes that HDF5 does not know as json.
 
     Raises:
         UserError: h5py is missing, or the file cannot be written.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vision_train.data.bags.tiles import otsu_threshold, select_tiles, tile_grid
+from vision_train.data.bags.tools.tiles import select_tiles, tile_grid
 from vision_train.data.decode import BadImageError
 
 PURPLE = (140, 60, 150)
@@ -73,8 +73,3 @@ def test_an_image_of_background_alone_is_bad() -> None:
     for pixels in (image(600, 500), (image(600, 500) + noise).astype(np.uint8)):
         with pytest.raises(BadImageError, match=r"its tiles \(6\) show little but background; give --keep-background"):
             select_tiles(pixels, 256)
-
-
-def test_otsu_divides_where_the_means_lie_furthest_apart() -> None:
-    assert otsu_threshold(np.array([10, 11, 12, 12, 200, 201], dtype=np.uint8)) == 12
-    assert otsu_threshold(np.array([7, 7], dtype=np.uint8)) == 0  # nothing to divide

@@ -8,13 +8,13 @@ import torch
 
 from vision_train.data.bags.bag import Bag, read_bag
 from vision_train.data.bags.cases import divide_bags
+from vision_train.data.bags.digits import BAGS, Variant, digit_bag_samples, digit_bags, make_digit_bags
 from vision_train.data.bags.index import index_bags
 from vision_train.data.bags.samples import class_order, join_bags
 from vision_train.data.bags.tables import read_labels, read_splits
-from vision_train.data.toy.digit_bags import BAGS, Variant, digit_bag_samples, digit_bags, make_digit_bags
 from vision_train.errors import UserError
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "acmil" / "digit_bags.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "acmil" / "digit_bags.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from vision_train.data.bags import writing
 from vision_train.data.bags.bag import read_bag
 from vision_train.data.bags.index import BagIndex, index_bags
-from vision_train.data.bags.repack import Repacked, repack_bags
 from vision_train.data.bags.stored import StoredBag, array_in_memory
-from vision_train.data.bags.writing import write_bag
+from vision_train.data.bags.tools import writing
+from vision_train.data.bags.tools.repack import Repacked, repack_bags
+from vision_train.data.bags.tools.writing import write_bag
 from vision_train.errors import UserError
 
 Written = Callable[[str], Path]
@@ -124,7 +124,7 @@ def test_bad_bags_of_the_index(tmp_path: Path) -> None:
 
 def test_folders_that_cannot_be_written_to(written: Written, tmp_path: Path) -> None:
     root = written("npy")
-    with pytest.raises(UserError, match="is where the features are read from"):
+    with pytest.raises(UserError, match="the features are read from this folder; name another"):
         repack_bags(index_bags(root), root)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):

@@ -1,0 +1,114 @@
+"""Tables in the separators, encodings and habits of spreadsheets, read alike for images and bags."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vision_train.data.bags.tables import read_labels
+from vision_train.data.sources import read_csv
+from vision_train.data.tables import read_table, split_named
+from vision_train.errors import UserError
+from vision_train.data.image_files import list_images
+
+LINES = [["path", "label", "split"], ["owl.png", "héron", "Train"], [" cat.png ", "cat", "TEST"]]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    for name in ("owl.png", "cat.png"):
+        (tmp_path / name).touch()
+    return tmp_path / "table.csv"
+
+
+def written(table: Path, text: str, encoding: str = "utf-8") -> Path:
+    table.write_bytes(text.encode(encoding))
+    return table
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_images_are_listed_as_any_spreadsheet_writes_them(
+    table: Path, separator: str, encoding: str, newline: str
+) -> None:
+    lines = [*LINES, ["", "", ""], ["", "", ""]]
+    written(table, newline.join(separator.join(cells) for cells in lines), encoding)
+    samples = read_csv(table, None)
+    assert [(s.id, s.label, s.split) for s in samples] == [("owl.png", "héron", "train"), ("cat.png", "cat", "test")]
+    assert list_images([table]) == [str(table.parent / name) for name in ("owl.png", "cat.png")]
+
+
+def test_lines_are_counted_as_an_editor_counts_them(table: Path) -> None:
+    read = read_table(written(table, '\n;;\na;b\n\n1;"two\nlines"\n;;;\n3;4\n'))
+    assert read.columns == ["a", "b"]
+    assert read.rows == [(6, {"a": "1", "b": "two\nlines"}), (8, {"a": "3", "b": "4"})]
+
+
+def test_separators_in_quotes_separate_nothing(table: Path) -> None:
+    read = read_table(written(table, '"a;b;c",d\n"1;2",3\n'))
+    assert read.columns == ["a;b;c", "d"]
+    assert read.rows == [(2, {"a;b;c": "1;2", "d": "3"})]
+
+
+def test_missing_cells_are_empty_and_further_ones_are_left_out(table: Path) -> None:
+    assert read_table(written(table, "a,b\n1\n1,2,3\n")).rows == [(2, {"a": "1", "b": ""}), (3, {"a": "1", "b": "2"})]
+
+
+def test_the_first_column_without_a_name_is_the_index(table: Path) -> None:
+    read = read_table(written(table, ",train,,\n7,a,,\n"))
+    assert read.columns == ["", "train", "", ""]
+    assert read.rows == [(2, {"": "7", "train": "a"})]
+
+
+def test_windows_punctuation_keeps_its_meaning(table: Path) -> None:
+    assert read_table(written(table, "a\n5 – 7 €\n", "cp1252")).rows == [(2, {"a": "5 – 7 €"})]
+
+
+def test_every_byte_of_latin_1_is_read(table: Path) -> None:
+    table.write_bytes(b"a\n\x81\n\x8d\n")
+    assert len({row["a"] for _, row in read_table(table).rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04\0\0", "is a binary file; export the table as csv"),
+        ("a,b\n".encode("utf-16-le"), "is a binary file; export the table as csv"),  # no byte order mark
+        (b"\xff\xfea", "is a binary file"),
+        (b'a,b\n"1\n' + b"x" * 200_000, "not a csv file"),
+        (b"a,b, a\n1,2,3\n", "two columns are called a; give each a name of its own"),
+    ],
+)
+@pytest.mark.parametrize("reader", [read_table, read_labels, lambda table: read_csv(table, None)])
+def test_files_that_hold_no_table(table: Path, content: bytes, message: str, reader: Callable[[Path], object]) -> None:
+    table.write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        reader(table)
+    assert str(refused.value).startswith(str(table))
+    assert message in str(refused.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.csv: No such file"):
+        read_table(tmp_path / "absent.csv")
+    with pytest.raises(UserError, match="Is a directory"):
+        read_table(tmp_path)
+
+
+def test_columns_and_values_that_are_asked_for(table: Path) -> None:
+    read = read_table(written(table, "a,b\n1,\n"))
+    assert read.rows_with("a") == read.rows_with("a", "b", filled=False) == read.rows
+    with pytest.raises(UserError, match=r"table\.csv line 2: the b is empty"):
+        read.rows_with("a", "b")
+    with pytest.raises(UserError, match=r"table\.csv: no column c .found: a, b.* among them a,c"):
+        read.rows_with("a", "c")
+    with pytest.raises(UserError, match=r"no column a .found: nothing"):
+        read_table(written(table, "")).rows_with("a")
+
+
+def test_splits_are_named_in_small_or_capital_letters() -> None:
+    assert [split_named(text, "") for text in ("train", "Val", "TEST")] == ["train", "val", "test"]
+    for text in ("validation", ""):
+        with pytest.raises(UserError, match=rf"table\.csv line 3: split_info is `{text}`; write train, val or test"):
+            split_named(text, "table.csv line 3", "split_info")

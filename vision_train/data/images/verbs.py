@@ -1,0 +1,27 @@
+"""``vision-train data make``: the commands for small data sets of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vision_train.cli.console import counted
+
+
+def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
+    """Add the commands to ``data`` and ``data make``."""
+    make.command()(digits)
+
+
+def digits(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
+    """Write scikit-learn's 1,797 scanned digits as PNG files in class folders.
+
+    Example: vision-train data make digits digits
+    """
+    from vision_train.data.toy.digits import make_digits
+
+    counts = make_digits(folder)
+    typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
+    typer.echo(f"Next: vision-train fit quickstart data.source=images data.root={folder}")

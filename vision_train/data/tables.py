@@ -1,0 +1,150 @@
+"""Tables as people write them: csv files in the separators and encodings of spreadsheets, for every kind of data."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision_train.data.kind import SPLITS
+from vision_train.errors import UserError
+
+SEPARATORS = ",;\t"
+"""The one that divides the header into most columns is taken; the first of them where several do."""
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_EIGHT_BIT = ("utf-8-sig", "cp1252", "latin-1")
+"""Encodings without zero bytes, the strictest first. Latin-1 refuses nothing, so that text always comes out."""
+
+Row = tuple[int, dict[str, str]]
+"""Line of the file, counted from 1, and cells by column, without spaces around them."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A csv file in memory."""
+
+    path: Path
+    columns: list[str]
+    """Names in the order of the file. A column without a name is called by the empty string."""
+    rows: list[Row]
+    """Rows with at least one value. Missing cells are empty; cells beyond the last column are left out."""
+
+    def rows_with(self, *columns: str, filled: bool = True) -> list[Row]:
+        """Check that the table has certain columns.
+
+        Args:
+            *columns: Names of the columns.
+            filled: Whether every row needs a value in each of them.
+
+        Returns:
+            All rows.
+
+        Raises:
+            UserError: A column is missing, or a value in it; the message names the column and the line.
+        """
+        missing = [name for name in columns if name not in self.columns]
+        if missing:
+            raise UserError(
+                f"{self.path}: no column {' and '.join(missing)} "
+                f"(found: {', '.join(filter(None, self.columns)) or 'nothing'}). "
+                f"The first line must name the columns, among them {','.join(columns)}"
+            )
+        for line, row in self.rows if filled else ():
+            empty = next((name for name in columns if not row[name]), None)
+            if empty is not None:
+                raise UserError(f"{self.path} line {line}: the {empty} is empty")
+        return self.rows
+
+
+def read_table(path: Path) -> Table:
+    """Read a csv file; see :func:`read_text` and :func:`parse_table`.
+
+    Raises:
+        UserError: The file cannot be read, is binary or no csv, or repeats the name of a column.
+    """
+    return parse_table(path, read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, UTF-16 (with a byte order mark), or the code page 1252 or Latin-1 of spreadsheets.
+
+    Raises:
+        UserError: The file cannot be read or is binary.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    encodings = ("utf-16",) if content.startswith(_UTF_16) else () if b"\0" in content else _EIGHT_BIT
+    for encoding in encodings:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue  # the next encoding allows more
+    raise UserError(f"{path}: is a binary file; export the table as csv in UTF-8")
+
+
+def parse_table(path: Path, text: str) -> Table:
+    """Parse the text of a csv file.
+
+    The columns are separated by commas, semicolons or tabs. The first line with a value names them. Lines without any
+    value, as spreadsheets leave them below a table, are skipped.
+
+    Args:
+        path: Name of the file in messages.
+        text: Its content.
+
+    Raises:
+        UserError: The text is no csv, or two columns have the same name.
+    """
+    try:
+        lines = list(_filled_lines(text))
+    except csv.Error as error:
+        raise UserError(f"{path}: not a csv file ({error})") from error
+    columns = lines[0][1] if lines else []
+    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
+    if repeated:
+        raise UserError(f"{path}: two columns are called {', '.join(repeated)}; give each a name of its own")
+    return Table(path, columns, [(line, _by_column(columns, cells)) for line, cells in lines[1:]])
+
+
+def split_named(text: str, place: str, column: str = "split") -> str:
+    """Name of the split that a cell holds, in lower case.
+
+    Args:
+        text: The cell.
+        place: File and line, for the message.
+        column: Name of its column, for the message.
+
+    Raises:
+        UserError: The cell holds anything but `train`, `val` and `test`, in small or capital letters.
+    """
+    split = text.lower()
+    if split not in SPLITS:
+        raise UserError(f"{place}: {column} is `{text}`; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
+    return split
+
+
+def _filled_lines(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of each line with a value, the header among them."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
+    for cells in reader:
+        stripped = [cell.strip() for cell in cells]
+        if any(stripped):
+            yield reader.line_num, stripped
+
+
+def _separator(text: str) -> str:
+    header = next((line for line in io.StringIO(text, newline="") if line.strip(f"{SEPARATORS} \r\n")), "")
+    return max(SEPARATORS, key=lambda separator: len(next(csv.reader([header], delimiter=separator), [])))
+
+
+def _by_column(columns: list[str], cells: list[str]) -> dict[str, str]:
+    row = dict.fromkeys(columns, "")
+    # The first of several columns without a name is an index; those behind the last name are empty.
+    row.update(reversed([*zip(columns, cells, strict=False)]))
+    return row
