@@ -59,7 +59,8 @@ def test_a_mistake_in_a_resolved_recipe_names_its_line(folder: Path, mistakes: C
 
 
 @pytest.mark.parametrize(
-    ("name", "key"), [("quickstart", "on_bad_image"), ("droppos/digits", "on_bad_image"), ("acmil/slides", "on_bad_bag")]
+    ("name", "key"),
+    [("quickstart", "on_bad_image"), ("droppos/digits", "on_bad_image"), ("acmil/slides", "on_bad_bag")],
 )
 def test_a_recipe_that_someone_wrote_is_refused_with_the_new_name(
     folder: Path, mistakes: Callable[..., list[str]], name: str, key: str

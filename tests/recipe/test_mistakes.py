@@ -184,7 +184,13 @@ def test_no_check_runs_on_the_defaults_of_a_section_with_a_mistake(mistakes: Mis
 
 
 def test_every_mistake_beside_a_section_that_cannot_be_read_is_reported_at_once(mistakes: Mistakes):
-    wrong = ["data.batch_size=many", "data.workers=-1", "data.on_bat=skip", "optim.layer_decay=0.7", "name=../elsewhere"]
+    wrong = [
+        "data.batch_size=many",
+        "data.workers=-1",
+        "data.on_bat=skip",
+        "optim.layer_decay=0.7",
+        "name=../elsewhere",
+    ]
     found = [line.split(": ")[1] for line in mistakes("acmil/slides", *wrong, runnable=False)]
     assert set(found) >= {"data.batch_size", "data.on_bat", "optim.layer_decay", "name"}
     assert "data.source" not in found
