@@ -41,7 +41,7 @@ OWN_ROOMS = {
 """Each task and each kind of data is a room of its own beside what all of them share, which it may import."""
 LEVEL |= {name: LEVEL[name.partition("/")[0]] for name in OWN_ROOMS}
 FACES = {"data.kind", "data.image_section"}
-"""Light modules beside the faces of kinds (`data/<kind>/__init__.py`), the options of tasks and the registry of tasks."""
+"""Light modules beside the faces of kinds (`data/<kind>/__init__.py`), the options of tasks and their registry."""
 FOUNDATION = {"errors", "files", "shadowing", "processes", "seeds", "__version__", "__file__"}
 """What all of vision_train may import: nothing of it knows a recipe, a task or a run."""
 
@@ -271,7 +271,7 @@ def test_planted_import_is_found(module: str, line: str):
         ("vision_train.data.sources", "from vision_train.data.toy.digits import digits_samples"),
         (
             "vision_train.data.kind",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vision_train.recipe",
+            "if typing.TYPE_CHECKING:\n    import vision_train.recipe",
         ),
         ("vision_train.tasks.classification.task", "from vision_train.tasks.base import Task"),
         ("vision_train.tasks.classification.task", "from vision_train.tasks.classification.options import Method"),

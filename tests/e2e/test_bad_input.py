@@ -12,8 +12,8 @@ import timm
 import torch
 from PIL import Image
 
-from vision_train.data.sources import read_folder
 from vision_train.data.classes import divide
+from vision_train.data.sources import read_folder
 
 FIT = ("fit", "tiny.yaml", "data.root=photos")
 
@@ -415,9 +415,8 @@ def test_a_bad_image_among_the_inputs(run, refused, cli):
     assert not Path("new").exists()
     result = cli(*arguments, "data.on_bad=skip")
     assert result.exit_code == 0
-    assert f"11 predictions in new/folder/predictions.jsonl\n1 unreadable images were skipped:\n  {photo()}: " in (
-        result.stdout
-    )
+    assert "11 predictions in new/folder/predictions.jsonl" in result.stdout
+    assert f"  {photo()}: " in result.stdout
     assert len(Path("new/folder/predictions.jsonl").read_text().splitlines()) == 11
 
 

@@ -19,8 +19,8 @@ from vision_train.cli.predict import predict
 from vision_train.cli.preview import preview
 from vision_train.cli.recipes import recipes
 from vision_train.errors import UserError
-from vision_train.shadowing import check_shadowing
 from vision_train.processes import launched_rank
+from vision_train.shadowing import check_shadowing
 
 
 class Verbs(TyperGroup):

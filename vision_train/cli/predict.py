@@ -14,8 +14,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT... [KEY=VALUE]...",
-            help="Files or folders: images, csv files with a `path` column, or what else the run was trained on; and recipe "
-            "keys to change, such as data.on_bad=skip.",
+            help="Files or folders: images, csv files with a `path` column, or what else the run was trained on; and "
+            "recipe keys to change, such as data.on_bad=skip.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Table to write: .jsonl or .csv.")] = Path("predictions.jsonl"),

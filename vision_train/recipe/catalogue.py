@@ -84,7 +84,8 @@ def with_yaml(path: Path) -> Path:
 def nearest_names(name: str, names: Collection[str], count: int = 3) -> str:
     """Return `; did you mean ...?` with the nearest names, or nothing where none is near.
 
-    `vit_small` is near `classification/vit_small`: the last part alone counts too, and where it is the same, it comes first.
+    The last part alone counts too: `vit_small` is near `classification/vit_small`. A name with the same last part comes
+    first.
     """
     last_parts = {full.rsplit("/", 1)[-1]: full for full in names}
     last = name.rsplit("/", 1)[-1]
