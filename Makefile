@@ -2,18 +2,18 @@
 
 PYTHON ?= python
 
-.PHONY: fast test check
+.PHONY: fast test check lint
 
-fast:  ## Most tests, in less than two minutes on two cores.
-	$(PYTHON) -m pytest -n 2 -m "not slow" $(FAST)
+# Less than two minutes on two cores: neither whole runs nor studies, nor what trains for more than a few seconds.
+fast:
+	$(PYTHON) -m pytest -n 2 -m "not slow" --ignore tests/run --ignore tests/e2e --ignore tests/compare
 
-test:  ## All tests.
+test:
 	$(PYTHON) -m pytest
 
-check:  ## Lint, layout, types, all tests.
-	ruff check
-	ruff format --check
-	mypy
-	$(PYTHON) -m pytest
+lint:
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
 
-FAST = tests/augment tests/recipe
+check: lint test

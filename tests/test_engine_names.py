@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ def _texts(operand: ast.expr) -> Iterator[str]:
                 yield from _texts(item)
 
 
+@cache
 def classes_of_tasks() -> set[str]:
     """Names of all classes that a folder of a task defines."""
     trees = [ast.parse(file.read_text(encoding="utf-8")) for folder in TASKS for file in folder.rglob("*.py")]

@@ -165,13 +165,52 @@ class ImageGrid:
 
 
 @dataclass(frozen=True)
+class Recomputed:
+    """How a metric that is no mean over items is recomputed from the columns of some of them."""
+
+    statistic: str
+    """Name under which ``statistics`` or the task registered the function."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Argument of the statistic -> column. An argument that is not listed is the column of its own name."""
+
+
+@dataclass(frozen=True)
 class Items:
-    """Metrics of single items, for whoever compares runs item by item; too many for a report to show."""
+    """Results of single test samples, from which ``compare`` recomputes metrics on resampled test samples.
+
+    A metric is either the mean of ``values`` or recomputed from ``columns``. The report does not show them.
+
+    Raises:
+        ValueError: Entries do not match the ids, or a metric is given both ways.
+    """
 
     name: str
     ids: list[str]
-    values: dict[str, list[float]]
-    """Metric, without its split -> its value for each item; their mean is the metric."""
+    """N."""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """Metric, without its split -> N values, whose mean is the metric."""
+    groups: list[str] | None = None
+    """N: what is resampled together, such as the patient of each slide; None where each item stands alone."""
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    """Name -> N entries: numbers, or lists of numbers of any length."""
+    recomputed: dict[str, Recomputed] = field(default_factory=dict)
+    """Metric, without its split -> how it is recomputed; a metric in ``values`` may serve as a column too."""
+
+    def __post_init__(self) -> None:
+        parts = {**self.values, **self.columns, **({} if self.groups is None else {"groups": self.groups})}
+        if wrong := [name for name, entries in parts.items() if len(entries) != len(self.ids)]:
+            raise ValueError(f"{self.name}: {', '.join(wrong)} must have an entry for each of {len(self.ids)} items")
+        if both := self.values.keys() & self.recomputed.keys():
+            raise ValueError(f"{self.name}: {', '.join(sorted(both))} cannot be both a mean and recomputed")
+
+    def knows(self, metric: str) -> bool:
+        """Whether a metric, without its split, can be computed of some of the items."""
+        return metric in self.values or metric in self.recomputed
+
+    def columns_of(self, metric: str) -> dict[str, list[Any]]:
+        """Argument of the statistic -> N entries, for a metric in ``recomputed``."""
+        known, named = {**self.values, **self.columns}, self.recomputed[metric].columns
+        return {**known, **{argument: known[column] for argument, column in named.items()}}
 
 
 TYPES: dict[str, type] = {kind.__name__: kind for kind in (Table, Curve, Matrix, ImageGrid, Items)}
@@ -222,6 +261,8 @@ def read_artefact(file: Path, codecs: Mapping[str, Codec] | None = None) -> Arte
         raise UnknownArtefactError(kind)
     if kind == ImageGrid.__name__:
         body["images"] = [read_picture(file.with_name(image)) for image in body["images"]]
+    if kind == Items.__name__:
+        body["recomputed"] = {name: Recomputed(**how) for name, how in body.get("recomputed", {}).items()}
     return TYPES[kind](**body)
 
 

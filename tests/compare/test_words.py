@@ -1,17 +1,18 @@
 import numpy as np
 import pytest
 
-from vision_train.compare.statistics import Interval, Pair, compare_pair
+from vision_train.compare.judgement import Pair, compare_pair
 from vision_train.compare.words import format_difference, format_interval, format_p, sentence
+from vision_train.statistics import Interval, resample_mean
 
 FIRST = {0: 0.90, 1: 0.92, 2: 0.91, 3: 0.93, 4: 0.90}
 AHEAD = {0: 0.95, 1: 0.96, 2: 0.96, 3: 0.97, 4: 0.96}
 JUMBLED = {0: 0.92, 1: 0.92, 2: 0.92, 3: 0.92, 4: 0.91}
-GAINED_EVERYWHERE = np.repeat([0.0, 1.0], [250, 50])
+GAINED_EVERYWHERE = resample_mean(np.repeat([0.0, 1.0], [250, 50]))
 
 
 def said(values: dict[int, float], metric: str = "test/accuracy", mode: str = "max", tests: int = 1, **pair) -> str:
-    pair = {"first_values": FIRST, "item_differences": GAINED_EVERYWHERE, **pair}
+    pair = {"first_values": FIRST, "resampled": GAINED_EVERYWHERE, **pair}
     return sentence(compare_pair(Pair("mixed", "plain", values, test_samples=300, **pair), mode, tests), metric, tests)
 
 
@@ -31,7 +32,7 @@ def test_of_a_loss_less_is_better():
 
 
 def test_a_null_tells_what_it_would_take():
-    text = said(JUMBLED, item_differences=None)
+    text = said(JUMBLED, resampled=None)
     assert text.startswith("No measurable difference between mixed and plain: 91.8 % against 91.2 %, +0.6 points (95 %")
     assert "), equal on 1 of 5 seeds, which could be luck with 5 seeds; a fresh study of about " in text
     assert text.endswith(") seeds could tell.")
@@ -50,23 +51,23 @@ def test_a_tiny_difference_is_out_of_reach():
 @pytest.mark.parametrize(
     ("items", "says"),
     [
-        (np.repeat([-1.0, 0.0, 1.0], [40, 210, 50]), "over the samples −"),
+        (resample_mean(np.repeat([-1.0, 0.0, 1.0], [40, 210, 50])), "over the samples −"),
         (None, "over the samples unknown)."),
     ],
 )
 def test_a_difference_that_other_images_could_undo_is_not_called_better(items, says):
-    text = said(AHEAD, item_differences=items)
+    text = said(AHEAD, resampled=items)
     assert text.startswith("mixed is ahead of plain on these 300 test samples, not shown beyond them: 96.0 % against")
     assert says in text
-    assert "behind plain on these" in said(AHEAD, mode="min", item_differences=items)
+    assert "behind plain on these" in said(AHEAD, mode="min", resampled=items)
 
 
 def test_an_interval_over_seeds_with_test_samples_of_their_own_covers_these():
-    text = said(AHEAD, item_differences=None, own_samples=True)
+    text = said(AHEAD, resampled=None, own_samples=True)
     assert text.startswith("mixed is better than plain: 96.0 % against 91.2 %, +4.8 points (95 % interval +3.8")
     assert text.endswith("); each seed has test samples of its own, so the interval over seeds covers them too.")
-    assert "mixed is worse than plain" in said(AHEAD, mode="min", item_differences=None, own_samples=True)
-    assert said(JUMBLED, item_differences=None, own_samples=True) == said(JUMBLED, item_differences=None)
+    assert "mixed is worse than plain" in said(AHEAD, mode="min", resampled=None, own_samples=True)
+    assert said(JUMBLED, resampled=None, own_samples=True) == said(JUMBLED, resampled=None)
 
 
 def test_an_arm_that_failed_is_not_judged_by_its_survivors():

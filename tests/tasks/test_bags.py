@@ -295,11 +295,12 @@ class TestTestPass:
         kinds = {"summary": Table, "attention_cumulative": Curve, "items": Items, "attention": AttentionMaps}
         assert {name: type(found[f"val_{name}"]) for name in kinds} == kinds
         assert found["val_summary"].rows[0] == ["bags", 4]
-        assert found["val_items"].values.keys() == {"accuracy", "auroc", "loss", *scores.ATTENTION_METRICS}
+        assert found["val_items"].values.keys() == {"accuracy", "loss", *scores.ATTENTION_METRICS}
+        assert found["val_items"].recomputed.keys() == {"auroc", "f1", "f1_and_auroc"}
         shapes = {bag.id: bag.attention.shape for bag in found["val_attention"].bags}
         assert shapes == {f"bag {index}": (5, size) for index, size in enumerate((30, 25, 12, 9))}
 
     def test_without_attention_shows_results_alone(self):
         found = artefacts_of(make(name="max"), 30, 25)
         assert not [artefact for artefact in found.values() if isinstance(artefact, AttentionMaps | Curve)]
-        assert found["test_items"].values.keys() == {"accuracy", "auroc", "loss"}
+        assert found["test_items"].values.keys() == {"accuracy", "loss"}

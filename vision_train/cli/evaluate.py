@@ -17,7 +17,7 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="train, val, test or what else the data are divided into; else what the run was measured on."
+            help="train, val, test or another split of the data; else the one that the run was measured on."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

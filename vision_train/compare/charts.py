@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from vision_train.compare import words
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
-from vision_train.compare.statistics import Interval
 from vision_train.compare.study import Study
 from vision_train.report.charts import Line, LineChart, Strip, StripChart
 from vision_train.report.formats import metric_format, metric_title
 from vision_train.report.plot import StripRows, plot_lines, plot_strips
+from vision_train.statistics import Interval
 
 
 def draw_plot(study: Study, result: StudyResult) -> bytes:

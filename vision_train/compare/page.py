@@ -9,7 +9,7 @@ from typing import Any
 from vision_train.compare import tables, words
 from vision_train.compare.charts import grid_charts, seed_charts
 from vision_train.compare.results import CellResult, StudyResult
-from vision_train.compare.statistics import Comparison
+from vision_train.compare.judgement import Comparison
 from vision_train.compare.study import Study
 from vision_train.report.formats import metric_title
 from vision_train.report.line_chart import line_chart

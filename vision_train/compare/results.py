@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from vision_train.artefacts import Items, read_artefact
-from vision_train.compare import statistics
+from vision_train.compare.judgement import Comparison, Pair, compare_pair
+from vision_train.compare.samples import common_samples, have_own_samples, register_statistics
 from vision_train.compare.settings import Setting
-from vision_train.compare.statistics import Comparison, Interval, Pair, compare_pair
 from vision_train.compare.study import Run, Study, chain
+from vision_train.statistics import Interval, mean_interval
 
 Measured = dict[int, Run]
 """Seed -> a finished run."""
-ItemValues = dict[Path, np.ndarray]
-"""Run directory -> its values of N test items, in the same order for every run."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class ArmResult:
     peak_memory_bytes: float
     """The largest over the seeds, pre-training included."""
     first_budget: Budget
-    """Of the first arm over the same seeds; its own if the two have none in common."""
+    """Budget of the first arm over the same seeds; its own if the two have none in common."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,7 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
         failed: Run directories of runs that were tried and came to nothing, unlike those still to come.
     """
     plan = study.plan
+    register_statistics(plan.arms[0].recipes[0].task)
     cells = [_cell(study, cell, title, failed) for cell, title in enumerate(plan.cells)]
     finished = {
         run.folder: run for cell in cells for arm in cell.arms for last in arm.runs.values() for run in chain(last)
@@ -119,7 +118,7 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
     measured = [{run.seed: run for run in runs if run.finished} for runs in planned]
     failures = [{run.seed for run in runs if run.folder in failed and not run.finished} for runs in planned]
     finished = [run for runs in measured for run in runs.values()]
-    items, own_samples = _common_items(finished, plan.metric), _have_own_samples(finished, plan.metric)
+    samples, own_samples = common_samples(finished, plan.metric), have_own_samples(finished, plan.metric)
     settings, first = [of_arm[cell] for of_arm in study.settings], measured[0]
     arms, comparisons = [], []
     for index, arm in enumerate(plan.arms):
@@ -138,7 +137,7 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
                 values={seed: measured_value(runs[seed], plan.metric) for seed in common},
                 first_values={seed: measured_value(first[seed], plan.metric) for seed in common},
                 test_samples=settings[0].test_samples,
-                item_differences=_item_differences(items, runs, first, common),
+                resampled=None if samples is None else samples.difference(runs, first, common),
                 own_samples=own_samples,
                 failed=len(failures[index] & first.keys()),
                 first_failed=len(failures[0] & runs.keys()),
@@ -165,7 +164,7 @@ def _arm_result(
         runs=runs,
         values=values,
         mean=float(np.mean(list(values.values()))),
-        interval=statistics.mean_interval(list(values.values())) if len(values) > 1 else None,
+        interval=mean_interval(list(values.values())) if len(values) > 1 else None,
         budget=budget,
         seconds=_mean(runs, seeds, "train/seconds"),
         pretraining_seconds=_mean_before(runs, seeds, "train/seconds"),
@@ -195,33 +194,6 @@ def _mean_before(runs: Measured, seeds: Iterable[int], key: str) -> float:
     return float(np.mean([sum(_summary(run.folder)[key] for run in chain(runs[seed])[:-1]) for seed in seeds]))
 
 
-def _item_differences(items: ItemValues, runs: Measured, first: Measured, seeds: list[int]) -> np.ndarray | None:
-    if not items:
-        return None
-    return np.mean([items[runs[seed].folder] - items[first[seed].folder] for seed in seeds], axis=0)
-
-
-def _common_items(runs: list[Run], metric: str) -> ItemValues:
-    """The metric of each test item that all runs measured, in one order; empty if there is no such item."""
-    split, _, name = metric.partition("/")
-    found = [_items(run.folder, split) for run in runs]
-    by_id = [dict(zip(items.ids, items.values.get(name, ()), strict=False)) for items in found]
-    common = sorted(set.intersection(*map(set, by_id))) if by_id else []
-    if not common:
-        return {}
-    return {run.folder: np.array([values[item] for item in common]) for run, values in zip(runs, by_id, strict=True)}
-
-
-def _have_own_samples(runs: list[Run], metric: str) -> bool:
-    """Whether each seed has test samples of its own: no two seeds have one in common."""
-    split, _, _ = metric.partition("/")
-    ids: dict[int, set[str]] = {}
-    for run in runs:
-        ids.setdefault(run.seed, set()).update(_items(run.folder, split).ids)
-    counts = [len(of_seed) for of_seed in ids.values()]
-    return len(counts) > 1 and all(counts) and sum(counts) == len(set.union(*ids.values()))
-
-
 def _differing_conditions(folders: Iterable[Path]) -> list[str]:
     """What the runs say of versions, devices and threads, where they do not all say the same."""
     recorded = [_environment(folder) for folder in folders]
@@ -246,13 +218,3 @@ def _environment(folder: Path) -> dict[str, Any]:
     known = {"vision-train": recorded.get("vision_train"), "torch": recorded.get("packages", {}).get("torch")}
     known |= {"device": recorded.get("device"), "threads": recorded.get("threads")}
     return {name: value for name, value in known.items() if value is not None}
-
-
-@cache
-def _items(folder: Path, split: str) -> Items:
-    file = folder / "artefacts" / f"{split}_items.json"
-    if not file.is_file():
-        return Items(file.stem, [], {})
-    artefact = read_artefact(file)
-    assert isinstance(artefact, Items)
-    return artefact

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from vision_train.artefacts import Table
+from vision_train.compare.judgement import Comparison
 from vision_train.compare.plan import UNSEEN, differing_keys, flatten
 from vision_train.compare.results import ArmResult, CellResult, StudyResult, measured_value
 from vision_train.compare.settings import Setting
-from vision_train.compare.statistics import Comparison
 from vision_train.compare.study import Study
 from vision_train.compare.words import budget_pairs, difference_scale, format_difference, format_interval, format_p
 from vision_train.recipe import Recipe, to_plain

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vision_train.compare.judgement import Comparison
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
-from vision_train.compare.statistics import FEWEST_SEEDS_TO_PLAN_BY, MOST_SEEDS, SIGNIFICANCE, Comparison, Interval
 from vision_train.compare.study import Study
 from vision_train.report.formats import format_number, format_percent, metric_format
+from vision_train.statistics import FEWEST_SEEDS_TO_PLAN_BY, MOST_SEEDS, SIGNIFICANCE, Interval
 
 WHAT_A_SEED_DRAWS = (
     "A seed draws the label subset (where data.labels_per_class is set), the initial weights and the order of the "

@@ -179,10 +179,11 @@ def sample_loader(
         keep_workers: Keep them between passes, for a loader that is run every epoch.
     """
     workers = min(workers, _usable_processors())
-    batches = {"batch_sampler": order} if isinstance(order, TrainingBatches) else {}
+    whole = isinstance(order, TrainingBatches)
+    batches: dict[str, Any] = {"batch_sampler": order} if whole else {"batch_size": batch_size, "sampler": order}
     return SampleLoader(
         dataset,
-        **(batches or {"batch_size": batch_size, "sampler": order}),
+        **batches,
         num_workers=workers,
         collate_fn=dataset.to_batch,
         pin_memory=torch.cuda.is_available(),

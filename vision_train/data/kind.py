@@ -71,9 +71,7 @@ class DataSection:
         return {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("identity")}
 
     def differing(self, other: DataSection) -> list[str]:
-        """Keys by which this section names other samples than another one of its kind; shares of splits do not
-        count.
-        """
+        """Keys by which this section names other samples than another one. Shares of splits do not count."""
         theirs = other.identity()
         return [
             key for key, value in self.identity().items() if value != theirs.get(key) and not isinstance(value, dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
@@ -52,7 +52,7 @@ class SampleDataModule(LightningDataModule):
 
     noun: str
     """What the samples are, in the plural."""
-    companions: Mapping[str, tuple[str, ...]] = {}
+    companions: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Split -> splits that are evaluated along with it, in loaders of their own."""
 
     def __init__(

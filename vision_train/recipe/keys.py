@@ -72,7 +72,7 @@ def explain(task: str | None = None) -> list[Key]:
     keys = list(FILE_KEYS)
     for key in section_keys(None):
         keys.append(replace(key, text=f"{key.text} {_tasks_in_words()}") if key.path == ("task",) else key)
-        keys += inside.get(key.path[0], []) if len(key.path) == 1 else []
+        keys += inside.get(str(key.path[0]), []) if len(key.path) == 1 else []
     return keys
 
 
@@ -87,7 +87,7 @@ def _keys_by_task(tasks: Sequence[str]) -> dict[str, list[Key]]:
     for key, names in owners.items():
         named = f"For the task{'s' if len(names) > 1 else ''} `{'`, `'.join(names)}`: "
         text = key.text if len(names) == len(tasks) else f"{named}{key.text}"
-        found[key.path[0]].append(replace(key, text=text))
+        found[str(key.path[0])].append(replace(key, text=text))
     return found
 
 

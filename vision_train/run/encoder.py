@@ -17,6 +17,7 @@ from timm.data import resolve_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from augment.geometry import View
 from augment.pipeline import eval_pipeline
 from models.families import class_token_is_untrained
 from models.timm_attention import install_attention
@@ -41,7 +42,7 @@ class Encoder:
     """Name of the model with a digest of weights, transforms and precision: it differs where the features would."""
     encode: Callable[[Tensor], Tensor]
     """Normalised images (B 3 S S) on ``device`` -> pooled features (B D)."""
-    transform: Callable[[NDArray[np.uint8]], Tensor]
+    transform: Callable[[View[NDArray[np.uint8]]], View[Tensor]]
     """Pixels of a tile (T T 3) -> normalised image (3 S S) in float32."""
     device: torch.device
     precision: str = "32-true"
@@ -62,7 +63,7 @@ class Encoder:
         """
         autocast = PRECISIONS[self.precision]
         try:
-            images = torch.stack([self.transform(tile) for tile in tiles]).to(self.device)
+            images = torch.stack([self.transform(View.whole(tile)).image for tile in tiles]).to(self.device)
             with torch.autocast(self.device.type, autocast, enabled=autocast is not None):
                 features = self.encode(images)
         except torch.OutOfMemoryError as error:

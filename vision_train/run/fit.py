@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -60,7 +61,7 @@ def check_phases(plan: Plan) -> CheckedPhases:
         _keep_apart(phases, checked.scanned)
         checked.first = prepare(checked.scanned[phases[0].name])
         checked.tasks[phases[0].name] = checked.first.task
-        for earlier, phase in zip(phases, phases[1:], strict=False):
+        for earlier, phase in pairwise(phases):
             start = checked.tasks[phase.start or earlier.name]
             checked.tasks[phase.name] = check_later(checked.scanned[phase.name], start, start.recipe.name)
         for name, task in checked.tasks.items():

@@ -14,6 +14,7 @@ from rich.console import Console
 from vision_train.artefacts import Preview
 from vision_train.data.dataset import Batch
 from vision_train.data.module import SampleDataModule
+from vision_train.data.sampler import TrainingBatches
 from vision_train.errors import UserError
 from vision_train.files import write_bytes
 from vision_train.recipe import Recipe
@@ -61,7 +62,7 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
 def _draw(recipe: Recipe, prepared: Prepared, shown: Preview) -> Image.Image:
     kind, data = recipe.kind, prepared.data
     report = kind.load_report()
-    if not hasattr(report, "render_preview"):
+    if report is None or not hasattr(report, "render_preview"):
         raise UserError(f"task={recipe.task}: there is no preview of {kind.noun}")
     wanted = {row.id for row in shown.rows}
     samples = [
@@ -83,8 +84,10 @@ def _at_small_size(recipe: Recipe) -> Recipe:
 def _training_batches(data: SampleDataModule) -> Iterator[Batch]:
     """Batches of the first stream, for as many epochs as are asked for."""
     loader = data.stream_loader(next(iter(data.streams)))
+    order = loader.batch_sampler
+    assert isinstance(order, TrainingBatches)
     for epoch in counting():
-        loader.batch_sampler.set_epoch(epoch)
+        order.set_epoch(epoch)
         yield from loader
 
 

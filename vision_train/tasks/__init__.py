@@ -33,8 +33,10 @@ def task_packages() -> dict[str, str]:
     packages = dict(OWN)
     for entry in entry_points(group=ENTRY_POINTS):
         if packages.setdefault(entry.name, entry.value) != entry.value:
-            both = f"{packages[entry.name]} and {entry.value}"
-            raise UserError(f"the packages {both} both add a task called {entry.name}; uninstall one")
+            raise UserError(
+                f"the packages {packages[entry.name]} and {entry.value} both add a task called {entry.name}; "
+                "uninstall one"
+            )
     return packages
 
 

@@ -21,8 +21,7 @@ class Gallery(Generic[Entry]):
         self._kept: dict[str, tuple[Any, Entry]] = {}
 
     def wants(self, name: str, rank: Any) -> bool:
-        """Whether a sample would be kept, so that nothing is drawn in vain; one that is there already is not wanted
-        again.
+        """Whether a sample would be kept, so that nothing is drawn in vain. A sample that is kept is not wanted again.
 
         Args:
             name: Id of the sample.

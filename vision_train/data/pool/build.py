@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
@@ -26,7 +27,7 @@ PROBE_SPLITS = ("probe_train", "probe_val")
 class PoolDataModule(ImageDataModule):
     """Images without labels, whose validation is accompanied by the labelled images of a probe."""
 
-    companions = {"val": PROBE_SPLITS}
+    companions: ClassVar = {"val": PROBE_SPLITS}
 
     def described(self) -> str:
         """How many images there are, in words."""

@@ -106,8 +106,8 @@ class Renderer:
         except (BadSampleError, ValueError) as error:  # tiles that cannot be laid out raise the latter
             if self._on_bad == "error":
                 raise UserError(
-                    f"{name}: its pictures cannot be drawn: {error}. Mend that, or set data.on_bad=skip to go on without "
-                    "them"
+                    f"{name}: its pictures cannot be drawn: {error}. Mend that, or set data.on_bad=skip to go on "
+                    "without them"
                 ) from error
             self.undrawn[name] = str(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,6 +12,7 @@ from torchmetrics.functional.classification import multiclass_f1_score
 
 from models.mil.bags import BagOutput
 from vision_train.artefacts import Metric
+from vision_train.statistics import Columns, registered_statistic, statistic
 from vision_train.tasks.scores import Scores
 
 METRICS = (
@@ -26,6 +28,8 @@ ATTENTION_METRICS = (
     Metric("attention_top10", "attention on the ten hottest", "percent", better="less"),
 )
 """Metrics of attention: its entropy over ln N, and the sum of the ten largest."""
+RECOMPUTED = {"auroc": "macro_auroc", "f1": "macro_f1", "f1_and_auroc": "bags/f1_and_auroc"}
+"""Metrics that are no mean over bags -> the statistic that recomputes them."""
 TOP = 10
 FIELDS = ("label", "loss", "instances", *(metric.name for metric in ATTENTION_METRICS))
 
@@ -146,3 +150,15 @@ def _share_below(scores: Tensor, others: Tensor) -> Tensor:
 def macro_f1(predicted: Tensor, labels: Tensor, classes: int) -> float:
     """F1 of each class, averaged over the classes that occur among labels or predictions."""
     return float(multiclass_f1_score(predicted, labels, num_classes=classes, average="macro"))
+
+
+@statistic(RECOMPUTED["f1_and_auroc"])
+def f1_and_auroc(columns: Columns, counts: np.ndarray) -> np.ndarray:
+    """Sum of macro F1 and macro AUROC in each of R resamples.
+
+    Args:
+        columns: ``label``, ``predicted`` and ``probabilities``.
+        counts: R x N.
+    """
+    f1, auroc = (registered_statistic(RECOMPUTED[name])(columns, counts) for name in ("f1", "auroc"))
+    return f1 + auroc

@@ -30,8 +30,7 @@ ATTENTION_NOTES = {
 
 
 def preview_mixing(task: ClassificationTask, batches: Iterator[dict[str, Any]], count: int) -> Preview:
-    """Show each image in a batch of its own drawing, so that every kind of mixing is seen, the frequent ones in more
-    rows.
+    """Show each image in a batch that is mixed for it, so that every kind of mixing is seen.
 
     Args:
         task: Its network gives the attention that labels are shared by.

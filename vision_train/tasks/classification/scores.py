@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.classification import binary_calibration_error
 
-from vision_train.artefacts import Artefact, Curve, Items, Metric
+from vision_train.artefacts import Artefact, Curve, Items, Metric, Recomputed
 from vision_train.tasks.class_results import confusion_counts, confusion_matrix, per_class_table, summary_table
 from vision_train.tasks.scores import Scores
 
@@ -69,16 +69,24 @@ def artefacts(scores: Scores, classes: Sequence[str], split: str, measured: dict
         per_class_table(confusion, names, split, "images"),
         confusion_matrix(confusion, names, split),
         _reliability(scores.column("confidence"), (predicted == labels).double(), split),
-        Items(
-            f"{split}_items",
-            scores.ids,
-            {
-                "accuracy": (predicted == labels).double().tolist(),
-                "accuracy_top5": scores.column("in_top5").tolist(),
-                "loss": scores.column("loss").tolist(),
-            },
-        ),
+        _items(scores, split),
     ]
+
+
+def _items(scores: Scores, split: str) -> Items:
+    """Every image's results; those that are not finite, as of a network that diverged, are left out."""
+    means = {
+        ACCURACY.name: (scores.column("predicted") == scores.column("label")).double(),
+        TOP5.name: scores.column("in_top5"),
+        LOSS.name: scores.column("loss"),
+    }
+    values = {name: column.tolist() for name, column in means.items() if column.isfinite().all()}
+    name, groups, confidence = f"{split}_items", scores.group_of_each, scores.column("confidence")
+    if not confidence.isfinite().all():
+        return Items(name, scores.ids, values, groups)
+    calibration = Recomputed("calibration_error", {"correct": ACCURACY.name})
+    columns = {"confidence": confidence.tolist()}
+    return Items(name, scores.ids, values, groups, columns, {CALIBRATION.name: calibration})
 
 
 def _reliability(confidence: Tensor, correct: Tensor, split: str) -> Curve:

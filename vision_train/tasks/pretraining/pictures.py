@@ -30,8 +30,9 @@ GROUND = 235
 
 
 class PositionPictures:
-    """Pictures of some images of a pass, each beside its truth and the network's belief; the same in every epoch and
-    run.
+    """Pictures of some images of a pass, each beside its truth and the network's belief.
+
+    The images are the same in every epoch and run.
 
     Args:
         grid: Rows and columns of patches.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.droppos.network import PositionOutput
 from models.droppos.scores import PositionScores, score_positions
-from vision_train.artefacts import Artefact, Items, Metric, Table
+from vision_train.artefacts import Artefact, Items, Metric, Recomputed, Table
 from vision_train.tasks.scores import Scores
 
 METRICS = (
@@ -82,5 +82,12 @@ def artefacts(scores: Scores, split: str, measured: Mapping[str, float], grid: t
         items[PIXEL_LOSS.name] = scores.column(PIXEL_LOSS.name).tolist()
     return [
         Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [*counts, *rows], note),
-        Items(f"{split}_items", scores.ids, items),
+        Items(
+            f"{split}_items",
+            scores.ids,
+            items,
+            scores.group_of_each,
+            {"numerator": found.weighted_correct.tolist(), "denominator": found.weight.tolist()},
+            {"acc1_weighted": Recomputed("ratio_of_sums")},
+        ),
     ]

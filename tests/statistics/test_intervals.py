@@ -1,0 +1,110 @@
+"""Intervals and paired tests, against scipy and against what they promise."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vision_train.statistics import mean_interval, paired_test, wilson_interval
+
+FIRST = [0.90, 0.93, 0.91, 0.95, 0.92]
+SECOND = [0.92, 0.94, 0.93, 0.95, 0.95]
+
+
+def test_the_interval_of_a_mean_is_students():
+    result = stats.ttest_1samp(FIRST, 0.0).confidence_interval(0.95)
+    assert mean_interval(FIRST) == pytest.approx((result.low, result.high))
+
+
+def test_a_single_value_has_no_interval():
+    with pytest.raises(ValueError, match="at least two values, got 1"):
+        mean_interval([0.9])
+
+
+def test_values_without_spread_have_an_interval_of_no_width():
+    assert mean_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+
+
+def test_the_paired_test_is_scipys():
+    test, scipys = paired_test(FIRST, SECOND), stats.ttest_rel(SECOND, FIRST)
+    assert test.difference == pytest.approx(np.mean(SECOND) - np.mean(FIRST))
+    assert test.p == pytest.approx(scipys.pvalue)
+    assert test.interval == pytest.approx(tuple(scipys.confidence_interval(0.95)))
+
+
+def test_pairing_takes_out_what_a_seed_does_to_both():
+    """Seeds far apart, a small steady gain: the paired test sees it, an unpaired one cannot."""
+    luck = np.array([0.1, 0.9, 0.5, 0.3, 0.7])
+    gained = luck + np.array([0.010, 0.011, 0.009, 0.012, 0.008])
+    assert paired_test(luck.tolist(), gained.tolist()).p < 0.001
+    assert stats.ttest_ind(gained, luck).pvalue > 0.9
+
+
+@pytest.mark.parametrize(
+    ("second", "difference", "p"), [([0.9, 0.8], 0.0, 1.0), ([1.0, 0.9], 0.1, None)], ids=["equal", "shifted"]
+)
+def test_differences_without_spread_are_equal_or_not_tested(second, difference, p):
+    test = paired_test([0.9, 0.8], second)
+    assert test.difference == pytest.approx(difference)
+    assert (test.p, test.interval, test.deviation) == (p, None, 0.0)
+
+
+def test_a_single_pair_is_not_tested():
+    test = paired_test([0.9], [0.95])
+    assert (test.p, test.interval) == (None, None)
+
+
+@pytest.mark.parametrize(("first", "second"), [([], []), ([0.1], [0.1, 0.2])])
+def test_values_without_a_partner_are_refused(first, second):
+    with pytest.raises(ValueError, match="pairs"):
+        paired_test(first, second)
+
+
+@pytest.mark.parametrize("comparisons", [1, 3])
+def test_p_is_below_5_percent_exactly_where_the_interval_excludes_zero(comparisons):
+    generator = np.random.default_rng(5)
+    for _ in range(200):
+        test = paired_test(np.zeros(6).tolist(), generator.normal(0.9, 1.0, 6).tolist(), comparisons)
+        assert (test.p < 0.05) == test.interval.excludes_zero
+
+
+def test_several_intervals_are_bonferronis():
+    result = stats.ttest_1samp(FIRST, 0.0).confidence_interval(1 - 0.05 / 4)
+    assert mean_interval(FIRST, comparisons=4) == pytest.approx((result.low, result.high))
+    assert paired_test(FIRST, SECOND, 4).p == pytest.approx(4 * stats.ttest_rel(SECOND, FIRST).pvalue)
+
+
+@pytest.mark.slow
+def test_the_interval_covers_the_mean_in_95_of_100_studies():
+    generator = np.random.default_rng(2)
+    samples = generator.normal(0.9, 0.02, size=(2000, 10))
+    intervals = [mean_interval(sample.tolist()) for sample in samples]
+    covered = np.mean([interval.low <= 0.9 <= interval.high for interval in intervals])
+    assert 0.93 <= covered <= 0.97
+
+
+@pytest.mark.slow
+def test_four_intervals_cover_all_four_means_in_95_of_100_studies():
+    generator = np.random.default_rng(4)
+    studies = generator.normal(0.0, 1.0, size=(1000, 4, 10))
+    covered = [all(not mean_interval(arm.tolist(), 4).excludes_zero for arm in study) for study in studies]
+    assert 0.93 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    [
+        # Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_published_values(hits, count, low, high):
+    assert wilson_interval(hits / count, count) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 0), (1.1, 10), (-0.1, 10), (float("nan"), 10)])
+def test_what_is_no_proportion_is_refused(share, count):
+    with pytest.raises(ValueError, match="share in"):
+        wilson_interval(share, count)

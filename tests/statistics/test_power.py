@@ -1,0 +1,42 @@
+"""Power and the size of a fresh study, against simulation and textbooks."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vision_train.statistics import PairedTest, fresh_study, power, rounded, seeds_needed
+
+
+def test_power_is_the_share_of_studies_that_find_the_effect():
+    generator = np.random.default_rng(0)
+    samples = generator.normal(0.9, 1.0, size=(4000, 12))
+    found = (stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05).mean()
+    assert power(0.9, 12) == pytest.approx(found, abs=0.02)
+
+
+@pytest.mark.parametrize("comparisons", [1, 3])
+def test_the_seeds_needed_are_the_fewest_with_the_power(comparisons):
+    seeds = seeds_needed(0.5, 1.0, comparisons)
+    assert power(0.5, seeds, 0.05 / comparisons) >= 0.8 > power(0.5, seeds - 1, 0.05 / comparisons)
+
+
+def test_seeds_needed_of_a_textbook_case():
+    """An effect of half a standard deviation takes 34 pairs (Cohen 1988, table 2.4.1, and G*Power)."""
+    assert seeds_needed(0.5, 1.0) == 34
+
+
+def test_seeds_needed_at_the_ends():
+    assert seeds_needed(50.0, 1.0) == 2
+    assert seeds_needed(1e-6, 1.0) is None
+
+
+def test_the_range_of_seeds_is_that_of_the_spread():
+    """Of ten differences the deviation lies between 0.69 and 1.83 of the one seen (chi-squared, 9 degrees)."""
+    seeds = fresh_study(PairedTest(0.5, None, 1.0, 0.15), 10)
+    assert seeds == (35, rounded(seeds_needed(0.5, 0.6878)), rounded(seeds_needed(0.5, 1.8256)))
+    assert fresh_study(PairedTest(0.001, None, 1.0, 0.9), 10) == (None, None, None)
+    assert fresh_study(PairedTest(0.0, None, 1.0, 1.0), 10) is None
+
+
+def test_counts_are_rounded_to_what_means_something():
+    assert [rounded(count) for count in (7, 19, 42, 98, 113, 1449)] == [7, 19, 40, 100, 110, 1400]

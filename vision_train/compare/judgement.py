@@ -1,0 +1,141 @@
+"""An arm against the first: what both measured, and the verdict. Pure functions of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vision_train.statistics import (
+    FEWEST_SEEDS_TO_PLAN_BY,
+    Interval,
+    PairedTest,
+    Resampled,
+    SeedsNeeded,
+    bootstrap_interval,
+    fresh_study,
+    paired_test,
+)
+
+Verdict = Literal["better", "worse", "ahead", "behind", "no measurable difference", "failed", "not tested"]
+"""``ahead``, ``behind``: on these test samples, not shown for others. ``failed``: on seeds that the other finished."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An arm and the first one, with what both measured."""
+
+    name: str
+    first: str
+    values: dict[int, float]
+    """Seed -> the headline metric of the arm."""
+    first_values: dict[int, float]
+    test_samples: int
+    resampled: Resampled | None = None
+    """The arm minus the first, averaged over the seeds of both, in each resample of the test samples; None if the
+    metric cannot be computed of single test samples."""
+    own_samples: bool = False
+    """Whether each seed has test samples of its own, so that values over the seeds spread as samples do too."""
+    failed: int = 0
+    """Seeds on which the arm failed and the first did not."""
+    first_failed: int = 0
+    looks: tuple[int, ...] = ()
+    """Smaller numbers of seeds at which the two were judged before."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that both have."""
+        return sorted(self.values.keys() & self.first_values.keys())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against the first, over the seeds that both have finished."""
+
+    name: str
+    first: str
+    seeds: int
+    failed: int
+    first_failed: int
+    mean: float
+    """Mean of the arm over these seeds."""
+    first_mean: float
+    difference: float
+    """Mean over the seeds of the arm minus the first."""
+    interval: Interval | None
+    """Interval over the seeds; those of all comparisons hold together with 95 %. None where they allow no test."""
+    p: float | None
+    """p of the paired test, times the number of comparisons."""
+    wins: int
+    """Seeds on which the arm is better."""
+    ties: int
+    item_interval: Interval | None
+    """Interval of the difference over test samples, for these very runs; those of all comparisons hold together with
+    95 %."""
+    test_samples: int
+    test_groups: int | None
+    """How many groups of test samples were resampled; as many as samples where each is alone, None where none were."""
+    own_samples: bool
+    """Whether each seed has test samples of its own, which the interval over the seeds then covers too."""
+    seeds_needed: SeedsNeeded | None
+    """To find a difference of this size in 80 % of fresh studies; None where nothing needs or allows saying so."""
+    looks: tuple[int, ...]
+    verdict: Verdict
+
+
+def compare_pair(pair: Pair, mode: str, comparisons: int = 1) -> Comparison:
+    """Compare an arm with the first and judge it: the more are judged together, the stronger each has to be.
+
+    Args:
+        pair: With at least one seed in common.
+        mode: ``max`` if more is better, ``min`` if less is.
+        comparisons: How many share the level of 5 % (Bonferroni).
+    """
+    first, second = ([values[seed] for seed in pair.seeds] for values in (pair.first_values, pair.values))
+    test = paired_test(first, second, comparisons)
+    items = None if pair.resampled is None else bootstrap_interval(pair.resampled, comparisons)
+    failed = pair.failed or pair.first_failed
+    verdict: Verdict = "failed" if failed else judge(test, items, mode, pair.own_samples)
+    gains = [(theirs - ours) * (1 if mode == "max" else -1) for ours, theirs in zip(first, second, strict=True)]
+    planned = verdict == "no measurable difference" and len(gains) >= FEWEST_SEEDS_TO_PLAN_BY
+    return Comparison(
+        name=pair.name,
+        first=pair.first,
+        seeds=len(gains),
+        failed=pair.failed,
+        first_failed=pair.first_failed,
+        mean=float(np.mean(second)),
+        first_mean=float(np.mean(first)),
+        difference=test.difference,
+        interval=test.interval,
+        p=test.p,
+        wins=sum(gain > 0 for gain in gains),
+        ties=sum(gain == 0 for gain in gains),
+        item_interval=items,
+        test_samples=pair.test_samples,
+        test_groups=pair.resampled and pair.resampled.groups,
+        own_samples=pair.own_samples,
+        seeds_needed=fresh_study(test, len(gains), comparisons) if planned else None,
+        looks=pair.looks,
+        verdict=verdict,
+    )
+
+
+def judge(test: PairedTest, items: Interval | None, mode: str, own_samples: bool = False) -> Verdict:
+    """The verdict on a difference, second minus first.
+
+    Args:
+        test: Over the seeds.
+        items: Interval of the difference over test items; None if nothing is known of items.
+        mode: ``max`` if more is better, ``min`` if less is.
+        own_samples: Whether each seed has test samples of its own: then the seeds alone decide.
+    """
+    if test.p is None:
+        return "not tested"
+    if test.interval is None or not test.interval.excludes_zero:
+        return "no measurable difference"
+    gained = (test.difference > 0) == (mode == "max")
+    if own_samples or (items is not None and items.excludes_zero):
+        return "better" if gained else "worse"
+    return "ahead" if gained else "behind"

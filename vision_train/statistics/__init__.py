@@ -1,0 +1,54 @@
+"""Pure functions of numbers: intervals, tests, power, and metrics of resampled test samples."""
+
+from vision_train.statistics.bootstrap import (
+    Resampled,
+    bootstrap_interval,
+    group_indices,
+    resample_mean,
+    resample_statistic,
+)
+from vision_train.statistics.intervals import (
+    SIGNIFICANCE,
+    Interval,
+    PairedTest,
+    mean_interval,
+    paired_test,
+    wilson_interval,
+)
+from vision_train.statistics.metrics import Columns, Statistic, registered_statistic, statistic
+from vision_train.statistics.power import (
+    FEWEST_SEEDS_TO_PLAN_BY,
+    MOST_SEEDS,
+    POWER,
+    SeedsNeeded,
+    fresh_study,
+    power,
+    rounded,
+    seeds_needed,
+)
+
+__all__ = [
+    "FEWEST_SEEDS_TO_PLAN_BY",
+    "MOST_SEEDS",
+    "POWER",
+    "SIGNIFICANCE",
+    "Columns",
+    "Interval",
+    "PairedTest",
+    "Resampled",
+    "SeedsNeeded",
+    "Statistic",
+    "bootstrap_interval",
+    "fresh_study",
+    "group_indices",
+    "mean_interval",
+    "paired_test",
+    "power",
+    "registered_statistic",
+    "resample_mean",
+    "resample_statistic",
+    "rounded",
+    "seeds_needed",
+    "statistic",
+    "wilson_interval",
+]

@@ -1,0 +1,122 @@
+"""Resampling of test samples: what the metric of the same runs might have been on other samples of the kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from vision_train.statistics.intervals import SIGNIFICANCE, Interval
+from vision_train.statistics.metrics import Columns, Statistic
+
+RESAMPLES = 2_000
+"""They estimate a standard error, which is then known to 2 %."""
+MOST_UNDEFINED = 0.05
+"""Share of resamples that may leave a metric undefined, such as AUROC where a resample holds one class alone."""
+COUNTS_AT_ONCE = 1_000_000
+"""How many numbers of draws are held at a time; more would not be faster."""
+
+
+class Resampled(NamedTuple):
+    """A metric, or a difference of metrics, as observed and in each of R resamples."""
+
+    observed: float
+    values: np.ndarray
+    """R; NaN where a resample does not define the metric."""
+    groups: int
+    """How many groups were drawn from, with replacement, in each resample."""
+
+
+def group_indices(groups: Sequence[str]) -> np.ndarray:
+    """N names of groups as N indices, in order of name."""
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
+
+
+def resample_mean(
+    items: np.ndarray, groups: np.ndarray | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> Resampled:
+    """Bootstrap of a mean over test items.
+
+    Args:
+        items: N values; for a difference, the differences within each item, so that both arms are resampled on the same
+            items.
+        groups: N indices from 0 on, without gaps; items of one group are drawn together. None draws each item alone.
+        resamples: How many.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: There are no items.
+    """
+    if not len(items):
+        raise ValueError("a bootstrap takes at least one item")
+    sums, sizes = items, np.ones(len(items))
+    if groups is not None:
+        sums, sizes = np.bincount(groups, items), np.bincount(groups).astype(np.float64)
+    count, generator = len(sums), np.random.default_rng(seed)
+    kinds, places = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_inverse=True)
+    if len(kinds) < count:
+        # A hit counts the same whichever item it was: drawing how often each value occurs is drawing the items.
+        draws = generator.multinomial(count, np.bincount(places.ravel()) / count, size=resamples)
+        values = draws @ kinds[:, 0] / (draws @ kinds[:, 1])
+    else:
+        picked = (generator.integers(count, size=count) for _ in range(resamples))
+        values = np.array([sums[each].sum() / sizes[each].sum() for each in picked])
+    return Resampled(float(np.mean(items)), values, count)
+
+
+def resample_statistic(
+    statistic: Statistic, columns: Columns, groups: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> Resampled:
+    """Bootstrap of a metric that is no mean over test items: recomputed from the columns in each resample.
+
+    The draws depend on the groups, ``resamples`` and ``seed`` alone: two results that share these may be subtracted.
+
+    Args:
+        statistic: What recomputes the metric.
+        columns: N entries in each.
+        groups: N indices from 0 on, without gaps; items of one group are drawn together.
+        resamples: How many.
+        seed: Seed of the draws.
+    """
+    observed = float(statistic(columns, np.ones((1, len(groups))))[0])
+    parts = [
+        statistic(columns, counts[:, groups]) for counts in _draws(int(groups.max()) + 1, len(groups), resamples, seed)
+    ]
+    return Resampled(observed, np.concatenate(parts), int(groups.max()) + 1)
+
+
+def _draws(groups: int, items: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each group is drawn in each resample, some resamples at a time."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, COUNTS_AT_ONCE // items)
+    for start in range(0, resamples, at_once):
+        rows = range(min(at_once, resamples - start))
+        yield np.array([np.bincount(generator.integers(groups, size=groups), minlength=groups) for _ in rows], float)
+
+
+def bootstrap_interval(resampled: Resampled, comparisons: int = 1) -> Interval | None:
+    """Student's t interval with the bootstrap's standard error: what other test samples of the kind might have shown.
+
+    Percentiles of the resamples are too narrow for few groups: their variance is smaller by 1/n, and they ignore that
+    the spread is itself estimated. At the small levels that many comparisons share they would take more resamples.
+
+    Args:
+        resampled: A metric or a difference of metrics.
+        comparisons: How many share the level of 5 % (Bonferroni).
+
+    Returns:
+        None where there are fewer than two groups, or the metric is undefined on these samples or in more than 5 % of
+        the resamples: they then hold too little of a class.
+    """
+    known = resampled.values[~np.isnan(resampled.values)]
+    undefined = 1 - len(known) / len(resampled.values)
+    if resampled.groups < 2 or math.isnan(resampled.observed) or undefined > MOST_UNDEFINED:
+        return None
+    freedom = resampled.groups - 1
+    half = (
+        stats.t.ppf(1 - SIGNIFICANCE / comparisons / 2, freedom) * math.sqrt(resampled.groups / freedom) * known.std()
+    )
+    return Interval(float(resampled.observed - half), float(resampled.observed + half))

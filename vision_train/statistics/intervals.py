@@ -1,0 +1,97 @@
+"""Intervals of means and shares, and the paired test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+SIGNIFICANCE = 0.05
+SAME = 1e-9
+"""Differences that spread by less than this share of the values differ by rounding alone."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether all of it lies on one side."""
+        return self.low > 0 or self.high < 0
+
+
+class PairedTest(NamedTuple):
+    """A difference over pairs; interval and p are None where the pairs allow no test."""
+
+    difference: float
+    """Mean of second minus first."""
+    interval: Interval | None
+    deviation: float
+    """Standard deviation of the differences; NaN for a single pair."""
+    p: float | None
+    """Below 0.05 exactly if the interval excludes 0."""
+
+
+def mean_interval(values: Sequence[float], comparisons: int = 1) -> Interval:
+    """Student's t interval of a mean, at 95 % or, for one of several comparisons, at 1 - 0.05 / their number.
+
+    Raises:
+        ValueError: Fewer than two values: one says nothing about how far another might lie.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval takes at least two values, got {len(values)}")
+    mean, error = float(np.mean(values)), float(stats.sem(values))
+    if error == 0:
+        return Interval(mean, mean)
+    low, high = stats.t.interval(1 - SIGNIFICANCE / comparisons, len(values) - 1, loc=mean, scale=error)
+    return Interval(float(low), float(high))
+
+
+def paired_test(first: Sequence[float], second: Sequence[float], comparisons: int = 1) -> PairedTest:
+    """Paired t test of two arms over the same seeds, second minus first.
+
+    Differences that are the same for every seed have no spread to test against. Where they are all zero the arms are
+    equal (p = 1); where they are not, there is no p, rather than one of zero.
+
+    Args:
+        first: Values in the order of the seeds.
+        second: Values of the same seeds.
+        comparisons: How many share the level of 5 % (Bonferroni).
+
+    Raises:
+        ValueError: No pairs, or values that have no partner.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"pairs of values are compared, got {len(first)} and {len(second)}")
+    differences = np.subtract(second, first)
+    mean = float(differences.mean())
+    if len(first) < 2:
+        return PairedTest(mean, None, math.nan, None)
+    if np.ptp(differences) <= SAME * np.abs([first, second]).max():
+        equal = bool(np.allclose(first, second, rtol=SAME, atol=0))
+        return PairedTest(mean, None, 0.0, 1.0 if equal else None)
+    p = min(1.0, comparisons * float(stats.ttest_rel(second, first).pvalue))
+    interval = mean_interval(differences.tolist(), comparisons)
+    return PairedTest(mean, interval, float(differences.std(ddof=1)), p)
+
+
+def wilson_interval(share: float, count: int) -> Interval:
+    """95 % interval of a proportion by Wilson's score method, which keeps its coverage near 0 and 1 and for few items.
+
+    Args:
+        share: Observed proportion, in [0, 1].
+        count: Number of independent items it was observed on, at least 1.
+
+    Raises:
+        ValueError: There are no items, or the share is no proportion.
+    """
+    if count < 1 or not 0 <= share <= 1:
+        raise ValueError(f"a share in [0, 1] of at least one item has an interval, got {share} of {count}")
+    found = stats.binomtest(round(share * count), count).proportion_ci(1 - SIGNIFICANCE, method="wilson")
+    return Interval(float(found.low), float(found.high))
