@@ -58,7 +58,9 @@ class Validator:
         self._task = task if isinstance(task, str) else None
         kinds = section_kinds(self._task)
         self._report_unknown(values, kinds, ())
-        read: dict[str, Any] = {field.name: self._field(field, kinds[field.name], values, ()) for field in dataclasses.fields(Recipe)}
+        read: dict[str, Any] = {
+            field.name: self._field(field, kinds[field.name], values, ()) for field in dataclasses.fields(Recipe)
+        }
         plain: dict[str, Any] = {"name": "recipe", "task": "", "seed": 0}
         recipe = Recipe(**{key: plain.get(key, _Unread()) if value is _WRONG else value for key, value in read.items()})
         self._report((), recipe.problems())
