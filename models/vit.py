@@ -167,9 +167,9 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
         return dict(state)
     if isinstance(model, VisionTransformer):
         return _adapt_vision_transformer(state, model)
-    # A part of a model, such as one of its blocks, has no configuration; timm converts weights for whole models alone.
+    # timm converts weights for whole models alone, and not for a part such as a block, which has no classifier.
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if convert is None or not hasattr(model, "pretrained_cfg"):
+    if convert is None or not hasattr(model, "get_classifier"):
         return dict(state)
     try:
         return dict(convert(dict(state), model))

@@ -73,9 +73,9 @@ def test_wheel_holds_every_file_and_no_tests(wheel: Path):
 RESOLVE = """
 import json
 import vision_train
-from vision_train.namesakes import check_namesakes
+from vision_train.shadowing import check_shadowing
 from vision_train.recipe import builtin_recipes, load_recipe
-check_namesakes()
+check_shadowing()
 names = builtin_recipes()
 resolved = [load_recipe(name, runnable=False).name for name in names]
 print(json.dumps({"home": vision_train.__file__, "names": names, "resolved": resolved}))

@@ -14,29 +14,40 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted(file for package in ("vision_train", "augment", "models") for file in (ROOT / package).rglob("*.py"))
 
+PACKAGE = ROOT / "vision_train"
+
 # A room imports itself and any room in a later row; `augment` and `models` stand apart from everything.
 ROWS = [
     {"cli"},
     {"compare"},
     {"run"},
-    {"tasks", "data", "semi", "report"},
-    {"checkpoints", "optim", "ema", "statistics"},
-    {"contract"},
+    {"tasks", "data", "report"},
+    {"semi", "checkpoints", "optim"},
+    {"ema", "statistics"},
     {"recipe", "artefacts", "metrics_log"},
-    {"options"},
+    {"faces"},
     {"augment", "models"},
     {"foundation"},
 ]
 LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
-REPORTS = {f"report/{file.parent.name}" for file in (ROOT / "vision_train" / "report").glob("*/__init__.py")}
-"""What the report shows of one kind of data alone: each a room beside `report`, which it may import."""
-LEVEL |= dict.fromkeys(REPORTS, LEVEL["report"])
-FOUNDATION = {"errors", "files", "namesakes", "processes", "seeds", "__version__", "__file__"}
+SHARED_FOLDERS = {"data/toy", "report/templates"}
+"""Folders below `tasks`, `data` and `report` that belong to no task and no kind of data."""
+OWN_ROOMS = {
+    name
+    for room in ("tasks", "data", "report")
+    for folder in (PACKAGE / room).iterdir()
+    if folder.is_dir() and (name := f"{room}/{folder.name}") not in SHARED_FOLDERS and folder.name != "__pycache__"
+}
+"""Each task and each kind of data is a room of its own beside what all of them share, which it may import."""
+LEVEL |= {name: LEVEL[name.partition("/")[0]] for name in OWN_ROOMS}
+FACES = {"data.kind", "data.image_section"}
+"""Light modules beside the faces of kinds (`data/<kind>/__init__.py`), the options of tasks and their registry."""
+FOUNDATION = {"errors", "files", "shadowing", "processes", "seeds", "__version__", "__file__"}
 """What all of vision_train may import: nothing of it knows a recipe, a task or a run."""
 
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "timm", "albumentations", "matplotlib", "sklearn"}
 HEAVY |= {"lightning", "torchmetrics", "transformers", "xformers", "scipy", "cv2", "h5py"}
-LIGHT_ROOMS = {"cli", "recipe", "options"}
+LIGHT_ROOMS = {"cli", "recipe", "faces"}
 NOT_IN_LIBRARIES = {"vision_train", "pytorch_lightning", "lightning", "omegaconf", "typer", "rich"}
 MAXIMUM_LINES = 350
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "manager", "managers"}
@@ -48,6 +59,8 @@ class Import(NamedTuple):
     """Dotted name of the module or of the thing taken from it."""
     late: bool
     """Inside a function, or for the type checker alone."""
+    for_types: bool
+    """For the type checker alone."""
 
 
 def module_name(file: Path) -> str:
@@ -58,8 +71,7 @@ def module_name(file: Path) -> str:
 def room_of(name: str) -> str | None:
     """Return the room of a dotted name of ours, None for anyone else's.
 
-    The registry of tasks, which holds names alone, counts as options; the commands that a kind of data adds count as
-    cli.
+    The name may be that of a thing in a module. The commands that a kind of data adds count as cli.
     """
     top, *rest = name.split(".")
     if top in ("augment", "models"):
@@ -70,31 +82,47 @@ def room_of(name: str) -> str | None:
         return "foundation"
     if rest[0] == "__main__":
         return "cli"
-    if rest[0] == "tasks":
-        in_a_task = rest[1:2] != [] and (ROOT / "vision_train" / "tasks" / rest[1]).is_dir()
-        return "tasks" if in_a_task and rest[2:3] != ["options"] else "options"
-    if rest[0] == "data" and rest[2:3] == ["verbs"]:
+    own = own_room(name)
+    if own is None:
+        in_the_registry = rest[0] == "tasks" and not _is_module("tasks", *rest[1:2])
+        return "faces" if in_the_registry or ".".join(rest[:2]) in FACES else rest[0]
+    inside = [*rest[2:3], ""][0]
+    if own.startswith("data/") and inside == "verbs":
         return "cli"
-    return kind if (kind := "/".join(rest[:2])) in REPORTS else rest[0]
+    is_face = inside == "options" if own.startswith("tasks/") else not (inside and _is_module(*rest[:3]))
+    return "faces" if is_face and not own.startswith("report/") else own
 
 
-def imports(node: ast.AST, late: bool = False) -> Iterator[Import]:
+def own_room(name: str) -> str | None:
+    """Return the task or kind of data in whose folder a dotted name lies, such as `data/images`."""
+    top, *rest = name.split(".")
+    return found if top == "vision_train" and (found := "/".join(rest[:2])) in OWN_ROOMS else None
+
+
+def _is_module(*parts: str) -> bool:
+    """Whether dotted parts below `vision_train` name a module or package inside of one, rather than a thing in it."""
+    path = PACKAGE.joinpath(*parts)
+    return len(parts) > 1 and (path.is_dir() or path.with_suffix(".py").is_file())
+
+
+def imports(node: ast.AST, late: bool = False, for_types: bool = False) -> Iterator[Import]:
     """Find every import, those in functions and those by `import_module("...")` too."""
     match node:
         case ast.Import():
-            yield from (Import(node.lineno, alias.name, late) for alias in node.names)
+            yield from (Import(node.lineno, alias.name, late, for_types) for alias in node.names)
         case ast.ImportFrom():
             start = "." * node.level + (node.module or "")
-            yield from (Import(node.lineno, f"{start}.{alias.name}", late) for alias in node.names)
+            yield from (Import(node.lineno, f"{start}.{alias.name}", late, for_types) for alias in node.names)
         case ast.Call(args=[ast.Constant(value=str(name)), *_]):
             if ast.unparse(node.func) in ("importlib.import_module", "import_module", "__import__"):
-                yield Import(node.lineno, name, late)
+                yield Import(node.lineno, name, late, for_types)
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
             late = True
         case ast.If():
-            late |= "TYPE_CHECKING" in ast.unparse(node.test)
+            for_types |= "TYPE_CHECKING" in ast.unparse(node.test)
+            late |= for_types
     for child in ast.iter_child_nodes(node):
-        yield from imports(child, late)
+        yield from imports(child, late, for_types)
 
 
 def wrong_imports(module: str, source: str) -> list[str]:
@@ -102,15 +130,15 @@ def wrong_imports(module: str, source: str) -> list[str]:
     if room_of(module) not in LEVEL:
         return [f"{module} lies in no room; give it a place in ROWS or FOUNDATION, and in docs/architecture.md"]
     return [
-        f"{module}:{line}: {name} {reason}"
-        for line, name, late in imports(ast.parse(source))
-        if (reason := _objection(module, name, late))
+        f"{module}:{each.line}: {each.name} {reason}"
+        for each in imports(ast.parse(source))
+        if (reason := _objection(module, each) or _stranger(module, each.name))
     ]
 
 
-def _objection(module: str, name: str, late: bool) -> str | None:
-    top = name.split(".")[0]
-    room, target = room_of(module), room_of(name)
+def _objection(module: str, imported: Import) -> str | None:
+    name, top = imported.name, imported.name.split(".")[0]
+    room, target = str(room_of(module)), room_of(name)
     if top == "":
         return "is relative; an import names its room"
     if room in ("augment", "models") and room != target and (target or top in NOT_IN_LIBRARIES):
@@ -119,15 +147,24 @@ def _objection(module: str, name: str, late: bool) -> str | None:
         return "is imported by augment/pipeline.py alone"
     if top == "recipes":
         return "is found by its path, never imported"
-    if room == "options" and target != "options" and top not in sys.stdlib_module_names:
-        return "is more than the standard library, which is all that options import"
-    if room in LIGHT_ROOMS and top in HEAVY and not late:
+    if room == "faces":
+        light = target == "faces" or top in sys.stdlib_module_names or name.startswith("vision_train.errors.")
+        return None if light or imported.for_types else "is more than the standard library, errors and other faces"
+    if room in LIGHT_ROOMS and top in HEAVY and not imported.late:
         return "is heavy; import it where it is used"
-    if target and str(room).startswith(f"{target}/"):
+    if target in (None, room) or room.startswith(f"{target}/"):
         return None
-    if target and target != room and LEVEL.get(target, 0) <= LEVEL[str(room)]:
-        return f"lies in `{target}`, which is no lower than `{room}`"
-    return None
+    return f"lies in `{target}`, which is no lower than `{room}`" if LEVEL.get(target, 0) <= LEVEL[room] else None
+
+
+def _stranger(module: str, name: str) -> str | None:
+    """Object to a task or kind of data that is imported from outside; a task names the face of its kind of data."""
+    own, other = own_room(module), own_room(name)
+    if other in (None, own):
+        return None
+    if own and not own.startswith("data/") and str(other).startswith("data/") and room_of(name) == "faces":
+        return None
+    return f"lies in `{other}`, which the registry of tasks alone names"
 
 
 def unsafe_code(source: str) -> list[str]:
@@ -177,14 +214,26 @@ def test_size_and_name(file: Path):
         ("augment.mixing", "from models.attention import attention"),
         ("augment.mixing", "def f():\n    import pytorch_lightning"),
         ("augment.mixing", "import albumentations as A"),
-        ("vision_train.data.images", "from vision_train.tasks.classification.task import build"),
-        ("vision_train.data.images", "def f():\n    from vision_train.tasks import classification"),
-        ("vision_train.tasks.classification.task", "from vision_train.data import build"),
+        ("vision_train.data.images.build", "from vision_train.tasks.classification.task import build"),
+        ("vision_train.data.images.build", "def f():\n    from vision_train.tasks import classification"),
+        ("vision_train.data.images.build", "from vision_train.data.bags.build import build"),
+        ("vision_train.data.images.build", "from vision_train.data.bags import BAGS"),
+        ("vision_train.data.images", "from vision_train.data.pool import POOL"),
+        ("vision_train.data.images", "from vision_train.data.decode import decode"),
+        ("vision_train.data.module", "from vision_train.data.images.build import build"),
+        ("vision_train.data.module", "from vision_train.data.images import IMAGES"),
+        ("vision_train.data.kind", "from vision_train.recipe import Recipe"),
+        ("vision_train.tasks.classification.task", "from vision_train.data import module"),
+        ("vision_train.tasks.classification.task", "from vision_train.data.images.build import build"),
+        ("vision_train.tasks.classification.task", "from vision_train.tasks.pretraining.scores import Scores"),
+        ("vision_train.tasks.classification.options", "from vision_train.tasks.pretraining.options import Method"),
+        ("vision_train.tasks.base", "from vision_train.tasks.classification.options import Method"),
         ("vision_train.tasks.classification.task", "from .options import Method"),
         ("vision_train.tasks.classification.options", "import numpy"),
-        ("vision_train.tasks.classification.options", "from vision_train.errors import UserError"),
+        ("vision_train.tasks.classification.options", "from vision_train.files import read_json"),
         ("vision_train.report.page", "from vision_train import run"),
         ("vision_train.report.page", "def f():\n    from vision_train.report import bags"),
+        ("vision_train.run.preview", "def f():\n    from vision_train.report.images import preview"),
         ("vision_train.report.bags.pictures", "from vision_train.report.images.preview import SIDE"),
         ("vision_train.report.bags.pictures", "from vision_train.data.decode import decode"),
         ("vision_train.recipe.load", "from vision_train.optim import build_optimizer"),
@@ -193,8 +242,11 @@ def test_size_and_name(file: Path):
         ("vision_train.cli.fit", "import torch.nn as nn"),
         ("vision_train.cli.fit", "try:\n    from sklearn import datasets\nexcept ImportError:\n    pass"),
         ("vision_train.data.bags.verbs", "import torch"),
-        ("vision_train.data.bags.module", "from vision_train.data.bags.verbs import add_verbs"),
+        ("vision_train.data.bags.build", "from vision_train.data.bags.verbs import add_verbs"),
         ("vision_train.run.fit", "from vision_train.data.bags import verbs"),
+        ("vision_train.cli.data", "from vision_train.data.bags.verbs import add_verbs"),
+        ("vision_train.run.fit", "from vision_train.tasks.bags.task import build"),
+        ("vision_train.run.fit", "from vision_train.tasks.bags.options import Method"),
         ("vision_train.checkpoints", "import importlib\nimportlib.import_module('vision_train.run')"),
         ("vision_train.files", "from vision_train.recipe import load_recipe"),
     ],
@@ -213,11 +265,18 @@ def test_planted_import_is_found(module: str, line: str):
         ("vision_train.report.bags.pictures", "from vision_train.report.page import render_page"),
         ("vision_train.data.bags.verbs", "import typer\nfrom vision_train.cli.console import plain_console"),
         ("vision_train.data.bags.verbs", "def embed():\n    from vision_train.run.encoder import load_encoder"),
-        ("vision_train.cli.data", "from vision_train.data.bags.verbs import add_verbs"),
-        ("vision_train.run.phase", "from vision_train.tasks import TASKS\nfrom vision_train.data import build"),
-        ("vision_train.recipe.load", "from vision_train.tasks import TASKS\nimport omegaconf"),
+        ("vision_train.run.phase", "from vision_train.tasks import base\nfrom vision_train.data.module import Stream"),
+        ("vision_train.recipe.load", "from vision_train.tasks import task_packages\nimport omegaconf"),
+        ("vision_train.data.images.build", "from vision_train.data.sources import read_samples"),
+        ("vision_train.data.sources", "from vision_train.data.toy.digits import digits_samples"),
+        (
+            "vision_train.data.kind",
+            "if typing.TYPE_CHECKING:\n    import vision_train.recipe",
+        ),
+        ("vision_train.tasks.classification.task", "from vision_train.tasks.base import Task"),
         ("vision_train.tasks.classification.task", "from vision_train.tasks.classification.options import Method"),
-        ("vision_train.tasks.classification.options", "import dataclasses"),
+        ("vision_train.tasks.classification.options", "from vision_train.data.images import IMAGES"),
+        ("vision_train.tasks.classification.options", "import dataclasses\nfrom vision_train.errors import UserError"),
     ],
 )
 def test_rightful_import_passes(module: str, line: str):

@@ -190,7 +190,7 @@ class Items:
     values: dict[str, list[float]] = field(default_factory=dict)
     """Metric, without its split -> N values, whose mean is the metric."""
     groups: list[str] | None = None
-    """N: what is resampled together, such as the patient of each slide; None where each item stands alone."""
+    """N: what is resampled together, such as the patient of each sample; None where each item stands alone."""
     columns: dict[str, list[Any]] = field(default_factory=dict)
     """Name -> N entries: numbers, or lists of numbers of any length."""
     recomputed: dict[str, Recomputed] = field(default_factory=dict)

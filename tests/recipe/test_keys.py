@@ -4,15 +4,15 @@ import pytest
 
 from vision_train.errors import UserError
 from vision_train.recipe import explain, load_recipe, to_plain
-from vision_train.tasks import TASKS
+from vision_train.tasks import task_packages
 
 
-@pytest.mark.parametrize("task", [None, *TASKS])
+@pytest.mark.parametrize("task", [None, *task_packages()])
 def test_every_key_has_a_text(task: str | None):
     keys = explain(task)
     assert [key.name for key in keys if not key.text] == []
     assert [key.name for key in keys if bool(key.kind) != bool(key.default)] == []
-    assert len({key.path for key in keys}) == len(keys)
+    assert len({key if task is None else key.path for key in keys}) == len(keys)
 
 
 def test_every_key_of_a_recipe_is_explained():
@@ -33,7 +33,7 @@ def test_every_key_of_a_recipe_is_explained():
         ("extends", "text or a list of texts", "null"),
         ("task", "classification | pretraining | bags", "required"),
         ("data", "", ""),
-        ("data.on_bad_image", "error | skip", "error"),
+        ("data.on_bad", "error | skip", "error"),
         ("augment.train.crop_scale", "a list of 2 numbers or null", "null"),
         ("augment.mean", "a list of 3 numbers", "[0.485, 0.456, 0.406]"),
         ("model.args", "a mapping", "{}"),
@@ -61,6 +61,14 @@ def test_a_text_over_several_lines_becomes_one():
 def test_without_a_task_each_method_key_says_whose_it_is():
     (key,) = [key for key in explain() if key.name == "method.label_smoothing"]
     assert key.text.startswith("For the task `classification`: ")
+
+
+def test_without_a_task_a_key_of_several_kinds_of_data_says_whose_meaning_each_is():
+    meanings = [key.text for key in explain() if key.name == "data.source"]
+    assert len(meanings) > 1
+    assert all(text.startswith("For the task") for text in meanings)
+    (shared,) = [key.text for key in explain() if key.name == "data.workers"]
+    assert not shared.startswith("For the task")
 
 
 def test_an_unknown_task():

@@ -92,8 +92,8 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("label_smoothing=0.1", "label_smoothing: unknown key; did you mean method.label_smoothing?"),
         ("zzz=3", "zzz: unknown key"),
         ("task=clasification", "task: is `clasification`; expected classification | pretraining | bags; did you mean"),
-        ("data.on_bad_image=ignore", "data.on_bad_image: is `ignore`; expected error | skip"),
-        ("data.on_bad_bag=skip", "data.on_bad_bag: is for bags alone; of images on_bad_image says it"),
+        ("data.on_bad=ignore", "data.on_bad: is `ignore`; expected error | skip"),
+        ("data.feature_width=3", "data.feature_width: unknown key"),
         ("seed=true", "seed: is true; expected a whole number"),
         ("seed=1.5", "seed: is 1.5; expected a whole number"),
         ("seed=null", "seed: is null; expected a whole number"),
@@ -108,7 +108,7 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("data.splits={val: a}", "data.splits.val: is `a`; expected a number"),
         (
             "data.splits={dev: 0.1}",
-            "data.splits.dev: unknown split; `val` and `test` can be cut from what is trained on",
+            "data.splits.dev: unknown split; `val` and `test` can be cut from",
         ),
         ("model.args={1: 2}", "model.args.1: is no text; put the key in quotes"),
         ("model.args.num_classes=7", "model.args.num_classes: is not for a recipe to set: the head has one output"),
@@ -168,6 +168,34 @@ def test_a_section_is_checked_though_one_inside_it_is_out_of_range(mistakes: Mis
     assert [line.split(": ")[1] for line in found] == ["augment.train.erasing", "augment.std"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "wrong"),
+    [
+        ("acmil/slides", "data.batch_size=many"),
+        ("acmil/slides", "optim.lr=fast"),
+        ("quickstart", "data.source=photos"),
+        ("droppos/vit_base", "augment.mixing=[]"),
+        ("droppos/vit_base", "model.args=3"),
+    ],
+)
+def test_no_check_runs_on_the_defaults_of_a_section_with_a_mistake(mistakes: Mistakes, recipe: str, wrong: str):
+    (found,) = mistakes(recipe, wrong, runnable=False)
+    assert found.startswith(f"command line: {wrong.split('=')[0]}: ")
+
+
+def test_every_mistake_beside_a_section_that_cannot_be_read_is_reported_at_once(mistakes: Mistakes):
+    wrong = [
+        "data.batch_size=many",
+        "data.workers=-1",
+        "data.on_bat=skip",
+        "optim.layer_decay=0.7",
+        "name=../elsewhere",
+    ]
+    found = [line.split(": ")[1] for line in mistakes("acmil/slides", *wrong, runnable=False)]
+    assert set(found) >= {"data.batch_size", "data.on_bat", "optim.layer_decay", "name"}
+    assert "data.source" not in found
+
+
 def test_mistakes_come_in_the_order_they_were_written(folder: Path, mistakes: Mistakes):
     (folder / "base.yaml").write_text("task: classification\nsed: 1\nmodel:\n  nam: vit\n")
     (folder / "mine.yaml").write_text("extends: base\nrun:\n  on_nan: cry\ndata:\n  source: digits\n\n  workers: two\n")
@@ -184,9 +212,9 @@ def test_mistakes_come_in_the_order_they_were_written(folder: Path, mistakes: Mi
 
 def test_an_empty_file_lacks_what_is_required(folder: Path, mistakes: Mistakes):
     (folder / "mine.yaml").write_text("")
-    *written, root = mistakes("mine")
-    assert sorted(line.split(": ")[1] for line in written) == ["model.name", "task", "trainer.max_epochs"]
-    assert root.startswith("data.root: ")
+    assert sorted(line.split(": ")[1] for line in mistakes("mine")) == ["model.name", "task", "trainer.max_epochs"]
+    (folder / "mine.yaml").write_text("task: classification")
+    assert mistakes("mine")[-1].startswith("data.root: ")
 
 
 def test_data_that_only_the_user_can_name_is_missing_from_no_file(mistakes: Mistakes):
@@ -247,7 +275,7 @@ def test_an_override_that_cannot_be_read(mistakes: Mistakes, override: str, mess
     [
         ("quikstart", "quikstart: no recipe or file of this name; did you mean quickstart?"),
         ("vit_smal", "did you mean classification/vit_small"),
-        ("missing.yaml", "missing.yaml: no recipe or file of this name; `vision-train recipes` lists them all"),
+        ("missing.yaml", "missing.yaml: no recipe or file of this name; `vision-train recipes --all`"),
         ("_parts/digits", "_parts/digits: no recipe or file of this name"),
         ("", "no recipe or file of this name"),
         ("runs/0", "runs/0: is a run directory; its recipe is runs/0/recipe.yaml"),

@@ -23,7 +23,7 @@ from vision_train.tasks.bags.task import BagTask
 
 TINY = """
 description: A tiny network on a few bags of digits, with everything random that a run on bags can hold.
-extends: acmil/digit_bags_official
+extends: studies/acmil/digit_bags_official
 seed: 3
 data: {labels_per_class: 6, batch_size: 2}
 model: {args: {width: 8, attention_width: 8, branches: 3}}
@@ -206,7 +206,7 @@ def test_a_run_that_learnt_nothing_says_so_and_how_to_mend_it():
 @pytest.mark.slow
 def test_item_10_acmil_as_published_collapses_on_rare_bags_and_says_so_where_the_recipe_does_not(tmp_path: Path):
     heard = {}
-    for name in ("acmil/digit_bags_official", "acmil/digit_bags"):
+    for name in ("studies/acmil/digit_bags_official", "acmil/digit_bags"):
         console = Console(file=io.StringIO(), width=1000)
         directory = fit(load_recipe(name, ["seed=1"]), run_dir=tmp_path / name, command=[], console=console)
         heard[name] = (summary_of(directory)["test/auroc"], "little was learnt" in console.file.getvalue())

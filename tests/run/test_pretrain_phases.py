@@ -31,7 +31,7 @@ optim: {warmup_epochs: 0}
 trainer: {max_epochs: 2, check_val_every_n_epoch: 1, limit_train_batches: 3, limit_val_batches: 3}
 """
 PRETRAIN = f"extends: droppos/digits\nmethod: {{decoder: {{width: 24, depth: 1, heads: 2}}}}\n{SMALL}"
-FINETUNE = f"extends: droppos/finetune_digits_scratch\n{SMALL}"
+FINETUNE = f"extends: studies/droppos/finetune_digits_scratch\n{SMALL}"
 FRESH = ["fc_norm.weight", "fc_norm.bias", "head.weight", "head.bias"]
 QUIET = Console(quiet=True)
 

@@ -202,12 +202,12 @@ class TestRepetition:
 
 class TestVariants:
     def test_mp3_runs(self):
-        directory = run(*SHORT, *SMALL, recipe="droppos/digits_mp3")
+        directory = run(*SHORT, *SMALL, recipe="studies/droppos/digits_mp3")
         assert summary_of(directory).keys() >= METRICS
         assert re.search(r"\d+ of 16 in their place", (directory.path / "report.html").read_text())
 
     def test_terms_with_pixels_are_logged_and_sum_up(self):
-        directory = run(*SHORT, *SMALL, *SMALL_DECODER, "trainer.log_every_n_steps=1", recipe="droppos/digits_pixels")
+        directory = run(*SHORT, *SMALL, *SMALL_DECODER, "trainer.log_every_n_steps=1", recipe="studies/droppos/digits_pixels")
         losses, positions, pixels = (
             logged(directory, f"train/{name}") for name in ("loss", "position_loss", "pixel_loss")
         )

@@ -26,7 +26,7 @@ HIDING = "method.hiding={top_k: 10, drop_ratio: 0.6}"
 def make(*overrides: str, name: str = "acmil_ga", classes: tuple[str, ...] = CLASSES) -> BagTask:
     torch.manual_seed(0)
     small = (f"model.name={name}", "model.args.width=8", f"data.feature_width={WIDTH}")
-    task = build(load_recipe("acmil/digit_bags_abmil", [*small, *overrides]), classes)
+    task = build(load_recipe("studies/acmil/digit_bags_abmil", [*small, *overrides]), classes)
     task.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
     at_step(task, 0)
     return task

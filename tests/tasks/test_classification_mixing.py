@@ -46,7 +46,7 @@ def test_attention_shares_only_the_labels_it_was_made_for(kind: str, labels: str
     made_for = {"area": "", "transmix": "cutmix", "progressive": "maskmix"}[labels]
     # The recipe is refused where nothing would be shared by attention, so the other kinds get a little weight.
     other = [f"augment.mixing.{made_for}=1e-9"] if made_for not in ("", kind) else []
-    subject = task("mixpro/digits_plain", *only(kind, labels), *other)
+    subject = task("studies/mixpro/digits_plain", *only(kind, labels), *other)
     found = step(subject, batch())
     assert found.mix is not None
     assert found.mix.kind == kind
@@ -54,7 +54,7 @@ def test_attention_shares_only_the_labels_it_was_made_for(kind: str, labels: str
 
 
 def test_unmixed_batches_keep_their_images_and_smoothed_labels() -> None:
-    subject, given = task("mixpro/digits_plain"), batch()
+    subject, given = task("studies/mixpro/digits_plain"), batch()
     found = step(subject, given)
     assert found.mix is None
     assert found.images is given["image"]
@@ -63,7 +63,7 @@ def test_unmixed_batches_keep_their_images_and_smoothed_labels() -> None:
 
 def test_progressive_labels_are_not_smoothed_area_labels_are() -> None:
     for labels, unnamed in (("area", 0.01), ("progressive", 0.0)):
-        found = step(task("mixpro/digits_plain", *only("maskmix", labels)), batch())
+        found = step(task("studies/mixpro/digits_plain", *only("maskmix", labels)), batch())
         assert found.mix is not None
         assert found.targets.min().item() == pytest.approx(unnamed)
         assert torch.allclose(found.targets.sum(1), torch.ones(6))
@@ -71,7 +71,7 @@ def test_progressive_labels_are_not_smoothed_area_labels_are() -> None:
 
 @pytest.mark.parametrize(("labels", "kind"), [("transmix", "cutmix"), ("progressive", "maskmix")])
 def test_shares_lie_between_area_and_attention(labels: str, kind: str) -> None:
-    subject, given = task("mixpro/digits_plain", *only(kind, labels)), batch()
+    subject, given = task("studies/mixpro/digits_plain", *only(kind, labels)), batch()
     found = step(subject, given)
     assert found.attended is not None
     assert found.mix is not None
@@ -85,7 +85,7 @@ def test_shares_lie_between_area_and_attention(labels: str, kind: str) -> None:
 
 @pytest.mark.parametrize("alpha_grad", [False, True])
 def test_alpha_takes_part_in_the_gradient_only_if_asked(alpha_grad: bool) -> None:
-    subject = task("mixpro/digits_plain", *only("maskmix", "progressive"), f"augment.mixing.alpha_grad={alpha_grad}")
+    subject = task("studies/mixpro/digits_plain", *only("maskmix", "progressive"), f"augment.mixing.alpha_grad={alpha_grad}")
     found = step(subject, batch())
     assert found.targets.requires_grad == alpha_grad
     functional.cross_entropy(found.logits, found.targets).backward()
@@ -141,7 +141,7 @@ def test_processes_draw_from_seeds_of_their_own() -> None:
 
 
 def test_mixes_are_drawn_until_one_is_accepted() -> None:
-    subject, given = task("mixpro/digits_plain", *only("cutmix")), batch()
+    subject, given = task("studies/mixpro/digits_plain", *only("cutmix")), batch()
     alike = subject.mixing.mixer_of(0)
     third = [alike.draw(6, 16, 16) for _ in range(3)][2]
     seen: list[Mix | None] = []
@@ -202,7 +202,7 @@ class TestRefusals:
             task("mixpro/transmix_deit_small", "data.batch_size=1", remedy, small=())
 
     def test_batches_that_are_smaller_than_the_recipes(self):
-        subject = task("mixpro/digits_cutmix", *only("cutmix"), "augment.mixing.partner=flip")
+        subject = task("studies/mixpro/digits_cutmix", *only("cutmix"), "augment.mixing.partner=flip")
         subject.check_batch(4)
         keys = r"trainer\.devices, .*data\.batch_size, .*augment\.mixing\.partner=permutation"
         with pytest.raises(UserError, match=f"batches of 3 for each process: .*{keys}"):
@@ -212,10 +212,10 @@ class TestRefusals:
 
     def test_any_batch_will_do_where_nothing_is_mixed(self):
         off = "augment.mixing={maskmix: 0, mixup: 0, cutmix: 0, labels: area, partner: flip}"
-        task("mixpro/digits_cutmix", off, "data.batch_size=3").check_batch(1)
+        task("studies/mixpro/digits_cutmix", off, "data.batch_size=3").check_batch(1)
 
     def test_an_odd_rest_of_a_batch_is_told_too(self):
-        subject = task("mixpro/digits_cutmix", *only("cutmix"), "augment.mixing.partner=flip")
+        subject = task("studies/mixpro/digits_cutmix", *only("cutmix"), "augment.mixing.partner=flip")
         with pytest.raises(UserError, match=r"augment.mixing: .*5"):
             step(subject, batch(5))
 
@@ -242,7 +242,7 @@ def test_swin_trains_on_progressive_labels_over_a_grid_that_cuts_its_cells() -> 
 def test_labels_stay_float32_where_the_default_type_is_shorter(kind: str) -> None:
     """Lightning's bf16-true and 16-true change torch's default type while they train."""
     labels = {"maskmix": "progressive", "cutmix": "transmix", "mixup": "area"}[kind]
-    exact, rough = (task("mixpro/digits_plain", *only(kind, labels)) for _ in range(2))
+    exact, rough = (task("studies/mixpro/digits_plain", *only(kind, labels)) for _ in range(2))
     rough.bfloat16()
     given = batch()
     expected = step(exact, given)

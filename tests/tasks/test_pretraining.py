@@ -103,7 +103,7 @@ class TestBuilding:
 
 
 class TestMasks:
-    @pytest.mark.parametrize("recipe", ["droppos/digits", "droppos/digits_mp3"])
+    @pytest.mark.parametrize("recipe", ["droppos/digits", "studies/droppos/digits_mp3"])
     def test_of_validation_follow_from_the_id_alone(self, recipe):
         whole = masks_used(make(recipe=recipe), NAMES)
         other = make("seed=7", recipe=recipe)
@@ -179,7 +179,7 @@ class TestTrainingStep:
         assert steps == [0, 3, 6]
 
     def test_terms_of_a_sum_are_logged(self):
-        loss, logged = self.step(make(recipe="droppos/digits_pixels"))
+        loss, logged = self.step(make(recipe="studies/droppos/digits_pixels"))
         assert logged.keys() == {"train/position_loss", "train/pixel_loss"}
         positions, pixels = (logged[f"train/{term}_loss"].item() for term in ("position", "pixel"))
         assert loss.item() == pytest.approx(0.05 * positions + pixels)
@@ -203,7 +203,7 @@ class TestTrainingStep:
         assert metrics.pop("val/probe_accuracy") == 1
         assert set(metrics.values()) == {0.0}
 
-    @pytest.mark.parametrize("recipe", ["droppos/digits", "droppos/digits_mp3", "droppos/digits_pixels"])
+    @pytest.mark.parametrize("recipe", ["droppos/digits", "studies/droppos/digits_mp3", "studies/droppos/digits_pixels"])
     def test_every_trained_parameter_receives_a_gradient(self, recipe):
         """What training in several processes relies on, which looks for no unused parameters."""
         task = make(recipe=recipe)
@@ -226,7 +226,7 @@ class TestTrainingStep:
 
 
 class TestValidation:
-    @pytest.mark.parametrize("recipe", ["droppos/digits", "droppos/digits_mp3", "droppos/digits_pixels"])
+    @pytest.mark.parametrize("recipe", ["droppos/digits", "studies/droppos/digits_mp3", "studies/droppos/digits_pixels"])
     def test_does_not_depend_on_the_batches(self, recipe):
         task = make(recipe=recipe)
         whole = validate(task, NAMES)
@@ -246,7 +246,7 @@ class TestValidation:
         assert validate(task, NAMES) == first
 
     def test_probe_reads_features_with_positions_only_where_the_network_has_seen_some(self, monkeypatch):
-        for recipe, positions in (("droppos/digits", True), ("droppos/digits_mp3", False)):
+        for recipe, positions in (("droppos/digits", True), ("studies/droppos/digits_mp3", False)):
             task, asked = make(recipe=recipe, classes=("even", "odd")), []
             features = task.network.features
 

@@ -20,7 +20,7 @@ _CONTAINERS = (
     "state_dict_ema",
     "ema",
     "teacher",
-    # `state_dict` before `model`: DropPos stores the model's name under `model`.
+    # `state_dict` before `model`: some files keep the model's name under `model`.
     "state_dict",
     "model_state_dict",
     "model",

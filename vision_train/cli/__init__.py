@@ -19,8 +19,8 @@ from vision_train.cli.predict import predict
 from vision_train.cli.preview import preview
 from vision_train.cli.recipes import recipes
 from vision_train.errors import UserError
-from vision_train.namesakes import check_namesakes
 from vision_train.processes import launched_rank
+from vision_train.shadowing import check_shadowing
 
 
 class Verbs(TyperGroup):
@@ -29,7 +29,7 @@ class Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""
         try:
-            check_namesakes()
+            check_shadowing()
             return super().invoke(ctx)
         except UserError as error:
             if error.shared and launched_rank():

@@ -21,7 +21,7 @@ import typer
 
 from vision_train import __version__
 from vision_train.errors import UserError
-from vision_train.namesakes import check_namesakes
+from vision_train.shadowing import check_shadowing
 
 OURS = ("vision_train", "augment", "models", "recipes")
 COMPILED = ("torch", "torchvision", "xformers")
@@ -265,7 +265,7 @@ def check_origins() -> Findings:
     if not (home / "recipes").is_dir():
         found.problems.append(Advice(f"the built-in recipes are missing from {home}", "install vision-train again"))
     try:
-        check_namesakes()
+        check_shadowing()
     except UserError as error:
         found.problems.append(Advice(str(error), "run doctor again afterwards"))
     return found

@@ -81,6 +81,7 @@ def _beginning(names: list[str]) -> str:
 
 def _facts(weights: Weights) -> dict[str, Any]:
     from models.families import guess_family
+    from vision_train.tasks import describe_weights
 
     return {
         "file": str(weights.path),
@@ -91,21 +92,8 @@ def _facts(weights: Weights) -> dict[str, Any]:
         "parameters": sum(tensor.numel() for tensor in weights.state.values()),
         "dtypes": ", ".join(sorted({_dtype(tensor) for tensor in weights.state.values()})),
         "classes": weights.classes,
-        **_recipe_of_bags(weights),
+        **describe_weights(weights.state),
     }
-
-
-def _recipe_of_bags(weights: Weights) -> dict[str, str]:
-    """What a recipe would say of the network, where it is one for bags."""
-    from models.mil.published import infer_architecture
-
-    try:
-        found = infer_architecture(weights.state)
-    except ValueError:
-        return {}
-    args = ", ".join(f"{key}: {json.dumps(value)}" for key, value in ({"width": found.width} | found.args).items())
-    said = f"model.name={found.name} 'model.args={{{args}}}'"
-    return {"in a recipe": f"{said}, for {found.in_features} features an instance and {found.classes} classes"}
 
 
 def _dtype(tensor: Any) -> str:

@@ -22,12 +22,17 @@ def recipes(
     explain: Annotated[
         bool, typer.Option("--explain", help="Document every key; with NAME, beside its value.")
     ] = False,
+    all_recipes: Annotated[
+        bool, typer.Option("--all", help="Also list the recipes in studies/, which serve as comparisons.")
+    ] = False,
 ) -> None:
     """List the built-in recipes, show one resolved, or explain the keys.
 
     For example:
 
       vision-train recipes
+
+      vision-train recipes --all
 
       vision-train recipes classification/vit_small optim.lr=1e-4 > mine.yaml
 
@@ -44,14 +49,15 @@ def recipes(
     elif recipe is not None:
         _show(console, recipe)
     else:
-        _list(console)
+        _list(console, all_recipes)
 
 
-def _list(console: Console) -> None:
-    from vision_train.recipe.catalogue import builtin_recipes, find_recipe
+def _list(console: Console, all_recipes: bool) -> None:
+    from vision_train.recipe.catalogue import builtin_recipes, find_recipe, recipes_to_start_from
     from vision_train.recipe.read import read_file
 
-    described = {name: read_file(find_recipe(name)).values.get("description", "") for name in builtin_recipes()}
+    names = builtin_recipes() if all_recipes else recipes_to_start_from()
+    described = {name: read_file(find_recipe(name)).values.get("description", "") for name in names}
     width = max(map(len, described), default=0)
     if console.is_terminal:
         from rich.table import Table

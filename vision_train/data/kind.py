@@ -186,6 +186,8 @@ class KindOfData:
     """Column of the ids in a table of predictions."""
     report: str | None = None
     """Dotted name of the module that draws this kind of data, such as ``vision_train.report.images``."""
+    renamed: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Keys that the section had in an earlier version -> what they are called now."""
     verbs: str | None = None
     """Dotted name of the module whose ``add_verbs(data, make)`` adds commands to ``vision-train data`` and ``data
     make``."""

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 
 class ClipEachGradient(Callback):
-    """Clips the gradient of every parameter tensor by itself, as DropPos trains.
+    """Clips the gradient of every parameter tensor by itself.
 
     Args:
         max_norm: Largest norm of a single tensor's gradient.

@@ -9,6 +9,9 @@ from pathlib import Path
 import vision_train
 from vision_train.errors import UserError
 
+STUDIES = "studies/"
+"""Beginning of the names of recipes that are arms of a study."""
+
 
 def recipes_folder() -> Path:
     """Return the folder of the built-in recipes, beside the installed package."""
@@ -23,8 +26,13 @@ def builtin_files() -> dict[str, Path]:
 
 
 def builtin_recipes() -> list[str]:
-    """Return the names of the recipes that ship with the package, sorted; what they share (`_parts`) left out."""
+    """Return the names of all recipes that ship with the package, sorted; what they share (`_parts`) left out."""
     return [name for name in builtin_files() if not any(part.startswith("_") for part in name.split("/"))]
+
+
+def recipes_to_start_from() -> list[str]:
+    """Return the built-in recipes without the arms of studies, which serve as comparisons and lie in `studies/`."""
+    return [name for name in builtin_recipes() if not name.startswith(STUDIES)]
 
 
 def recipe_name(file: Path) -> str:
@@ -52,7 +60,7 @@ def find_recipe(name_or_path: str) -> Path:
         raise UserError(f"{name_or_path}: is a run directory; its recipe is {path / 'recipe.yaml'}")
     raise UserError(
         f"{name_or_path}: no recipe or file of this name{nearest_names(name_or_path, builtin)}; "
-        "`vision-train recipes` lists them all"
+        "`vision-train recipes --all` lists them all"
     )
 
 
@@ -76,10 +84,13 @@ def with_yaml(path: Path) -> Path:
 def nearest_names(name: str, names: Collection[str], count: int = 3) -> str:
     """Return `; did you mean ...?` with the nearest names, or nothing where none is near.
 
-    `vit_small` is near `classification/vit_small`: the last part alone counts too.
+    The last part alone counts too: `vit_small` is near `classification/vit_small`. A name with the same last part comes
+    first.
     """
-    near = difflib.get_close_matches(name, names, n=count)
     last_parts = {full.rsplit("/", 1)[-1]: full for full in names}
-    near += [last_parts[part] for part in difflib.get_close_matches(name.rsplit("/", 1)[-1], last_parts, n=count)]
+    last = name.rsplit("/", 1)[-1]
+    near = [full for full in sorted(names) if "/" in full and full.rsplit("/", 1)[-1] == last]
+    near += difflib.get_close_matches(name, names, n=count)
+    near += [last_parts[part] for part in difflib.get_close_matches(last, last_parts, n=count)]
     near = list(dict.fromkeys(near))[:count]
     return f"; did you mean {' or '.join(near)}?" if near else ""

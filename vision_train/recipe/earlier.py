@@ -10,9 +10,9 @@ from vision_train.tasks import kind_of_data, task_packages
 
 ONE_SECTION = {
     *("source", "root", "labels", "probe", "splits", "label_map", "variant", "feature_width", "encoder"),
-    *("labels_per_class", "image_size", "batch_size", "workers", "on_bad_image", "on_bad_bag"),
+    *("labels_per_class", "image_size", "batch_size", "workers"),
 }
-"""The keys of `data` when one section served all kinds of data."""
+"""Keys of `data` when one section served all kinds of data; no section of today has all of them."""
 
 
 def upgraded(layer: Layer) -> Layer:
@@ -24,13 +24,11 @@ def upgraded(layer: Layer) -> Layer:
     data, task = layer.values.get("data"), layer.values.get("task")
     if not isinstance(data, dict) or not data.keys() >= ONE_SECTION or task not in task_packages():
         return layer
-    known = {each.name for each in fields(kind_of_data(task).section)}
-    bad = "on_bad_bag" if data["source"] in ("bags", "digit_bags") else "on_bad_image"
-    kept: dict[str, Any] = {key: value for key, value in data.items() if key in known}
-    origins = {
-        path: origin
-        for path, origin in layer.origins.items()
-        if path[0] != "data" or len(path) == 1 or path[1] in known
-    }
-    origins["data", "on_bad"] = layer.origin_of(("data", bad))
-    return replace(layer, values={**layer.values, "data": {**kept, "on_bad": data[bad]}}, origins=origins)
+    kind = kind_of_data(task)
+    names = {each.name: each.name for each in fields(kind.section)} | dict(kind.renamed)
+    kept: dict[str, Any] = {names[key]: value for key, value in data.items() if key in names}
+    origins = {path: origin for path, origin in layer.origins.items() if path[:1] != ("data",) or len(path) == 1}
+    for (_, key, *inside), origin in ((path, at) for path, at in layer.origins.items() if path not in origins):
+        if key in names:
+            origins["data", names[key], *inside] = origin
+    return replace(layer, values={**layer.values, "data": kept}, origins=origins)

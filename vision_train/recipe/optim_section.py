@@ -75,7 +75,7 @@ class Optim:
     layer_decay: float | None = None
     """Multiply the learning rate by this for each layer further from the head; null treats all layers alike."""
     clip_each_norm: float | None = None
-    """Clip the gradient of every parameter tensor by itself to this norm, as DropPos does; null for none.
+    """Clip the gradient of every parameter tensor by itself to this norm; null for none.
     `trainer.gradient_clip_val` clips all of them together."""
     ema: AverageWeights | None = None
     """Moving average of the weights; null for none."""

@@ -175,8 +175,8 @@ class Model:
     """Globs of names of parameters that are not trained, such as `encoder.*`. A module of which every parameter is
     frozen stays in evaluation mode: its batch norm statistics are kept, and it drops nothing out."""
     positions: Literal["learned", "sincos"] = "learned"
-    """Of a vision transformer: trained like other weights, or a fixed sine-cosine table, which a checkpoint may replace
-    and training never changes (MAE, DropPos). Pre-training always fixes them."""
+    """Position embedding of a vision transformer: trained like other weights, or a fixed sine-cosine table, which a
+    checkpoint may replace and training never changes. Pre-training always fixes them."""
     head_std: float | None = None
     """Standard deviation of a fresh classifier's weights, with biases of 0; null leaves what the model starts with."""
     min_matched_share: float = 0.9

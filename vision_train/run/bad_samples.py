@@ -29,15 +29,12 @@ class BadSamples(Callback):
             self._look(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look after validation."""
         self._look(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look after training."""
         self._look(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look after testing."""
         self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:

@@ -85,11 +85,9 @@ class EpochCheckpoints(Checkpoint):
         checkpoint["recipe"] = to_plain(self.recipe)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best epoch so far."""
         return {"value": self.best_value, "epoch": self.best_epoch, "metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember the best epoch of a resumed run."""
         self.best_value, self.best_epoch = state_dict["value"], state_dict["epoch"]
         self.best_metrics = state_dict["metrics"]
 

@@ -30,8 +30,8 @@ def evaluate_run(
         run: A run directory.
         split: A split of the kind of data, without random augmentation; None for the one that the run was measured on.
         overrides: Recipe keys to change, such as ``data.root`` for other images of the same classes. Those are the
-            split as they are, unless they are divided into splits themselves; nothing is cut from them. The run's file
-            of splits divides its own bags alone, unless it is named again.
+            split as they are, unless they are divided into splits themselves; nothing is cut from them. A file that
+            divides the run's own samples does not count for others, unless it is named again.
         console: Where to say what the reader of the figures should know of the data, such as what is left out.
 
     Returns:

@@ -48,12 +48,10 @@ class Meter(Callback):
         self._steps, self._samples, self._wait, self._seconds = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the wall clock."""
         self._every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it in a connector
         self._began = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the wall clock."""
         self._every = 1
         self._wall_before, self._began = self.wall_seconds, math.inf
 
@@ -149,6 +147,5 @@ class Meter(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from a checkpoint's totals."""
         self.total_samples, self.total_seconds = state_dict["samples"], state_dict["seconds"]
         self.total_wait, self._wall_before = state_dict["wait"], state_dict["wall"]

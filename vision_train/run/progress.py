@@ -41,7 +41,6 @@ class ProgressDisplay(Callback):
         self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lay out the bar over all epochs."""
         epochs = (trainer.max_epochs or 1) - trainer.current_epoch
         self._steps_total = epochs * int(trainer.num_training_batches)
         self._began = self._last_line = time.monotonic()
@@ -60,7 +59,6 @@ class ProgressDisplay(Callback):
             self.bar.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the time."""
         self._epoch_began = time.monotonic()
 
     def on_train_batch_end(
@@ -100,7 +98,6 @@ class ProgressDisplay(Callback):
         logging.getLogger("vision_train").info(text)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the bar away."""
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

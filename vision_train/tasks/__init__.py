@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vision_train.errors import UserError
 
@@ -40,8 +41,26 @@ def task_packages() -> dict[str, str]:
 
 
 def task_options(task: str) -> ModuleType:
-    """Import the options of a task: ``Method``, the type of the recipe's section, and ``DATA``, its kind of data."""
+    """Import the options of a task.
+
+    ``Method`` is the type of the recipe's section and ``DATA`` the task's kind of data. ``WEIGHTS``, if it is there,
+    names a function as ``module:function`` that describes weights of the task's networks.
+    """
     return importlib.import_module(f"{task_packages()[task]}.options")
+
+
+def describe_weights(state: Mapping[str, Any]) -> dict[str, str]:
+    """What the tasks recognise in weights: titles and texts to show, none for weights that they do not know.
+
+    Args:
+        state: Weights by name.
+    """
+    facts: dict[str, str] = {}
+    for task in task_packages():
+        if place := getattr(task_options(task), "WEIGHTS", None):
+            module, _, function = place.partition(":")
+            facts |= getattr(importlib.import_module(module), function)(state)
+    return facts
 
 
 def kind_of_data(task: str) -> KindOfData:

@@ -81,6 +81,7 @@ BAGS = KindOfData(
     noun="bags",
     implementation="vision_train.data.bags.build",
     id_column="slide_id",
+    renamed={"on_bad_bag": "on_bad"},
     report="vision_train.report.bags",
     verbs="vision_train.data.bags.verbs",
 )

@@ -20,6 +20,7 @@ IMAGES = KindOfData(
     section=Section,
     noun="images",
     implementation="vision_train.data.images.build",
+    renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",
     verbs="vision_train.data.images.verbs",
 )

@@ -34,5 +34,6 @@ POOL = KindOfData(
     noun="images",
     implementation="vision_train.data.pool.build",
     judged="val",
+    renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",
 )

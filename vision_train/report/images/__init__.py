@@ -31,7 +31,7 @@ def block(artefact: Artefact) -> Markup | None:
 
 
 def open_renderer(folder: Path, *, originals: Mapping[str, Callable[[], Pixels]]) -> AbstractContextManager[Renderer]:
-    """Open a folder for pictures of predictions.
+    """Open a folder for pictures of predictions, which are drawn when it is closed, unless an exception closes it.
 
     Args:
         folder: Made if absent.

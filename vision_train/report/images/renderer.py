@@ -19,39 +19,48 @@ from vision_train.report.images.predictions import render_prediction
 @contextmanager
 def open_renderer(folder: Path, originals: Mapping[str, Callable[[], Pixels]]) -> Iterator[Renderer]:
     """Open a folder for pictures; see :func:`vision_train.report.images.open_renderer`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    yield Renderer(folder, originals)
+    renderer = Renderer(folder, originals)
+    yield renderer
+    renderer.draw()
 
 
 class Renderer:
-    """Draws images as they come, each into ``<number>-<name>.png``.
+    """Collects images and draws each into ``<number>-<name>.png``.
+
+    Nothing is drawn before the last image has come, so that a prediction that fails leaves no pictures.
 
     Args:
-        folder: Exists.
+        folder: Made if absent.
         originals: Every image that may be added, by id -> a function that reads its pixels, H W 3.
     """
 
     def __init__(self, folder: Path, originals: Mapping[str, Callable[[], Pixels]]) -> None:
         self.folder, self.originals = folder, originals
-        self._titles = dict(zip(originals, below_common_parent(list(originals)), strict=True))
-        self._drawn = 0
+        self._drawings: dict[str, Drawing] = {}
 
     def add(self, name: str, drawing: Drawing) -> None:
-        """Draw one image: bars below it, or what a task makes of its pixels."""
-        title, original = self._titles[name], self.originals[name]()
-        if isinstance(drawing, Bars):
-            picture = render_prediction(Image.fromarray(original), title, drawing.bars)
-        else:
-            picture = Image.fromarray(np.asarray(drawing(original)))
-        buffer = io.BytesIO()
-        picture.save(buffer, format="PNG")
-        file = f"{self._drawn:05d}-{as_file_name(str(Path(title).with_suffix('')))}.png"
-        write_bytes(self.folder / file, buffer.getvalue())
-        self._drawn += 1
+        """Add one image: bars below it, or what a task makes of its pixels."""
+        self._drawings[name] = drawing
+
+    def draw(self) -> None:
+        """Draw the images that were added."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        titles = below_common_parent([*self._drawings])
+        for number, (title, (name, drawing)) in enumerate(zip(titles, self._drawings.items(), strict=True)):
+            file = f"{number:05d}-{as_file_name(str(Path(title).with_suffix('')))}.png"
+            buffer = io.BytesIO()
+            _picture(self.originals[name](), title, drawing).save(buffer, format="PNG")
+            write_bytes(self.folder / file, buffer.getvalue())
 
     def remarks(self) -> list[str]:
         """What to tell the user at the end: every image has its picture."""
         return []
+
+
+def _picture(original: Pixels, title: str, drawing: Drawing) -> Image.Image:
+    if isinstance(drawing, Bars):
+        return render_prediction(Image.fromarray(original), title, drawing.bars)
+    return Image.fromarray(np.asarray(drawing(original)))
 
 
 def below_common_parent(paths: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from vision_train.errors import UserError
 COMMON_NAMES = ("augment", "models")
 
 
-def check_namesakes() -> None:
+def check_shadowing() -> None:
     """Find, without importing them, the packages that `import` would take.
 
     Raises:

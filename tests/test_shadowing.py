@@ -9,13 +9,13 @@ import pytest
 
 import models
 from vision_train.errors import UserError
-from vision_train.namesakes import check_namesakes
+from vision_train.shadowing import check_shadowing
 
 CHECK = """
 from vision_train.errors import UserError
-from vision_train.namesakes import check_namesakes
+from vision_train.shadowing import check_shadowing
 try:
-    check_namesakes()
+    check_shadowing()
 except UserError as error:
     print(error)
 """
@@ -24,14 +24,14 @@ STRANGER = "raise SystemExit('imported')"
 
 def check_beside(folder: Path) -> str:
     """Run the check with `folder` first on the path; return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{Path(models.__file__).resolve().parents[1]}"}
     done = subprocess.run([sys.executable, "-c", CHECK], env=environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_ours_are_found():
-    check_namesakes()
+    check_shadowing()
 
 
 @pytest.mark.parametrize(("file", "found"), [("models/__init__.py", "models"), ("augment.py", "augment.py")])
@@ -52,6 +52,6 @@ def test_folder_without_code_is_no_stranger(tmp_path: Path):
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("vision_train.namesakes.COMMON_NAMES", ("no_such_package",))
+    monkeypatch.setattr("vision_train.shadowing.COMMON_NAMES", ("no_such_package",))
     with pytest.raises(UserError, match=r"no_such_package.*install vision-train again"):
-        check_namesakes()
+        check_shadowing()

@@ -1,0 +1,19 @@
+# `make fast` while you work, `make check` before you hand in.
+
+PYTHON ?= python
+
+.PHONY: fast test check lint
+
+# Less than two minutes on two cores: neither whole runs nor studies, nor what trains for more than a few seconds.
+fast:
+	$(PYTHON) -m pytest -n 2 -m "not slow" --ignore tests/run --ignore tests/e2e --ignore tests/compare
+
+test:
+	$(PYTHON) -m pytest
+
+lint:
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+check: lint test
