@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pytest
 from rich.console import Console
 
-from vision_train.artefacts import Items, write_artefact
+from vision_train.artefacts import Metric, Items, write_artefact
 from vision_train.compare import conduct as room
 from vision_train.compare.plan import make_plan
 from vision_train.compare.settings import Phase, Setting
@@ -72,9 +72,12 @@ def phase(name: str, recipe, images: str = "images", weights: str = "") -> Phase
     return Phase(name, recipe, 100, images, weights)
 
 
+METRICS = (Metric("accuracy", "accuracy", "percent"), Metric("loss", "loss", better="less"))
+
+
 def setting(recipe, phases=()) -> Setting:
     """A setting that nothing was built for."""
-    return Setting((*phases, phase("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest")
+    return Setting((*phases, phase("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest", METRICS)
 
 
 def study_of(*arguments: str, seeds: int = 3, grid: str | None = None, folder: str = "study") -> Study:
@@ -180,7 +183,7 @@ def test_a_second_call_trains_nothing_and_more_seeds_and_arms_are_added(conduct)
     assert again.trained == []
     conduct(again, *ARMS, "fast.yaml", seeds=3)
     assert again.trained == [("fast", 0), ("fast", 1), ("plain", 2), ("mixed", 2), ("fast", 2)]
-    assert "seeds were added after a look at 2" in table()["cells"][0]["comparisons"][0]["sentence"]
+    assert "seeds were added after a reading at 2" in table()["cells"][0]["comparisons"][0]["sentence"]
     assert "added after a look" not in table()["cells"][0]["comparisons"][1]["sentence"]
     assert "gives luck a second chance" in Path("study/compare.html").read_text()
     comparisons = table()["cells"][0]["comparisons"]

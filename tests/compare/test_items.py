@@ -14,8 +14,9 @@ from vision_train.compare.study import Run
 from vision_train.errors import UserError
 from vision_train.statistics import Resampled, registered_statistic, resample_statistic, statistic
 from vision_train.tasks.bags import scores as bag_scores
-from vision_train.tasks.bags.exhibits import result_artefacts
-from vision_train.tasks.classification.scores import artefacts, gather, metrics, score_batch
+from vision_train.tasks.bags.results import result_artefacts
+from vision_train.tasks.classification.scores import FIELDS, artefacts, metrics, score_batch
+from vision_train.tasks.scores import Scores
 
 
 def written(folder: Path, found: list) -> Items:
@@ -40,30 +41,32 @@ def test_every_metric_of_images_follows_from_their_items(tmp_path):
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 7, (40,), generator=generator)
     ids = [f"image {index}" for index in range(40)]
-    scores = gather([score_batch(ids, torch.randn(40, 7, generator=generator), labels)])
-    items = written(tmp_path, artefacts(scores, [f"class {index}" for index in range(7)], "test"))
-    assert items.ids == sorted(ids)
+    scores = Scores(ids, FIELDS, score_batch(torch.randn(40, 7, generator=generator), labels), {})
+    items = written(tmp_path, artefacts(scores, [f"class {index}" for index in range(7)], "test", metrics(scores)))
+    assert items.ids == ids
     assert computed(items) == pytest.approx(metrics(scores), abs=1e-6)
     assert items.groups is None
 
 
 def test_images_of_a_network_that_diverged_have_no_calibration(tmp_path):
-    scores = score_batch(["a", "b"], torch.tensor([[torch.nan] * 7, [1.0] + [0.0] * 6]), torch.arange(2))
-    items = written(tmp_path, artefacts(scores, list("abcdefg"), "test"))
+    numbers = score_batch(torch.tensor([[torch.nan] * 7, [1.0] + [0.0] * 6]), torch.arange(2))
+    items = written(tmp_path, artefacts(Scores(["a", "b"], FIELDS, numbers, {}), list("abcdefg"), "test", {}))
     assert computed(items).keys() == {"accuracy", "accuracy_top5"}
 
 
 @pytest.mark.parametrize("classes", [3, 1])
 def test_every_metric_of_bags_follows_from_their_items_where_it_is_known(tmp_path, classes):
     generator = torch.Generator().manual_seed(0)
-    fields = torch.full((40, len(bag_scores.FIELDS)), torch.nan, dtype=torch.float64)
-    fields[:, 0] = torch.randint(0, classes, (40,), generator=generator)
-    fields[:, 1] = torch.rand(40, generator=generator)
-    probabilities = torch.randn(40, 3, generator=generator).double().softmax(dim=1)
-    scores = bag_scores.Scores([f"bag {index}" for index in range(40)], fields, probabilities)
+    fields = bag_scores.fields(3)
+    rows = torch.full((40, len(fields)), torch.nan, dtype=torch.float64)
+    rows[:, 0] = torch.randint(0, classes, (40,), generator=generator)
+    rows[:, 1] = torch.rand(40, generator=generator)
+    rows[:, -3:] = torch.randn(40, 3, generator=generator).double().softmax(dim=1)
     groups = {f"bag {index}": f"patient {index // 2}" for index in range(30)}
-    items = written(tmp_path, result_artefacts(scores, ["a", "b", "c"], "test", [], groups))
-    known = {name: value for name, value in bag_scores.metrics(scores).items() if np.isfinite(value)}
+    scores = Scores([f"bag {index}" for index in range(40)], fields, rows, groups)
+    measured = bag_scores.metrics(scores)
+    items = written(tmp_path, result_artefacts(scores, ["a", "b", "c"], "test", measured, []))
+    known = {name: value for name, value in measured.items() if np.isfinite(value)}
     assert computed(items) == pytest.approx(known, abs=1e-6)
     assert ("auroc" in known) == (classes > 1)
     assert items.groups[28:32] == ["patient 14", "patient 14", "bag 30", "bag 31"]

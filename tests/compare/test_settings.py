@@ -12,7 +12,7 @@ from vision_train.compare.study import pretraining_digests
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe, write_recipe
-from vision_train.run.phase import prepare
+from vision_train.run.phase import prepare, scan
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_images_are_known_beyond_the_label_subset_of_the_first_seed(recipes):
     Path("few.yaml").write_text(photos().replace("labels_per_class: null", "labels_per_class: 1"))
     Path("fast.yaml").write_text("extends: few.yaml\noptim: {lr: 0.01}\n")
     (before,) = build("few.yaml", "fast.yaml")[0]
-    data = prepare(before.recipe).data
+    data = prepare(scan(before.recipe)).data
     drawn = {sample.image for split in ("train", "val", "test") for sample in data.split_loader(split).dataset.samples}
     next(path for path in Path("photos").absolute().rglob("*.*") if str(path) not in drawn).unlink()
     (after,) = build("few.yaml", "fast.yaml")[0]
@@ -102,7 +102,7 @@ def test_weights_to_start_from_are_known_by_their_bytes(recipes):
     Path("from_file.yaml").write_text("extends: plain.yaml\nmodel: {checkpoint: start.safetensors}\n")
     digests = []
     for scale in (1.0, 2.0):
-        state = prepare(load_recipe("plain.yaml")).task.network.state_dict()
+        state = prepare(scan(load_recipe("plain.yaml"))).task.network.state_dict()
         save_file({name: scale * weight for name, weight in state.items()}, "start.safetensors")
         plain, started = build("plain.yaml", "from_file.yaml")
         digests.append(started[0].phases[0].weights)
@@ -120,7 +120,7 @@ def test_weights_of_a_run_that_saw_the_test_images_are_refused(recipes):
         recipe = load_recipe("plain_photos.yaml", [f"data.splits={{test: {cut}}}"])
         write_recipe(phase / "recipe.yaml", recipe)
         Path(name, "checkpoints").mkdir()
-        save_file(prepare(recipe).task.network.state_dict(), f"{name}/checkpoints/best.ckpt")
+        save_file(prepare(scan(recipe)).task.network.state_dict(), f"{name}/checkpoints/best.ckpt")
     with pytest.raises(UserError, match=r"^started: \d samples that it is tested on, .*before learnt from; divide"):
         build("plain_photos.yaml", "started.yaml", "data.splits={test: 0.4}")
     Path("started.yaml").write_text(photos("", "model: {checkpoint: fair}"))

@@ -1,19 +1,23 @@
 import numpy as np
 import pytest
 
+from vision_train.artefacts import Metric
+from vision_train.compare.judged_metric import describe_judged
 from vision_train.compare.judgement import Pair, compare_pair
-from vision_train.compare.words import format_difference, format_interval, format_p, sentence
+from vision_train.compare.words import format_interval, format_p, sentence
 from vision_train.statistics import Interval, resample_mean
 
 FIRST = {0: 0.90, 1: 0.92, 2: 0.91, 3: 0.93, 4: 0.90}
 AHEAD = {0: 0.95, 1: 0.96, 2: 0.96, 3: 0.97, 4: 0.96}
 JUMBLED = {0: 0.92, 1: 0.92, 2: 0.92, 3: 0.92, 4: 0.91}
+METRICS = [Metric("accuracy", "accuracy", "percent"), Metric("loss", "loss", better="less")]
 GAINED_EVERYWHERE = resample_mean(np.repeat([0.0, 1.0], [250, 50]))
 
 
 def said(values: dict[int, float], metric: str = "test/accuracy", mode: str = "max", tests: int = 1, **pair) -> str:
     pair = {"first_values": FIRST, "resampled": GAINED_EVERYWHERE, **pair}
-    return sentence(compare_pair(Pair("mixed", "plain", values, test_samples=300, **pair), mode, tests), metric, tests)
+    comparison = compare_pair(Pair("mixed", "plain", values, test_samples=300, **pair), mode, tests)
+    return sentence(comparison, describe_judged(metric, METRICS), tests)
 
 
 def test_a_difference_is_told_with_its_levels_and_interval():
@@ -78,7 +82,7 @@ def test_an_arm_that_failed_is_not_judged_by_its_survivors():
 
 
 def test_seeds_that_were_added_after_a_look_are_told():
-    assert said(AHEAD, looks=(2, 3)).endswith("; seeds were added after a look at 2 and 3.")
+    assert said(AHEAD, earlier_readings=(2, 3)).endswith("; seeds were added after a reading at 2 and 3.")
 
 
 @pytest.mark.parametrize(
@@ -104,5 +108,5 @@ def test_numbers_are_written_with_their_unit_once():
     assert format_interval(Interval(-1.2, 3), written) == "−1.2\u00a0to\u00a03\u00a0%"
     assert format_interval(None, written) == "–"
     assert [format_p(p) for p in (None, 0.0004, 0.0123, 0.4)] == ["–", "<\u00a00.001", "0.012", "0.40"]
-    assert format_difference("test/loss", -0.5) == "−0.5"
-    assert format_difference("test/accuracy", 0.0123, 1) == "+1.2"
+    assert describe_judged("test/loss", METRICS).format_difference(-0.5) == "−0.5"
+    assert describe_judged("test/accuracy", METRICS).format_difference(0.0123, 1) == "+1.2"

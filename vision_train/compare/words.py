@@ -21,7 +21,7 @@ HOW_TO_READ = (
     "Intervals over the seeds are Student's t: where the mean over all possible seeds could lie. Differences are "
     "taken within each seed (paired), since what a seed draws moves all arms alike. Wins are seeds on which an "
     "arm is ahead of the first. The interval over test samples draws these again and recomputes the metric "
-    "(paired bootstrap); samples that belong together, such as the slides of a patient, are drawn together. It "
+    "(paired bootstrap); samples of one group, such as those of one patient, are drawn together. It "
     "says how far the same runs could be apart on other samples of the kind. An arm is called better or worse "
     "where both intervals exclude 0; neither covers seeds and samples together. Where each seed has test samples "
     "of its own, the interval over the seeds covers them too and decides alone. The number of seeds of a fresh "
