@@ -45,15 +45,20 @@ def test_other_units():
 
 @pytest.mark.parametrize(("rate", "text"), [(4.3333, "4.33"), (43.21, "43"), (1316.31, "1,316"), (float("nan"), "nan")])
 def test_rates(rate, text):
-    assert metric_format("train/samples_per_second")(rate).lower() == text
+    assert metric_format("train/samples_per_second", {})(rate).lower() == text
 
 
 def test_metric_names():
-    assert metric_title("test/accuracy_top5") == "Test top-5 accuracy"
-    assert metric_title("val/box_ap") == "Val box ap"
-    assert metric_format("test/accuracy")(0.5) == "50.0 %"
-    assert metric_format("val/box_ap")(0.5) == "0.5"
-    assert metric_format("train/best_epoch")(51) == "52"
+    described = {
+        "accuracy": Metric("accuracy", "accuracy", "percent"),
+        "accuracy_top5": Metric("accuracy_top5", "top-5 accuracy", "percent"),
+    }
+    assert metric_title("test/accuracy_top5", described) == "Test top-5 accuracy"
+    assert metric_title("accuracy_top5", described) == "Top-5 accuracy"
+    assert metric_title("val/box_ap", described) == "Val box ap"
+    assert metric_format("test/accuracy", described)(0.5) == "50.0 %"
+    assert metric_format("val/box_ap", described)(0.5) == "0.5"
+    assert metric_format("train/best_epoch", {})(51) == "52"
 
 
 def test_what_the_engine_measures_needs_no_description():

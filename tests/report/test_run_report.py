@@ -15,6 +15,7 @@ from vision_train.report import write_report
 
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 SELF_CLOSED = {"rect", "line", "path", "circle", "polygon", "image"}
+ACCURACY = Metric("accuracy", "accuracy", "percent", is_proportion=True)
 HOSTILE = "<script>alert('x')</script>\"&"
 
 
@@ -63,6 +64,10 @@ def report(run: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+def describe(run: Path, *metrics: Metric) -> None:
+    (run / "metrics.json").write_text(json.dumps([asdict(metric) for metric in metrics]), encoding="utf-8")
+
+
 def section_titles(page: Page) -> list[str]:
     return [attributes["id"] for attributes in page.all("section")]
 
@@ -102,6 +107,7 @@ def test_pictures_have_alternatives_and_drawings_labels(digits_run):
 
 
 def test_headline_carries_wilson_interval(digits_run):
+    describe(digits_run, ACCURACY)
     page = report(digits_run)
     accuracy = json.loads((digits_run / "summary.json").read_text())["test/accuracy"]
     assert accuracy == pytest.approx(290 / 300)
@@ -109,14 +115,19 @@ def test_headline_carries_wilson_interval(digits_run):
 
 
 def test_interval_is_left_out_without_the_number_of_items(digits_run):
+    describe(digits_run, ACCURACY)
     (digits_run / "artefacts" / "test_summary.json").unlink()
+    assert "Test accuracy 96.7 %" in report(digits_run).text
     assert "95 % interval" not in report(digits_run).text
 
 
-@pytest.mark.parametrize(("classes", "shown"), [(5, False), (6, True)])
-def test_top_five_of_five_classes_is_left_out(digits_run, classes, shown):
-    (digits_run / "classes.json").write_text(json.dumps([str(k) for k in range(classes)]))
-    assert ("op-5 accuracy" in report(digits_run).text) == shown
+def test_metrics_that_nothing_describes_are_shown_by_name_as_plain_numbers(digits_run):
+    page = report(digits_run)
+    assert not (digits_run / "metrics.json").exists()
+    assert "Test accuracy 0.9667" in page.text
+    assert "Test accuracy top5 1" in page.text
+    assert "95 % interval" not in page.text
+    assert "Could not be read" not in page.text
 
 
 def test_the_best_epoch_is_the_one_that_was_kept_counted_from_one(digits_run):
@@ -225,10 +236,6 @@ def test_strings_from_files_never_become_markup(tmp_path, write_metrics):
 def test_writing_twice_gives_the_same_page(digits_run):
     first = write_report(digits_run).read_bytes()
     assert write_report(digits_run).read_bytes() == first
-
-
-def describe(run: Path, *metrics: Metric) -> None:
-    (run / "metrics.json").write_text(json.dumps([asdict(metric) for metric in metrics]), encoding="utf-8")
 
 
 def test_metrics_are_shown_as_the_run_describes_them(digits_run):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from models.mil.attention_maps import AttendedBag
 from vision_train.errors import BadSampleError, UserError
 from vision_train.report.bags.pictures import open_renderer
 
@@ -18,21 +18,22 @@ def unreadable(path: Path) -> np.ndarray:
 
 
 def opened(folder: Path, **options):
-    given = {"encoder": None, "images": {}, "decode": unreadable, "on_bad": "error", **options}
+    given = {"images": {}, "decode": unreadable, "on_bad": "error", **options}
     return open_renderer(folder, {"a": (32, 32), "a/b": None}, **given)
 
 
-def add(renderer, bag_id: str) -> None:
-    renderer.add(bag_id, f"{bag_id}: tumour (90%)", ATTENTION, torch.rand(3, 16), COORDS, 16)
+def add(renderer, bag_id: str, pictures: list[np.ndarray] | None = None) -> None:
+    renderer.add(bag_id, AttendedBag(bag_id, "tumour (90%)", ATTENTION, COORDS, 16, pictures or []))
 
 
 def test_every_bag_has_its_pictures_and_its_rows(tmp_path: Path):
-    with opened(tmp_path / "heat", encoder="pixels") as renderer:
-        add(renderer, "a")
-        add(renderer, "a/b")
+    pictures = [np.zeros((4, 4, 3), np.uint8)] * 3
+    with opened(tmp_path / "heat") as renderer:
+        add(renderer, "a", pictures)
+        add(renderer, "a/b", pictures)
         assert not (tmp_path / "heat/attention.csv").exists()
-    pictures = {f"{name}{ending}" for name in ("a", "a-b") for ending in (".png", "-branches.png", "-top.png")}
-    assert {file.name for file in (tmp_path / "heat").iterdir()} == {"attention.csv", *pictures}
+    files = {f"{name}{ending}" for name in ("a", "a-b") for ending in (".png", "-branches.png", "-top.png")}
+    assert {file.name for file in (tmp_path / "heat").iterdir()} == {"attention.csv", *files}
     assert len((tmp_path / "heat/attention.csv").read_text().splitlines()) == 1 + 2 * 3
     assert (renderer.undrawn, renderer.too_small) == ({}, [])
 

@@ -1,4 +1,4 @@
-"""Pictures of augmentation and mixing: any image in, every row alike, no text outside its column."""
+"""Previews of training images: any image in, every row alike, no text outside its column."""
 
 import itertools
 
@@ -6,64 +6,80 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from vision_train.artefacts import OWN, PARTNER, LabelPanel, Preview, PreviewRow
 from vision_train.report.images import preview
-from vision_train.report.images.preview import OWN, PARTNER, SIDE, WIDTH, LabelledImage, PreviewRow, render_preview
+from vision_train.report.images.preview import SIDE, render_preview
 
-CAT, DOG = LabelledImage("cat/1.jpg", "cat"), LabelledImage("dog/2.jpg", "dog")
-LONG = LabelledImage("a/very/long/path/" * 20 + "x.jpg", "a name\nwith très many words " * 20)
-
-
-def row(size=(48, 48), original=(30, 20), image=CAT, partner=DOG, own=None, shares=None) -> PreviewRow:
-    """A row of black pictures of (width, height)."""
-    width, height = size
-    black = np.zeros((height, width, 3), np.uint8)
-    if own is None:
-        own = np.full((height, width), 0.25, np.float32)
-    first = np.zeros((*original[::-1], 3), np.uint8)
-    return PreviewRow(
-        image, partner, "MixUp", first, black, black, own, {"by area": 0.25} if shares is None else shares
-    )
+LONG_ID, LONG_LABEL = "a/very/long/path/" * 20 + "x.jpg", "a name\nwith très many words " * 20
+AUGMENTED, MIXED, WHOSE = "augmented", "as the network sees it", "whose pixels"
+PANEL = LabelPanel("MixUp", "cat", "dog/2.jpg", "dog", {"by area": 0.25})
+WIDTH = 2 * preview.MARGIN + 4 * (SIDE + preview.GAP) + preview.TEXT_WIDTH
 
 
-def pixels(rows, notes=()) -> np.ndarray:
-    return np.asarray(render_preview("recipe", "subtitle", rows, notes))
+def black(size: tuple[int, int]) -> np.ndarray:
+    """A black picture of (width, height)."""
+    return np.zeros((*size[::-1], 3), np.uint8)
+
+
+def row(size=(48, 48), name="cat/1.jpg", panel=PANEL, **pictures) -> PreviewRow:
+    """A row of black pictures of (width, height), but for those given."""
+    shown = {AUGMENTED: black(size), MIXED: black(size), WHOSE: black(size)} | pictures
+    return PreviewRow(name, shown, {AUGMENTED: f"{size[0]} × {size[1]}", WHOSE: "25 % its own"}, panel)
+
+
+def shared(shares: dict[str, float]) -> LabelPanel:
+    return LabelPanel("MixUp", "cat", "dog/2.jpg", "dog", shares)
+
+
+def drawn(rows, original=(30, 20), title="recipe", summary="summary", notes=()) -> Image.Image:
+    """The preview of rows whose originals are black, of (width, height)."""
+    originals = {shown.id: black(original) for shown in rows}
+    return render_preview(title, Preview(summary, rows, list(notes)), originals)
 
 
 @pytest.mark.parametrize("original", [(1, 1), (8, 8), (300, 200), (3000, 2), (2, 3000)])
 @pytest.mark.parametrize("side", [1, 16, 224, 384])
 def test_every_row_is_as_large_whatever_the_images(original, side):
-    one = render_preview("recipe", "", [row((side, side), original)])
-    two = render_preview("recipe", "", [row((side, side), original)] * 2)
+    one = drawn([row((side, side))], original)
+    two = drawn([row((side, side))] * 2, original)
     assert one.mode == "RGB"
     assert (one.width, two.width) == (WIDTH, WIDTH)
     assert two.height - one.height == preview.ROW
 
 
-def test_a_mask_has_the_sharp_cells_that_were_drawn():
-    own = np.kron(np.eye(2), np.ones((8, 8))).astype(np.float32)
+def test_small_pictures_are_enlarged_with_sharp_pixels():
+    cells = np.kron(np.eye(2), np.ones((8, 8)))[..., None]
+    mask = np.where(cells, np.array(OWN), np.array(PARTNER)).astype(np.uint8)
     left, top = preview._left(3), preview.HEADER + preview.HEADINGS
-    mask = pixels([row((16, 16), own=own)])[top : top + SIDE, left : left + SIDE]
+    shown = np.asarray(drawn([row((16, 16), **{WHOSE: mask})]))[top : top + SIDE, left : left + SIDE]
     half = SIDE // 2
-    assert (mask[:half, :half] == OWN).all()
-    assert (mask[half:, half:] == OWN).all()
-    assert (mask[:half, half:] == PARTNER).all()
+    assert (shown[:half, :half] == OWN).all()
+    assert (shown[half:, half:] == OWN).all()
+    assert (shown[:half, half:] == PARTNER).all()
+    assert (shown[half:, :half] == PARTNER).all()
 
 
-def test_a_blend_has_the_colour_between():
-    shown = pixels([row()])[preview.HEADER + preview.HEADINGS + SIDE // 2, preview._left(3) + SIDE // 2]
-    assert shown == pytest.approx(0.25 * np.array(OWN) + 0.75 * np.array(PARTNER), abs=1)
+def test_rows_without_labels_or_with_fewer_pictures_leave_their_places_empty():
+    one = drawn([PreviewRow("a", {AUGMENTED: black((8, 8))})])
+    assert one.width == 2 * preview.MARGIN + 2 * SIDE + preview.GAP
+    both = np.asarray(drawn([row(), PreviewRow("a", {AUGMENTED: black((8, 8))})]))
+    assert both.shape[1] == WIDTH
+    top, left = preview.HEADER + preview.HEADINGS + preview.ROW, preview._left(3)
+    assert len(np.unique(both[top : top + SIDE, left : left + SIDE].reshape(-1, 3), axis=0)) == 1
+    assert (both[top : top + SIDE, preview._left(4) :] == 255).all()
 
 
 def test_bars_are_as_long_as_shares():
-    drawn = pixels([row(shares={"by area": 0.25, "with attention": 0.5})])[:, preview._left(4) :]
-    lengths = sorted({int(count) for count in (drawn == OWN).all(axis=2).sum(axis=1) if count > 20})
+    panel = shared({"by area": 0.25, "with attention": 0.5})
+    shown = np.asarray(drawn([row(panel=panel)]))[:, preview._left(4) :]
+    lengths = sorted({int(count) for count in (shown == OWN).all(axis=2).sum(axis=1) if count > 20})
     assert lengths == [preview.TEXT_WIDTH // 4, preview.TEXT_WIDTH // 2]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_label_may_belong_to_one_image_alone(share):
-    drawn = pixels([row(shares={"by area": share})])[:, preview._left(4) :]
-    longest = {colour: int((drawn == colour).all(axis=2).sum(axis=1).max()) for colour in (OWN, PARTNER)}
+    shown = np.asarray(drawn([row(panel=shared({"by area": share}))]))[:, preview._left(4) :]
+    longest = {colour: int((shown == colour).all(axis=2).sum(axis=1).max()) for colour in (OWN, PARTNER)}
     assert longest[OWN if share else PARTNER] == preview.TEXT_WIDTH
     assert longest[PARTNER if share else OWN] < 20
 
@@ -79,8 +95,9 @@ def test_texts_stay_in_their_place_and_apart(monkeypatch):
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", record)
     shares = {"by area": 0.62, "with attention": 0.7}
-    rows = [row(image=LONG, partner=LONG, shares=shares, original=(12345, 6)), row(partner=None, shares={})]
-    picture = render_preview(LONG.name, LONG.name, rows, [LONG.label, "second note"])
+    long = LabelPanel("MixUp", LONG_LABEL, LONG_ID, LONG_LABEL, shares)
+    rows = [row(name=LONG_ID, panel=long), row(panel=LabelPanel("not mixed", "cat"))]
+    picture = drawn(rows, (12345, 6), LONG_ID, LONG_ID, [LONG_LABEL, "second note"])
     for left, top, right, bottom, text in boxes:
         assert preview.MARGIN - 1 <= left < right <= WIDTH - preview.MARGIN + 1, text
         assert 0 <= top < bottom <= picture.height, text
@@ -98,17 +115,15 @@ def test_texts_stay_in_their_place_and_apart(monkeypatch):
 def test_the_text_says_what_was_done(monkeypatch):
     texts = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, **options: texts.append(text))
-    own = np.zeros((4, 4), np.float32)
-    own[0] = 1
-    render_preview("recipe", "subtitle", [row((4, 4), own=own), row((4, 4))], ["a note"])
-    assert {"recipe", "subtitle", "a note", "cat/1.jpg", "dog/2.jpg", "cat", "dog", "30 × 20", "MixUp"} <= set(texts)
-    assert {"by area", "0.25 + 0.75", "25 % its own", "each pixel 25 % its own"} <= set(texts)
+    drawn([row((4, 5))], notes=["a note"])
+    assert {"recipe", "summary", "a note", "cat/1.jpg", "dog/2.jpg", "cat", "dog", "30 × 20", "MixUp"} <= set(texts)
+    assert {"original", AUGMENTED, MIXED, WHOSE, "label"} <= set(texts)
+    assert {"by area", "0.25 + 0.75", "25 % its own", "4 × 5"} <= set(texts)
 
 
 def test_a_white_picture_stands_out_from_the_paper():
     white = np.full((224, 224, 3), 255, np.uint8)
-    base = row((224, 224))
-    drawn = pixels([PreviewRow(CAT, DOG, "MixUp", white, white, white, base.own, base.shares)])
+    shown = np.asarray(drawn([row((224, 224), **{AUGMENTED: white})]))
     top, left = preview.HEADER + preview.HEADINGS, preview._left(1)
-    assert Image.fromarray(drawn).getpixel((left + 5, top - 1)) != (255, 255, 255)
-    assert (drawn[top : top + SIDE, left : left + SIDE] == 255).all()
+    assert tuple(shown[top - 1, left + 5]) != (255, 255, 255)
+    assert (shown[top : top + SIDE, left : left + SIDE] == 255).all()
