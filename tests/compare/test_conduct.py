@@ -14,10 +14,10 @@ from typing import BinaryIO
 import pytest
 from rich.console import Console
 
-from vision_train.artefacts import Metric, Items, write_artefact
+from vision_train.artefacts import Items, Metric, write_artefact
 from vision_train.compare import conduct as room
 from vision_train.compare.plan import make_plan
-from vision_train.compare.settings import Phase, Setting
+from vision_train.compare.resolved import Phase, ResolvedArm
 from vision_train.compare.study import Study
 from vision_train.errors import UserError
 from vision_train.files import write_json
@@ -75,9 +75,9 @@ def phase(name: str, recipe, images: str = "images", weights: str = "") -> Phase
 METRICS = (Metric("accuracy", "accuracy", "percent"), Metric("loss", "loss", better="less"))
 
 
-def setting(recipe, phases=()) -> Setting:
+def setting(recipe, phases=()) -> ResolvedArm:
     """A setting that nothing was built for."""
-    return Setting((*phases, phase("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest", METRICS)
+    return ResolvedArm((*phases, phase("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest", METRICS)
 
 
 def study_of(*arguments: str, seeds: int = 3, grid: str | None = None, folder: str = "study") -> Study:
@@ -88,10 +88,10 @@ def study_of(*arguments: str, seeds: int = 3, grid: str | None = None, folder: s
 
 def with_pretraining(study: Study, *recipes: tuple[int, str]) -> Study:
     """The study with a pre-training phase before some of its arms: pairs of an arm's place and a recipe."""
-    settings = [list(of_arm) for of_arm in study.settings]
+    settings = [list(of_arm) for of_arm in study.resolved]
     for arm, name in recipes:
         settings[arm] = [setting(s.recipe, [phase("pretrain", load_recipe(name))]) for s in settings[arm]]
-    return replace(study, settings=settings)
+    return replace(study, resolved=settings)
 
 
 def accuracy(name: str, seed: int) -> float:
@@ -105,7 +105,7 @@ def conduct(recipes, monkeypatch):
 
     def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=(), change=lambda study: study):
         study = change(with_pretraining(study_of(*arguments, seeds=seeds, grid=grid), *pretraining))
-        monkeypatch.setattr(room, "build_settings", lambda plan: study.settings)
+        monkeypatch.setattr(room, "resolve_arms", lambda plan: study.resolved)
         console = Console(file=io.StringIO(), width=1000)
         options = {"jobs": jobs, "command": "vision-train compare ...", "console": console, "train": train}
         try:
@@ -398,9 +398,9 @@ def test_a_recipe_edited_since_is_refused(conduct):
 )
 def test_images_or_weights_that_changed_since_are_refused(conduct, content, says):
     def changed(study: Study) -> Study:
-        plain, (mixed,) = study.settings
+        plain, (mixed,) = study.resolved
         other = replace(mixed, phases=(phase("fit", mixed.recipe, **content),))
-        return replace(study, settings=[plain, [other]])
+        return replace(study, resolved=[plain, [other]])
 
     conduct(MadeUpRuns(accuracy), *ARMS)
     with pytest.raises(UserError, match=says):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from vision_train.compare.execution import fit_arguments
 from vision_train.compare.plan import make_plan
-from vision_train.compare.settings import build_settings
+from vision_train.compare.resolved import resolve_arms
 from vision_train.compare.study import Run, Study
 from vision_train.recipe import load_recipe
 from vision_train.run.fit import fit
@@ -31,7 +31,7 @@ def test_an_arm_that_starts_from_a_shared_run_repeats_one_with_a_phase_of_its_ow
     Path("first.yaml").write_text(f"extends: plain.yaml\n{SMALL}")
     Path("second.yaml").write_text(f"extends: plain.yaml\n{SMALL}run: {{pretrain: first.yaml}}\n")
     plan = make_plan(["first.yaml", "second.yaml"], 3, None)
-    study = Study(Path("study ${of} [odd]=name").absolute(), plan, build_settings(plan))
+    study = Study(Path("study ${of} [odd]=name").absolute(), plan, resolve_arms(plan))
     with study.opened("vision-train compare ..."):
         shared = train(study.run(arm=1, cell=0, seed=2))
     own = fit(load_recipe("second.yaml", ["seed=2"]), run_dir=Path("own"), command=[], console=Console(quiet=True))

@@ -13,8 +13,8 @@ from vision_train.compare.execution import Execution, Outcome, Train
 from vision_train.compare.page import State
 from vision_train.compare.plan import Plan
 from vision_train.compare.processes import RunProcesses, threads_for_each
+from vision_train.compare.resolved import resolve_arms
 from vision_train.compare.results import StudyResult, collect, measured_value
-from vision_train.compare.settings import build_settings
 from vision_train.compare.study import Study
 from vision_train.compare.writing import verdicts, write_results
 from vision_train.errors import UserError
@@ -43,7 +43,7 @@ def conduct(
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1")
     check_writable(folder)
-    study = Study(folder.absolute(), plan, build_settings(plan))
+    study = Study(folder.absolute(), plan, resolve_arms(plan))
     try:
         with study.opened(command):
             progress = _Progress(study, jobs, command, console)

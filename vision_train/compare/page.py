@@ -59,7 +59,7 @@ def comparison_page(study: Study, result: StudyResult, state: State) -> str:
 
 
 def _byline(study: Study, result: StudyResult, state: State) -> str:
-    samples = {settings.test_samples for settings in study.settings[0]}
+    samples = {arm.test_samples for arm in study.resolved[0]}
     tested = f"{' or '.join(f'{count:,}' for count in sorted(samples))} test samples"
     seeds = f"{study.plan.seeds} seed{'s' if study.plan.seeds > 1 else ''}"
     return " · ".join([result.metric.title, seeds, tested, f"{state.finished} of {state.planned} runs"])

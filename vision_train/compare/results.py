@@ -14,8 +14,8 @@ import numpy as np
 
 from vision_train.compare.judged_metric import JudgedMetric, describe_judged
 from vision_train.compare.judgement import Comparison, Pair, compare_pair
+from vision_train.compare.resolved import ResolvedArm
 from vision_train.compare.samples import common_samples, have_own_samples, register_statistics
-from vision_train.compare.settings import Setting
 from vision_train.compare.study import Run, Study, chain
 from vision_train.statistics import Interval, mean_interval
 
@@ -104,7 +104,7 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
     jobs = [json.loads(file.read_text(encoding="utf-8"))["jobs"] for file in known]
     conditions = _differing_conditions(finished)
     return StudyResult(
-        describe_judged(plan.metric, study.settings[0][0].metrics),
+        describe_judged(plan.metric, study.resolved[0][0].metrics),
         plan.select.mode,
         plan.comparisons,
         tuple(cells),
@@ -125,7 +125,7 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
     failures = [{run.seed for run in runs if run.folder in failed and not run.finished} for runs in planned]
     finished = [run for runs in measured for run in runs.values()]
     samples, own_samples = common_samples(finished, plan.metric), have_own_samples(finished, plan.metric)
-    settings, first = [of_arm[cell] for of_arm in study.settings], measured[0]
+    resolved, first = [of_arm[cell] for of_arm in study.resolved], measured[0]
     arms, comparisons = [], []
     for index, arm in enumerate(plan.arms):
         runs = measured[index]
@@ -133,8 +133,8 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
         if not runs:
             continue
         seeds = common or sorted(runs)
-        budget = _budget(runs, seeds, settings[index])
-        first_budget = _budget(first, common, settings[0]) if common else budget
+        budget = _budget(runs, seeds, resolved[index])
+        first_budget = _budget(first, common, resolved[0]) if common else budget
         arms.append(_arm_result(arm.name, runs, seeds, plan.metric, budget, first_budget))
         if index and common:
             pair = Pair(
@@ -142,7 +142,7 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
                 first=plan.arms[0].name,
                 values={seed: measured_value(runs[seed], plan.metric) for seed in common},
                 first_values={seed: measured_value(first[seed], plan.metric) for seed in common},
-                test_samples=settings[0].test_samples,
+                test_samples=resolved[0].test_samples,
                 resampled=None if samples is None else samples.difference(runs, first, common),
                 own_samples=own_samples,
                 failed=len(failures[index] & first.keys()),
@@ -179,15 +179,15 @@ def _arm_result(
     )
 
 
-def _budget(runs: Measured, seeds: list[int], setting: Setting) -> Budget:
+def _budget(runs: Measured, seeds: list[int], resolved: ResolvedArm) -> Budget:
     return Budget(
         steps=_mean(runs, seeds, "train/steps"),
         samples=_mean(runs, seeds, "train/samples"),
         parameters=_mean(runs, seeds, "model/parameters"),
-        training_samples=setting.phases[-1].training_samples,
+        training_samples=resolved.phases[-1].training_samples,
         pretraining_steps=_mean_before(runs, seeds, "train/steps"),
         pretraining_samples=_mean_before(runs, seeds, "train/samples"),
-        pretraining_training_samples=sum(phase.training_samples for phase in setting.phases[:-1]),
+        pretraining_training_samples=sum(phase.training_samples for phase in resolved.phases[:-1]),
     )
 
 

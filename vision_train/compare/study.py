@@ -18,7 +18,7 @@ from typing import Any
 
 from vision_train import __version__
 from vision_train.compare.plan import UNSEEN, Plan, differing_keys, flatten, folder_names
-from vision_train.compare.settings import Setting, Settings
+from vision_train.compare.resolved import ResolvedArm, ResolvedArms
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.recipe import load_recipe, to_plain, write_recipe
@@ -74,7 +74,7 @@ class Study:
 
     path: Path
     plan: Plan
-    settings: Settings
+    resolved: ResolvedArms
 
     @property
     def facts(self) -> Path:
@@ -106,9 +106,9 @@ class Study:
     def run(self, arm: int, cell: int, seed: int) -> Run:
         """The run of an arm in a cell with a seed, behind it those that pre-train for it."""
         place = self._place(arm, cell)
-        phases = self.settings[arm][cell].phases
+        phases = self.resolved[arm][cell].phases
         start: Run | None = None
-        for phase, digest in zip(phases[:-1], pretraining_digests(self.settings[arm][cell]), strict=True):
+        for phase, digest in zip(phases[:-1], pretraining_digests(self.resolved[arm][cell]), strict=True):
             start = Run(
                 f"{self.plan.arms[arm].name} {phase.name}",
                 self.path / "recipes" / place / f"{phase.name}.yaml",
@@ -142,11 +142,11 @@ class Study:
         folder = dict(zip(self.titles, folder_names(self.titles), strict=True))[self.plan.arms[arm].name]
         return Path(folder, *([grid.folders[cell]] if grid else []))
 
-    def _places(self) -> Iterator[tuple[str, int, Setting, Path]]:
-        """Title, cell, setting and folder of each arm in each cell."""
-        for arm, of_arm in enumerate(self.settings):
-            for cell, setting in enumerate(of_arm):
-                yield self.plan.arms[arm].name, cell, setting, self._place(arm, cell)
+    def _places(self) -> Iterator[tuple[str, int, ResolvedArm, Path]]:
+        """Title, cell, resolved and folder of each arm in each cell."""
+        for arm, of_arm in enumerate(self.resolved):
+            for cell, resolved in enumerate(of_arm):
+                yield self.plan.arms[arm].name, cell, resolved, self._place(arm, cell)
 
     @contextmanager
     def opened(self, command: str) -> Iterator[None]:
@@ -181,10 +181,10 @@ class Study:
         return self.begun.get("looks", [])
 
     def _write_recipes(self) -> None:
-        for _, _, setting, place in self._places():
+        for _, _, resolved, place in self._places():
             folder = self.path / "recipes" / place
             folder.mkdir(parents=True, exist_ok=True)
-            for phase in setting.phases:
+            for phase in resolved.phases:
                 # Recipes without runs are leftovers: of a first attempt, or of runs that were deleted.
                 if not (self._has_runs(place) and (folder / f"{phase.name}.yaml").exists()):
                     write_recipe(folder / f"{phase.name}.yaml", phase.recipe)
@@ -192,15 +192,15 @@ class Study:
     def _write_facts(self, **changed: Any) -> None:
         plan, grid = self.plan, self.plan.grid
         digests = dict(self.begun.get("digests", {}))
-        for arm, of_arm in zip(plan.arms, self.settings, strict=True):
-            digests[arm.name] = [_digests(setting) for setting in of_arm]
+        for arm, of_arm in zip(plan.arms, self.resolved, strict=True):
+            digests[arm.name] = [_digests(resolved) for resolved in of_arm]
         facts = {
             **self.begun,
             "vision_train": __version__,
             "arms": self.titles,
             "seeds": plan.seeds,
             "grid": {"key": grid.key, "values": list(grid.values)} if grid else None,
-            "test_images": [setting.test_digest for setting in self.settings[0]],
+            "test_images": [resolved.test_digest for resolved in self.resolved[0]],
             "digests": digests,
             **changed,
         }
@@ -240,21 +240,21 @@ class Study:
         elif old and values[: len(old["values"])] != old["values"]:
             yield f"--grid: values were {', '.join(old['values'])}, are {', '.join(values)}"
         elif any(
-            was != setting.test_digest for was, setting in zip(begun["test_images"], self.settings[0], strict=False)
+            was != resolved.test_digest for was, resolved in zip(begun["test_images"], self.resolved[0], strict=False)
         ):
             yield "the test samples: some came, went or moved since"
 
     def _other_arms(self) -> Iterator[str]:
         """What changed in arms that have runs; an arm alone is trained anew where its runs are deleted."""
-        for title, cell, setting, place in self._places():
+        for title, cell, resolved, place in self._places():
             if self._has_runs(place):
-                changes = [*self._other_recipes(setting, place), *self._other_content(title, cell, setting)]
+                changes = [*self._other_recipes(resolved, place), *self._other_content(title, cell, resolved)]
                 if changes:
                     runs = self.path / "runs" / place
                     yield f"{title}: {'; '.join(changes)} (to train it anew and keep the others, delete {runs})"
 
-    def _other_recipes(self, setting: Setting, place: Path) -> Iterator[str]:
-        for phase in setting.phases:
+    def _other_recipes(self, resolved: ResolvedArm, place: Path) -> Iterator[str]:
+        for phase in resolved.phases:
             file = self.path / "recipes" / place / f"{phase.name}.yaml"
             if file.exists():
                 stored = load_recipe(file, runnable=False)
@@ -262,11 +262,11 @@ class Study:
                 prefix = "" if phase.name == "fit" else f"{phase.name}: "
                 yield from (f"{prefix}{key} was {was}, is {now}" for key, (was, now) in changed.items())
 
-    def _other_content(self, title: str, cell: int, setting: Setting) -> Iterator[str]:
+    def _other_content(self, title: str, cell: int, resolved: ResolvedArm) -> Iterator[str]:
         cells = self.begun.get("digests", {}).get(title, [])
         before = cells[cell] if cell < len(cells) else {}
-        for phase in setting.phases:
-            was, now = before.get(phase.name), _digests(setting)[phase.name]
+        for phase in resolved.phases:
+            was, now = before.get(phase.name), _digests(resolved)[phase.name]
             if was and was["images"] != now["images"]:
                 yield f"the samples of phase {phase.name}: some came, went or moved since"
             if was and was["weights"] != now["weights"]:
@@ -276,14 +276,14 @@ class Study:
         return any((self.path / "runs" / place).glob("*"))
 
 
-def pretraining_digests(setting: Setting) -> list[str]:
+def pretraining_digests(resolved: ResolvedArm) -> list[str]:
     """A name for each pre-training phase that depends on all that was trained up to it, the seed aside.
 
     Arms whose pre-training resolves to the same recipes, samples and weights have the same digests, and so share its
     runs.
     """
     digests, before = [], ""
-    for phase in setting.phases[:-1]:
+    for phase in resolved.phases[:-1]:
         plain = flatten(to_plain(phase.recipe))
         meaning = sorted((key, value) for key, value in plain.items() if key not in (*UNSEEN, "run.pretrain"))
         text = json.dumps([before, meaning, phase.samples, phase.weights], ensure_ascii=False)
@@ -297,5 +297,5 @@ def chain(run: Run) -> list[Run]:
     return [*(chain(run.start) if run.start else []), run]
 
 
-def _digests(setting: Setting) -> dict[str, dict[str, str]]:
-    return {phase.name: {"images": phase.samples, "weights": phase.weights} for phase in setting.phases}
+def _digests(resolved: ResolvedArm) -> dict[str, dict[str, str]]:
+    return {phase.name: {"images": phase.samples, "weights": phase.weights} for phase in resolved.phases}

@@ -12,8 +12,8 @@ from vision_train.artefacts import Table
 from vision_train.compare.judged_metric import JudgedMetric
 from vision_train.compare.judgement import Comparison
 from vision_train.compare.plan import UNSEEN, differing_keys, flatten
+from vision_train.compare.resolved import ResolvedArm
 from vision_train.compare.results import ArmResult, CellResult, StudyResult, measured_value
-from vision_train.compare.settings import Setting
 from vision_train.compare.study import Study
 from vision_train.compare.words import budget_pairs, format_interval, format_p
 from vision_train.recipe import Recipe, to_plain
@@ -30,47 +30,47 @@ DASH = "–"
 
 def recipe_diff_table(study: Study, result: StudyResult) -> Table:
     """Keys whose resolved values differ between arms, and what follows from them for steps, rate and memory."""
-    arms, settings = study.plan.arms, study.settings
+    arms, resolved = study.plan.arms, study.resolved
     rows: list[list[Any]] = []
 
     def row(name: str, values: Sequence[Sequence[str]]) -> None:
         """One row of a value for each cell of each arm; values that are the same in all cells are given once."""
         rows.append([name, *(" / ".join(of_arm) if len(set(of_arm)) > 1 else of_arm[0] for of_arm in values)])
 
-    phases = dict.fromkeys(phase.name for of_arm in settings for s in of_arm for phase in s.phases)
+    phases = dict.fromkeys(phase.name for of_arm in resolved for s in of_arm for phase in s.phases)
     for name in sorted(phases, key=lambda name: name == "fit", reverse=True):
         prefix = "" if name == "fit" else f"{name}: "
-        for key in _differing(settings, name):
-            row(prefix + key, [[_value(setting, name, key) for setting in of_arm] for of_arm in settings])
-    row("→ steps", [[format_number(setting.steps) for setting in of_arm] for of_arm in settings])
-    row("→ effective learning rate", [[f"{setting.learning_rate:g}" for setting in of_arm] for of_arm in settings])
+        for key in _differing(resolved, name):
+            row(prefix + key, [[_value(arm, name, key) for arm in of_arm] for of_arm in resolved])
+    row("→ steps", [[format_number(arm.steps) for arm in of_arm] for of_arm in resolved])
+    row("→ effective learning rate", [[f"{arm.learning_rate:g}" for arm in of_arm] for of_arm in resolved])
     measured = [{arm.name: format_bytes(arm.peak_memory_bytes) for arm in cell.arms} for cell in result.cells]
     row("→ peak memory, measured", [[of_cell.get(arm.name, DASH) for of_cell in measured] for arm in arms])
     return Table("recipe_diff", "", ["resolved key", *(arm.name for arm in arms)], rows)
 
 
-def _differing(settings: Sequence[Sequence[Setting]], phase: str) -> list[str]:
+def _differing(resolved: Sequence[Sequence[ResolvedArm]], phase: str) -> list[str]:
     """Keys of a phase that differ between arms in some cell.
 
     Where an arm has no such phase, also those in which the phase differs from the recipe that it trains for.
     """
     keys: dict[str, None] = {}
-    for cell in range(len(settings[0])):
-        recipes = [_recipe(of_arm[cell], phase) for of_arm in settings]
+    for cell in range(len(resolved[0])):
+        recipes = [_recipe(of_arm[cell], phase) for of_arm in resolved]
         keys |= dict.fromkeys(differing_keys([to_plain(recipe) for recipe in recipes if recipe], UNSEEN))
         if None in recipes:
-            for of_arm, recipe in zip(settings, recipes, strict=True):
+            for of_arm, recipe in zip(resolved, recipes, strict=True):
                 if recipe:
                     keys |= dict.fromkeys(differing_keys([to_plain(recipe), to_plain(of_arm[cell].recipe)], UNSEEN))
     return [key for key in keys if phase == "fit" or key != "run.pretrain"]
 
 
-def _recipe(setting: Setting, phase: str) -> Recipe | None:
-    return next((each.recipe for each in setting.phases if each.name == phase), None)
+def _recipe(resolved: ResolvedArm, phase: str) -> Recipe | None:
+    return next((each.recipe for each in resolved.phases if each.name == phase), None)
 
 
-def _value(setting: Setting, phase: str, key: str) -> str:
-    recipe = _recipe(setting, phase)
+def _value(resolved: ResolvedArm, phase: str, key: str) -> str:
+    recipe = _recipe(resolved, phase)
     return DASH if recipe is None else format_cell(flatten(to_plain(recipe)).get(key))
 
 

@@ -89,7 +89,7 @@ def as_plain(study: Study, result: StudyResult, state: State) -> dict[str, Any]:
 def _cell_as_plain(study: Study, index: int, cell: CellResult, result: StudyResult) -> dict[str, Any]:
     return {
         "title": cell.title,
-        "test_samples": study.settings[0][index].test_samples,
+        "test_samples": study.resolved[0][index].test_samples,
         "arms": [_arm_as_plain(study, arm) for arm in cell.arms],
         "comparisons": [
             {**_plain(comparison), "sentence": words.sentence(comparison, result.metric, result.tests)}

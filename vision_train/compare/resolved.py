@@ -36,7 +36,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ResolvedArm:
     """One arm in one cell of the grid, as it will be trained."""
 
     phases: tuple[Phase, ...]
@@ -58,26 +58,26 @@ class Setting:
         return self.phases[-1].recipe
 
 
-Settings = list[list[Setting]]
-"""``settings[arm][cell]``."""
+ResolvedArms = list[list[ResolvedArm]]
+"""``resolved[arm][cell]``."""
 
 
-def build_settings(plan: Plan) -> Settings:
+def resolve_arms(plan: Plan) -> ResolvedArms:
     """Build every arm once, with its first seed, so that what the user can mend is said before the first run.
 
     Raises:
         UserError: An arm cannot be built, it is tested on what it learns from, or arms are not tested on the same
             samples and classes.
     """
-    settings = [[_build(arm.name, recipe) for recipe in arm.recipes] for arm in plan.arms]
+    resolved = [[_build(arm.name, recipe) for recipe in arm.recipes] for arm in plan.arms]
     for cell in range(len(plan.cells)):
-        first = settings[0][cell]
-        for arm, of_arm in zip(plan.arms[1:], settings[1:], strict=True):
+        first = resolved[0][cell]
+        for arm, of_arm in zip(plan.arms[1:], resolved[1:], strict=True):
             _refuse_other_test(plan.arms[0].name, first, arm.name, of_arm[cell])
-    return settings
+    return resolved
 
 
-def _build(arm: str, recipe: Recipe) -> Setting:
+def _build(arm: str, recipe: Recipe) -> ResolvedArm:
     try:
         checked = check_phases(plan_of(recipe))
     except UserError as error:
@@ -90,7 +90,7 @@ def _build(arm: str, recipe: Recipe) -> Setting:
     batch = recipe.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
     tested = last.data.samples("test")
-    return Setting(
+    return ResolvedArm(
         phases=tuple(_phase(name, scanned) for name, scanned in checked.scanned.items()),
         steps=steps,
         learning_rate=rate,
@@ -140,7 +140,7 @@ def _refuse_tests_learnt_before(arm: str, scanned: dict[str, Scanned]) -> None:
                 )
 
 
-def _refuse_other_test(first_name: str, first: Setting, name: str, other: Setting) -> None:
+def _refuse_other_test(first_name: str, first: ResolvedArm, name: str, other: ResolvedArm) -> None:
     if other.classes != first.classes:
         raise UserError(
             f"{first_name} and {name}: have {len(first.classes)} and {len(other.classes)} classes, or classes of other "

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from vision_train.compare.plan import make_plan
-from vision_train.compare.settings import build_settings
+from vision_train.compare.resolved import resolve_arms
 from vision_train.compare.study import pretraining_digests
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
@@ -21,7 +21,7 @@ def one_thread():
 
 
 def build(*arguments: str, grid: str | None = None):
-    return build_settings(make_plan(arguments, 2, grid))
+    return resolve_arms(make_plan(arguments, 2, grid))
 
 
 def test_steps_rate_and_test_images_are_those_of_the_runs(recipes):
