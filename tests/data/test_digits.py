@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from vision_train.cli.data import data as data_command
 from vision_train.data.decode import decode
-from vision_train.data.images import labelled_images
+from vision_train.data.images import Section
+from vision_train.data.images.build import build
 from vision_train.data.toy.digits import digits_samples, make_digits
 from vision_train.errors import UserError
-from vision_train.recipe.data_section import Data
-from vision_train.recipe.sections import Augment
+from vision_train.recipe import Recipe
 
 
 def test_the_split_never_changes() -> None:
@@ -28,7 +28,7 @@ def test_the_split_never_changes() -> None:
 def test_the_split_is_stratified() -> None:
     samples = digits_samples()
     for split, fewest, most in (("val", 19, 21), ("test", 29, 31)):
-        counts = np.unique([sample.label for sample in samples if sample.split == split], return_counts=True)[1]
+        counts = np.unique([sample.truth for sample in samples if sample.split == split], return_counts=True)[1]
         assert fewest <= counts.min()
         assert counts.max() <= most
 
@@ -52,9 +52,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_written_folder_holds_the_same_images_in_the_same_splits(written: Path) -> None:
     for sample in digits_samples()[::50]:
-        path = written / str(sample.split) / str(sample.label) / f"{sample.id.removeprefix('digits/')}.png"
+        path = written / str(sample.split) / str(sample.truth) / f"{sample.id.removeprefix('digits/')}.png"
         np.testing.assert_array_equal(decode(path), sample.image)
-    module = labelled_images(Data(root=str(written), image_size=16, workers=0), Augment(), seed=0)
+    section = Section(root=str(written), image_size=16, workers=0)
+    module = build(Recipe(task="classification", data=section, method=None))
     assert module.counts == {"train": 1297, "val": 200, "test": 300}
     assert module.classes == [str(digit) for digit in range(10)]
 

@@ -11,11 +11,13 @@ import torch
 
 from augment.geometry import View
 from augment.pipeline import eval_pipeline
+from vision_train.data.dataset import SampleLoader
 from vision_train.data.decode import decode
-from vision_train.data.images import ImageDataModule, labelled_images, loose_images
+from vision_train.data.image_dataset import ImageDataModule
+from vision_train.data.images import Section, build
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
-from vision_train.recipe.data_section import Data
+from vision_train.recipe import Recipe
 from vision_train.recipe.sections import Augment, EvalAugment, TrainAugment
 
 AUGMENT = Augment(
@@ -43,14 +45,24 @@ def module(
     only: str | None = None,
     **changes: Any,
 ) -> ImageDataModule:
-    data = Data(root=str(root), image_size=16, batch_size=4, workers=0)
-    return labelled_images(replace(data, **changes), augment, seed, classes, only)
+    section = replace(Section(root=str(root), image_size=16, batch_size=4, workers=0), **changes)
+    recipe = Recipe(task="classification", seed=seed, data=section, augment=augment, method=None)
+    return build.build(recipe, classes, only)
+
+
+def loose(*paths: str | Path, **keys: Any) -> SampleLoader:
+    recipe = Recipe(task="classification", data=Section(**{"workers": 0} | keys), augment=AUGMENT, method=None)
+    return build.loose(recipe, [Path(path) for path in paths], learner="the network")
 
 
 def epoch_of(data: ImageDataModule, epoch: int) -> list[dict[str, Any]]:
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    set_epoch(loader, epoch)
     return list(loader)
+
+
+def set_epoch(loader: Any, epoch: int) -> None:
+    loader.batch_sampler.set_epoch(epoch)
 
 
 def assert_equal_batches(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
@@ -88,7 +100,7 @@ def test_workers_change_nothing_over_two_epochs(root: Path) -> None:
     loaders = alone.train_dataloader(), helped.train_dataloader()
     for epoch in (0, 1):  # the workers persist, so the new epoch must reach them
         for loader in loaders:
-            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            set_epoch(loader, epoch)
         assert_equal_batches(list(loaders[0]), list(loaders[1]))
 
 
@@ -121,11 +133,11 @@ def test_the_state_counts_batches_handed_out_and_continues_there(root: Path, wor
     data = module(root, workers=workers)
     whole = epoch_of(data, 3)
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(3)  # type: ignore[attr-defined]
+    set_epoch(loader, 3)
     batches = iter(loader)
     next(batches), next(batches)
     state = data.state_dict()
-    assert state == {"seed": 0, "epoch": 3, "cursor": 2}
+    assert state == {"streams": {"train": {"seed": 0, "epoch": 3, "cursor": 2}}}
 
     resumed = module(root)
     resumed.load_state_dict(state)
@@ -142,9 +154,9 @@ def test_a_data_set_smaller_than_a_batch_gives_one_smaller_batch(root: Path) -> 
 
 
 def test_more_processes_than_images(root: Path) -> None:
-    module(root).check_processes(16)
+    assert module(root).smallest_batch(16) == 1
     with pytest.raises(UserError, match="17 processes for 16 training images"):
-        module(root).check_processes(17)
+        module(root).smallest_batch(17)
 
 
 def test_labels_per_class_touches_training_alone(root: Path) -> None:
@@ -173,7 +185,7 @@ def test_evaluating_one_split_takes_all_images_of_an_unsplit_folder(root: Path) 
 @pytest.mark.parametrize("image_size", [16, 224])
 def test_the_crop_keeps_its_share_at_every_image_size(root: Path, image_size: int) -> None:
     (path,) = (str(path) for path in root.rglob("0000.*") if path.parent.name == "class_0")
-    (batch,) = loose_images(Data(image_size=image_size, workers=0), AUGMENT, [path])
+    (batch,) = loose(path, image_size=image_size)
     expected = eval_pipeline(image_size, AUGMENT.mean, AUGMENT.std, resize={16: 18, 224: 256}[image_size])
     assert torch.equal(batch["image"][0], expected(View.whole(decode(path))).image)
 
@@ -195,13 +207,15 @@ def test_a_wrong_augmentation_names_its_key(root: Path) -> None:
         module(root, augment=Augment(train=TrainAugment(rand_augment="random")))
 
 
-def test_loose_images_keep_their_paths_and_have_no_label(root: Path) -> None:
+def test_loose_images_keep_their_paths_and_have_no_label(root: Path, tmp_path: Path) -> None:
     paths = [str(path) for path in sorted(root.rglob("*.png"))]
-    batches = list(loose_images(Data(image_size=8, workers=0), AUGMENT, [*paths, paths[0]]))
+    batches = list(loose(*paths, paths[0], image_size=8))
     assert [name for batch in batches for name in batch["id"]] == paths
     assert all(set(batch) == {"id", "image", "size"} for batch in batches)
-    with pytest.raises(UserError, match="no images"):
-        loose_images(Data(), AUGMENT, [])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match="no images there"):
+        loose(empty)
 
 
 @pytest.fixture
@@ -217,22 +231,15 @@ def damaged(root: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_image_stops_with_one_message_that_names_it(damaged: Path, workers: int) -> None:
-    loader = loose_images(Data(image_size=16, workers=workers), AUGMENT, [str(damaged / "class_1/0003.png")])
-    with pytest.raises(UserError, match=r"class_1/0003.png: the file is empty.*on_bad_image=skip") as caught:
+    loader = loose(damaged / "class_1/0003.png", image_size=16, workers=workers)
+    with pytest.raises(UserError, match=r"class_1/0003.png: the file is empty.*data\.on_bad=skip") as caught:
         list(loader)
     assert "\n" not in str(caught.value)
 
 
-def test_the_message_says_how_the_caller_has_bad_images_skipped(damaged: Path) -> None:
-    paths = [str(damaged / "class_1/0003.png")]
-    loader = loose_images(Data(image_size=16, workers=0), AUGMENT, paths, skip_with="give --on-bad-image skip")
-    with pytest.raises(UserError, match="remove it, or give --on-bad-image skip to go on without it"):
-        list(loader)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_images_are_replaced_by_the_next_and_counted_once(damaged: Path, workers: int) -> None:
-    data = module(damaged, workers=workers, on_bad_image="skip")
+    data = module(damaged, workers=workers, on_bad="skip")
     for epoch in (0, 1):
         for batch in epoch_of(data, epoch):
             assert set(batch) == {"id", "image", "label", "size"}
@@ -246,12 +253,11 @@ def test_skipped_images_are_replaced_by_the_next_and_counted_once(damaged: Path,
 
 def test_skipped_loose_images_are_replaced_by_the_next(damaged: Path) -> None:
     paths = [str(damaged / name) for name in ("class_0/0000.jpg", "class_0/0001.png", "class_1/0003.png")]
-    loader = loose_images(Data(image_size=16, workers=0, on_bad_image="skip"), AUGMENT, paths)
+    loader = loose(*paths, image_size=16, on_bad="skip")
     assert [name for batch in loader for name in batch["id"]] == [paths[1]] * 3
     assert set(loader.dataset.skipped) == {paths[0], paths[2]}
 
 
 def test_nothing_readable_is_left(damaged: Path) -> None:
-    data = Data(image_size=16, workers=0, on_bad_image="skip")
     with pytest.raises(UserError, match="none of the 1 images of a split can be read"):
-        list(loose_images(data, AUGMENT, [str(damaged / "class_1/0003.png")]))
+        list(loose(damaged / "class_1/0003.png", image_size=16, on_bad="skip"))

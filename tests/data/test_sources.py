@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from vision_train.data.images import Section
 from vision_train.data.sources import read_csv, read_folder, read_samples
 from vision_train.errors import UserError
-from vision_train.recipe.data_section import Data
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -18,8 +18,8 @@ def touch(root: Path, *names: str) -> Path:
 
 def test_class_folders(tmp_path: Path) -> None:
     touch(tmp_path, "dog/b.JPG", "dog/a.png", "cat/deep/er/c.jpeg", "cat/notes.txt", "cat/._c.jpeg", ".cache/x/y.png")
-    samples = read_samples(Data(root=str(tmp_path)))
-    assert [(s.id, s.label, s.split) for s in samples] == [
+    samples = read_samples(Section(root=str(tmp_path)))
+    assert [(s.id, s.truth, s.split) for s in samples] == [
         ("cat/deep/er/c.jpeg", "cat", None),
         ("dog/a.png", "dog", None),
         ("dog/b.JPG", "dog", None),
@@ -57,17 +57,17 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: list[str], message: 
 
 def test_data_that_is_evaluated_needs_no_training_folder(tmp_path: Path) -> None:
     touch(tmp_path, "test/cat/a.png", "test/dog/a.png")
-    for samples in (read_folder(tmp_path, divided=False), read_samples(Data(root=str(tmp_path)), divided=False)):
+    for samples in (read_folder(tmp_path, divided=False), read_samples(Section(root=str(tmp_path)), divided=False)):
         assert [(s.id, s.split) for s in samples] == [("test/cat/a.png", "test"), ("test/dog/a.png", "test")]
 
 
 def test_a_missing_root(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.root .*nowhere: no such folder"):
-        read_samples(Data(root=str(tmp_path / "nowhere")))
+        read_samples(Section(root=str(tmp_path / "nowhere")))
     with pytest.raises(UserError, match="not a folder"):
-        read_samples(Data(root=str(touch(tmp_path, "file") / "file")))
+        read_samples(Section(root=str(touch(tmp_path, "file") / "file")))
     with pytest.raises(UserError, match=r"data.root=FOLDER"):
-        read_samples(Data())
+        read_samples(Section())
 
 
 def write_csv(folder: Path, text: str) -> Path:
@@ -80,14 +80,14 @@ def test_csv_with_splits_beside_its_images(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "sub/b.png")
     table = write_csv(tmp_path, "\ufeffpath, label ,split,note\na.png,cat,train,x\n\n sub/b.png , dog ,val,\n")
     samples = read_csv(table, None)
-    assert [(s.id, s.label, s.split) for s in samples] == [("a.png", "cat", "train"), ("sub/b.png", "dog", "val")]
+    assert [(s.id, s.truth, s.split) for s in samples] == [("a.png", "cat", "train"), ("sub/b.png", "dog", "val")]
     assert samples[1].image == str(tmp_path / "sub/b.png")
 
 
 def test_csv_paths_are_relative_to_the_root(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png", "tables/ignored")
     table = write_csv(tmp_path / "tables", "label,path\ncat,a.png\n")
-    samples = read_samples(Data(root=str(tmp_path / "images"), labels=str(table)))
+    samples = read_samples(Section(root=str(tmp_path / "images"), labels=str(table)))
     assert [(s.image, s.split) for s in samples] == [(str(tmp_path / "images/a.png"), None)]
 
 

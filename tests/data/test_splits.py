@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_train.data.dataset import ImageSample
-from vision_train.data.splits import divide, draw_labels_per_class, label_map, whole_split
+from vision_train.data.classes import divide, draw_labels_per_class, label_map
+from vision_train.data.sample import ImageSample
+from vision_train.data.splits import whole_split
 from vision_train.errors import UserError
 
 
@@ -18,7 +19,7 @@ def samples(counts: dict[str, int], split: str | None = None) -> list[ImageSampl
 
 
 def labels(members: list[ImageSample]) -> Counter[str]:
-    return Counter(str(sample.label) for sample in members)
+    return Counter(str(sample.truth) for sample in members)
 
 
 def ids(members: list[ImageSample]) -> list[str]:

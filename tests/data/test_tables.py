@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from vision_train.data.bags.tables import read_labels
+from vision_train.data.image_files import list_images
 from vision_train.data.sources import read_csv
 from vision_train.data.tables import read_table, split_named
 from vision_train.errors import UserError
-from vision_train.data.image_files import list_images
 
 LINES = [["path", "label", "split"], ["owl.png", "héron", "Train"], [" cat.png ", "cat", "TEST"]]
 

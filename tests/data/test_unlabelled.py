@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from vision_train.data.images import ImageDataModule
-from vision_train.data.module import PROBE_SPLITS
-from vision_train.data.unlabelled import unlabelled_images
+from vision_train.data import images
+from vision_train.data.module import SampleDataModule
+from vision_train.data.pool import Section
+from vision_train.data.pool.build import PROBE_SPLITS, PoolDataModule, build
 from vision_train.errors import UserError
-from vision_train.recipe.data_section import Data
-from vision_train.recipe.sections import Augment
+from vision_train.recipe import Recipe
 
 
 def draw(root: Path, *names: str) -> Path:
@@ -26,12 +26,12 @@ def draw(root: Path, *names: str) -> Path:
     return root
 
 
-def module(root: Path | None = None, *, seed: int = 0, only: str | None = None, **changes: Any) -> ImageDataModule:
+def module(root: Path | None = None, *, seed: int = 0, only: str | None = None, **changes: Any) -> PoolDataModule:
     keys = {"root": None if root is None else str(root), "image_size": 4, "batch_size": 4, "workers": 0} | changes
-    return unlabelled_images(Data(**keys), Augment(), seed, only)
+    return build(Recipe(task="droppos", seed=seed, data=Section(**keys), method=None), only=only)
 
 
-def ids(data: ImageDataModule, split: str) -> list[str]:
+def ids(data: SampleDataModule, split: str) -> list[str]:
     return [sample.id for sample in data.samples(split)]
 
 
@@ -51,7 +51,7 @@ class TestFolders:
     def test_class_folders_are_folders_like_others(self, tmp_path: Path) -> None:
         data = module(draw(tmp_path, *(f"{kind}/{name}" for kind in ("cat", "dog") for name in TEN)))
         assert data.counts == {"train": 18, "val": 2}
-        assert {sample.label for split in ("train", "val") for sample in data.samples(split)} == {None}
+        assert {sample.truth for split in ("train", "val") for sample in data.samples(split)} == {None}
 
     def test_named_splits_are_taken_and_test_images_left_alone(self, tmp_path: Path) -> None:
         draw(tmp_path, "train/a.png", "train/cat/b.png", "val/c.png", "test/d.png", "test/cat/e.png")
@@ -147,7 +147,7 @@ class TestCsv:
         assert data.classes == ["cat", "dog"]
         # Of three images a class one goes to each of the three splits that fine-tuning would make of them.
         assert data.counts == {"train": 9, "val": 1, "probe_train": 2, "probe_val": 2}
-        assert {sample.label for sample in data.samples("train")} == {None}
+        assert {sample.truth for sample in data.samples("train")} == {None}
         val, probe_train, probe_val = data.val_dataloader()
         assert all("label" not in batch for batch in val)
         for loader in (probe_train, probe_val):
@@ -212,9 +212,8 @@ class TestProbe:
         assert [ids(folder, split) for split in PROBE_SPLITS] == [ids(listed, split) for split in PROBE_SPLITS]
 
     def test_leaves_out_the_images_that_fine_tuning_is_tested_on(self, pool: Path, photos: Path) -> None:
-        from vision_train.data.images import labelled_images
-
-        data, fine = module(pool, probe=str(photos)), labelled_images(Data(root=str(photos)), Augment(), 0)
+        fine_tuning = Recipe(task="classification", data=images.Section(root=str(photos)), method=None)
+        data, fine = module(pool, probe=str(photos)), images.IMAGES.load().build(fine_tuning)
         assert ids(data, "probe_train") == ids(fine, "train")
         assert ids(data, "probe_val") == ids(fine, "val")
 
@@ -260,7 +259,7 @@ class TestLeavingOut:
         (tmp_path / "table.csv").write_text("\n".join(["path", *TEN]))
         place = str(tmp_path if named_by == "root" else tmp_path / "table.csv")
         data = module(**{named_by: place})
-        with pytest.raises(UserError, match=rf"^data\.{named_by} {place}: all images of its train split"):
+        with pytest.raises(UserError, match=rf"^data\.{named_by}={place}: all images of its train split"):
             data.leave_out("train", {sample.identity for sample in data.samples("train")})
 
 

@@ -27,9 +27,9 @@ def cases(counts: dict[str, int], slides: int = 2) -> list[BagSample]:
 def test_splits_are_stratified_and_keep_cases_together() -> None:
     samples = cases({"a": 40, "b": 20})
     splits = divide_bags(samples, {"test": 0.25})
-    assert Counter(sample.label for sample in splits["test"]) == {"a": 20, "b": 10}
-    assert Counter(sample.label for sample in splits["val"]) == {"a": 8, "b": 4}
-    found = [{sample.case for sample in members} for members in splits.values()]
+    assert Counter(sample.truth for sample in splits["test"]) == {"a": 20, "b": 10}
+    assert Counter(sample.truth for sample in splits["val"]) == {"a": 8, "b": 4}
+    found = [{sample.group for sample in members} for members in splits.values()]
     assert sum(map(len, found)) == len(set.union(*found)) == 60
     assert sum(map(len, splits.values())) == len(samples)
 
@@ -47,7 +47,7 @@ def test_named_splits_stay() -> None:
     named = [BagSample(f"{label}{number}", BAG, label, split="test") for label in "ab" for number in range(2)]
     splits = divide_bags(cases({"a": 10, "b": 10}, slides=1) + named, None)
     assert splits["test"] == named
-    assert Counter(sample.label for sample in splits["val"]) == {"a": 1, "b": 1}
+    assert Counter(sample.truth for sample in splits["val"]) == {"a": 1, "b": 1}
 
 
 def test_a_case_counts_for_the_class_of_most_of_its_slides() -> None:
@@ -63,7 +63,7 @@ def test_a_case_counts_for_the_class_of_most_of_its_slides() -> None:
 def test_a_class_that_cases_hold_beside_another_needs_no_cases_of_its_own() -> None:
     both = [BagSample(f"p{number}{label}", BAG, label, f"p{number}") for number in range(11) for label in "ab"]
     splits = divide_bags([*both, BagSample("p11b", BAG, "b", "p11")], None)
-    assert all({sample.label for sample in splits[name]} == {"a", "b"} for name in ("train", "val", "test"))
+    assert all({sample.truth for sample in splits[name]} == {"a", "b"} for name in ("train", "val", "test"))
 
 
 def test_bags_of_training_and_of_no_split_are_of_one_case() -> None:

@@ -62,7 +62,7 @@ def test_the_written_folder_holds_the_same_bags(written: Path) -> None:
     assert len(samples) == len(expected) == 360
     for sample in expected:
         found = samples[sample.id.removeprefix("patterns_1_")]
-        assert (found.label, found.split) == (sample.label, sample.split)
+        assert (found.label, found.split) == (sample.truth, sample.split)
     for sample in expected[::40]:
         bag = read_bag(index.entries[sample.id.removeprefix("patterns_1_")])
         assert isinstance(sample.bag, Bag)
@@ -79,7 +79,7 @@ def test_bags_in_memory_are_divided_as_they_are() -> None:
     samples = digit_bag_samples("rare", seed=0)
     splits = divide_bags(samples, None)
     assert {name: len(members) for name, members in splits.items()} == BAGS
-    assert class_order({str(sample.label) for sample in samples}) == ["0", "1"]
+    assert class_order({str(sample.truth) for sample in samples}) == ["0", "1"]
     bag = samples[0].bag
     assert isinstance(bag, Bag)
     assert bag.features.shape == (135, 64)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vision_train.data.bags.module import BagDataModule, labelled_bags
+from vision_train.data.bags import Section
+from vision_train.data.bags.build import BagDataModule, build
 from vision_train.errors import UserError
-from vision_train.recipe.data_section import Data
+from vision_train.recipe import Recipe
 
 WIDTH = 4
 
@@ -39,9 +40,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def labelled_bags(
+    section: Section, seed: int = 0, classes: list[str] | None = None, only: str | None = None
+) -> BagDataModule:
+    return build(Recipe(task="bags", seed=seed, data=section, method=None), classes, only)
+
+
 def module(place: Path, /, **keys: Any) -> BagDataModule:
     data = {"root": str(place / "bags"), "labels": str(place / "labels.csv"), "workers": 0, "batch_size": 1}
-    return labelled_bags(Data(source="bags", **data | keys), seed=0)
+    return labelled_bags(Section(**data | keys))
 
 
 def ids_of(bags: BagDataModule) -> dict[str, set[str]]:
@@ -60,14 +67,14 @@ def test_shares_are_cut_by_cases_and_classes(root: Path) -> None:
     cases = [{int(bag_id) // 2 for bag_id in ids} for ids in ids_of(bags).values()]
     assert sum(map(len, cases)) == len(set.union(*cases)) == 20
     for split in bags.counts:
-        assert len(set(Counter(sample.label for sample in bags.samples(split)).values())) == 1
+        assert len(set(Counter(sample.truth for sample in bags.samples(split)).values())) == 1
     assert bags.classes == ["0", "1"]
     assert bags.notes == []
     assert bags.described() == "20 train, 8 val, 12 test bags of 2 classes, 4 features of uni an instance"
 
 
 def test_shares_are_those_of_every_seed(root: Path) -> None:
-    data = module(root).data
+    data = module(root).section
     first, second = (ids_of(labelled_bags(data, seed)) for seed in (0, 1))
     assert first == second
 
@@ -107,14 +114,14 @@ def test_labels_are_mapped_to_classes_in_order(root: Path) -> None:
 
 
 def test_labels_of_digit_bags_are_mapped_too() -> None:
-    bags = labelled_bags(Data(source="digit_bags", label_map={"0": "without", "1": "with nines"}), seed=0)
+    bags = labelled_bags(Section(source="digit_bags", label_map={"0": "without", "1": "with nines"}))
     assert bags.classes == ["with nines", "without"]
     assert bags.counts == {"train": 100, "val": 60, "test": 200}
 
 
 def test_digit_bags_follow_variant_and_seed() -> None:
     def first(seed: int, **keys: Any) -> torch.Tensor:
-        return labelled_bags(Data(source="digit_bags", **keys), seed).samples("train")[0].bag.features
+        return labelled_bags(Section(source="digit_bags", **keys), seed).samples("train")[0].bag.features
 
     assert torch.equal(first(0), first(0, variant="rare"))
     assert len(first(0)) != len(first(0, variant="patterns"))
@@ -122,9 +129,9 @@ def test_digit_bags_follow_variant_and_seed() -> None:
 
 
 def test_what_the_features_are_is_filled_in(root: Path) -> None:
-    data = module(root).data
+    data = module(root).section
     assert (data.feature_width, data.encoder) == (WIDTH, "uni")
-    assert module(root, feature_width=WIDTH, encoder="uni").data == data
+    assert module(root, feature_width=WIDTH, encoder="uni").section == data
 
 
 @pytest.mark.parametrize(
@@ -180,10 +187,10 @@ def test_classes_that_a_split_lacks(root: Path) -> None:
 
 
 def test_few_labels_are_drawn_with_the_seed_from_training_alone(root: Path) -> None:
-    data = module(root, labels_per_class=3).data
+    data = module(root, labels_per_class=3).section
     drawn = [labelled_bags(data, seed) for seed in (0, 0, 1)]
     for bags in drawn:
-        assert Counter(sample.label for sample in bags.samples("train")) == {"0": 3, "1": 3}
+        assert Counter(sample.truth for sample in bags.samples("train")) == {"0": 3, "1": 3}
         assert ids_of(bags)["test"] == ids_of(module(root))["test"]
     first, again, other = (ids_of(bags)["train"] for bags in drawn)
     assert first == again != other
@@ -199,10 +206,10 @@ def test_bags_that_cannot_be_used_are_named_and_counted(root: Path, on_bad: str)
     if on_bad == "error":
         message = refusal(root)
         assert message.startswith("3 bag(s) cannot be used. ")
-        assert message.endswith("Mend them, or set data.on_bad_bag=skip to go on without them")
+        assert message.endswith("Mend them, or set data.on_bad=skip to go on without them")
         assert all(f"{bag_id}: {reason}" in message for bag_id, reason in reasons.items())
         return
-    bags = module(root, on_bad_bag="skip")
+    bags = module(root, on_bad="skip")
     assert sum(bags.counts.values()) == 37
     assert len(bags.notes) == 3
     for bag_id, reason in reasons.items():
@@ -220,13 +227,13 @@ def test_batches_are_padded_and_follow_the_label_map(root: Path) -> None:
             own = batch["features"][row][~batch["padding_mask"][row]]
             assert own.shape == (1 + number % 3, WIDTH)
             assert (own == number).all()
-            assert bags.classes[batch["label"][row]] == samples[bag_id].label
+            assert bags.classes[batch["label"][row]] == samples[bag_id].truth
         seen += batch["id"]
     assert sorted(seen) == sorted(samples)
 
 
 def test_bags_of_another_run_are_one_split_with_its_classes(root: Path) -> None:
-    data = module(root).data
+    data = module(root).section
     bags = labelled_bags(data, 0, classes=["1", "0"], only="val")
     assert bags.counts == {"train": 0, "val": 40, "test": 0}
     assert bags.classes == ["1", "0"]
@@ -235,7 +242,7 @@ def test_bags_of_another_run_are_one_split_with_its_classes(root: Path) -> None:
     write(root / "others", ["a"], encoder="conch")
     others = table(root / "others.csv", "slide_id,label", [("a", "0")])
     with pytest.raises(UserError, match="those of the encoder conch, but the network learned from those of uni"):
-        labelled_bags(Data(**{**vars(data), "root": str(root / "others"), "labels": others}), 0, ["0", "1"], "test")
+        labelled_bags(Section(**{**vars(data), "root": str(root / "others"), "labels": others}), 0, ["0", "1"], "test")
 
 
 def test_bags_of_unlike_features_are_misfits(root: Path) -> None:

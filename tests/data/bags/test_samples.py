@@ -40,7 +40,7 @@ def refusal(*arguments: Any, **options: Any) -> str:
 def test_labels_say_what_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "a", "b", "c")
     joined = join_bags(index_bags(tmp_path), listed(b=SlideLabel("1", "case", "val"), a=SlideLabel("0")))
-    assert [(sample.id, sample.label, sample.case, sample.split) for sample in joined.samples] == [
+    assert [(sample.id, sample.truth, sample.group, sample.split) for sample in joined.samples] == [
         ("b", "1", "case", "val"),
         ("a", "0", None, None),
     ]
@@ -67,7 +67,7 @@ def test_bad_bags_that_nobody_asked_for_do_not_matter(tmp_path: Path) -> None:
 def test_labels_of_the_files_themselves(written: Any, labels: dict[str, str]) -> None:
     index = index_bags(written("acmil"))
     samples = join_bags(index).samples
-    assert {sample.id: sample.label for sample in samples} == labels
+    assert {sample.id: sample.truth for sample in samples} == labels
     assert [sample.split for sample in join_bags(index, splits={"007": "test"}).samples] == ["test"]
 
 
@@ -75,7 +75,7 @@ def test_no_labels_at_all(tmp_path: Path) -> None:
     write(tmp_path, "a", "b")
     index = index_bags(tmp_path)
     assert "the features come without labels; name them with data.labels=FILE.csv" in refusal(index)
-    assert [sample.label for sample in join_bags(index, labelled=False).samples] == [None, None]
+    assert [sample.truth for sample in join_bags(index, labelled=False).samples] == [None, None]
 
 
 def test_everything_that_is_wrong_is_named_counted_or_skipped(tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_everything_that_is_wrong_is_named_counted_or_skipped(tmp_path: Path) ->
     assert refusal(index, labels) == (
         "15 bag(s) cannot be used. broken: empty file (0 bytes); twice: listed more than once in labels.csv; "
         f"{absent}, ... (12 in all): no features in {tmp_path}; wide: 5 features an instance, where 3 bag(s) have 3. "
-        "Mend them, or set data.on_bad_bag=skip to go on without them"
+        "Mend them, or set data.on_bad=skip to go on without them"
     )
-    joined = join_bags(index, labels, on_bad_bag="skip")
+    joined = join_bags(index, labels, on_bad="skip")
     assert [sample.id for sample in joined.samples] == ["good_0", "good_1", "good_2"]
     assert len(joined.skipped) == 15
     assert joined.notes()[2] == f"skipped {absent}, ... (12 in all): no features in {tmp_path}"
@@ -122,12 +122,12 @@ def test_mixed_encoders(tmp_path: Path) -> None:
     index = BagIndex(tmp_path, {bag_id: replace(entry, encoder=encoders[bag_id]) for bag_id, entry in entries.items()})
     labels = listed("a", "b", "c", "d")
     assert "c: features of the encoder conch, where 2 bag(s) have those of uni." in refusal(index, labels)
-    assert len(join_bags(index, labels, on_bad_bag="skip").samples) == 3
+    assert len(join_bags(index, labels, on_bad="skip").samples) == 3
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:
     write(tmp_path, "a")
-    message = refusal(index_bags(tmp_path), listed("b"), on_bad_bag="skip")
+    message = refusal(index_bags(tmp_path), listed("b"), on_bad="skip")
     assert message == f"{tmp_path}: no bag is left. b: no features in {tmp_path}"
 
 
@@ -149,7 +149,7 @@ BAG = Bag(torch.ones(1, 1))
 def test_label_maps() -> None:
     samples = [BagSample(str(label), BAG, str(label)) for label in range(7)]
     merged = map_labels(samples, {"0": "0", "1": "0", "2": "0", "3": "1", "4": "1", "5": "2", "6": "2"})
-    assert [sample.label for sample in merged] == ["0", "0", "0", "1", "1", "2", "2"]
+    assert [sample.truth for sample in merged] == ["0", "0", "0", "1", "1", "2", "2"]
     with pytest.raises(UserError, match=r"data.label_map does not say what becomes of the label `5` of 5; `6` of 6$"):
         map_labels(samples, {str(label): "any" for label in range(5)})
 
