@@ -267,7 +267,9 @@ def test_what_they_learned_from_is_told(pretrained, photos):
     overrides = ["data.source=images", f"data.root={photos}", "data.labels_per_class=null", "data.batch_size=4"]
     small = ["model.args={patch_size: 4, embed_dim: 24, depth: 1, num_heads: 2}", "model.positions=sincos"]
     _, old = pretrained
-    notes = start("studies/droppos/finetune_digits_scratch", *overrides, *small, f"model.checkpoint={old.path}").data.notes
+    notes = start(
+        "studies/droppos/finetune_digits_scratch", *overrides, *small, f"model.checkpoint={old.path}"
+    ).data.notes
     assert any("2 of the 2 test images" in note and str(old.path) in note for note in notes)
 
 

@@ -207,7 +207,9 @@ class TestVariants:
         assert re.search(r"\d+ of 16 in their place", (directory.path / "report.html").read_text())
 
     def test_terms_with_pixels_are_logged_and_sum_up(self):
-        directory = run(*SHORT, *SMALL, *SMALL_DECODER, "trainer.log_every_n_steps=1", recipe="studies/droppos/digits_pixels")
+        directory = run(
+            *SHORT, *SMALL, *SMALL_DECODER, "trainer.log_every_n_steps=1", recipe="studies/droppos/digits_pixels"
+        )
         losses, positions, pixels = (
             logged(directory, f"train/{name}") for name in ("loss", "position_loss", "pixel_loss")
         )

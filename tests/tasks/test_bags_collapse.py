@@ -95,7 +95,9 @@ def test_other_attention_is_left_alone(scores):
 
 
 def test_a_collapsed_network_is_told_by_its_own_scores():
-    task = build(load_recipe("studies/acmil/digit_bags_abmil", ["data.feature_width=4", "model.args.width=8"]), ["a", "b"])
+    task = build(
+        load_recipe("studies/acmil/digit_bags_abmil", ["data.feature_width=4", "model.args.width=8"]), ["a", "b"]
+    )
     features, mask = torch.randn(3, 50, 4), torch.zeros(3, 50, dtype=torch.bool)
     texts = {}
     for scale in (1.0, 1e4):

@@ -85,7 +85,9 @@ def test_shares_lie_between_area_and_attention(labels: str, kind: str) -> None:
 
 @pytest.mark.parametrize("alpha_grad", [False, True])
 def test_alpha_takes_part_in_the_gradient_only_if_asked(alpha_grad: bool) -> None:
-    subject = task("studies/mixpro/digits_plain", *only("maskmix", "progressive"), f"augment.mixing.alpha_grad={alpha_grad}")
+    subject = task(
+        "studies/mixpro/digits_plain", *only("maskmix", "progressive"), f"augment.mixing.alpha_grad={alpha_grad}"
+    )
     found = step(subject, batch())
     assert found.targets.requires_grad == alpha_grad
     functional.cross_entropy(found.logits, found.targets).backward()

@@ -57,6 +57,16 @@ def test_two_classes_have_a_top5_of_one():
     assert metrics(scores)["accuracy_top5"] == 1.0
 
 
+@pytest.mark.parametrize(("classes", "shown"), [(5, "never"), (6, "report")])
+def test_top_five_of_five_classes_is_not_shown(classes, shown):
+    small = ["model.args={patch_size: 4, embed_dim: 12, depth: 1, num_heads: 1}"]
+    described = {
+        metric.name: metric.shown for metric in build(load_recipe("quickstart", small), CLASSES[:classes]).metrics
+    }
+    assert described["accuracy_top5"] == shown
+    assert described["accuracy"] != "never"
+
+
 def test_confusion_and_per_class_table_count_every_image():
     ids, logits, labels = batches(100)
     shown = shown_of(gathered((ids, logits, labels)))

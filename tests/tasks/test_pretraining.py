@@ -203,7 +203,9 @@ class TestTrainingStep:
         assert metrics.pop("val/probe_accuracy") == 1
         assert set(metrics.values()) == {0.0}
 
-    @pytest.mark.parametrize("recipe", ["droppos/digits", "studies/droppos/digits_mp3", "studies/droppos/digits_pixels"])
+    @pytest.mark.parametrize(
+        "recipe", ["droppos/digits", "studies/droppos/digits_mp3", "studies/droppos/digits_pixels"]
+    )
     def test_every_trained_parameter_receives_a_gradient(self, recipe):
         """What training in several processes relies on, which looks for no unused parameters."""
         task = make(recipe=recipe)
@@ -226,7 +228,9 @@ class TestTrainingStep:
 
 
 class TestValidation:
-    @pytest.mark.parametrize("recipe", ["droppos/digits", "studies/droppos/digits_mp3", "studies/droppos/digits_pixels"])
+    @pytest.mark.parametrize(
+        "recipe", ["droppos/digits", "studies/droppos/digits_mp3", "studies/droppos/digits_pixels"]
+    )
     def test_does_not_depend_on_the_batches(self, recipe):
         task = make(recipe=recipe)
         whole = validate(task, NAMES)
