@@ -17,7 +17,7 @@ ITERATIONS = 6
 KERNEL = 33
 """Length of the convolution of the values along the sequence."""
 DROPOUT = 0.1
-"""Of the output."""
+"""Dropout of the output of the attention."""
 
 
 class _Projected(NamedTuple):

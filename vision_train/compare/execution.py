@@ -42,7 +42,7 @@ class Execution:
         runs: In order; what a run starts from stands before it.
         train: Calls the command line.
         jobs: How many runs at once.
-        say: Takes remarks for whoever waits.
+        say: Takes remarks for the user who waits.
         stop: Ends all calls of ``train`` that are under way, when the study is broken off.
     """
 

@@ -48,7 +48,7 @@ class ResolvedArm:
     classes: tuple[str, ...]
     test_samples: int
     test_digest: str
-    """Of the ids, places and truths of the test samples."""
+    """Digest of the ids, places and truths of the test samples."""
     metrics: tuple[Metric, ...]
     """What the task says of its metrics."""
 

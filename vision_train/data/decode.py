@@ -40,7 +40,7 @@ _DAMAGED = (
 
 
 MOST_PIXELS = 2**31
-"""Of a large image, which is held in memory whole: 6 GiB."""
+"""Most pixels of an image: it is held in memory whole, which takes 6 GiB."""
 
 
 class BadImageError(BadSampleError):

@@ -55,7 +55,7 @@ class Layer:
     """Plain values, such as those of one file or one override, and where each was written."""
 
     origin: Origin
-    """Of the layer as a whole."""
+    """Where the layer as a whole comes from."""
     values: dict[Any, Any] = field(default_factory=dict)
     origins: dict[KeyPath, Origin] = field(default_factory=dict)
 

@@ -153,7 +153,7 @@ OWNED_MODEL_ARGS = {
     "pretrained_cfg_overlay": "nothing is downloaded; name a file with `model.checkpoint`",
     "checkpoint_path": "use `model.checkpoint`, which reads files safely and reports every key",
 }
-"""Model arguments that are set for the user -> where from, as shown to whoever sets one."""
+"""Model arguments that are set for the user -> where from, as shown to a user who sets one."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ REFUSED_STRATEGIES = {
         )
     },
 }  # fmt: skip
-"""Lightning's other strategies -> why a run does not take them, as shown to whoever asks for one."""
+"""Lightning's other strategies -> why a run does not take them, as shown to a user who asks for one."""
 
 
 class TrainerKeys(TypedDict, total=False):
@@ -110,7 +110,7 @@ OWNED = {
     "enable_autolog_hparams": "the resolved recipe is written into every run",
     "model_registry": "checkpoints stay in the run directory",
 }
-"""Trainer arguments that the run sets itself -> why, as shown to whoever asks for one."""
+"""Trainer arguments that the run sets itself -> why, as shown to a user who asks for one."""
 
 
 def trainer_problems(trainer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
