@@ -35,7 +35,7 @@ def test_images_are_listed_as_any_spreadsheet_writes_them(
     lines = [*LINES, ["", "", ""], ["", "", ""]]
     written(table, newline.join(separator.join(cells) for cells in lines), encoding)
     samples = read_csv(table, None)
-    assert [(s.id, s.label, s.split) for s in samples] == [("owl.png", "héron", "train"), ("cat.png", "cat", "test")]
+    assert [(s.id, s.truth, s.split) for s in samples] == [("owl.png", "héron", "train"), ("cat.png", "cat", "test")]
     assert list_images([table]) == [str(table.parent / name) for name in ("owl.png", "cat.png")]
 
 

@@ -78,5 +78,5 @@ def test_cases_that_given_splits_share_are_counted_and_named() -> None:
     apart = [BagSample("x", BAG, "a", "case x", "test"), BagSample("y", BAG, "a", None, "test")]
     (note,) = shared_cases(divide_bags([*given, *apart], None))
     named = ", ".join(f"case a{number} (train and val)" for number in range(10))
-    assert note == f"cases with bags in several splits, so that what is measured may flatter: {named}, ... (12 in all)"
+    assert note == f"cases with bags in several splits, so the test metrics may be too high: {named}, ... (12 in all)"
     assert shared_cases({"train": [apart[0]], "test": [apart[1]]}) == []

@@ -82,7 +82,7 @@ def test_a_bad_bag_stops_the_training_process(one_bad: list[BagSample]) -> None:
         dataset.note_bad(batch[BAD])
     assert str(raised.value) == (
         "1 bag(s) cannot be used. 1: NaN or infinite values in 2 of 2 instances. "
-        "Mend them, or set data.on_bad=skip to go on without them"
+        "Mend them, or set data.on_bad=skip to go on without such samples"
     )
 
 

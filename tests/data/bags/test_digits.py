@@ -62,7 +62,7 @@ def test_the_written_folder_holds_the_same_bags(written: Path) -> None:
     assert len(samples) == len(expected) == 360
     for sample in expected:
         found = samples[sample.id.removeprefix("patterns_1_")]
-        assert (found.label, found.split) == (sample.truth, sample.split)
+        assert (found.truth, found.split) == (sample.truth, sample.split)
     for sample in expected[::40]:
         bag = read_bag(index.entries[sample.id.removeprefix("patterns_1_")])
         assert isinstance(sample.bag, Bag)

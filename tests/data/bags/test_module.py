@@ -92,7 +92,7 @@ def test_cases_that_a_file_of_splits_divides_are_named(root: Path) -> None:
     rows = [(f"{n:03d}", "test" if n in (5, 9) else "val" if n in (10, 11, 12, 13) else "train") for n in range(40)]
     notes = module(root, splits=table(root / "splits.csv", "slide_id,split", rows)).notes
     shared = "case 2 (train and test), case 4 (train and test) (2 in all)"
-    assert f"cases with bags in several splits, so that what is measured may flatter: {shared}" in notes
+    assert f"cases with bags in several splits, so the test metrics may be too high: {shared}" in notes
 
 
 def test_splits_of_the_table_of_labels_stay(root: Path) -> None:
@@ -206,7 +206,7 @@ def test_bags_that_cannot_be_used_are_named_and_counted(root: Path, on_bad: str)
     if on_bad == "error":
         message = refusal(root)
         assert message.startswith("3 bag(s) cannot be used. ")
-        assert message.endswith("Mend them, or set data.on_bad=skip to go on without them")
+        assert message.endswith("Mend them, or set data.on_bad=skip to go on without such samples")
         assert all(f"{bag_id}: {reason}" in message for bag_id, reason in reasons.items())
         return
     bags = module(root, on_bad="skip")

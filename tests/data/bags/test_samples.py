@@ -89,7 +89,7 @@ def test_everything_that_is_wrong_is_named_counted_or_skipped(tmp_path: Path) ->
     assert refusal(index, labels) == (
         "15 bag(s) cannot be used. broken: empty file (0 bytes); twice: listed more than once in labels.csv; "
         f"{absent}, ... (12 in all): no features in {tmp_path}; wide: 5 features an instance, where 3 bag(s) have 3. "
-        "Mend them, or set data.on_bad=skip to go on without them"
+        "Mend them, or set data.on_bad=skip to go on without such samples"
     )
     joined = join_bags(index, labels, on_bad="skip")
     assert [sample.id for sample in joined.samples] == ["good_0", "good_1", "good_2"]

@@ -37,7 +37,7 @@ class SmallEncoder:
     @torch.no_grad()
     def __call__(self, tiles: Sequence[Pixels]) -> Tensor:
         transform = eval_pipeline(SIDE, MEAN, STD)
-        features = self.encode(torch.stack([transform(tile) for tile in tiles]))
+        features = self.encode(torch.stack([transform(View.whole(tile)).image for tile in tiles]))
         return features.to(torch.float32 if self.precision == "32-true" else torch.float16)
 
 
