@@ -20,10 +20,8 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from vision_train.data.images import labelled_images
 from vision_train.data.toy.folder import natural_image
-from vision_train.recipe.data_section import Data
-from vision_train.recipe.sections import Augment, TrainAugment
+from vision_train.recipe import load_recipe
 
 IMAGES, BATCH, ROUNDS = 500, 32, 5
 SIZE, SCALE = 224, (0.08, 1.0)
@@ -55,10 +53,11 @@ def one_thread() -> Iterable[None]:
 
 
 def our_loader(root: Path) -> Iterable[dict[str, Any]]:
-    augment = Augment(train=TrainAugment(crop_scale=SCALE, horizontal_flip=0.5), mean=MEAN, std=STD)
-    return labelled_images(
-        Data(root=str(root), image_size=SIZE, batch_size=BATCH, workers=0), augment, seed=0
-    ).train_dataloader()
+    of_data = [f"data.root={root}", f"data.image_size={SIZE}", f"data.batch_size={BATCH}", "data.workers=0"]
+    of_pixels = [f"augment.train.crop_scale={[*SCALE]}", "augment.train.horizontal_flip=0.5"]
+    normalised = [f"augment.mean={[*MEAN]}", f"augment.std={[*STD]}"]
+    recipe = load_recipe("classification/vit_small", [*of_data, *of_pixels, *normalised])
+    return recipe.kind.load().build(recipe).train_dataloader()
 
 
 def torchvision_loader(root: Path) -> Iterable[list[torch.Tensor]]:

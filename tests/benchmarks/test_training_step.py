@@ -19,7 +19,6 @@ from torch.nn import functional
 
 from augment.labels import mix_targets, soft_targets
 from augment.mixing import mix_images
-from vision_train.contract import as_module
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.ema import AverageWeights, MovingAverage
 from vision_train.metrics_log import MetricsLog
@@ -27,7 +26,7 @@ from vision_train.optim import build_optimizer, build_schedule
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.run.checkpointing import RandomState
 from vision_train.run.meter import Meter
-from vision_train.run.phase import Prepared, prepare
+from vision_train.run.phase import prepare, scan
 from vision_train.run.progress import ProgressDisplay
 from vision_train.run.trainer import build_trainer, plan_steps
 
@@ -51,22 +50,22 @@ def median_step(marks: list[float]) -> float:
 
 def ours(recipe: Recipe, folder: Path) -> float:
     """Seconds of a step as ``fit`` takes it, saving and validation aside."""
-    prepared = prepare(recipe)
+    prepared = prepare(scan(recipe))
     clock, meter = Clock(), Meter("fit", MetricsLog(folder / "metrics.jsonl"), recipe.run.on_nan)
     average = [AverageWeights(recipe.optim.ema.share_kept)] if recipe.optim.ema else []
     display = ProgressDisplay(meter, recipe, Console(quiet=True))
     callbacks = [RandomState(recipe.seed), *average, meter, display, clock]
     trainer = build_trainer(recipe, callbacks, folder, limit_val_batches=0, enable_checkpointing=False)
     prepared.task.steps_per_epoch, prepared.task.total_steps = plan_steps(prepared.recipe, prepared.data, trainer)
-    trainer.fit(as_module(prepared.task), datamodule=prepared.data)
+    trainer.fit(prepared.task, datamodule=prepared.data)
     return median_step(clock.marks)
 
 
 def by_hand(recipe: Recipe) -> float:
     """Seconds of a step of the shortest loop that trains the same."""
-    prepared: Prepared = prepare(recipe)
+    prepared = prepare(scan(recipe))
     network, classes = prepared.task.network, len(prepared.data.classes)
-    as_module(prepared.task).on_fit_start()
+    prepared.task.on_fit_start()
     mixer = prepared.task.mixing.mixer  # type: ignore[attr-defined]
     optimizer = build_optimizer(network, recipe.optim, effective_batch=recipe.data.batch_size)
     schedule = build_schedule(optimizer, recipe.optim, total_steps=1000, steps_per_epoch=100)
@@ -74,7 +73,7 @@ def by_hand(recipe: Recipe) -> float:
     network.train()
     loader, marks = prepared.data.train_dataloader(), []
     for epoch in range(recipe.trainer["max_epochs"]):
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.set_epoch(epoch)
         for step, batch in enumerate(loader):
             if step == recipe.trainer.get("limit_train_batches"):
                 break

@@ -184,7 +184,7 @@ def test_a_second_call_trains_nothing_and_more_seeds_and_arms_are_added(conduct)
     conduct(again, *ARMS, "fast.yaml", seeds=3)
     assert again.trained == [("fast", 0), ("fast", 1), ("plain", 2), ("mixed", 2), ("fast", 2)]
     assert "seeds were added after a reading at 2" in table()["cells"][0]["comparisons"][0]["sentence"]
-    assert "added after a look" not in table()["cells"][0]["comparisons"][1]["sentence"]
+    assert "added after a reading" not in table()["cells"][0]["comparisons"][1]["sentence"]
     assert "gives luck a second chance" in Path("study/compare.html").read_text()
     comparisons = table()["cells"][0]["comparisons"]
     assert [comparison["name"] for comparison in comparisons] == ["mixed", "fast"]

@@ -48,7 +48,7 @@ def conduct(
         with study.opened(command):
             progress = _Progress(study, jobs, command, console)
             result = _carry_out(progress, train)
-            study.note_look()
+            study.note_reading()
     except OSError as error:
         raise UserError(
             f"{error.filename or folder}: cannot be written ({error.strerror}); what is finished is kept, and once it "

@@ -33,7 +33,7 @@ class JudgedMetric:
 
         Args:
             value: The difference.
-            decimals: Of points; other numbers have four digits.
+            decimals: Decimals of points; other numbers have four digits.
         """
         size = f"{abs(self.factor * value):.{decimals}f}" if self.unit else format_number(abs(value))
         return f"{'+' if value > 0 else '−' if value < 0 else ''}{size}"

@@ -156,7 +156,7 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
 def _earlier_readings(study: Study, name: str) -> tuple[int, ...]:
     """Smaller numbers of seeds at which an arm and the first were judged before."""
     both = {name, study.plan.arms[0].name}
-    seeds = {look["seeds"] for look in study.readings() if both <= {*look["arms"]}}
+    seeds = {reading["seeds"] for reading in study.readings() if both <= {*reading["arms"]}}
     return tuple(sorted(count for count in seeds if count < study.plan.seeds))
 
 

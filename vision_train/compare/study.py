@@ -170,11 +170,11 @@ class Study:
             self._write_facts(command=command)
             yield
 
-    def note_look(self) -> None:
+    def note_reading(self) -> None:
         """Record that this plan was judged with all of its seeds."""
-        look = {"arms": [arm.name for arm in self.plan.arms], "seeds": self.plan.seeds}
-        if look not in self.readings():
-            self._write_facts(looks=[*self.readings(), look])
+        reading = {"arms": [arm.name for arm in self.plan.arms], "seeds": self.plan.seeds}
+        if reading not in self.readings():
+            self._write_facts(looks=[*self.readings(), reading])
 
     def readings(self) -> list[dict[str, Any]]:
         """Arms, the first one first, and seeds with which the study was judged so far."""

@@ -52,7 +52,7 @@ def sentence(comparison: Comparison, metric: JudgedMetric, tests: int) -> str:
     """The verdict and what it rests on.
 
     Args:
-        comparison: Of an arm with the first.
+        comparison: The comparison of an arm with the first.
         metric: The headline metric on the test split.
         tests: Comparisons that are judged together.
     """
@@ -132,7 +132,9 @@ def cautions(study: Study, result: StudyResult, to_come: int, planned: int) -> l
             f"The study holds {len(study.titles)} arms, of which {len(arms)} are read here: what holds with 95 % holds "
             "for these alone, and not if they were chosen by their results."
         )
-    if others := [name for name in dict.fromkeys(look["arms"][0] for look in study.readings()) if name != arms[0]]:
+    if others := [
+        name for name in dict.fromkeys(reading["arms"][0] for reading in study.readings()) if name != arms[0]
+    ]:
         parts.append(f"It was judged against {' and '.join(others)} before: each further reading is a chance for luck.")
     return parts
 

@@ -67,7 +67,8 @@ def evaluate_run(
 
 def _keys_of(overrides: Sequence[str]) -> set[str]:
     """Keys of the section ``data`` that were named."""
-    return {key.removeprefix("data.") for key in (each.partition("=")[0].strip() for each in overrides)}
+    keys = (each.partition("=")[0].strip() for each in overrides)
+    return {key.removeprefix("data.") for key in keys if key.startswith("data.")}
 
 
 def load_for_inference(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -62,7 +62,8 @@ def check_phases(plan: Plan) -> CheckedPhases:
         first = prepare(checked.scanned[phases[0].name])
         checked.ready[phases[0].name], checked.tasks[phases[0].name] = first, first.task
         for phase in phases[1:]:
-            start = checked.tasks[phase.start] if phase.start else None
+            # A phase that is not known yet is checked when its turn comes.
+            start = checked.tasks.get(phase.start) if phase.start else None
             checked.tasks[phase.name] = check_later(checked.scanned[phase.name], start)
         for name, task in checked.tasks.items():
             check_devices(checked.scanned[name].recipe, checked.scanned[name].data, task)

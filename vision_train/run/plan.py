@@ -93,9 +93,11 @@ def plan_of(recipe: Recipe, stored: Mapping[str, Recipe] | None = None) -> Chain
     Raises:
         UserError: The recipes pre-train one another in a circle, or one is to start from a checkpoint as well.
     """
-    numbered = sorted((stored or {}).items(), key=lambda item: (len(item[0]), item[0]))
+    # A run that was killed while it wrote the recipes has no last one; its plan is made anew.
+    kept = stored if stored and LAST in stored else {}
+    numbered = sorted(kept.items(), key=lambda item: (len(item[0]), item[0]))
     earlier = [each for name, each in numbered if name != LAST]
-    chain = [*earlier, recipe] if stored else _pretraining_of(recipe)
+    chain = [*earlier, recipe] if kept else _pretraining_of(recipe)
     names = ["pretrain"] if len(chain) == 2 else [f"pretrain-{index + 1}" for index in range(len(chain) - 1)]
     starts = [None, *names]
     return Chain(

@@ -92,7 +92,7 @@ def _open_renderer(
     folder: Path, images: Path | None, recipe: Recipe, loader: SampleLoader, console: Console
 ) -> AbstractContextManager[Renderer]:
     report = recipe.kind.load_report()
-    if report is None:
+    if report is None or not hasattr(report, "open_renderer"):
         raise UserError(f"--render: predictions for {recipe.kind.noun} have no pictures; leave it out")
     sources, notes = recipe.kind.load().picture_sources(loader.dataset.samples, recipe.data, images)
     for note in notes:

@@ -40,8 +40,7 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
 
     Raises:
         UserError: The task has nothing to show; data, model or checkpoint are not as the recipe says; a sample cannot
-        be
-            read; the picture cannot be written.
+            be read; the picture cannot be written.
     """
     with logging_to(None):
         prepared = prepare(scan(_at_small_size(recipe)))

@@ -40,8 +40,9 @@ class Predicted:
 class Task(LightningModule):
     """A LightningModule that owns one network and says how to train it; it knows no files.
 
-    A task implements :meth:`training_step`, :meth:`new_scores`, :meth:`score`, :meth:`measure` and :meth:`predicted`.
-    The rest has defaults. Validation logs ``val/<metric>``, the test loop ``<test_split>/<metric>``.
+    A task implements :meth:`training_step`, :meth:`new_scores`, :meth:`score` and :meth:`measure`, and, if it predicts,
+    :meth:`predict_step` and :meth:`predicted`. The rest has defaults. Validation logs ``val/<metric>``, the test loop
+    ``<test_split>/<metric>``.
 
     Args:
         recipe: The checked recipe.
@@ -165,8 +166,8 @@ class Task(LightningModule):
         Raises:
             UserError: There is nothing to see.
         """
-        rows = [row for batch in islice(batches, count) for row in self.augmented_rows(batch)]
-        return Preview("augmented as in training", rows[:count])
+        rows = islice((row for batch in batches for row in self.augmented_rows(batch)), count)
+        return Preview("augmented as in training", list(rows))
 
     def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
         """A row for each image of a batch, as augmentation leaves it.

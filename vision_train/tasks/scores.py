@@ -65,7 +65,8 @@ class ScoreTable:
         """
         # Converted on the CPU: not every accelerator has double precision.
         self._parts.append((list(ids), rows.detach().cpu().to(self.dtype)))
-        self._groups |= dict(zip(ids, groups or (), strict=False))
+        if groups is not None:
+            self._groups |= dict(zip(ids, groups, strict=True))
 
     def gather(self) -> Scores:
         """The numbers of all processes, the same on each. A collective call."""
