@@ -70,6 +70,7 @@ def vision_train(place: Path, *arguments: str, code: int = 0) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a dozen processes, each of which imports torch, and four trainings
 def test_every_verb_of_the_page_works(place: Path):
     said = {
         command[0] if "--dry-run" not in command else "dry run": vision_train(place, *command) for command in commands()
