@@ -31,7 +31,7 @@ def test_seeds_needed_at_the_ends():
 
 
 def test_the_range_of_seeds_is_that_of_the_spread():
-    """Of ten differences the deviation lies between 0.69 and 1.83 of the one seen (chi-squared, 9 degrees)."""
+    """The true deviation lies between 0.69 and 1.83 of the one measured on ten differences (chi-squared, 9 degrees)."""
     seeds = fresh_study(PairedTest(0.5, None, 1.0, 0.15), 10)
     assert seeds == (35, rounded(seeds_needed(0.5, 0.6878)), rounded(seeds_needed(0.5, 1.8256)))
     assert fresh_study(PairedTest(0.001, None, 1.0, 0.9), 10) == (None, None, None)
