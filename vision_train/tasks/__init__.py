@@ -45,8 +45,19 @@ def task_options(task: str) -> ModuleType:
 
     ``Method`` is the type of the recipe's section and ``DATA`` the task's kind of data. ``WEIGHTS``, if it is there,
     names a function as ``module:function`` that describes weights of the task's networks.
+
+    Raises:
+        UserError: The package that adds the task cannot be imported.
     """
-    return importlib.import_module(f"{task_packages()[task]}.options")
+    package = task_packages()[task]
+    try:
+        return importlib.import_module(f"{package}.options")
+    except ImportError as error:
+        if task in OWN:
+            raise
+        raise UserError(
+            f"task={task}: {package}.options cannot be imported ({error}); mend or uninstall the package that adds it"
+        ) from error
 
 
 def describe_weights(state: Mapping[str, Any]) -> dict[str, str]:
