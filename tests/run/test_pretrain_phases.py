@@ -333,6 +333,19 @@ class TestKeepingApart:
         shutil.rmtree("photos")
         assert start("finetune_photos.yaml", *overrides, "data.root=others").data.notes == []
 
+    @pytest.mark.parametrize("file", ["", "/checkpoints/best.ckpt", "/phases/fit/checkpoints/best.ckpt"])
+    def test_what_the_run_of_a_weights_file_learnt_is_told_too(self, file):
+        run("pretrain_photos.yaml", "data.root=photos", "trainer.max_epochs=1", run_dir="before")
+        data = start("finetune_photos.yaml", "data.root=photos", f"model.checkpoint=before{file}").data
+        assert [re.match("2 of the 2 test images", note) is not None for note in data.notes] == [True]
+
+    @pytest.mark.parametrize("file", ["", "/checkpoints/best.ckpt"])
+    def test_images_that_the_run_had_left_out_were_not_learnt(self, file):
+        """Its pre-training read all images, without those that its fine-tuning, and so this one, is tested on."""
+        run("finetune_photos.yaml", *self.PHOTOS, run_dir="before")
+        overrides = ("data.root=photos", f"model.checkpoint=before{file}", "run.pretrain=null")
+        assert start("finetune_photos.yaml", *overrides).data.notes == []
+
     def test_images_of_its_own_need_no_care(self, learnt):
         make_image_folder(Path("pool"), classes=1, per_class=9, size=(20, 20))
         Path("own.yaml").write_text("extends: pretrain_photos.yaml\ndata: {root: pool/class_0}\n")
