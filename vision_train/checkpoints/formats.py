@@ -73,7 +73,7 @@ _OBJECTS = (
     "pathlib.WindowsPath",
     "torch.torch_version.TorchVersion",
     "typing.Any",
-    "utils.utils.Struct",  # the settings in files of ACMIL
+    "utils.utils.Struct",  # holds the settings that some published files keep beside their weights
     # Named by OmegaConf nodes as their content type, never filled.
     "builtins.bool",
     "builtins.dict",

@@ -180,8 +180,8 @@ class KindOfData:
     """Dotted name of the :class:`Implementation`."""
     splits: tuple[str, ...] = SPLITS
     """The splits that can be evaluated."""
-    judged: str = "test"
-    """The split that a finished run is measured on."""
+    judged: Literal["test", "val"] = "test"
+    """The split that a finished run is measured on: ``test``, or ``val`` where nothing has a label."""
     id_column: str = "path"
     """Column of the ids in a table of predictions."""
     report: str | None = None

@@ -76,7 +76,7 @@ class Task(LightningModule):
         self.warnings: list[str] = []
         self.steps_per_epoch = 0
         self.total_steps = 0
-        self.test_split = recipe.kind.judged
+        self.test_split: str = recipe.kind.judged
         self.scores: ScoreTable = ScoreTable(())
         self._artefacts: list[Artefact] = []
 
