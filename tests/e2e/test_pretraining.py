@@ -111,7 +111,7 @@ def test_evaluation_takes_the_validation_images_unless_told_otherwise(cli, pretr
 def test_verbs_that_need_classes_refuse(pretrained, refused):
     refused("predict", pretrained, "photos", says="pretrained: is a run of pretraining.*model.checkpoint=pretrained")
     arms = ("pre.yaml", "fine.yaml", "data.root=photos", "--seeds", "2")
-    refused("compare", *arms, says=r"pre: pre-trains, and has no test samples to be compared on; .* as run\.pretrain")
+    refused("compare", *arms, says=r"pre: task=pretraining: has no test samples to be compared on; .* as run\.pretrain")
 
 
 def test_a_dry_run_says_what_fit_would_do(cli, refused, place):

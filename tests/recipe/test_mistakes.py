@@ -176,6 +176,7 @@ def test_a_section_is_checked_though_one_inside_it_is_out_of_range(mistakes: Mis
         ("quickstart", "data.source=photos"),
         ("droppos/vit_base", "augment.mixing=[]"),
         ("droppos/vit_base", "model.args=3"),
+        ("acmil/slides", "augment.mean=grey"),
     ],
 )
 def test_no_check_runs_on_the_defaults_of_a_section_with_a_mistake(mistakes: Mistakes, recipe: str, wrong: str):

@@ -222,8 +222,8 @@ def _refuse_other_metrics(arms: Sequence[Arm]) -> None:
     for arm, recipe in _all_recipes(arms):
         if recipe.kind.judged != "test":
             raise UserError(
-                f"{arm.name}: task {recipe.task} has no test samples to be compared on; compare recipes that fine-tune "
-                "from it and name it as run.pretrain"
+                f"{arm.name}: task={recipe.task}: has no test samples to be compared on; compare recipes that "
+                "fine-tune from it and name it as run.pretrain"
             )
         select, wanted = recipe.run.select, first.recipes[0].run.select
         if select != wanted:

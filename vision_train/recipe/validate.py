@@ -33,6 +33,11 @@ class _Unread:
     def __getattr__(self, name: str) -> Any:
         raise _UnreadError(name)
 
+    def __eq__(self, other: object) -> bool:
+        raise _UnreadError
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 class Validator:
     """Walks the sections beside the values of one recipe and collects what does not fit.
