@@ -37,8 +37,9 @@ class KindVerbs(TyperGroup):
         self.commands.update(group.commands)
 
 
-data = typer.Typer(
-    cls=KindVerbs,
-    no_args_is_help=True,
-    help="Make small data sets, and bring data into the formats recipes read.",
-)
+data = typer.Typer(cls=KindVerbs, no_args_is_help=True)
+
+
+@data.callback()
+def options() -> None:
+    """Make small data sets, and bring data into the formats recipes read."""
