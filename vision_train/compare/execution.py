@@ -122,7 +122,7 @@ class Execution:
 
 def fit_arguments(run: Run) -> list[str]:
     """The command line that goes on with a run, or that starts it in a cleared place."""
-    if run.begun:
+    if run.resumable:
         return ["fit", "--resume", str(run.folder)]
     if run.folder.exists():
         shutil.rmtree(run.folder)  # killed before its first checkpoint, or ended without a result

@@ -53,7 +53,7 @@ class Run:
         return self.metric is None or json.loads(summary.read_text(encoding="utf-8")).get(self.metric) is not None
 
     @property
-    def begun(self) -> bool:
+    def resumable(self) -> bool:
         """Whether it has a checkpoint to go on from. One that ended without a result has nothing to go on to."""
         ended = (self.folder / "summary.json").exists()
         return not ended and any(self.folder.glob("phases/*/checkpoints/last.ckpt"))
