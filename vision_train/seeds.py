@@ -15,5 +15,5 @@ def derive_seed(seed: int, purpose: str, *indices: int) -> int:
         purpose: What the numbers are for, such as ``mixing``.
         *indices: Process rank, epoch, sample and the like.
     """
-    entropy = (seed, zlib.crc32(purpose.encode()), *indices)
+    entropy = (seed, zlib.crc32(purpose.encode("utf-8", "surrogateescape")), *indices)
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vision_train.data.images import Section
-from vision_train.data.sources import read_csv, read_folder, read_samples
+from vision_train.data.sources import read_folder, read_pool, read_samples
 from vision_train.errors import UserError
 
 
@@ -18,7 +18,7 @@ def touch(root: Path, *names: str) -> Path:
 
 def test_class_folders(tmp_path: Path) -> None:
     touch(tmp_path, "dog/b.JPG", "dog/a.png", "cat/deep/er/c.jpeg", "cat/notes.txt", "cat/._c.jpeg", ".cache/x/y.png")
-    samples = read_samples(Section(root=str(tmp_path)))
+    samples = read_samples(Section(root=str(tmp_path))).samples
     assert [(s.id, s.truth, s.split) for s in samples] == [
         ("cat/deep/er/c.jpeg", "cat", None),
         ("dog/a.png", "dog", None),
@@ -29,7 +29,7 @@ def test_class_folders(tmp_path: Path) -> None:
 
 def test_folders_of_splits(tmp_path: Path) -> None:
     touch(tmp_path, "train/cat/a.png", "train/dog/a.png", "val/cat/a.png", "val/dog/a.png")
-    samples = read_folder(tmp_path)
+    samples = read_folder(tmp_path).samples
     assert [(s.id, s.split) for s in samples] == [
         ("train/cat/a.png", "train"),
         ("train/dog/a.png", "train"),
@@ -45,7 +45,11 @@ def test_folders_of_splits(tmp_path: Path) -> None:
         (["a.png", "b.png"], "no class folders"),
         (["cat/a.png", "dog/notes.txt"], "class folder .*dog: no images"),
         (["train/cat/a.png", "train/dog/a.png", "val/b.png"], "val: no class folders"),
-        (["train/cat/a.png", "validation/cat/b.png"], "train and also validation"),
+        (["train/cat/a.png", "photos/cat/b.png"], "train and also photos"),
+        (["val/cat/a.png", "Validation/cat/b.png", "train/cat/a.png"], "Validation and val all stand for val"),
+        (["cat/train/a.png", "cat/test/b.png", "dog/train/c.png"], r"cat: holds test and train.*test/cat"),
+        (["train/train/cat/a.png", "train/train/dog/a.png"], "train/train: is called like a split"),
+        (["valid/a.png", "invalid/b.png"], r"valid and also invalid.*data\.classes"),
         (["val/cat/a.png", "test/cat/b.png"], "val and test, but no folder train"),
     ],
 )
@@ -57,8 +61,8 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: list[str], message: 
 
 def test_data_that_is_evaluated_needs_no_training_folder(tmp_path: Path) -> None:
     touch(tmp_path, "test/cat/a.png", "test/dog/a.png")
-    for samples in (read_folder(tmp_path, divided=False), read_samples(Section(root=str(tmp_path)), divided=False)):
-        assert [(s.id, s.split) for s in samples] == [("test/cat/a.png", "test"), ("test/dog/a.png", "test")]
+    for found in (read_folder(tmp_path, divided=False), read_samples(Section(root=str(tmp_path)), divided=False)):
+        assert [(s.id, s.split) for s in found.samples] == [("test/cat/a.png", "test"), ("test/dog/a.png", "test")]
 
 
 def test_a_missing_root(tmp_path: Path) -> None:
@@ -70,45 +74,55 @@ def test_a_missing_root(tmp_path: Path) -> None:
         read_samples(Section())
 
 
-def write_csv(folder: Path, text: str) -> Path:
-    table = folder / "labels.csv"
-    table.write_text(text, encoding="utf-8")
-    return table
-
-
-def test_csv_with_splits_beside_its_images(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "sub/b.png")
-    table = write_csv(tmp_path, "\ufeffpath, label ,split,note\na.png,cat,train,x\n\n sub/b.png , dog ,val,\n")
-    samples = read_csv(table, None)
-    assert [(s.id, s.truth, s.split) for s in samples] == [("a.png", "cat", "train"), ("sub/b.png", "dog", "val")]
-    assert samples[1].image == str(tmp_path / "sub/b.png")
-
-
-def test_csv_paths_are_relative_to_the_root(tmp_path: Path) -> None:
-    touch(tmp_path, "images/a.png", "tables/ignored")
-    table = write_csv(tmp_path / "tables", "label,path\ncat,a.png\n")
-    samples = read_samples(Section(root=str(tmp_path / "images"), labels=str(table)))
-    assert [(s.image, s.split) for s in samples] == [(str(tmp_path / "images/a.png"), None)]
-
-
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "no column path and label .found: nothing"),
-        ("file;label\na.png;cat\n", "no column path .found: file, label"),
-        ("path,class\na.png,cat\n", "no column label .found: path, class"),
-        ("path,label, label\na.png,cat,0.5\n", "two columns are called label; give each a name of its own"),
-        ("path,label\n", "no lines below the header"),
-        ("path,label\na.png,cat\nb.png,\n", "line 3: the label is empty"),
-        ("path,label\na.png\n", "line 2: the label is empty"),
-        ("path,label\n,cat\n", "line 2: the path is empty"),
-        ("path,label\na.png,cat\nabsent.png,cat\n", "line 3: no file .*absent.png"),
-        ("path,label\na.png,cat\n./a.png,dog\n", "line 3: ./a.png is listed already in line 2"),
-        ("path,label,split\na.png,cat,dev\n", "line 2: split is `dev`"),
-        ("path,label,split\na.png,cat\n", "line 2: split is ``"),
-    ],
+    "names",
+    [("Training", "Testing"), ("TRAIN", "valid"), ("train_set", "test_set"), ("seg_train", "dev"), ("trn", "Eval")],
 )
-def test_csv_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
-    touch(tmp_path, "a.png", "b.png")
-    with pytest.raises(UserError, match=message):
-        read_csv(write_csv(tmp_path, text), None)
+def test_splits_by_any_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    touch(tmp_path, *(f"{name}/{label}/a.png" for name in names for label in ("cat", "dog")))
+    found = read_folder(tmp_path)
+    second = "test" if names[1].lower().startswith("test") else "val"
+    assert [(s.id, s.truth, s.split) for s in found.samples] == [
+        (f"{name}/{label}/a.png", label, split)
+        for name, split in zip(names, ("train", second), strict=True)
+        for label in ("cat", "dog")
+    ]
+    assert f"{names[1]} as {second}" in found.notes[0]
+    assert [s.split for s in read_pool(tmp_path).samples] == ["train", "train", second, second]
+
+
+def test_a_class_that_is_called_like_a_split_is_declared(tmp_path: Path) -> None:
+    touch(tmp_path, "valid/a.png", "invalid/b.png", "invalid/test/c.png")
+    section = Section(root=str(tmp_path), classes=["valid", "invalid"])
+    assert [(s.truth, s.split) for s in read_samples(section).samples] == [("invalid", None)] * 2 + [("valid", None)]
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/a.png", "cat/.ipynb_checkpoints/a.png", "cat/readme.txt", "__MACOSX/._a.png", "dog/b.png")
+    touch(tmp_path, "beside.png", "dog/c.HEIC")
+    touch(tmp_path, *(f"runs/tiny/0/{name}" for name in ("recipe.yaml", "environment.json", "classes.json", "x.png")))
+    found = read_folder(tmp_path)
+    assert [s.id for s in found.samples] == ["cat/a.png", "dog/b.png"]
+    said = "\n".join(found.notes)
+    for name in (
+        "runs/tiny/0",
+        "cat/.ipynb_checkpoints",
+        "__MACOSX",
+        "2 images there",
+        "beside.png",
+        "1 .txt",
+        ".heic",
+    ):
+        assert name in said
+
+
+def test_links_that_lead_back_are_no_class(tmp_path: Path) -> None:
+    touch(tmp_path / "data", "cat/a.png", "dog/b.png")
+    (tmp_path / "data" / "all").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "dog" / "up").symlink_to(tmp_path / "data" / "dog")
+    found = read_folder(tmp_path / "data")
+    assert [s.id for s in found.samples] == ["cat/a.png", "dog/b.png"]
+    assert "same folder" in found.notes[0]
+    (tmp_path / "data" / "feline").symlink_to(tmp_path / "data" / "cat")
+    with pytest.raises(UserError, match=r"feline: no images.*same folder"):
+        read_folder(tmp_path / "data")

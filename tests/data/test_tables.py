@@ -7,7 +7,7 @@ import pytest
 
 from vision_train.data.bags.tables import read_labels
 from vision_train.data.image_files import list_images
-from vision_train.data.sources import read_csv
+from vision_train.data.image_tables import read_csv
 from vision_train.data.tables import read_table, split_named
 from vision_train.errors import UserError
 
@@ -34,9 +34,9 @@ def test_images_are_listed_as_any_spreadsheet_writes_them(
 ) -> None:
     lines = [*LINES, ["", "", ""], ["", "", ""]]
     written(table, newline.join(separator.join(cells) for cells in lines), encoding)
-    samples = read_csv(table, None)
+    samples = read_csv(table, None).samples
     assert [(s.id, s.truth, s.split) for s in samples] == [("owl.png", "héron", "train"), ("cat.png", "cat", "test")]
-    assert list_images([table]) == [str(table.parent / name) for name in ("owl.png", "cat.png")]
+    assert list_images([table])[0] == [str(table.parent / name) for name in ("owl.png", "cat.png")]
 
 
 def test_lines_are_counted_as_an_editor_counts_them(table: Path) -> None:
@@ -107,8 +107,11 @@ def test_columns_and_values_that_are_asked_for(table: Path) -> None:
         read_table(written(table, "")).rows_with("a")
 
 
-def test_splits_are_named_in_small_or_capital_letters() -> None:
-    assert [split_named(text, "") for text in ("train", "Val", "TEST")] == ["train", "val", "test"]
-    for text in ("validation", ""):
+def test_splits_are_named_by_any_name() -> None:
+    assert [split_named(text, "") for text in ("train", "Val", "TEST", "Training", "dev")] == [
+        *("train", "val", "test"),
+        *("train", "val"),
+    ]
+    for text in ("later", ""):
         with pytest.raises(UserError, match=rf"table\.csv line 3: split_info is `{text}`; write train, val or test"):
             split_named(text, "table.csv line 3", "split_info")

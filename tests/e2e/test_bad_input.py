@@ -114,7 +114,7 @@ def test_bad_images_are_skipped_on_request(cli, workers):
 
 
 def test_a_bad_image_found_after_training_costs_no_training(cli):
-    tested = Path(str(divide(read_folder(Path("photos")), None)["test"][0].image))
+    tested = Path(str(divide(read_folder(Path("photos")).samples, None)["test"][0].image))
     whole = tested.read_bytes()
     tested.write_bytes(whole[: len(whole) // 2])
     result = cli(*FIT, "--run-dir", "run")

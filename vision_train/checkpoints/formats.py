@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from vision_train.errors import UserError
+from vision_train.files import utf_8_path
 
 
 class _Inert:
@@ -134,7 +135,8 @@ def _open_safetensors(path: Path, head: bytes) -> dict[str, torch.Tensor]:
     if _is_text(head):
         raise _foreign(path, head)
     try:
-        return load_file(path)
+        with utf_8_path(path) as readable:
+            return load_file(readable)
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{path}: is truncated or damaged ({error}); copy or download it again") from error
 
@@ -159,7 +161,8 @@ def _open_torch(path: Path, *, mmap: bool) -> Any:
         # torch asks for a bug report about pickle protocols; the error below says what the user can do.
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
         try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            with utf_8_path(path) as readable:
+                return torch.load(readable, map_location="cpu", weights_only=True, mmap=mmap)
         except pickle.UnpicklingError as error:
             raise _unsafe(path) from error
         except _DAMAGE as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -25,6 +26,13 @@ from vision_train.shadowing import check_shadowing
 
 class Verbs(TyperGroup):
     """Gives every verb the same ending: 2 for what the user can mend, 130 for Ctrl-C, a traceback for our own bugs."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Let every text be printed: what the terminal's encoding lacks, as names of files may, is escaped."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""

@@ -19,6 +19,7 @@ from vision_train.compare.study import Study
 from vision_train.compare.writing import verdicts, write_results
 from vision_train.errors import UserError
 from vision_train.files import check_writable
+from vision_train.report.fonts import remarks_on_glyphs
 from vision_train.run.progress import format_seconds
 
 
@@ -54,7 +55,8 @@ def conduct(
             f"{error.filename or folder}: cannot be written ({error.strerror}); what is finished is kept, and once it "
             "can be, the same command goes on"
         ) from error
-    for line in [*verdicts(result), *words.faults(result), *words.cautions(study, result, 0, 0)]:
+    said = [*verdicts(result), *words.faults(result), *words.cautions(study, result, 0, 0)]
+    for line in [*said, *remarks_on_glyphs(study.titles)]:
         console.print(line)
     console.print(str(folder / "compare.html"))
     if failures := list(progress.failures.values()):

@@ -20,7 +20,7 @@ from vision_train import __version__
 from vision_train.compare.plan import UNSEEN, Plan, differing_keys, flatten, folder_names
 from vision_train.compare.resolved import ResolvedArm, ResolvedArms
 from vision_train.errors import UserError
-from vision_train.files import write_json
+from vision_train.files import OUTPUT_MARK, mark_output, write_json
 from vision_train.recipe import load_recipe, to_plain, write_recipe
 
 MOST_NAMED = 5
@@ -160,6 +160,7 @@ class Study:
         """
         self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
+        mark_output(self.path)
         with (self.path / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,7 +213,12 @@ class Study:
         """Refuse a folder of other things before anything is put into it."""
         if not self.path.exists() or self.facts.exists():
             return
-        ours = {self.path / ".lock", self.path / "recipes", *self.path.glob(f".{self.facts.name}.*.tmp")}
+        ours = {
+            self.path / ".lock",
+            self.path / OUTPUT_MARK,
+            self.path / "recipes",
+            *self.path.glob(f".{self.facts.name}.*.tmp"),
+        }
         if foreign := sorted(set(self.path.iterdir()) - ours):
             name = foreign[0].name
             raise UserError(f"{self.path}: holds {name} and is no study; name a new or empty folder as --out")
@@ -287,7 +293,7 @@ def pretraining_digests(resolved: ResolvedArm) -> list[str]:
         plain = flatten(to_plain(phase.recipe))
         meaning = sorted((key, value) for key, value in plain.items() if key not in (*UNSEEN, "run.pretrain"))
         text = json.dumps([before, meaning, phase.samples, phase.weights], ensure_ascii=False)
-        before = hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+        before = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         digests.append(before)
     return digests
 

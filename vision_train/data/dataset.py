@@ -37,6 +37,7 @@ class SampleDataset(Dataset[dict[str, Any]]):
 
     Attributes:
         skipped: Samples that could not be read so far, with the reasons; filled in the training process.
+        notes: What the user should know about how the samples were found.
     """
 
     noun: str
@@ -52,6 +53,7 @@ class SampleDataset(Dataset[dict[str, Any]]):
         self.has_truth = bool(with_truth)
         self.on_bad = on_bad
         self.skipped: dict[str, str] = {}
+        self.notes: list[str] = []
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -18,6 +18,7 @@ from vision_train.data.module import SampleDataModule, Stream
 from vision_train.data.sample import ImageSample, Pixels, Sample
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError
+from vision_train.files import printable
 from vision_train.recipe.sections import Augment
 from vision_train.seeds import derive_seed
 
@@ -54,8 +55,8 @@ class ImageDataset(SampleDataset):
         self._collate_truth = collate_truth
 
     def named(self, sample: ImageSample) -> str:
-        """The path of its file."""
-        return sample.place or sample.id
+        """The path of its file, on one line."""
+        return printable(sample.place or sample.id)
 
     def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
         """Decode and transform one image."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ from typing import Any
 from vision_train.checkpoints import Weights
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.decode import IMAGE_ENDINGS
+from vision_train.data.folders import refuse_output
 from vision_train.data.image_dataset import ImageDataset, eval_transform, original_pixels
 from vision_train.data.image_section import ImageSection
+from vision_train.data.image_tables import listed_files
 from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import EvaluationSampler
-from vision_train.data.sources import images_below
-from vision_train.data.tables import read_table
+from vision_train.data.sources import list_images_in
 from vision_train.errors import UserError
+from vision_train.files import printable
 from vision_train.recipe.recipe import Recipe
 
 
@@ -30,14 +32,16 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
 
     Returns:
         Loader of batches without truth; an image's id is its path as given. ``loader.dataset.skipped`` maps the
-        unreadable files met to the reasons.
+        unreadable files met to the reasons, and ``loader.dataset.notes`` says what was left out.
 
     Raises:
         UserError: As :func:`list_images`.
     """
     section: ImageSection = recipe.data
-    samples = [ImageSample(path, path) for path in list_images(inputs)]
+    paths, notes = list_images(inputs)
+    samples = [ImageSample(path, path) for path in paths]
     dataset = ImageDataset(samples, eval_transform(section, recipe.augment), 0, section.on_bad)
+    dataset.notes += notes
     return sample_loader(dataset, EvaluationSampler(len(dataset)), section.batch_size, section.workers)
 
 
@@ -58,35 +62,34 @@ def check_start(recipe: Recipe, weights: Weights, name: str) -> None:
     """Accept any weights: images can be learned from any start."""
 
 
-def list_images(inputs: Sequence[Path]) -> list[str]:
-    """Every image that the inputs name, in order, each once.
+def list_images(inputs: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Every image that the inputs name, in order, each once, and what the user should know of them.
 
     Raises:
         UserError: An input or a file that a csv lists does not exist, a csv has no ``path`` column, or there is no
             image at all.
     """
-    paths = list(dict.fromkeys(str(path) for entry in inputs for path in _images_of(entry)))
-    if not paths:
-        raise UserError(
-            f"{', '.join(map(str, inputs))}: no images there; known endings are {' '.join(sorted(IMAGE_ENDINGS))}"
-        )
-    return paths
+    found: dict[str, None] = {}
+    notes: list[str] = []
+    for entry in inputs:
+        images, remarks = _images_of(entry)
+        found |= dict.fromkeys(map(str, images))
+        notes += [f"{printable(str(entry))}: {remark}" for remark in remarks]
+    if not found:
+        shown = ", ".join(printable(str(entry)) for entry in inputs)
+        endings = f"no images there; known endings are {' '.join(sorted(IMAGE_ENDINGS))}"
+        raise UserError("; ".join([f"{shown}: {endings}", *notes]))
+    return [*found], notes
 
 
-def _images_of(entry: Path) -> Iterator[Path]:
+def _images_of(entry: Path) -> tuple[Sequence[Path | str], list[str]]:
     if entry.is_dir():
-        yield from sorted(images_below(entry))
-    elif not entry.exists():
-        raise UserError(f"{entry}: no such image, folder or csv file")
-    elif entry.suffix.lower() == ".csv":
-        yield from _images_in_table(entry)
-    else:
-        yield entry
-
-
-def _images_in_table(table: Path) -> Iterator[Path]:
-    for line, row in read_table(table).rows_with("path"):
-        path = table.parent / row["path"]
-        if not path.is_file():
-            raise UserError(f"{table} line {line}: no file {path}. Paths are relative to {table.absolute().parent}")
-        yield path
+        listing = list_images_in(entry)
+        return listing.below(entry, set()), listing.notes()
+    if not entry.exists():
+        raise UserError(f"{printable(str(entry))}: no such image, folder or csv file")
+    if entry.suffix.lower() == ".csv":
+        files, notes = listed_files(entry, None)
+        return [entry.parent / file.name for file in files], notes
+    refuse_output(entry)
+    return [entry], []

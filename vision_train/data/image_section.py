@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vision_train.data.kind import IDENTITY, PLACE, DataSection, Problems, share_problems
+from vision_train.data.kind import IDENTITY, PLACE, DataSection, Problems, class_problems, share_problems
 
 BUNDLED = "digits"
 """The source that comes with the installation."""
@@ -36,6 +36,9 @@ class ImageFolderSection(ImageSection):
     splits: dict[str, float] | None = field(default=None, metadata=IDENTITY)
     """Shares of `val` and `test` cut from the training images, class by class and by the images' paths alone, where
     folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
+    classes: list[str] | None = None
+    """Names of all classes, in the order of their labels; null takes those found. A name that is listed is that of a
+    class, though it be `none`, `valid` or `cat|dog`; one that is not listed is refused."""
     labels_per_class: int | None = None
     """Train on this many images of each class, drawn with the seed; null takes all."""
 
@@ -47,6 +50,7 @@ class ImageFolderSection(ImageSection):
         if self.labels_per_class is not None and self.labels_per_class < 1:
             yield "labels_per_class", f"is {self.labels_per_class}; must be at least 1"
         yield from share_problems(self.splits or {})
+        yield from class_problems(self.classes)
 
     def unset(self) -> Problems:
         """Yield images that are not named."""

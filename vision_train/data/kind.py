@@ -111,6 +111,16 @@ def share_problems(shares: Mapping[str, float]) -> Problems:
         yield "splits", f"sum to {sum(shares.values()):g}; nothing would be left to train on"
 
 
+def class_problems(classes: Sequence[str] | None) -> Problems:
+    """Yield names in ``classes`` that stand there twice or are too few."""
+    if classes is None:
+        return
+    if repeated := sorted({name for name in classes if classes.count(name) > 1}):
+        yield "classes", f"names {', '.join(repeated)} more than once"
+    elif len(classes) < 2:
+        yield "classes", "names fewer than two; list all classes, in the order of their labels"
+
+
 class Implementation(Protocol):
     """The module that reads a kind of data; imported when samples are needed."""
 

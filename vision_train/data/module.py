@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,9 +12,11 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
 from vision_train.data.dataset import SampleDataset, SampleLoader, sample_loader
 from vision_train.data.kind import DataSection
+from vision_train.data.labels import listed_classes, suspicious_names
 from vision_train.data.sample import Sample
 from vision_train.data.sampler import EvaluationSampler, TrainingBatches
 from vision_train.errors import UserError
+from vision_train.files import first_named, printable
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,29 @@ class SampleDataModule(LightningDataModule):
     def described(self) -> str:
         """How many samples there are, in words."""
         raise NotImplementedError
+
+    @property
+    def class_counts(self) -> dict[str, dict[str, int]]:
+        """Samples of each class in each split that has samples with a class; empty where nothing has one."""
+        held = {
+            split: Counter(sample.truth for sample in samples if isinstance(sample.truth, str))
+            for split, samples in self._samples.items()
+        }
+        labelled = {split: counts for split, counts in held.items() if counts}
+        return {name: {split: counts[name] for split, counts in labelled.items()} for name in self.classes}
+
+    def class_lines(self) -> list[str]:
+        """The classes with their counts, and a warning of names that are rarely those of classes; none without any."""
+        if not self.classes:
+            return []
+        lines = [listed_classes(self.class_counts)]
+        if odd := suspicious_names(self.classes, getattr(self.section, "classes", None) or ()):
+            lines.append(
+                f"warning: {first_named(odd)} {'is a class' if len(odd) == 1 else 'are classes'} here; if that is not "
+                f"what you mean, mend {self.section.named()} or its labels, else name all classes with "
+                f"data.classes=[{','.join(map(printable, self.classes))}]"
+            )
+        return lines
 
     @property
     def counts(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -13,9 +14,35 @@ from vision_train.errors import UserError
 DEFAULT_SHARE = 0.1
 """Share of the training samples for a split that neither the source nor ``data.splits`` defines."""
 
+NAMES = {
+    "train": ("train", "training", "trn", "trainval", "traindev"),
+    "val": ("val", "valid", "validate", "validation", "dev", "devel", "development", "eval", "evaluation"),
+    "test": ("test", "testing", "tst", "holdout", "hold out"),
+}
+"""What people call each split, in small letters and with spaces between words."""
+_AROUND = "sets|set|datasets|dataset|data|split|folder|files|samples|images|image|imgs|img|pictures|pics|photos|seg|the"
+"""Words that say nothing about which split it is, as in `test_images` and `seg_train`."""
+
 Splits = dict[str, list[Any]]
 """Samples of `train`, `val` and `test`."""
 S = TypeVar("S", bound=Divisible)
+
+_SPLIT_OF = {word: split for split, words in NAMES.items() for word in words}
+_WORDS = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
+_SPLIT = re.compile(rf"(?:(?:{_AROUND}) ?)*+(?P<split>{_WORDS})(?: ?(?:{_AROUND}))*+")
+
+
+def split_called(name: str) -> str | None:
+    """The split that a folder, column or cell of this name stands for; None where it stands for none.
+
+    Case does not count, nor do separators, a number at the end and words such as `set` and `images`: `Training`,
+    `valid`, `test_images`, `TestSet` and `train2017` are splits, `dev` and `eval` are `val`.
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # TestSet
+    words = re.sub(r"[\W_]+", " ", words.casefold()).strip()
+    words = re.sub(r" ?\d+$", "", words)
+    found = _SPLIT.fullmatch(words)
+    return None if found is None else _SPLIT_OF[found["split"]]
 
 
 def by_split(samples: Iterable[S]) -> dict[str, list[S]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_train.data.kind import SPLITS
+from vision_train.data.splits import split_called
 from vision_train.errors import UserError
 
 SEPARATORS = ",;\t"
@@ -113,7 +114,7 @@ def parse_table(path: Path, text: str) -> Table:
 
 
 def split_named(text: str, place: str, column: str = "split") -> str:
-    """Name of the split that a cell holds, in lower case.
+    """The split that a cell names, by any name that :func:`vision_train.data.splits.split_called` knows.
 
     Args:
         text: The cell.
@@ -121,10 +122,10 @@ def split_named(text: str, place: str, column: str = "split") -> str:
         column: Name of its column, for the message.
 
     Raises:
-        UserError: The cell holds anything but `train`, `val` and `test`, in small or capital letters.
+        UserError: The cell names no split.
     """
-    split = text.lower()
-    if split not in SPLITS:
+    split = split_called(text)
+    if split is None:
         raise UserError(f"{place}: {column} is `{text}`; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
     return split
 

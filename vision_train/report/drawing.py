@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 
 from PIL import Image, ImageFont
 
+from vision_train.files import printable
+
 PAPER, BACKDROP, INK, MUTED = "#ffffff", "#eef0f2", "#1a1d21", "#59616b"
 LARGEST_ENLARGEMENT = 32
-
-
-@cache
-def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, as it comes with matplotlib: Pillow's own font has no accents, no Greek and no Cyrillic."""
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
 
 
 def fitted(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -36,7 +27,7 @@ def fitted(image: Image.Image, width: int, height: int) -> Image.Image:
 
 def shortened(text: str, font: ImageFont.FreeTypeFont, room: float, keep: Callable[[str, int], str]) -> str:
     """The text on one line, with as many characters as there is room for; ``keep`` chooses which."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     if font.getlength(text) <= room:
         return text
     kept = next(kept for kept in range(min(len(text), 200), -1, -1) if font.getlength(keep(text, kept)) <= room)

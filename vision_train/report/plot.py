@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from vision_train.report.charts import Line, LineChart, Strip, StripChart
+from vision_train.report.fonts import families_for
 from vision_train.report.formats import NumberFormat, format_percent
 
 COLOURS = ("#2360c5", "#c2540a", "#1f7a46", "#7b3fbf", "#b02a58", "#0f7482")
@@ -43,6 +46,11 @@ def plot_lines(levels: LineChart, differences: LineChart, labels: tuple[str, str
     Returns:
         A PNG.
     """
+    with _drawable(line.name for line in levels.lines):
+        return _plotted_lines(levels, differences, labels, note)
+
+
+def _plotted_lines(levels: LineChart, differences: LineChart, labels: tuple[str, str], note: str) -> bytes:
     figure = Figure(figsize=(10, 4 + 0.12 * len(levels.lines)), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, chart, label in zip(panels, (levels, differences), labels, strict=True):
@@ -69,6 +77,11 @@ def plot_strips(rows: Sequence[StripRows], labels: tuple[str, str], note: str) -
     Returns:
         A PNG.
     """
+    with _drawable(strip.name for group in rows for strip in group.levels.strips):
+        return _plotted_strips(rows, labels, note)
+
+
+def _plotted_strips(rows: Sequence[StripRows], labels: tuple[str, str], note: str) -> bytes:
     figure = Figure(figsize=(10, 1.6 + 0.55 * sum(len(group.levels.strips) for group in rows)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     left, right = panels
@@ -87,6 +100,12 @@ def plot_strips(rows: Sequence[StripRows], labels: tuple[str, str], note: str) -
     _write_as(left.xaxis, rows[0].levels.written)
     right.axvline(0.0, color=MUTED, linestyle="--", linewidth=0.8, zorder=1)
     return _finished(figure, panels, note)
+
+
+def _drawable(names: Iterable[str]) -> AbstractContextManager[None]:
+    """Let matplotlib fall back to fonts of the system for what its own lacks."""
+    families = families_for(names)
+    return rc_context({"font.family": ["DejaVu Sans", *families]}) if families else nullcontext()
 
 
 def _write_as(axis: Any, written: NumberFormat) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from vision_train import __version__
 from vision_train.artefacts import Artefact, Codec, Metric, write_artefact
 from vision_train.errors import UserError
-from vision_train.files import write_json
+from vision_train.files import mark_output, write_json
 from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, write_recipe
 
@@ -164,6 +164,7 @@ def create_run(recipe: Recipe, classes: list[str], run_dir: Path | None, command
     path = _claim(recipe.name, run_dir)
     os.environ[PASSED_ON] = str(path)
     directory = RunDirectory(path)
+    mark_output(path)
     write_recipe(directory.recipe, recipe)
     write_json(directory.classes, classes)
     write_json(path / "environment.json", environment(recipe, command))

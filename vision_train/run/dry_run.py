@@ -82,7 +82,8 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | Non
     return {
         "recipe": recipe.name,
         prepared.data.noun: ", ".join(f"{count:,} {split}" for split, count in counts.items()),
-        "classes": str(len(prepared.data.classes) or f"none; {prepared.data.noun} without labels"),
+        "classes": _classes(prepared.data),
+        **({"notes": "\n".join(prepared.data.notes)} if prepared.data.notes else {}),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
         "checkpoint": "\n".join(report.summary() for report in prepared.load_reports) or start,
@@ -94,6 +95,12 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | Non
         "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",
         "time": f"about {format_seconds(seconds)}, start and test aside ({watch.step_seconds * 1000:.0f} ms a step)",
     }
+
+
+def _classes(data: SampleDataModule) -> str:
+    if not data.classes:
+        return f"none; {data.noun} without labels"
+    return "\n".join([str(len(data.classes)), *data.class_lines()])
 
 
 def _batch(data: SampleDataModule, full: Trainer) -> str:

@@ -18,7 +18,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
         path: The file, appended to; None discards it (every process but the first).
     """
     loggers = [logging.getLogger(name) for name in LOGGERS]
-    handler = logging.FileHandler(path, encoding="utf-8") if path else logging.NullHandler()
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace") if path else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     before = [(entry.level, entry.propagate, entry.handlers[:]) for entry in loggers]
     logging.captureWarnings(True)

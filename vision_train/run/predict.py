@@ -67,6 +67,8 @@ def predict_run(
     load_weights(task.network, run, min_matched_share=1.0)
     loader = recipe.kind.load().loose(recipe, inputs, learner=f"the run {run}")
     check_outputs(out, render)
+    for note in loader.dataset.notes:
+        console.print(f"note: {note}")
     opened = _open_renderer(render, images, recipe, loader, console) if render else nullcontext()
     with logging_to(None), opened as renderer:
         collected = _Collect(renderer)

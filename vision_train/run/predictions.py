@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_train.errors import UserError
-from vision_train.files import check_writable, write_text
+from vision_train.files import check_writable, escape_name, write_text
 from vision_train.tasks.base import Predicted
 
 
@@ -29,7 +29,10 @@ def check_outputs(out: Path, render: Path | None) -> None:
 
 
 def write_predictions(out: Path, predictions: Sequence[Predicted], key: str) -> None:
-    """Write predictions as JSON lines or as csv, by the ending.
+    r"""Write predictions as JSON lines or as csv, by the ending.
+
+    Ids are written by :func:`vision_train.files.escape_name` in csv, and as JSON's own escapes say in JSON lines: in
+    both a byte that is no UTF-8 is ``\udcXX``.
 
     Args:
         out: The file; its folder is made where it is absent.
@@ -51,7 +54,7 @@ def _as_csv(predictions: Sequence[Predicted], key: str) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([key, *columns])
     for predicted, row in zip(predictions, rows, strict=True):
-        writer.writerow([predicted.id, *(_cell(row.get(column, "")) for column in columns)])
+        writer.writerow([escape_name(predicted.id), *(_cell(row.get(column, "")) for column in columns)])
     return text.getvalue()
 
 
@@ -60,4 +63,6 @@ def _scalars(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return escape_name(value)
     return f"{value:.6f}" if isinstance(value, float) else value

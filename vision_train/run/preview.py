@@ -16,8 +16,9 @@ from vision_train.data.dataset import Batch
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sampler import TrainingBatches
 from vision_train.errors import UserError
-from vision_train.files import write_bytes
+from vision_train.files import mark_output, write_bytes
 from vision_train.recipe import Recipe
+from vision_train.report.fonts import remarks_on_glyphs
 from vision_train.run.evaluate import ONE_PROCESS
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, prepare, scan
@@ -53,9 +54,19 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, format=Image.registered_extensions()[out.suffix.lower()], quality=92)
     out.parent.mkdir(parents=True, exist_ok=True)
+    mark_output(out.parent, out.name)
     write_bytes(out, buffer.getvalue())
     console.print(f"{out}\n{summary}")
+    for remark in remarks_on_glyphs(_texts(shown)):
+        console.print(f"note: {remark}")
     report_skipped(console, recipe, prepared.data.skipped)
+
+
+def _texts(shown: Preview) -> Iterator[str]:
+    for row in shown.rows:
+        yield from (row.id, *row.captions.values())
+        if row.panel:
+            yield from (row.panel.label, row.panel.partner, row.panel.partner_label)
 
 
 def _draw(recipe: Recipe, prepared: Prepared, shown: Preview) -> Image.Image:

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from vision_train.artefacts import Artefact, Codec, Items
-from vision_train.files import write_json
+from vision_train.files import utf_8_path, write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.recipe import Recipe
 from vision_train.run.attention import attention_line, attention_table
@@ -95,6 +95,8 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     """Say what is about to be trained, on what, from what, and where to."""
     recipe, data, name = prepared.recipe, prepared.data, phase.name
     console.print(f"{recipe.name}: {data.described()} -> {relative(directory.path)}")
+    for number, line in enumerate(data.class_lines()):
+        console.print(line if number else f"classes: {line}")
     for remark in [*data.notes, *prepared.task.notes]:
         console.print(f"note: {remark}")
     if data.left_out:
@@ -131,7 +133,8 @@ def _progress(directory: RunDirectory, name: str) -> tuple[int, int]:
     """Epoch, from 0, and step of a phase's last checkpoint; without one, the phase begins anew."""
     if not last_checkpoint(directory, name).exists():
         return 0, 0
-    progress = torch.load(last_checkpoint(directory, name), weights_only=True, map_location="cpu", mmap=True)
+    with utf_8_path(last_checkpoint(directory, name)) as readable:
+        progress = torch.load(readable, weights_only=True, map_location="cpu", mmap=True)
     return progress["epoch"], progress["global_step"]
 
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def test_slides_in_the_splits_without_a_label(tmp_path: Path) -> None:
     assert message.startswith("1 bag(s) cannot be used. b: no label.")
 
 
-@pytest.mark.parametrize(("there", "here"), [("7", "007"), ("12.0", "12"), ("0", "000")])
+@pytest.mark.parametrize(("there", "here"), [("7", "007"), ("12.0", "012"), ("0", "000")])
 def test_item_8_ids_that_a_spreadsheet_took_for_numbers(tmp_path: Path, there: str, here: str) -> None:
     write(tmp_path, here, "slide")
     message = refusal(index_bags(tmp_path), listed(there, "slide"))
@@ -113,6 +114,32 @@ def test_item_8_ids_that_a_spreadsheet_took_for_numbers(tmp_path: Path, there: s
 def test_item_8_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
     write(tmp_path, "007", "07", "7")
     assert [sample.id for sample in join_bags(index_bags(tmp_path), listed("07", "7")).samples] == ["07", "7"]
+
+
+def test_ids_with_endings_and_as_floats_are_those_of_the_features(tmp_path: Path) -> None:
+    write(tmp_path, "12", "slide")
+    write(tmp_path / "old", "ignored")
+    joined = join_bags(index_bags(tmp_path), listed("12.0", "slide.npy"), {"12": "train", "slide.h5": "test"})
+    assert [(sample.id, sample.truth, sample.split) for sample in joined.samples] == [
+        ("12", "0", "train"),
+        ("slide", "0", "test"),
+    ]
+    said = "\n".join(joined.notes())
+    for part in ("old (1)", "floats: 12.0 is 12", "slide.npy is slide", "slide.h5 is slide"):
+        assert part in said
+
+
+def test_labels_that_are_none_or_several(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b", "c")
+    labels = Labels({bag_id: SlideLabel(label) for bag_id, label in zip("abc", ("x", "nan", "y"), strict=True)}, {})
+    message = refusal(index_bags(tmp_path), labels)
+    assert message.startswith("1 bag(s) cannot be used. b: label `nan`")
+    assert "data.on_bad=skip" in message
+    assert [sample.id for sample in join_bags(index_bags(tmp_path), labels, on_bad="skip").samples] == ["a", "c"]
+    assert len(join_bags(index_bags(tmp_path), labels, declared=["nan"]).samples) == 3
+    labels.slides["b"] = SlideLabel("x|y")
+    for on_bad in ("error", "skip"):
+        assert re.search(r"`x\|y` of b.*data\.classes", refusal(index_bags(tmp_path), labels, on_bad=on_bad))
 
 
 def test_mixed_encoders(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from vision_train.data.bags.tables import SlideLabel, first_named, read_labels, read_splits
+from vision_train.data.bags.tables import SlideLabel, read_labels, read_splits
 from vision_train.errors import UserError
+from vision_train.files import first_named
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -72,7 +73,7 @@ def test_slides_without_a_label_and_slides_listed_twice(table: Path) -> None:
         ("slide_id,label,label\na,1,2\n", "two columns are called label"),
         ("slide_id,label\n", "no slides in it"),
         ("slide_id,label\n,1\n", "line 2: the slide_id is empty"),
-        ("slide_id,label,split\na,1,training\n", "line 2: split is `training`; write train, val or test"),
+        ("slide_id,label,split\na,1,later\n", "line 2: split is `later`; write train, val or test"),
         ("\0\1binary", "is a binary file; export the table as csv"),
         ('slide_id,label\n"a,1\n' + "x" * 200_000, "not a csv file"),
         ('{"a": 1', "is damaged json"),
@@ -107,8 +108,13 @@ SPLITS = {"007": "train", "a": "train", "b": "train", "c": "val", "d": "test"}
         "slide_id,split,label\n007,train,0\na,train,1\nb,train,0\nc,val,\nd,test,\ne,,\n",
         json.dumps({"train_names": ["007", "a", "b"], "val_names": ["c"], "test_names": ["d"]}),
         json.dumps({"train": ["007", "a", "b"], "val": ["c"], "test": ["d"]}),
+        ",Training,valid,Test\n0,007,c,d\n1,a,nan,\n2,b.svs,,\n",
+        json.dumps({"training_ids": ["007", "a", "b"], "valid_ids": ["c"], "Test": ["d"], "fold": 0}),
     ],
-    ids=["clam", "clam without an index", "clam bool", "bool of slide_id", "column", "acmil", "json"],
+    ids=[
+        *("clam", "clam without an index", "clam bool", "bool of slide_id", "column", "acmil", "json"),
+        *("other names", "json of other names"),
+    ],
 )
 def test_item_8_splits_in_every_layout(table: Path, text: str) -> None:
     assert read_splits(write(table, text)) == SPLITS

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
-from vision_train.data.kind import IDENTITY, PLACE, DataSection, KindOfData, Problems, share_problems
+from vision_train.data.kind import IDENTITY, PLACE, DataSection, KindOfData, Problems, class_problems, share_problems
 
 BUNDLED = "digit_bags"
 """The source that comes with the installation."""
@@ -31,6 +31,9 @@ class Section(DataSection):
     label_map: dict[str, str] | None = None
     """The class that each label of the table counts as, such as `{"0": benign, "1": benign, "2": tumour}`, with numbers
     in quotes; null takes the labels as they are."""
+    classes: list[str] | None = None
+    """Names of all classes, in the order of their labels, once `label_map` is applied; null takes those found. A name
+    that is listed is that of a class, though it be `none` or `a|b`; one that is not listed is refused."""
     variant: Literal["rare", "patterns"] | None = field(default=None, metadata=IDENTITY)
     """`digit_bags`: `rare` hides a few nines in each positive bag; `patterns` shows three kinds of digits in training,
     of which a test bag holds one. Null is `rare`."""
@@ -65,6 +68,7 @@ class Section(DataSection):
             if value is not None and value < 1:
                 yield key, f"is {value}; must be at least 1"
         yield from share_problems(self.shares or {})
+        yield from class_problems(self.classes)
         if self.source != BUNDLED and self.variant is not None:
             yield "variant", f"belongs to data.source={BUNDLED}; leave it null"
         if self.source == BUNDLED and self.splits is not None:

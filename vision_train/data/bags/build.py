@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from vision_train.data.bags.sources import sources_of_pictures
 from vision_train.data.bags.tables import read_labels, read_splits
 from vision_train.data.classes import draw_labels_per_class, label_map
 from vision_train.data.dataset import SampleLoader, sample_loader
+from vision_train.data.labels import in_declared_order
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import whole_split
@@ -80,12 +81,13 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     section.
     """
     section = recipe.data
-    joined = read_bag_samples(section, recipe.seed)
+    joined = read_bag_samples(section, recipe.seed, declared=classes or ())
     samples, notes = joined.samples, joined.notes()
     splits = whole_split(samples, only) if only else divide_bags(samples, section.shares)
     if not only and not splits["train"]:
         raise UserError(f"{section.root}: no bag to learn from; all of them are val or test")
     names = label_map(splits if classes else {"train": splits["train"]}, classes, class_order)
+    names = names if classes else in_declared_order(names, section.classes)
     label_map(splits, names)
     if section.labels_per_class is not None and not only:
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)
@@ -115,6 +117,7 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
     unlabelled = [replace(sample, truth=None) for sample in joined.samples]
     dataset = BagDataset(unlabelled, [], section.on_bad)
     dataset.skipped.update(joined.skipped)
+    dataset.notes += joined.remarks
     return sample_loader(dataset, EvaluationSampler(len(dataset)), batch_size=1, workers=0)
 
 
@@ -136,12 +139,13 @@ def check_start(recipe: Recipe, weights: Weights, name: str) -> None:
     check_feature_kind(FeatureKind(recipe.data.feature_width, recipe.data.encoder), learned, name)
 
 
-def read_bag_samples(section: Section, seed: int) -> JoinedBags:
+def read_bag_samples(section: Section, seed: int, *, declared: Collection[str] = ()) -> JoinedBags:
     """All labelled bags that a recipe names, in a fixed order, and what is left out.
 
     Args:
         section: The bags to read.
         seed: Seed of the bags of ``digit_bags``.
+        declared: Labels that name a class, whatever they look like, besides those of the section.
 
     Raises:
         UserError: The bags cannot be used as they are.
@@ -154,7 +158,8 @@ def read_bag_samples(section: Section, seed: int) -> JoinedBags:
         assert section.root is not None
         labels = None if section.labels is None else read_labels(Path(section.labels))
         splits = read_splits(Path(section.splits)) if isinstance(section.splits, str) else None
-        joined = join_bags(index_bags(Path(section.root)), labels, splits, section.on_bad)
+        declared = {*declared, *(section.classes or ()), *(section.label_map or ())}
+        joined = join_bags(index_bags(Path(section.root)), labels, splits, section.on_bad, declared=declared)
     if section.label_map is None:
         return joined
     return replace(joined, samples=map_labels(joined.samples, section.label_map))

@@ -26,6 +26,7 @@ from vision_train.data.bags.stored import (
     first_line,
     stored_array,
 )
+from vision_train.files import utf_8_path
 
 FEATURE_ENDINGS = (".h5", ".hdf5", ".npy", ".npz", ".pt", ".pth", ".safetensors")
 """Endings of the files that are listed in a folder. The format is recognised by the content."""
@@ -126,15 +127,15 @@ def _npz_member(path: Path, archive: zipfile.ZipFile, name: str) -> StoredArray:
 
 
 def _open_safetensors(path: Path) -> StoredBag:
-    with damage_named(), safe_open(path, framework="pt") as file:
+    with damage_named(), utf_8_path(path) as readable, safe_open(readable, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
         return StoredBag(_stored(tensors), file.metadata() or {})
 
 
 def _open_torch(path: Path) -> StoredBag:
     zipped = zipfile.is_zipfile(path)  # files of torch before 1.6 are not, and cannot be mapped
-    with damage_named(_torch_reason), torch.serialization.safe_globals(_NUMPY_TYPES):
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    with damage_named(_torch_reason), torch.serialization.safe_globals(_NUMPY_TYPES), utf_8_path(path) as readable:
+        content = torch.load(readable, map_location="cpu", weights_only=True, mmap=zipped)
     if isinstance(content, Tensor | np.ndarray):
         content = {"features": content}
     if not isinstance(content, dict):

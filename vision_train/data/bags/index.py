@@ -12,7 +12,9 @@ from pathlib import Path
 from vision_train.data.bags.bag import BagEntry, check_coords, describe_bag, level0_size, patch_size_level0
 from vision_train.data.bags.formats import FEATURE_ENDINGS, open_bag, open_bags
 from vision_train.data.bags.stored import COORDS, BadBagError
+from vision_train.data.folders import Listing, refuse_output
 from vision_train.errors import UserError
+from vision_train.files import printable
 
 SLIDE_ENDINGS = (
     *(".ome.tif", ".ome.tiff"),  # before .tif and .tiff
@@ -37,6 +39,8 @@ class BagIndex:
     """Bags that can be used, as far as is known before they are read, in the order of their ids."""
     bad: dict[str, str] = field(default_factory=dict)
     """Reason why a bag cannot be used, by id."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out of the folders."""
 
 
 def slide_id(name: str) -> str:
@@ -65,10 +69,17 @@ def index_bags(*roots: Path) -> BagIndex:
         UserError: A folder does not exist, holds no features or those of several encoders, or h5py is missing.
     """
     found: dict[str, list[tuple[Path, BagEntry | str]]] = {}
-    for file in {os.path.normpath(file.absolute()): file for root in roots for file in _files_of(root)}.values():
+    files: dict[str, Path] = {}
+    notes: list[str] = []
+    for root in roots:
+        listed, remarks = _files_of(root)
+        files |= {os.path.normpath(file.absolute()): file for file in listed}
+        notes += [f"{printable(str(root))}: {remark}" for remark in remarks]
+    for file in files.values():
         for bag_id, bag in _bags_of(file):
             found.setdefault(bag_id, []).append((file, bag))
-    index = BagIndex(roots[0] if len(roots) == 1 else Path(os.path.commonpath([root.absolute() for root in roots])))
+    common = roots[0] if len(roots) == 1 else Path(os.path.commonpath([root.absolute() for root in roots]))
+    index = BagIndex(common, notes=notes)
     for bag_id, places in sorted(found.items()):
         bag = places[0][1]
         if len(places) > 1:
@@ -80,49 +91,45 @@ def index_bags(*roots: Path) -> BagIndex:
     return index
 
 
-def _files_of(root: Path) -> list[Path]:
+def _files_of(root: Path) -> tuple[list[Path], list[str]]:
+    """Files of features of a folder or file, and what was left out."""
     if not root.exists():
-        raise UserError(f"{root}: no such file or folder of features")
-    try:
-        return [root] if root.is_file() else _files_below(root)
-    except OSError as error:
-        raise UserError(f"{root}: cannot be listed ({error.strerror})") from error
+        raise UserError(f"{printable(str(root))}: no such file or folder of features")
+    if root.is_file():
+        refuse_output(root)
+        return [root], []
+    listing = Listing(root, FEATURE_ENDINGS, "files of features")
+    files = _files_below(root, listing)
+    if (home := files[0].parent) == root:
+        listing.leave_below(home, but=_PATCHES)
+    return files, listing.notes()
 
 
-def _files_below(root: Path) -> list[Path]:
+def _files_below(root: Path, listing: Listing) -> list[Path]:
     """Files of features below a folder; one for each bag where CLAM wrote two."""
-    h5_files, pt_files = (_feature_files(root / name) for name in _CLAM_FOLDERS)
+    inside = {folder.name: folder for folder in listing.folders(root)}
+    h5_files, pt_files = (listing.files(inside[name]) if name in inside else [] for name in _CLAM_FOLDERS)
     if h5_files or pt_files:
         with_coords = {_id_of(file) for file in h5_files}
         return h5_files + [file for file in pt_files if _id_of(file) not in with_coords]
-    if files := _feature_files(root):
+    if files := listing.files(root):
         return files
-    folders = [folder for folder in _trident_folders(root) if _feature_files(folder)]
-    if len(folders) == 1:
-        return _feature_files(folders[0])
-    if folders:
-        listed = ", ".join(str(folder.relative_to(root)) for folder in folders)
+    homes = [root, *(folder for name, folder in inside.items() if _TRIDENT_PATCHING.fullmatch(name))]
+    encoded = [
+        folder for home in homes for folder in listing.folders(home) if folder.name.startswith(_TRIDENT_FEATURES)
+    ]
+    features = {folder: files for folder in encoded if (files := listing.files(folder))}
+    if len(features) == 1:
+        return next(iter(features.values()))
+    if features:
+        listed = ", ".join(str(folder.relative_to(root)) for folder in sorted(features))
         raise UserError(f"{root}: holds features of several kinds: {listed}; name one of these folders instead")
-    inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
+    found = ", ".join(printable(entry.name) for entry in sorted(root.iterdir())[:8]) or "nothing"
     raise UserError(
-        f"{root}: no features in it (found: {inside}). It must hold files that end with {' '.join(FEATURE_ENDINGS)}, "
-        f"CLAM's folders {' or '.join(_CLAM_FOLDERS)}, or TRIDENT's {_TRIDENT_FEATURES}ENCODER"
+        f"{printable(str(root))}: no features in it (found: {found}). It must hold files that end with "
+        f"{' '.join(FEATURE_ENDINGS)}, CLAM's folders {' or '.join(_CLAM_FOLDERS)}, or TRIDENT's "
+        f"{_TRIDENT_FEATURES}ENCODER. {'; '.join(listing.notes())}".rstrip()
     )
-
-
-def _feature_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in FEATURE_ENDINGS and not file.name.startswith(".") and file.is_file()
-    )
-
-
-def _trident_folders(root: Path) -> list[Path]:
-    homes = [root, *(entry for entry in root.iterdir() if _TRIDENT_PATCHING.fullmatch(entry.name))]
-    return sorted(folder for home in homes for folder in home.glob(f"{_TRIDENT_FEATURES}*") if folder.is_dir())
 
 
 def _id_of(file: Path) -> str:

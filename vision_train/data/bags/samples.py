@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vision_train.data.bags.bag import Bag, BagEntry
+from vision_train.data.bags.ids import match_tables
 from vision_train.data.bags.index import BagIndex
-from vision_train.data.bags.tables import MOST_NAMED, Labels, SlideLabel, first_named
+from vision_train.data.bags.tables import Labels, SlideLabel
 from vision_train.data.dataset import SKIP_BAD, OnBad
+from vision_train.data.labels import is_missing, several_in_one
 from vision_train.data.sample import file_identity
 from vision_train.errors import UserError
+from vision_train.files import MOST_NAMED, first_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,12 @@ class JoinedBags:
     """Bags that no table lists."""
     unsplit: list[str] = field(default_factory=list)
     """Labelled bags that the file of splits does not list."""
+    remarks: list[str] = field(default_factory=list)
+    """How folders and tables were read."""
 
     def notes(self) -> list[str]:
         """A sentence for each kind of bag that is left out, with its count and the first ten ids."""
-        notes = [f"skipped {reason}" for reason in _reasons(self.skipped)]
+        notes = [*self.remarks, *(f"skipped {reason}" for reason in _reasons(self.skipped))]
         if self.unlabelled:
             notes.append(f"left out, as they have no label: {first_named(self.unlabelled)}")
         if self.unsplit:
@@ -84,9 +89,10 @@ def join_bags(
     on_bad: OnBad = "error",
     *,
     labelled: bool = True,
+    declared: Collection[str] = (),
     skip_with: str = SKIP_BAD,
 ) -> JoinedBags:
-    """Bring features, labels and splits together by id.
+    """Bring features, labels and splits together by id (:mod:`vision_train.data.bags.ids`).
 
     The splits say which bags are asked for; without them the labels do, and without those the index. Bags that nobody
     asked for are left out, however bad they are.
@@ -98,15 +104,19 @@ def join_bags(
         on_bad: Whether a bag that is asked for and cannot be used stops everything or is skipped and counted. One
             counts as bad too where its features have another width or encoder than most.
         labelled: Whether every bag needs a label.
+        declared: Labels that name a class, whatever they look like.
         skip_with: What the user does to choose ``skip``, for the message.
 
     Raises:
         UserError: Bags cannot be used, or none is left.
     """
     known = sorted({*index.entries, *index.bad})
+    labels, splits, remarks = match_tables(known, labels, splits)
     listed = known if labels is None else [*labels.slides, *labels.bad]
     asked = listed if splits is None else list(splits)
     bad = _objections(asked, index, labels, labelled)
+    if labelled:
+        bad |= _unlabelled(asked, index, labels, declared)
     samples = [_sample(index.entries[bag_id], labels, splits) for bag_id in asked if bag_id not in bad]
     bad |= _misfits([index.entries[sample.id] for sample in samples])
     if bad and on_bad == "error":
@@ -114,7 +124,8 @@ def join_bags(
     samples = [sample for sample in samples if sample.id not in bad]
     if not samples:
         raise UserError(f"{index.root}: no bag is left. {'; '.join(_reasons(bad))}")
-    return JoinedBags(samples, bad, sorted({*known} - {*listed, *asked}), sorted({*listed} - {*asked}))
+    unlabelled, unsplit = sorted({*known} - {*listed, *asked}), sorted({*listed} - {*asked})
+    return JoinedBags(samples, bad, unlabelled, unsplit, index.notes + remarks)
 
 
 def bad_bags(bad: Mapping[str, str], skip_with: str = SKIP_BAD, *, shared: bool = False) -> UserError:
@@ -199,6 +210,34 @@ def _objections(asked: Iterable[str], index: BagIndex, labels: Labels | None, la
         elif labelled and (bag_id not in labels.slides if labels is not None else index.entries[bag_id].label is None):
             bad[bag_id] = "no label"
     return bad | _absences(absent, index)
+
+
+def _unlabelled(
+    asked: Iterable[str], index: BagIndex, labels: Labels | None, declared: Collection[str]
+) -> dict[str, str]:
+    """Bags whose label says that there is none.
+
+    Raises:
+        UserError: Labels name several classes each.
+    """
+    written = {bag_id: label for bag_id in asked if (label := _label_of(bag_id, index, labels)) is not None}
+    if several := several_in_one(set(written.values()), declared):
+        named = first_named([f"`{label}` of {bag_id}" for bag_id, label in written.items() if label in several])
+        raise UserError(
+            f"labels that name several classes each: {named}. A bag has one label here; several a bag cannot be "
+            "trained on. Keep one label each. If they name one class, name all classes with data.classes=[NAME,...]"
+        )
+    return {
+        bag_id: f"label `{label}`, which means that there is none; if it is a class, name all with data.classes"
+        for bag_id, label in written.items()
+        if is_missing(label, declared)
+    }
+
+
+def _label_of(bag_id: str, index: BagIndex, labels: Labels | None) -> str | None:
+    if labels is not None:
+        return labels.slides[bag_id].label if bag_id in labels.slides else None
+    return index.entries[bag_id].label if bag_id in index.entries else None
 
 
 def _absences(absent: list[str], index: BagIndex) -> dict[str, str]:

@@ -9,11 +9,12 @@ from typing import Any
 from vision_train.data.bags.bag import BagEntry
 from vision_train.data.bags.index import patches_folders
 from vision_train.data.bags.samples import BagSample
-from vision_train.data.bags.tables import first_named
 from vision_train.data.bags.tools.embed import id_of_image
 from vision_train.data.dataset import OnBad
-from vision_train.data.decode import decode_large, is_image_file
+from vision_train.data.decode import IMAGE_ENDINGS, decode_large
+from vision_train.data.folders import Listing
 from vision_train.errors import UserError
+from vision_train.files import first_named
 
 
 def sources_of_pictures(
@@ -61,7 +62,7 @@ def images_of_bags(folder: Path, ids: Collection[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"--images {folder}: no such folder")
     found: dict[str, list[Path]] = {}
-    for path in sorted(filter(is_image_file, folder.iterdir())):
+    for path in Listing(folder, IMAGE_ENDINGS, "images").files(folder):
         found.setdefault(id_of_image(path), []).append(path)
     images = {bag_id: found[bag_id] for bag_id in ids if bag_id in found}
     if not images:

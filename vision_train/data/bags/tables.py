@@ -6,21 +6,23 @@ Ids are text, whatever they look like: `007` stays `007`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vision_train.data.bags.index import slide_id
-from vision_train.data.kind import SPLITS
+from vision_train.data.labels import is_missing
+from vision_train.data.splits import split_called
 from vision_train.data.tables import Row, parse_table, read_text, split_named
 from vision_train.errors import UserError
-
-MOST_NAMED = 10
-"""Number of slides that a message names; it counts the others."""
+from vision_train.files import first_named
 
 _ID, _LABEL, _CASE = "slide_id", "label", "case_id"
 _SPLIT_COLUMNS = ("split", "split_info")
+_NAMES = re.compile(r"_(names|ids|slides)$")
+"""What json calls a list of slides of a split, after its name."""
 
 Rows = list[tuple[str, dict[str, str]]]
 """Place of each row (``line 3``), and its cells by column."""
@@ -101,13 +103,6 @@ def read_splits(path: Path) -> dict[str, str]:
     return {bag_id: split for bag_id, (split,) in splits.items()}
 
 
-def first_named(names: list[str]) -> str:
-    """The first ten names, and how many there are in all."""
-    if len(names) <= MOST_NAMED:
-        return f"{', '.join(names)} ({len(names)} in all)" if len(names) > 1 else names[0]
-    return f"{', '.join(names[:MOST_NAMED])}, ... ({len(names)} in all)"
-
-
 def _label_rows(path: Path) -> Rows:
     text = read_text(path)
     if _is_json(text):
@@ -125,15 +120,16 @@ def _named_splits(path: Path) -> Iterator[tuple[str, str]]:
         return
     table = parse_table(path, text)
     columns, rows = table.columns, _placed(table.rows)
-    present = [split for split in SPLITS if split in columns]
-    index = _ID if _ID in columns else next((name for name in columns if name not in SPLITS), None)
+    present = {name: split for name in columns if (split := split_called(name))}
+    index = _ID if _ID in columns else next((name for name in columns if name not in present), None)
     if _ID in columns and any(name in columns for name in _SPLIT_COLUMNS):
         named = ((row[_ID], _split_of(row, f"{path} {place}")) for place, row in rows)
         yield from ((name, split) for name, split in named if split)
     elif present and index is not None and _all_booleans(rows, present):
-        yield from ((row[index], split) for _, row in rows for split in present if row[split].lower() == "true")
+        yield from ((row[index], split) for _, row in rows for name, split in present.items() if _is_true(row[name]))
     elif present:
-        yield from ((row[split], split) for split in present for _, row in rows if row[split])
+        listed = ((row[name], split) for name, split in present.items() for _, row in rows)
+        yield from ((name, split) for name, split in listed if not is_missing(name))
     else:
         raise UserError(
             f"{path}: names no splits (columns: {', '.join(filter(None, columns)) or 'none'}). It needs the columns "
@@ -141,17 +137,24 @@ def _named_splits(path: Path) -> Iterator[tuple[str, str]]:
         )
 
 
-def _all_booleans(rows: Rows, columns: list[str]) -> bool:
+def _all_booleans(rows: Rows, columns: Iterable[str]) -> bool:
     return all(row[name].lower() in ("true", "false") for _, row in rows for name in columns)
+
+
+def _is_true(cell: str) -> bool:
+    return cell.lower() == "true"
 
 
 def _json_splits(path: Path, text: str) -> Iterator[tuple[str, str]]:
     content = _json_of(path, text)
-    lists = {split: content.get(f"{split}_names", content.get(split)) for split in SPLITS}
-    given = [names for names in lists.values() if names is not None]
-    if not given or not all(isinstance(names, list) for names in given):
+    lists = {
+        key: (split, names)
+        for key, names in content.items()
+        if names is not None and (split := split_called(_NAMES.sub("", key)))
+    }
+    if not lists or not all(isinstance(names, list) for _, names in lists.values()):
         raise UserError(f"{path}: names no splits; it needs lists called train_names, val_names and test_names")
-    yield from ((str(name), split) for split, names in lists.items() for name in names or ())
+    yield from ((str(name), split) for split, names in lists.values() for name in names)
 
 
 def _split_of(row: dict[str, str], place: str) -> str | None:

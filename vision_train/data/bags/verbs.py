@@ -132,10 +132,11 @@ def embed(
     from vision_train.run.encoder import load_encoder
 
     console = plain_console()
-    files = images_by_id(map(Path, list_images([images])))
+    found, remarks = list_images([images])
+    files = images_by_id(map(Path, found))
     loaded = load_encoder(checkpoint, model, device=device, precision=precision)
     embedding = Embedding(folder, loaded.encoder, tile, keep_background, batch_size)
-    console.print("\n".join(loaded.notes))
+    console.print("\n".join([*loaded.notes, *(f"note: {remark}" for remark in remarks)]))
     done = _Done()
     with ItemProgress(console, len(files), "images", "tiles") as progress:
 

@@ -6,6 +6,7 @@ from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, loose, picture_sources
+from vision_train.data.labels import in_declared_order
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
 from vision_train.data.splits import whole_split
@@ -17,14 +18,17 @@ __all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
 def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> ImageDataModule:
     """Read and check the images that a recipe names; as :meth:`vision_train.data.kind.Implementation.build`."""
     section = recipe.data
-    samples = read_samples(section, divided=only is None)
-    splits = whole_split(samples, only) if only else divide(samples, section.splits)
-    names = label_map(splits, classes)
+    found = read_samples(section, divided=only is None, declared=classes or ())
+    splits = whole_split(found.samples, only) if only else divide(found.samples, section.splits)
+    names = classes or in_declared_order(label_map(splits), section.classes)
+    label_map(splits, names)
     if section.labels_per_class is not None and not only:
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)
-    return ImageDataModule(section, recipe.augment, recipe.seed, splits, names, ClassLabels(names))
+    module = ImageDataModule(section, recipe.augment, recipe.seed, splits, names, ClassLabels(names))
+    module.notes += found.notes
+    return module
 
 
 def all_samples(recipe: Recipe) -> list[ImageSample]:
     """Every image that a recipe names, whatever the seed draws of them."""
-    return read_samples(recipe.data)
+    return read_samples(recipe.data).samples

@@ -11,6 +11,8 @@ from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, loose, picture_sources
+from vision_train.data.image_tables import FoundImages
+from vision_train.data.labels import in_declared_order
 from vision_train.data.pool import Section
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
@@ -48,20 +50,20 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     alone. The label map is that of the probe, which finds it anew.
     """
     section = recipe.data
-    samples = read_samples(section, divided=only is None, labelled=False)
-    splits = whole_split(samples, only) if only else _divide(samples, section)
+    found = read_samples(section, divided=only is None, labelled=False)
+    splits = whole_split(found.samples, only) if only else _divide(found.samples, section)
     del splits["test"]
-    probe, names, note = _probe(samples if only is None else [], section, recipe.seed)
+    probe, names, notes = _probe(found.samples if only is None else [], section, recipe.seed)
     unlabelled = {name: [replace(sample, truth=None) for sample in members] for name, members in splits.items()}
     module = PoolDataModule(section, recipe.augment, recipe.seed, unlabelled | probe, names, ClassLabels(names))
-    module.notes += [note] if note else []
+    module.notes += found.notes + notes
     return module
 
 
 def all_samples(recipe: Recipe) -> list[ImageSample]:
     """Every image that a recipe names, those of its probe included."""
-    pool = read_samples(recipe.data, labelled=False)
-    return [*pool, *labelled_samples(pool, recipe.data)]
+    pool = read_samples(recipe.data, labelled=False).samples
+    return [*pool, *labelled_samples(pool, recipe.data).samples]
 
 
 def _divide(samples: list[ImageSample], section: Section) -> Splits:
@@ -75,14 +77,14 @@ def _divide(samples: list[ImageSample], section: Section) -> Splits:
     return splits | cut_shares(splits["train"], {"val": (section.splits or {}).get("val", DEFAULT_SHARE)})
 
 
-def labelled_samples(pool: list[ImageSample], section: Section) -> list[ImageSample]:
+def labelled_samples(pool: list[ImageSample], section: Section) -> FoundImages:
     """The images of the probe: those that ``data.probe`` names, or else those of the pool that have a label.
 
     Raises:
         UserError: ``data.probe`` names nothing that could be read.
     """
     if section.probe is None:
-        return [sample for sample in pool if sample.truth is not None]
+        return FoundImages([sample for sample in pool if sample.truth is not None])
     place = Path(section.probe)
     if not place.exists():
         raise UserError("no such folder or csv file; name labelled images, or leave it null")
@@ -90,27 +92,27 @@ def labelled_samples(pool: list[ImageSample], section: Section) -> list[ImageSam
     return read_samples(replace(section, source="images", root=root, labels=table))
 
 
-def _probe(pool: list[ImageSample], section: Section, seed: int) -> tuple[Splits, list[str], str]:
-    """The images of the probe with the label map; nothing, and why, where labels do not suffice.
+def _probe(pool: list[ImageSample], section: Section, seed: int) -> tuple[Splits, list[str], list[str]]:
+    """The images of the probe with the label map and what is to be said of them; nothing where labels do not suffice.
 
     Raises:
         UserError: They do not, though ``data.probe`` names them.
     """
     try:
-        labelled = labelled_samples(pool, section)
-        if not any(sample.split != "test" for sample in labelled):
-            return {}, [], ""
-        divided = divide(labelled, section.splits)
+        found = labelled_samples(pool, section)
+        if not any(sample.split != "test" for sample in found.samples):
+            return {}, [], []
+        divided = divide(found.samples, section.splits)
         splits = dict(zip(PROBE_SPLITS, (divided["train"], divided["val"]), strict=True))
-        classes = label_map(splits)
+        classes = in_declared_order(label_map(splits), section.classes)
     except UserError as error:
         if section.probe is not None:
             raise UserError(f"data.probe {section.probe}: {error}") from error
-        return {}, [], f"no linear probe of the features: {error}"
+        return {}, [], [f"no linear probe of the features: {error}"]
     if section.labels_per_class is not None:
         learnt_from = PROBE_SPLITS[0]
         splits[learnt_from] = _at_most(splits[learnt_from], section.labels_per_class, seed)
-    return splits, classes, ""
+    return splits, classes, [f"data.probe: {note}" for note in found.notes]
 
 
 def _at_most(members: list[ImageSample], count: int, seed: int) -> list[ImageSample]:

@@ -13,7 +13,8 @@ from PIL import Image, ImageColor, ImageDraw
 
 from vision_train.report.bags.attention_values import attention_values, hottest, rank_shares
 from vision_train.report.bags.tile_layout import Pixels, TileLayout
-from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, font, shortened, wrapped
+from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, shortened, wrapped
+from vision_train.report.fonts import font
 from vision_train.report.formats import format_number, format_percent
 
 COLOURS = "viridis"
@@ -236,9 +237,9 @@ def _head(title: str, facts: str, style: _Style) -> Image.Image:
     size = round(1.35 * style.text)
     block = Image.new("RGB", (style.width, MARGIN + 2 * style.line + size), PAPER)
     draw = ImageDraw.Draw(block)
-    face = font(size, bold=True)
+    face = font(size, title, bold=True)
     draw.text((MARGIN, MARGIN), shortened(title, face, style.room, ends), fill=INK, font=face)
-    face = font(style.text)
+    face = font(style.text, facts)
     draw.text((MARGIN, MARGIN + round(1.6 * size)), shortened(facts, face, style.room, ends), fill=MUTED, font=face)
     return block
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from vision_train.report.bags.attention_values import attention_values
-from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, font, shortened
+from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, shortened
+from vision_train.report.fonts import font
 from vision_train.report.formats import format_number
 
 SIDE = 176
@@ -49,7 +50,7 @@ def contact_sheet(title: str, tiles: Sequence[Pixels], captions: Sequence[str]) 
     width = 2 * MARGIN + max(columns, FEWEST_COLUMNS) * (SIDE + GAP) - GAP
     canvas = Image.new("RGB", (width, HEADER + rows * row + MARGIN - GAP // 2), PAPER)
     draw = ImageDraw.Draw(canvas)
-    face = font(TITLE_SIZE, bold=True)
+    face = font(TITLE_SIZE, title, bold=True)
     draw.text((MARGIN, 22), shortened(title, face, width - 2 * MARGIN, ends), fill=INK, font=face)
     for index, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         left, top = MARGIN + index % columns * (SIDE + GAP), HEADER + index // columns * row

@@ -15,12 +15,13 @@ from PIL import Image
 from models.mil.attention_maps import AttendedBag
 from models.mil.pictures import HOTTEST, cut_tile
 from vision_train.errors import BadSampleError, UserError
-from vision_train.files import names_apart, write_bytes, written_whole
+from vision_train.files import mark_output, names_apart, write_bytes, written_whole
 from vision_train.report.bags.attention_map import attention_map, branch_maps
 from vision_train.report.bags.attention_values import hottest
 from vision_train.report.bags.contact_sheet import contact_sheet, instance_captions
 from vision_train.report.bags.storage import attention_csv
 from vision_train.report.bags.tile_layout import Pixels, Thumbnail, lay_out_tiles
+from vision_train.report.fonts import remarks_on_glyphs
 
 CSV_NAME = "attention.csv"
 MAP, BRANCHES, TOP = ".png", "-branches.png", "-top.png"
@@ -55,7 +56,11 @@ def open_renderer(
         decode: Reads an image: H W 3. Raises BadSampleError for one that cannot be read.
         on_bad: Whether a bag that cannot be drawn stops everything or is left without pictures and counted.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    names = names_apart(level0_sizes, (MAP, BRANCHES, TOP))
+    files = [f"{name}{ending}" for name in names.values() for ending in (MAP, BRANCHES, TOP)]
+    mark_output(folder, *([] if is_new else [CSV_NAME, *files]))
     with (
         written_whole(folder / CSV_NAME) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as csv,
@@ -88,6 +93,7 @@ class Renderer:
         self._images = images
         self._decode = decode
         self._on_bad = on_bad
+        self._drawn: set[str] = set()
         self._names = names_apart(level0_sizes, (MAP, BRANCHES, TOP))
 
     def add(self, name: str, drawing: AttendedBag) -> None:
@@ -113,7 +119,8 @@ class Renderer:
 
     def remarks(self) -> list[str]:
         """What to tell the user at the end: where the csv is, and which bags have no pictures."""
-        said = [f"their attention in {self._folder / CSV_NAME}, with pictures beside it"]
+        said = remarks_on_glyphs(self._drawn)
+        said += [f"their attention in {self._folder / CSV_NAME}, with pictures beside it"]
         if self.undrawn:
             said.append(f"{len(self.undrawn)} bags have no pictures, as they cannot be drawn:")
             said += [f"  {name}: {reason}" for name, reason in self.undrawn.items()]
@@ -126,6 +133,7 @@ class Renderer:
 
     def _draw(self, name: str, drawing: AttendedBag) -> None:
         attention, coords, title = drawing.attention, drawing.coords, f"{name}: {drawing.caption}"
+        self._drawn |= {*title}
         whole = attention.mean(axis=0)
         slide = None if coords is None else self._slide(name, coords)
         layout = lay_out_tiles(len(whole), coords, drawing.patch_size_level0, slide)

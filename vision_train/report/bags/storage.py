@@ -11,7 +11,7 @@ import numpy as np
 
 from models.mil.attention_maps import AttendedBag, AttentionMaps
 from vision_train.artefacts import read_picture, write_pictures
-from vision_train.files import write_text
+from vision_train.files import escape_name, write_text
 
 CSV_COLUMNS = ("slide_id", "x", "y", "attention")
 """Columns of attention, before one for each branch."""
@@ -44,7 +44,7 @@ def attention_csv(bag_id: str, attention: np.ndarray, coords: np.ndarray | None,
     """The attention of a bag as csv: ``slide_id,x,y,attention,branch_0,...``, a row for each instance.
 
     Args:
-        bag_id: In every row.
+        bag_id: In every row, as :func:`vision_train.files.escape_name` writes it.
         attention: T N; the column ``attention`` is the mean of the branches.
         coords: N 2; without, the two cells of a row stay empty.
         header: Begin with the names of the columns; left out where rows are added to those of another bag.
@@ -56,7 +56,8 @@ def attention_csv(bag_id: str, attention: np.ndarray, coords: np.ndarray | None,
     places = [("", "")] * attention.shape[1] if coords is None else coords.tolist()
     values = np.vstack([attention.mean(axis=0, dtype=np.float64), attention]).T
     writer.writerows(
-        (bag_id, *place, *(f"{value:.9g}" for value in row)) for place, row in zip(places, values, strict=True)
+        (escape_name(bag_id), *place, *(f"{value:.9g}" for value in row))
+        for place, row in zip(places, values, strict=True)
     )
     return text.getvalue()
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, fitted, font, shortened
+from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, fitted, shortened
+from vision_train.report.fonts import font
 
 WIDTH = 360
 """Width of the whole, in pixels."""
@@ -36,7 +37,7 @@ def render_prediction(image: Image.Image, title: str, bars: Sequence[tuple[str, 
     draw = ImageDraw.Draw(canvas)
     draw.rectangle((0, 0, WIDTH, frame - 1), fill=BACKDROP)
     canvas.paste(picture, ((WIDTH - picture.width) // 2, (frame - picture.height) // 2))
-    text_font, title_font = font(TEXT_SIZE), font(TITLE_SIZE)
+    text_font, title_font = font(TEXT_SIZE), font(TITLE_SIZE, title)
     inner = WIDTH - 2 * MARGIN
     draw.text((MARGIN, frame + 10), shortened(title, title_font, inner, ending), fill=INK, font=title_font)
     for index, (label, probability) in enumerate(bars):
@@ -44,7 +45,8 @@ def render_prediction(image: Image.Image, title: str, bars: Sequence[tuple[str, 
         share = f"{100 * probability:.1f} %"
         room = inner - text_font.getlength(share) - MARGIN
         ink = INK if index == 0 else MUTED
-        draw.text((MARGIN, top), shortened(label, text_font, room, ends), fill=ink, font=text_font)
+        label_font = font(TEXT_SIZE, label)
+        draw.text((MARGIN, top), shortened(label, label_font, room, ends), fill=ink, font=label_font)
         draw.text((WIDTH - MARGIN, top), share, fill=ink, font=text_font, anchor="ra")
         _bar(draw, top + 20, probability)
     return canvas

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from PIL import Image, ImageDraw
 
 from vision_train.artefacts import OWN, PARTNER, LabelPanel, Pixels, Preview, PreviewRow
-from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, fitted, font, shortened
+from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, fitted, shortened
+from vision_train.report.fonts import font
 
 FRAME = "#c9ced6"
 SIDE = 224
@@ -128,5 +129,5 @@ def _line(
     keep: Callable[[str, int], str] = ends,
 ) -> None:
     """Write one line, shortened to its room."""
-    face = font(size, bold=bold)
+    face = font(size, text, bold=bold)
     draw.text(place, shortened(text, face, room, keep), fill=ink, font=face)

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vision_train.artefacts import Bars, Drawing, Pixels
-from vision_train.files import as_file_name, write_bytes
+from vision_train.files import as_file_name, mark_output, write_bytes
+from vision_train.report.fonts import remarks_on_glyphs
 from vision_train.report.images.predictions import render_prediction
 
 
@@ -44,17 +45,21 @@ class Renderer:
 
     def draw(self) -> None:
         """Draw the images that were added."""
+        is_new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         titles = below_common_parent([*self._drawings])
-        for number, (title, (name, drawing)) in enumerate(zip(titles, self._drawings.items(), strict=True)):
-            file = f"{number:05d}-{as_file_name(str(Path(title).with_suffix('')))}.png"
+        stems = (as_file_name(str(Path(title).with_suffix(""))) for title in titles)
+        files = [f"{number:05d}-{stem}.png" for number, stem in enumerate(stems)]
+        mark_output(self.folder, *([] if is_new else files))
+        for file, title, (name, drawing) in zip(files, titles, self._drawings.items(), strict=True):
             buffer = io.BytesIO()
             _picture(self.originals[name](), title, drawing).save(buffer, format="PNG")
             write_bytes(self.folder / file, buffer.getvalue())
 
     def remarks(self) -> list[str]:
-        """What to tell the user at the end: every image has its picture."""
-        return []
+        """What to tell the user at the end: characters that could not be drawn."""
+        drawn = [label for drawing in self._drawings.values() if isinstance(drawing, Bars) for label, _ in drawing.bars]
+        return remarks_on_glyphs([*drawn, *below_common_parent([*self._drawings])])
 
 
 def _picture(original: Pixels, title: str, drawing: Drawing) -> Image.Image:

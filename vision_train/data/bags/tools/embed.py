@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.hdf5 import import_h5py
 from vision_train.data.bags.index import slide_id
 from vision_train.data.bags.stored import COORDS, BadBagError, StoredBag, array_in_memory
-from vision_train.data.bags.tables import first_named
 from vision_train.data.bags.tools.tiles import Corners, Pixels, select_tiles
 from vision_train.data.bags.tools.writing import write_bag
 from vision_train.data.dataset import OnBad
 from vision_train.data.decode import BadImageError, decode_large
 from vision_train.errors import UserError
-from vision_train.files import check_writable
+from vision_train.files import check_writable, first_named
 
+LONGEST_FILE_NAME = 255
+"""Bytes that file systems allow."""
 FULL_PRECISION = "32-true"
 """Lightning's word for float32."""
 
@@ -118,7 +120,9 @@ class Embedding:
         return {"patch_size": self.tile, "patch_size_level0": self.tile, "background": background}
 
     def _files(self, image_id: str) -> tuple[Path, Path]:
-        return self.features / f"{image_id}.h5", self.patches / f"{image_id}_patches.h5"
+        name = f"{image_id}_patches.h5"  # TRIDENT's name; CLAM's is shorter, and read as well
+        name = name if len(os.fsencode(name)) <= LONGEST_FILE_NAME else f"{image_id}.h5"
+        return self.features / f"{image_id}.h5", self.patches / name
 
     def _encode(self, pixels: Pixels, corners: Corners, on_batch: OnBatch) -> Tensor:
         """Features of all tiles, N D."""

@@ -19,7 +19,7 @@ import torch
 from vision_train.data.bags.hdf5 import import_h5py
 from vision_train.data.bags.stored import StoredArray, StoredBag, as_tensor, first_line
 from vision_train.errors import UserError
-from vision_train.files import written_whole
+from vision_train.files import escape_name, written_whole
 
 BLOCK_BYTES = 2**25
 """Size of the blocks that are read and written at a time."""
@@ -71,7 +71,8 @@ def _blocks(array: StoredArray) -> Iterator[slice]:
 
 def _attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     plain = (str, bytes, bool, int, float, np.generic, np.ndarray)
-    return {
+    written = {
         name: value if isinstance(value, plain) else json.dumps(value, default=str)
         for name, value in attributes.items()
     }
+    return {name: escape_name(value) if isinstance(value, str) else value for name, value in written.items()}

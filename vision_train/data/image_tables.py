@@ -1,0 +1,163 @@
+"""Images and labels listed in a csv."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from vision_train.data.dataset import SKIP_BAD, OnBad
+from vision_train.data.labels import class_name, is_missing, several_in_one
+from vision_train.data.sample import ImageSample
+from vision_train.data.tables import Row, read_table, split_named
+from vision_train.errors import UserError
+from vision_train.files import first_named, is_output, printable, unescape_name
+
+DECLARE = "name all classes with data.classes=[NAME,...]"
+"""The remedy for names that are those of classes, though they look like something else."""
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """Samples in a fixed order, and what the user should know of them."""
+
+    samples: list[ImageSample]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file that a table lists."""
+
+    line: int
+    name: str
+    """As the table writes it, but with the bytes and separators of the file system."""
+    path: str
+    cells: dict[str, str]
+
+
+def read_csv(
+    table: Path,
+    root: Path | None,
+    on_bad: OnBad = "error",
+    *,
+    labelled: bool = True,
+    declared: Collection[str] = (),
+) -> FoundImages:
+    """Read a csv with the columns ``path,label`` and, optionally, ``split``; further columns are ignored.
+
+    Args:
+        table: A csv file, as :func:`vision_train.data.tables.read_table` reads it.
+        root: The folder that the paths are relative to; None for the folder of the csv.
+        on_bad: Whether images whose label is missing stop everything or are left out and counted.
+        labelled: Whether every image needs a label.
+        declared: Labels that name a class, whatever they look like.
+
+    Raises:
+        UserError: The table cannot be read, lacks a column or value, lists a file that does not exist or one twice, or
+            gives several labels to an image.
+    """
+    files, notes = listed_files(table, root, *(["label"] if labelled else []))
+    labels = {file.line: class_name(file.cells.get("label", "")) for file in files}
+    several = set(several_in_one(set(labels.values()), declared))
+    if labelled:
+        _refuse_several(table, [file for file in files if labels[file.line] in several], labels)
+    missing = [file for file in files if is_missing(labels[file.line], declared)]
+    if labelled and missing:
+        notes.append(_without_label(table, missing, labels, on_bad))
+    samples = []
+    for file in files:
+        label = labels[file.line]
+        unknown = is_missing(label, declared) or label in several
+        if not (labelled and unknown):
+            split = split_named(file.cells["split"], f"{table} line {file.line}") if "split" in file.cells else None
+            samples.append(ImageSample(file.name, file.path, None if unknown else label, split))
+    if not samples:
+        raise UserError(f"{table}: " + ("no image in it has a label" if files else "no lines below the header"))
+    return FoundImages(samples, notes)
+
+
+def listed_files(table: Path, root: Path | None, *columns: str) -> tuple[list[ListedFile], list[str]]:
+    """Files that the column ``path`` of a csv names, and what the user should know of them.
+
+    A path may be written as :func:`vision_train.files.escape_name` writes it, or with the backslashes of Windows, where
+    no file is called so. Files that this program wrote are left out.
+
+    Args:
+        table: The csv.
+        root: The folder that the paths are relative to; None for the folder of the csv.
+        *columns: Further columns that the table must have.
+
+    Raises:
+        UserError: The table cannot be read, lacks a column, or a file is absent or listed twice.
+    """
+    folder = table.parent if root is None else root
+    content = read_table(table)
+    content.rows_with("path", *columns, filled=False)
+    files: dict[str, ListedFile] = {}
+    outputs: list[str] = []
+    converted: list[str] = []
+    for row in content.rows_with("path"):
+        file = _listed_file(table, row, folder)
+        if file.path in files:
+            raise UserError(f"{table} line {file.line}: {file.name} is listed already in line {files[file.path].line}")
+        files[file.path] = file
+        if "\\" in row[1]["path"] and "\\" not in file.name:
+            converted.append(file.name)
+        if _lies_in_output(Path(file.path).absolute().parent):
+            outputs.append(file.path)
+    _lies_in_output.cache_clear()
+    notes = [f"left out, as vision-train wrote it: {first_named(outputs)}"] if outputs else []
+    if converted:
+        notes.append(f"{table}: backslashes in paths were read as /: {first_named(converted)}")
+    left_out = set(outputs)
+    return [file for path, file in files.items() if path not in left_out], notes
+
+
+def _listed_file(table: Path, row: Row, folder: Path) -> ListedFile:
+    line, cells = row
+    written = cells["path"]
+    for name in dict.fromkeys((written, unescape_name(written), written.replace("\\", "/"))):
+        path = os.path.normpath(folder / name)
+        if Path(path).is_file():
+            return ListedFile(line, name, path, cells)
+    raise UserError(
+        f"{table} line {line}: no file {printable(os.path.normpath(folder / written))}. Paths are relative to "
+        f"{folder.absolute()}"
+    )
+
+
+@cache
+def _lies_in_output(folder: Path) -> bool:
+    return is_output(folder) or (folder.parent != folder and _lies_in_output(folder.parent))
+
+
+def _refuse_several(table: Path, files: Sequence[ListedFile], labels: dict[int, str]) -> None:
+    if not files:
+        return
+    first = files[0]
+    raise UserError(
+        f"{table}: {len(files)} labels name several classes each, such as `{printable(labels[first.line])}` in line "
+        f"{first.line} ({printable(first.name)}). An image has one label here; several an image cannot be trained on. "
+        f"Keep one label a line. If it is the name of one class, {DECLARE}"
+    )
+
+
+def _without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, str], on_bad: OnBad) -> str:
+    """Name and count images whose label is missing.
+
+    Raises:
+        UserError: They stop everything.
+    """
+    written = Counter(labels[file.line] or "nothing" for file in files)
+    words = ", ".join(f"`{printable(word)}` {count} times" for word, count in written.items())
+    named = first_named([f"{file.name} in line {file.line}" for file in files])
+    if on_bad == "skip":
+        return f"{table}: left out {len(files)} images without a label ({words}): {named}"
+    raise UserError(
+        f"{table}: {len(files)} images have no label ({words}): {named}. Label them, or {SKIP_BAD}. If it is the name "
+        f"of a class, {DECLARE}"
+    )

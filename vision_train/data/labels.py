@@ -1,0 +1,116 @@
+"""Labels as tables and folders write them: those that mean none, those that are several, and names worth a look."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+
+from vision_train.data.splits import split_called
+from vision_train.errors import UserError
+from vision_train.files import first_named, printable
+
+MISSING = frozenset(
+    {"", "nan", "-nan", "+nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "none", "null", "nil", "nat", "#null!"}
+)
+"""What programs write for a value that is missing, in small letters."""
+_ALWAYS_SEVERAL = re.compile(r"[^|]+(\|[^|]+)+\|?|[^;]+(;[^;]+)+;?|\[.*\]|\{.*\}|\(.*,.*\)|\d+([ ,]\s*\d+)+", re.DOTALL)
+_SEPARATORS = re.compile(r"\s*(?:,|/|\+|&|\s)\s*")
+
+SUSPICIOUS = frozenset(
+    {"annotation", "annotations", "archive", "backup", "class", "classes", "copy", "data", "dataset", "datasets"}
+    | {"folder", "image", "images", "img", "imgs", "jpegimages", "jpg", "jpeg", "label", "labels", "mask", "masks"}
+    | {"new folder", "output", "outputs", "photos", "pictures", "png", "predict", "prediction", "predictions", "raw"}
+    | {"result", "results", "run", "runs", "temp", "thumbnails", "tmp", "todo", "unclassified", "unlabeled"}
+    | {"unlabelled", "unsorted", "untitled folder"}
+)
+"""Names of folders and words that are rarely classes, in small letters."""
+MOST_LISTED = 20
+"""Classes that a line lists; of more it gives the first ones, and how many there are."""
+
+
+def class_name(text: str) -> str:
+    """Text without what nobody sees: surrounding spaces, and accents that one system writes apart and another not."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def is_missing(label: str, declared: Collection[str] = ()) -> bool:
+    """Whether a label says that there is none, such as ``nan``, ``NA`` or ``null``.
+
+    Args:
+        label: Without spaces around it.
+        declared: Classes that the recipe declares, which may be called so.
+    """
+    return label not in declared and label.casefold() in MISSING
+
+
+def several_in_one(labels: Collection[str], declared: Collection[str] = ()) -> list[str]:
+    """Those of the labels that name several classes, such as ``cat|dog``.
+
+    Text between ``|`` or ``;``, lists in brackets and rows of numbers always do. Text between commas, slashes, plus
+    signs or spaces does where each part is a label of its own elsewhere: `black/white` may be the name of one class.
+
+    Args:
+        labels: All labels of the table, each once.
+        declared: Classes that the recipe declares, which may be called so.
+    """
+    known = set(labels)
+    return sorted(
+        label
+        for label in known
+        if label not in declared and (_ALWAYS_SEVERAL.fullmatch(label) or _is_made_of(label, known))
+    )
+
+
+def _is_made_of(label: str, known: Collection[str]) -> bool:
+    parts = [part for part in _SEPARATORS.split(label) if part]
+    return len(parts) > 1 and all(part in known for part in parts)
+
+
+def in_declared_order(found: Sequence[str], declared: Sequence[str] | None) -> list[str]:
+    """The classes that were found, in the order of ``data.classes`` where it names them.
+
+    Raises:
+        UserError: It does not name exactly those.
+    """
+    if declared is None:
+        return list(found)
+    if unnamed := [name for name in found if name not in declared]:
+        raise UserError(
+            f"data.classes does not name {first_named(unnamed)}, which the data hold as a class; name all classes, or "
+            "mend the labels"
+        )
+    if absent := [name for name in declared if name not in found]:
+        raise UserError(f"data.classes names {first_named(absent)}, of which the data hold nothing; leave it out")
+    return list(declared)
+
+
+def listed_classes(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Classes with the number of their samples in each split, as one line.
+
+    Args:
+        counts: Class, in the order of the label map -> split -> number.
+    """
+    named = [
+        f"{printable(name)} ({', '.join(f'{count:,} {split}' for split, count in splits.items())})"
+        for name, splits in counts.items()
+    ]
+    if len(named) <= MOST_LISTED:
+        return ", ".join(named)
+    sizes = [sum(splits.values()) for splits in counts.values()]
+    rest = f"{len(named):,} in all, of {min(sizes):,} to {max(sizes):,} each"
+    return f"{', '.join(named[: MOST_LISTED // 2])}, ... ({rest})"
+
+
+def suspicious_names(classes: Sequence[str], declared: Collection[str] = ()) -> list[str]:
+    """Those of the classes whose names are rarely those of classes: of folders, splits or missing labels.
+
+    Args:
+        classes: The label map.
+        declared: Classes that the recipe declares.
+    """
+    return [
+        name
+        for name in classes
+        if name not in declared and (name.casefold() in SUSPICIOUS or is_missing(name) or split_called(name))
+    ]
