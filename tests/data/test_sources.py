@@ -119,7 +119,8 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 def test_links_that_lead_back_are_no_class(tmp_path: Path) -> None:
     touch(tmp_path / "data", "cat/a.png", "dog/b.png")
     (tmp_path / "data" / "all").symlink_to(tmp_path / "data")
-    (tmp_path / "data" / "dog" / "up").symlink_to(tmp_path / "data" / "dog")
+    (tmp_path / "data" / "dog" / "up").symlink_to(tmp_path)
+    touch(tmp_path, "other/c.png")
     found = read_folder(tmp_path / "data")
     assert [s.id for s in found.samples] == ["cat/a.png", "dog/b.png"]
     assert "same folder" in found.notes[0]

@@ -90,7 +90,7 @@ class Execution:
             began = time.monotonic()
             arguments = fit_arguments(run)
             write_json(run.conditions, {"jobs": self.jobs})
-            log.write(f"$ {shlex.join(['vision-train', *arguments])}\n".encode())
+            log.write(f"$ {shlex.join(['vision-train', *arguments])}\n".encode("utf-8", "surrogateescape"))
             log.flush()
             place = log.tell()
             code = self.train(arguments, log)

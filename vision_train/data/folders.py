@@ -37,9 +37,9 @@ def place_of(folder: Path) -> Place:
 class Listing:
     """Lists files below folders and counts what it leaves out.
 
-    Links are followed; a folder that several paths of one list lead to is entered once. Hidden files and folders,
-    caches and what this program wrote (runs, studies, pictures of predictions) are left out. The case of an ending does
-    not count.
+    Links are followed. A folder that several paths of one list lead to is entered once, and none that lies around the
+    root. Hidden files and folders, caches and what this program wrote (runs, studies, pictures of predictions) are left
+    out. The case of an ending does not count.
 
     Args:
         root: The folder that messages give paths below.
@@ -61,6 +61,7 @@ class Listing:
         self._below: dict[str, int] = {}
         self._others: Counter[str] = Counter()
         refuse_output(root)
+        self._around = {place_of(folder) for folder in (root.resolve(), *root.resolve().parents)}
 
     def folders(self, folder: Path) -> list[Path]:
         """Folders that lie directly in one, in order.
@@ -92,7 +93,8 @@ class Listing:
         waiting = [folder]
         while waiting:
             here = waiting.pop()
-            if (place := place_of(here)) in entered:
+            place = place_of(here)
+            if place in entered or self.leads_back(here):
                 self._again[self._named(here)] = None
                 continue
             entered.add(place)
@@ -106,6 +108,10 @@ class Listing:
                     self._others[Path(entry.name).suffix.lower() or "no ending"] += 1
             waiting += reversed(inside)
         return sorted(found)
+
+    def leads_back(self, folder: Path) -> bool:
+        """Whether a folder is a link to the root or to a folder around it."""
+        return folder != self._root and place_of(folder) in self._around
 
     def leave_beside(self, folder: Path) -> None:
         """Count the wanted files that lie directly in a folder as left out, since its folders alone are read."""

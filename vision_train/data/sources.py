@@ -142,9 +142,9 @@ def _split_folders(
 
 
 def _holds_data(folder: Path, listing: Listing) -> bool:
-    """Whether there is anything in a folder but what this program wrote."""
+    """Whether a folder is anything but a place where this program put its runs and pictures."""
     before = listing.outputs
-    return bool(listing.files(folder) or listing.folders(folder)) or listing.outputs == before
+    return bool(listing.below(folder, set())) or listing.outputs == before
 
 
 def _renamed(splits: dict[str | None, Path]) -> list[str]:
@@ -161,8 +161,9 @@ def _class_folders(
         raise UserError(f"{folder}: no class folders. Put the images of each class into a folder with the class's name")
     listing.leave_beside(folder)
     folder_of: dict[str, Path] = {}
-    around = {place_of(root), place_of(folder)}
-    entered: set[Place] = set(around)
+    entered: set[Place] = {place_of(folder)}
+    if len(class_folders) == 1:
+        _refuse_wrapper(class_folders[0], listing, declared)
     for class_folder in class_folders:
         if split_called(class_folder.name) and class_folder.name not in declared:
             raise UserError(
@@ -178,7 +179,7 @@ def _class_folders(
             )
         outputs = listing.outputs
         files = listing.below(class_folder, entered)
-        if not files and (listing.outputs > outputs or place_of(class_folder) in around):
+        if not files and (listing.outputs > outputs or listing.leads_back(class_folder)):
             continue  # nothing but what this program put there, or a link that leads back
         if not files:
             raise UserError(
@@ -188,6 +189,13 @@ def _class_folders(
         folder_of[label] = class_folder
         for file in files:
             yield ImageSample(file.relative_to(root).as_posix(), str(file), label, split)
+
+
+def _refuse_wrapper(only: Path, listing: Listing, declared: Collection[str]) -> None:
+    """Refuse a single folder that holds the folders of splits, as archives are unpacked."""
+    if only.name not in declared and any(split_called(folder.name) for folder in listing.folders(only)):
+        root = printable(str(only))
+        raise UserError(f"{only.parent}: holds but one folder, with the splits in it; set data.root={root}")
 
 
 def _refuse_splits_inside(class_folder: Path, listing: Listing, declared: Collection[str]) -> None:

@@ -35,12 +35,12 @@ _SPLIT = re.compile(rf"(?:(?:{_AROUND}) ?)*+(?P<split>{_WORDS})(?: ?(?:{_AROUND}
 def split_called(name: str) -> str | None:
     """The split that a folder, column or cell of this name stands for; None where it stands for none.
 
-    Case does not count, nor do separators, a number at the end and words such as `set` and `images`: `Training`,
+    Case does not count, nor do separators, a number before or behind and words such as `set` and `images`: `Training`,
     `valid`, `test_images`, `TestSet` and `train2017` are splits, `dev` and `eval` are `val`.
     """
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # TestSet
     words = re.sub(r"[\W_]+", " ", words.casefold()).strip()
-    words = re.sub(r" ?\d+$", "", words)
+    words = re.sub(r"^\d+ | ?\d+$", "", words)
     found = _SPLIT.fullmatch(words)
     return None if found is None else _SPLIT_OF[found["split"]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from vision_train.files import write_text
+from vision_train.files import escape_name, write_text
 from vision_train.recipe.recipe import Recipe
 
 
@@ -52,11 +52,12 @@ def _plain(value: Any) -> Any:
 
 
 def escaped(value: Any) -> Any:
-    """Mark every `${` in plain values as text: in what is resolved already nothing is left to interpolate."""
+    """Mark every `${` in plain values as text, since nothing is left to interpolate, and escape bytes of no UTF-8."""
     if isinstance(value, dict):
         return {key: escaped(item) for key, item in value.items()}
     if isinstance(value, list):
         return [escaped(item) for item in value]
     if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # a backslash before it stands for itself only when doubled
+        # A backslash before it stands for itself only when doubled.
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", escape_name(value))
     return value

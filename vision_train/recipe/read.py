@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vision_train.errors import UserError
+from vision_train.files import unescape_name
 from vision_train.recipe.catalogue import builtin_files, find_extended, nearest_names
 from vision_train.recipe.layers import COMMAND_LINE, KeyPath, Layer, Origin, located_error, show
 
@@ -81,7 +82,9 @@ def override_layer(override: str, place: int) -> Layer:
         )
     origin = Origin(COMMAND_LINE, place)
     try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=False)
+        # YAML holds no byte of a path that is no UTF-8, but its escape.
+        typed = override.encode("utf-8", "backslashreplace").decode()
+        values = _with_names(OmegaConf.to_container(OmegaConf.from_dotlist([typed]), resolve=False))
     except yaml.YAMLError as error:
         raise UserError(f"{COMMAND_LINE}: {key}: `{value}` is not valid YAML; try \"{key}='{value}'\"") from error
     except OmegaConfBaseException as error:
@@ -97,11 +100,20 @@ def _parse(text: str, source: str) -> Layer:
     if not isinstance(tree, yaml.MappingNode):
         raise UserError(f"{source}: holds no keys; a recipe is a mapping such as `task: classification`")
     try:
-        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        values = _with_names(OmegaConf.to_container(OmegaConf.create(text), resolve=False))
     except OmegaConfBaseException as error:
         raise located_error(error, Layer(Origin(source), {}, dict(_lines(tree, (), source)))) from error
     assert isinstance(values, dict)
     return Layer(Origin(source), values, dict(_lines(tree, (), source)))
+
+
+def _with_names(value: Any) -> Any:
+    """Plain values whose texts have the bytes that :func:`vision_train.files.escape_name` wrote as escapes."""
+    if isinstance(value, dict):
+        return {key: _with_names(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_names(item) for item in value]
+    return unescape_name(value) if isinstance(value, str) else value
 
 
 def _lines(node: yaml.Node, path: KeyPath, source: str) -> Iterator[tuple[KeyPath, Origin]]:

@@ -34,6 +34,17 @@ def test_item_8_every_format_gives_the_same_bags(format_name: str, written: Writ
         np.testing.assert_array_equal(bag.coords.numpy(), coords)
 
 
+def test_files_of_any_name_and_every_format(format_name: str, written: Written) -> None:
+    root = written(format_name)
+    root = root if root.is_dir() else root.parent
+    for file in [file for file in root.rglob("*007*") if file.is_file()]:
+        file.rename(file.with_name(file.name.replace("007", "caf\udce9\n007")))
+    index = index_bags(root)
+    assert index.bad == {}
+    for entry in index.entries.values():
+        assert len(read_bag(entry).features) == entry.instances
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "encoder", "patch_size_level0", "label"),
     [

@@ -72,6 +72,8 @@ def repack(
 
     console = plain_console()
     index = index_bags(source)
+    for remark in index.notes:
+        console.print(f"note: {remark}")
     repacked = repack_bags(index, folder, policy, skip_with="give --on-bad-bag skip")
     done = _Done()
     with ItemProgress(console, len(index.entries) + len(index.bad), "bags", "instances") as progress:

@@ -13,7 +13,8 @@ class Section(ImageFolderSection):
     """Images with one label each."""
 
     root: str | None = field(default=None, metadata=PLACE)
-    """Folder of the images. Holds one folder per class, or `train`/`val`/`test` with one folder per class each."""
+    """Folder of the images. Holds one folder per class, or one per split (`train`, `val`, `test` by any usual name)
+    with one folder per class each."""
 
 
 IMAGES = KindOfData(

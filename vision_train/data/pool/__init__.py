@@ -13,8 +13,8 @@ class Section(ImageFolderSection):
     """Images without labels."""
 
     root: str | None = field(default=None, metadata=PLACE)
-    """Folder of the images: every image below it is taken, or below its `train` and `val`, whatever other folders are
-    called."""
+    """Folder of the images: every image below it is taken, or below its folders of splits, whatever other
+    folders are called."""
     labels: str | None = field(default=None, metadata=PLACE)
     """Csv file with the column `path` and, if you like, `label` and `split`; paths are relative to `root`, or to the
     csv without one. Labels serve the probe alone."""

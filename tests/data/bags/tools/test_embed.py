@@ -70,6 +70,18 @@ def embed(images: dict[str, Path], embedding: Embedding, on_bad_image: str = "er
     return list(embed_images(images, embedding, on_bad_image, "give --on-bad-image skip"))  # type: ignore[arg-type]
 
 
+def test_images_of_any_name(images: dict[str, Path], embedding: Embedding, tmp_path: Path) -> None:
+    names = "caf\udce9\n1", "x" * 251
+    for image, name in zip(images.values(), names, strict=True):
+        image.rename(tmp_path / f"{name}.png")
+    found = images_by_id(tmp_path / f"{name}.png" for name in names)
+    assert sum(image.tiles for image in embed(found, embedding)) == 8
+    assert all(image.kept for image in embed(found, embedding))
+    index = index_bags(embedding.folder)
+    assert sorted(index.entries) == sorted(names)
+    assert all(read_bag(entry).coords is not None for entry in index.entries.values())
+
+
 def test_bags_hold_what_the_network_makes_of_each_tile(
     images: dict[str, Path], embedding: Embedding, network: nn.Module
 ) -> None:
