@@ -28,7 +28,8 @@ from vision_train.run.checkpointing import RandomState
 from vision_train.run.meter import Meter
 from vision_train.run.phase import prepare, scan
 from vision_train.run.progress import ProgressDisplay
-from vision_train.run.trainer import build_trainer, plan_steps
+from vision_train.run.steps import count_steps, tell
+from vision_train.run.trainer import build_trainer
 
 pytestmark = pytest.mark.usefixtures("all_threads")
 
@@ -56,7 +57,7 @@ def ours(recipe: Recipe, folder: Path) -> float:
     display = ProgressDisplay(meter, recipe, Console(quiet=True))
     callbacks = [RandomState(recipe.seed), *average, meter, display, clock]
     trainer = build_trainer(recipe, callbacks, folder, limit_val_batches=0, enable_checkpointing=False)
-    prepared.task.steps_per_epoch, prepared.task.total_steps = plan_steps(prepared.recipe, prepared.data, trainer)
+    tell(prepared.task, prepared.data, count_steps(prepared.recipe, prepared.data, trainer))
     trainer.fit(prepared.task, datamodule=prepared.data)
     return median_step(clock.marks)
 

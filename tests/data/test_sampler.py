@@ -1,9 +1,13 @@
+from collections import Counter
 from itertools import chain
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vision_train.data import sampler
 from vision_train.data.sampler import EvaluationSampler, TrainingBatches
 
 sizes = {"length": st.integers(1, 60), "batch_size": st.integers(1, 9), "world_size": st.integers(1, 4)}
@@ -17,16 +21,97 @@ def test_training_ranks_share_one_permutation(length: int, batch_size: int, worl
         sampler.set_epoch(epoch)
     batches = [list(sampler) for sampler in ranks]
     assert [len(of_rank) for of_rank in batches] == [len(sampler) for sampler in ranks]
-    assert len({tuple(map(len, of_rank)) for of_rank in batches}) == 1
-    assert all(len({len(batch) for batch in of_rank}) == 1 for of_rank in batches)
-    shares = [list(chain(*of_rank)) for of_rank in batches]
-    assert shares[0]  # every process has something to do
-    if len(shares[0]) >= batch_size:
-        assert len(shares[0]) % batch_size == 0
-        assert length - world_size * len(shares[0]) < world_size * batch_size
-    positions = list(chain(*shares))
+    sizes = {len(batch) for of_rank in batches for batch in of_rank}
+    assert sizes == {min(batch_size, length // world_size)}, "every process has something to do, and as much as others"
+    positions = list(chain(*chain(*batches)))
     assert len(set(positions)) == len(positions)
+    if ranks[0].filled:
+        return
     assert {position[1] for position in positions} == {epoch}
+    assert length - len(positions) <= length / 10
+
+
+@given(**sizes)
+def test_where_much_would_be_left_out_batches_go_on_across_epochs(length: int, batch_size: int, world_size: int):
+    world_size = min(world_size, length)
+    ranks = [TrainingBatches(length, batch_size, 0, rank, world_size) for rank in range(world_size)]
+    drawn: list[int] = []
+    for epoch in range(4):
+        for sampler in ranks:
+            sampler.set_epoch(epoch)
+        steps = [list(chain(*step)) for step in zip(*ranks, strict=True)]
+        drawn += [index for step in steps for index, _ in step]
+        if epoch == 0 and ranks[0].filled:
+            assert set(drawn) == set(range(length)), "no sample is left out of the first epoch"
+    if ranks[0].filled:
+        times = np.bincount(drawn, minlength=length)
+        assert times.max() - times.min() <= 1, "and none is drawn more often than another"
+
+
+@pytest.mark.parametrize(("length", "batch", "steps"), [(48, 48, 1), (40, 48, 1), (60, 48, 2), (100, 64, 2), (100, 32, 3)])
+def test_an_epoch_takes_as_many_steps_as_show_every_sample(length: int, batch: int, steps: int):
+    assert len(TrainingBatches(length, batch, 0)) == steps
+
+
+def test_what_is_never_drawn_is_counted():
+    assert TrainingBatches(100, 32, 0).never_drawn(1, 3, 3) == 4
+    assert TrainingBatches(100, 32, 0).never_drawn(9, 3, 3) == 0
+    assert TrainingBatches(100, 64, 0).never_drawn(1, 2, 2) == 0
+    assert TrainingBatches(100, 10, 0).never_drawn(1, 2, 2) == 80
+    assert TrainingBatches(100, 10, 0).never_drawn(1, 10, 3) == 70
+    drawn = {index for epoch in range(3) for index in indices_of(epoch, TrainingBatches(100, 10, 5))[:20]}
+    assert TrainingBatches(100, 10, 5).never_drawn(3, 2, 2) == 100 - len(drawn)
+
+
+def test_what_is_never_drawn_is_estimated_where_counting_would_take_long(monkeypatch):
+    counted = TrainingBatches(1000, 10, 0).never_drawn(40, 2, 2)
+    monkeypatch.setattr(sampler, "LOOKED_THROUGH", 1000)
+    assert TrainingBatches(1000, 10, 0).never_drawn(40, 2, 2) == pytest.approx(counted, rel=0.1)
+
+
+def indices_of(epoch: int, batches: TrainingBatches) -> list[int]:
+    batches.set_epoch(epoch)
+    return indices(batches)
+
+
+class TestBalance:
+    CLASSES = ("rare",) * 3 + ("often",) * 40 + ("some",) * 7
+
+    def draws(self, epochs: int, **options: Any) -> list[Any]:
+        batches = TrainingBatches(50, 8, 0, classes=self.CLASSES, **options)
+        found = []
+        for epoch in range(epochs):
+            batches.set_epoch(epoch)
+            found += [position for batch in batches for position in batch]
+        return found
+
+    def test_every_class_is_drawn_equally_often(self):
+        counts = Counter(self.CLASSES[index] for index, _ in self.draws(17))
+        assert max(counts.values()) - min(counts.values()) <= 17, "but for what a pass leaves out"
+
+    def test_samples_of_a_class_take_turns(self):
+        times = np.bincount([index for index, _ in self.draws(17)], minlength=50)
+        for name in set(self.CLASSES):
+            of_class = [times[index] for index, each in enumerate(self.CLASSES) if each == name]
+            assert min(of_class) > 0
+            assert max(of_class) - min(of_class) <= 7
+
+    def test_no_two_draws_are_alike_so_that_augmentation_differs(self):
+        found = self.draws(17)
+        assert len(set(found)) == len(found)
+
+    def test_an_epoch_is_about_as_long_as_without(self):
+        assert len(TrainingBatches(50, 8, 0, classes=self.CLASSES)) == len(TrainingBatches(50, 8, 0))
+
+    def test_two_processes_share_what_one_draws(self):
+        one = list(TrainingBatches(50, 8, 0, classes=self.CLASSES))
+        two = [list(TrainingBatches(50, 4, 0, rank, 2, classes=self.CLASSES)) for rank in (0, 1)]
+        for whole, *halves in zip(one, *two, strict=True):
+            assert set(whole) == set(chain(*halves))
+
+    def test_seeds_change_the_draws(self):
+        orders = [list(TrainingBatches(50, 8, seed, classes=self.CLASSES)) for seed in (0, 1)]
+        assert orders[0] != orders[1]
 
 
 def test_one_process_and_two_train_on_the_same_images_per_step() -> None:

@@ -300,7 +300,6 @@ def test_value_that_cannot_be_used(refused, override, message):
         ("trainer.limit_train_batches=0", "trainer.limit_train_batches: is 0"),
         ("trainer.limit_train_batches=0.01", "trainer.limit_train_batches=0.01: leaves no training batch"),
         ("trainer.limit_val_batches=0.01", "limit_val_batches"),
-        ("trainer.check_val_every_n_epoch=2", "check_val_every_n_epoch: is 2, but max_epochs 1; not one epoch"),
         ("trainer.val_check_interval=9", "trainer.val_check_interval=9: an epoch has only 2 batches"),
         ("trainer.max_time=abc", "not a valid duration"),
     ],

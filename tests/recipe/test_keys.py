@@ -44,7 +44,7 @@ def test_every_key_of_a_recipe_is_explained():
         ("method.label_smoothing", "a number", "0.0"),
         ("optim.ema", "a mapping or null", "null"),
         ("optim.ema.decay", "a number or null", "null"),
-        ("trainer.max_epochs", "a whole number", "required"),
+        ("trainer.max_epochs", "a whole number or null", "required"),
         ("trainer.gradient_clip_val", "a number or null", "Lightning's"),
     ],
 )

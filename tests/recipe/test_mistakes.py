@@ -206,7 +206,7 @@ def test_mistakes_come_in_the_order_they_were_written(folder: Path, mistakes: Mi
         "base.yaml:4: model.nam: unknown key; did you mean model.name?",
         "mine.yaml:3: run.on_nan: is `cry`; expected stop | continue",
         "mine.yaml:7: data.workers: is `two`; expected a whole number",
-        "command line: trainer.max_epochs: is `x`; expected a whole number",
+        "command line: trainer.max_epochs: is `x`; expected a whole number or null",
         "command line: seed: is `x`; expected a whole number",
     ]
 

@@ -14,14 +14,16 @@ from vision_train.run import checkpointing
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit, resume
 from vision_train.run.phase import prepare, scan
-from vision_train.run.trainer import build_trainer, plan_steps
+from vision_train.run.steps import count_steps
+from vision_train.run.trainer import build_trainer
 from vision_train.tasks.classification.task import ClassificationTask
 
 
 @pytest.mark.parametrize(("limit", "steps"), [("1", 1), ("2", 2), ("1.0", 3), ("0.5", 1), ("null", 3)])
 def test_steps_are_planned_within_the_limits_as_lightning_reads_them(tiny, limit, steps):
     recipe = load_recipe(tiny, [f"trainer.limit_train_batches={limit}"])
-    assert plan_steps(recipe, prepare(scan(recipe)).data, build_trainer(recipe, [])) == (steps, 4 * steps)
+    counted = count_steps(recipe, prepare(scan(recipe)).data, build_trainer(recipe, []))
+    assert (counted.per_epoch, counted.total) == (steps, 4 * steps)
 
 
 def test_a_run_killed_while_it_saves_its_best_epoch_resumes(tiny, monkeypatch, quiet):

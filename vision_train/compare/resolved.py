@@ -19,7 +19,8 @@ from vision_train.run.leakage import learnt_before
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Scanned
 from vision_train.run.plan import LAST, plan_of
-from vision_train.run.trainer import build_trainer, plan_steps
+from vision_train.run.steps import count_steps
+from vision_train.run.trainer import build_trainer
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,12 @@ def _build(arm: str, recipe: Recipe) -> ResolvedArm:
     last = checked.scanned[LAST]
     with logging_to(None):
         trainer = build_trainer(recipe, [])
-        _, steps = plan_steps(recipe, last.data, trainer)
-    batch = recipe.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
-    rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
+        steps = count_steps(recipe, last.data, trainer)
+    rate = recipe.optim.lr * learning_rate_factor(recipe.optim, steps.effective_batch)
     tested = last.data.samples("test")
     return ResolvedArm(
         phases=tuple(_phase(name, scanned) for name, scanned in checked.scanned.items()),
-        steps=steps,
+        steps=steps.total,
         learning_rate=rate,
         classes=tuple(last.data.classes),
         test_samples=len(tested),

@@ -47,8 +47,9 @@ class DataSection:
     """Folder of the samples."""
     batch_size: int = 64
     """Samples per process and step. The effective batch also counts processes and accumulated batches. Samples that do
-    not fill a last batch are left out of the epoch; another shuffle leaves out others. A data set smaller than one
-    batch gives one smaller batch."""
+    not fill a last batch are left out of the epoch, up to a tenth of them; another shuffle leaves out others. Where it
+    would be more, the last batch is filled from the next shuffle. A data set smaller than one batch gives one smaller
+    batch."""
     workers: int = 2
     """Loader processes for each training process, at most one for each processor that it may use; 0 loads in the
     training process itself."""
@@ -61,6 +62,11 @@ class DataSection:
             yield "batch_size", f"is {self.batch_size}; must be at least 1"
         if self.workers < 0:
             yield "workers", f"is {self.workers}; must be 0 or more"
+
+    @property
+    def balanced(self) -> bool:
+        """Whether training draws equally many samples of every class."""
+        return False
 
     def unset(self) -> Problems:
         """Yield the keys that only the user can give and has not given."""

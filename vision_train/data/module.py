@@ -167,7 +167,6 @@ class SampleDataModule(LightningDataModule):
         Raises:
             UserError: Some process would have nothing to train on.
         """
-        sizes = []
         for stream in self.streams.values():
             samples = self.counts[stream.split]
             if processes > samples:
@@ -175,12 +174,27 @@ class SampleDataModule(LightningDataModule):
                     f"{processes} processes for {samples} training {self.noun}; lower trainer.devices (or "
                     "trainer.num_nodes) so that each process has one"
                 )
-            sizes.append(min(stream.batch_size, samples // processes))
-        return min(sizes)
+        return min(self.step_sizes(processes).values()) // processes
 
     def batches_per_epoch(self, processes: int) -> int:
         """Training batches that each of so many processes sees in an epoch."""
-        return len(self._order(next(iter(self.streams)), 0, processes))
+        return len(self._first_order(processes))
+
+    def step_sizes(self, processes: int) -> dict[str, int]:
+        """Samples that so many processes together draw for each batch, by stream."""
+        return {name: self._order(name, 0, processes).step_size for name in self.streams}
+
+    def never_drawn(self, processes: int, epochs: int, batches: int, last: int) -> int:
+        """How many samples of the first stream no step sees; as :meth:`TrainingBatches.never_drawn`."""
+        return self._first_order(processes).never_drawn(epochs, batches, last)
+
+    def class_counts(self) -> list[int]:
+        """Training samples of each class, in the order of the label map; empty where nothing has a label."""
+        counts = Counter(str(sample.truth) for sample in self._samples["train"]) if self.classes else {}
+        return [counts.get(name, 0) for name in self.classes]
+
+    def _first_order(self, processes: int) -> TrainingBatches:
+        return self._order(next(iter(self.streams)), 0, processes)
 
     def evaluation_batches(self, split: str, processes: int) -> int:
         """Batches that each of so many processes evaluates for a split, its companions included."""
@@ -204,9 +218,11 @@ class SampleDataModule(LightningDataModule):
 
     def _order(self, name: str, rank: int, world_size: int) -> TrainingBatches:
         first, stream = next(iter(self.streams)), self.streams[name]
-        length = len(self._samples[stream.split])
+        samples = self._samples[stream.split]
+        length = len(samples)
         if name == first:
-            return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size)
+            classes = [str(sample.truth) for sample in samples] if self.section.balanced else None
+            return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size, classes=classes)
         epoch, purpose = len(self._order(first, rank, world_size)), f"shuffling of {name}"
         return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size, batches=epoch, purpose=purpose)
 

@@ -1,5 +1,6 @@
 """Which parameters are trained, by which optimiser, and at which learning rate in each step."""
 
+from vision_train.optim.accumulation import WholeWindows
 from vision_train.optim.clipping import ClipEachGradient
 from vision_train.optim.freezing import KeepFrozen, freeze
 from vision_train.optim.optimizer import (
@@ -13,6 +14,7 @@ from vision_train.optim.schedule import build_schedule, count_warmup_steps, sche
 __all__ = [
     "ClipEachGradient",
     "KeepFrozen",
+    "WholeWindows",
     "build_optimizer",
     "build_schedule",
     "check_lr_factors",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
@@ -119,21 +118,20 @@ def _refuse_other_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
 
 
 def configure_optimizers(
-    network: nn.Module, recipe: Recipe, trainer: Trainer, *, total_steps: int, steps_per_epoch: int
+    network: nn.Module, recipe: Recipe, *, total_steps: int, steps_per_epoch: int, effective_batch: int
 ) -> OptimizerLRScheduler:
     """The recipe's optimiser, with its schedule advanced at every optimiser step, as Lightning asks a task for it.
 
     Args:
         network: Its trainable parameters are optimised.
-        recipe: Its batch size and ``optim`` matter here.
-        trainer: Says how many processes and accumulated batches share a step.
+        recipe: Its ``optim`` matters here.
         total_steps: Optimiser steps of the whole phase.
         steps_per_epoch: Optimiser steps of one epoch.
+        effective_batch: Samples of an optimiser step over all processes.
 
     Raises:
         UserError: As for :func:`build_optimizer`.
     """
-    batch = recipe.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
-    optimizer = build_optimizer(network, recipe.optim, effective_batch=batch)
+    optimizer = build_optimizer(network, recipe.optim, effective_batch=effective_batch)
     schedule = build_schedule(optimizer, recipe.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

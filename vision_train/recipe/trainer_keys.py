@@ -39,10 +39,11 @@ REFUSED_STRATEGIES = {
 class TrainerKeys(TypedDict, total=False):
     """Lightning's Trainer arguments that a recipe may set; their defaults are Lightning's."""
 
-    max_epochs: Required[int]
-    """Epochs to train; the schedule ends with the last."""
-    max_steps: int
-    """Stop after this many optimiser steps, if that comes before `max_epochs`; -1 for no such limit."""
+    max_epochs: Required[int | None]
+    """Epochs to train; the schedule ends with the last. Null where `max_steps` alone says how long."""
+    max_steps: int | None
+    """Train for this many optimiser steps, instead of `max_epochs` or if it comes first; the last one is validated.
+    Null or -1 for no such limit."""
     min_epochs: int | None
     """Train at least this many epochs."""
     min_steps: int | None
@@ -113,11 +114,18 @@ OWNED = {
 """Trainer arguments that the run sets itself -> why, as shown to a user who asks for one."""
 
 
+def ends_by_steps(trainer: Mapping[str, Any]) -> bool:
+    """Whether `max_steps` says how long a training is, so that `max_epochs` need not."""
+    return trainer.get("max_steps") not in (None, -1)
+
+
 def trainer_problems(trainer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield trainer values of the right type that cannot work, as pairs of a key and what is wrong."""
     for key in ("max_epochs", "accumulate_grad_batches", "num_nodes"):
-        if trainer.get(key, 1) < 1:
-            yield key, f"is {trainer[key]}; must be at least 1"
+        value = trainer.get(key)
+        unlimited = key == "max_epochs" and value == -1 and ends_by_steps(trainer)
+        if value is not None and value < 1 and not unlimited:
+            yield key, f"is {value}; must be at least 1"
     for key in ("check_val_every_n_epoch", "log_every_n_steps"):
         value = trainer.get(key)
         if value is not None and value < 1:
@@ -125,15 +133,9 @@ def trainer_problems(trainer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
         if trainer.get(key) == 0:
             yield key, "is 0; every run trains, validates and tests"
-    every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
-    if every is not None and epochs is not None and every > epochs >= 1:
-        yield (
-            "check_val_every_n_epoch",
-            f"is {every}, but max_epochs {epochs}; not one epoch would be validated; "
-            "set trainer.check_val_every_n_epoch=1",
-        )
-    if trainer.get("max_steps", -1) < -1 or trainer.get("max_steps") == 0:
-        yield "max_steps", f"is {trainer['max_steps']}; must be at least 1, or -1 for no limit"
+    steps = trainer.get("max_steps")
+    if steps is not None and (steps < -1 or steps == 0):
+        yield "max_steps", f"is {steps}; must be at least 1, or null for no limit"
     if trainer.get("devices") in (0, "0", "", []):
         yield "devices", "names no device; set a number, -1 for all, or a list such as [0, 1]"
     clip = trainer.get("gradient_clip_val")

@@ -14,7 +14,7 @@ from vision_train.recipe.keys import section_keys
 from vision_train.recipe.kinds import describe, section_kinds, union_members
 from vision_train.recipe.layers import KeyPath, Mistake, Origin, join_keys, show
 from vision_train.recipe.recipe import Recipe
-from vision_train.recipe.trainer_keys import OWNED, REFUSED_STRATEGIES, TrainerKeys, trainer_problems
+from vision_train.recipe.trainer_keys import OWNED, REFUSED_STRATEGIES, TrainerKeys, ends_by_steps, trainer_problems
 
 MOST_KEYS_LISTED = 16
 """A longer section (`trainer`) is not listed in a message; `recipes --explain` lists it."""
@@ -147,8 +147,8 @@ class Validator:
         typed = {
             key: self._trainer_value(kind, values[key], (*path, key)) for key, kind in kinds.items() if key in values
         }
-        for key in sorted(TrainerKeys.__required_keys__ - values.keys()):
-            self.report((*path, key), f"is missing; expected {describe(kinds[key])}, such as trainer.{key}=100")
+        if values.get("max_epochs") is None and not ends_by_steps(values):
+            self.report((*path, "max_epochs"), "is missing; expected a whole number, such as trainer.max_epochs=100")
         right = {key: value for key, value in typed.items() if value is not _WRONG}
         self._report(path, trainer_problems(right))
         return right

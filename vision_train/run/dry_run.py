@@ -10,7 +10,6 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
@@ -22,7 +21,8 @@ from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, peak_memory, prepare
 from vision_train.run.plan import plan_of
 from vision_train.run.progress import format_seconds
-from vision_train.run.trainer import build_trainer, plan_steps, warm_up_note
+from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words, tell
+from vision_train.run.trainer import build_trainer
 from vision_train.tasks.base import Task
 
 TIMED_STEPS = 4
@@ -59,26 +59,28 @@ def dry_run(recipe: Recipe) -> str:
 def _try_out(prepared: Prepared, after: str | None) -> str:
     recipe, task = prepared.recipe, prepared.task
     full = build_trainer(recipe, [])
-    task.steps_per_epoch, task.total_steps = plan_steps(recipe, prepared.data, full)
+    steps = count_steps(recipe, prepared.data, full)
+    tell(task, prepared.data, steps)
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(recipe, [watch], Path(folder), **SHORT, **ONE_PROCESS)
         trainer.fit(task, datamodule=prepared.data)
-    lines = _describe(prepared, full, watch, after)
+    lines = _describe(prepared, full, steps, watch, after)
     width = max(len(name) for name in lines)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+    described = [f"{name:<{width}}  {text}" for name, text in lines.items()]
+    return "\n".join([*described, *(f"warning: {text}" for text in concerns(recipe, prepared.data, full, steps))])
 
 
-def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | None) -> dict[str, str]:
+def _describe(
+    prepared: Prepared, full: Trainer, steps: TrainingSteps, watch: _Watch, after: str | None
+) -> dict[str, str]:
     recipe, task, counts = prepared.recipe, prepared.task, prepared.data.counts
-    batch = recipe.data.batch_size * full.world_size * full.accumulate_grad_batches
-    rate = recipe.optim.lr * learning_rate_factor(recipe.optim, batch)
+    rate = recipe.optim.lr * learning_rate_factor(recipe.optim, steps.effective_batch)
     as_written = f" ({recipe.optim.lr:g} as written)" if rate != recipe.optim.lr else ""
-    batches = prepared.data.batches_per_epoch(full.world_size)
     evaluations = prepared.data.evaluation_batches("val", full.world_size)
-    epochs = task.total_steps / max(task.steps_per_epoch, 1)
+    epochs = steps.total / steps.per_epoch
     start = f"the weights of phase {after}" if after else "none; starts from random weights"
-    seconds = epochs * (batches * watch.step_seconds + evaluations * watch.validation_seconds)
+    seconds = epochs * (steps.batches * watch.step_seconds + evaluations * watch.validation_seconds)
     return {
         "recipe": recipe.name,
         prepared.data.noun: ", ".join(f"{count:,} {split}" for split, count in counts.items()),
@@ -88,10 +90,10 @@ def _describe(prepared: Prepared, full: Trainer, watch: _Watch, after: str | Non
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
         "checkpoint": "\n".join(report.summary() for report in prepared.load_reports) or start,
         "attention": attention_line(prepared.attention),
-        "steps": f"{task.steps_per_epoch:,} an epoch, {task.total_steps:,} in all",
-        "batch": _batch(prepared.data, full),
+        "steps": steps_in_words(steps),
+        "batch": batch_in_words(prepared.data, full, steps),
         "learning rate": f"{rate:g} after the warm-up{as_written}",
-        "warm-up": warm_up_note(recipe, prepared.data) or _warm_up(recipe.optim),
+        "warm-up": _warm_up(recipe.optim),
         "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",
         "time": f"about {format_seconds(seconds)}, start and test aside ({watch.step_seconds * 1000:.0f} ms a step)",
     }
@@ -101,15 +103,6 @@ def _classes(data: SampleDataModule) -> str:
     if not data.classes:
         return f"none; {data.noun} without labels"
     return "\n".join([str(len(data.classes)), *data.class_lines()])
-
-
-def _batch(data: SampleDataModule, full: Trainer) -> str:
-    sizes = {name: stream.batch_size for name, stream in data.streams.items()}
-    each = " + ".join(f"{size} {name}" if len(sizes) > 1 else str(size) for name, size in sizes.items())
-    return (
-        f"{sum(sizes.values()) * full.world_size * full.accumulate_grad_batches:,} {data.noun} a step: {each} for each "
-        f"of {full.world_size} process(es), {full.accumulate_grad_batches} batch(es) accumulated"
-    )
 
 
 def _parameters(network: nn.Module) -> str:

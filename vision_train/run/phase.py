@@ -28,7 +28,7 @@ from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
-from vision_train.optim import ClipEachGradient, KeepFrozen, check_lr_factors, freeze
+from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check_lr_factors, freeze
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
@@ -37,7 +37,8 @@ from vision_train.run.directory import RunDirectory
 from vision_train.run.leakage import learnt_before
 from vision_train.run.meter import Meter
 from vision_train.run.progress import ProgressDisplay
-from vision_train.run.trainer import build_trainer, call_trainer, plan_steps
+from vision_train.run.steps import EndAtStep, count_steps, limits_of, set_length, tell
+from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.tasks import task_packages
 from vision_train.tasks.base import Task
 
@@ -231,9 +232,16 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     frozen = [KeepFrozen(prepared.frozen)] if prepared.frozen else []
     display = ProgressDisplay(meter, recipe, task.metrics, console)
     keeper = EpochCheckpoints(checkpoints, recipe, on_saved=display.epoch_saved)
-    callbacks = [RandomState(recipe.seed), *frozen, *clip, *average, bad_samples, meter, display, keeper]
+    steps = count_steps(recipe, data, build_trainer(recipe, []))
+    end = [EndAtStep(steps.total)] if limits_of(recipe)[1] else []
+    # Whole windows before clipping, which is to see the gradient of the step.
+    callbacks = [
+        *(RandomState(recipe.seed), *frozen, WholeWindows(), *clip, *average, *end),
+        *(bad_samples, meter, display, keeper),
+    ]
     trainer = build_trainer(recipe, callbacks, folder)
-    task.steps_per_epoch, task.total_steps = plan_steps(recipe, data, trainer)
+    set_length(trainer, steps)
+    tell(task, data, steps)
 
     call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     load_weights(task.network, checkpoints / "best.ckpt", min_matched_share=1.0)

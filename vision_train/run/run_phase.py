@@ -22,7 +22,8 @@ from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.directory import RunDirectory
 from vision_train.run.phase import Prepared, fit_phase
 from vision_train.run.plan import Phase
-from vision_train.run.trainer import warm_up_note
+from vision_train.run.steps import batch_in_words, concerns, count_steps, steps_in_words
+from vision_train.run.trainer import build_trainer
 
 
 def run_phase(
@@ -56,13 +57,18 @@ def run_phase(
         raise
     if log:
         for warning in result.warnings:
-            console.print(f"warning: {warning}")
-            logging.getLogger("vision_train").warning(warning)
+            warn(warning, console)
         share = json.loads(_share_file(directory, name).read_text(encoding="utf-8"))
         result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
         directory.write_artefacts(_renamed(phase, result.artefacts), codecs_of(prepared.recipe))
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
         write_json(directory.phase(name) / "phase.json", state)
+
+
+def warn(text: str, console: Console) -> None:
+    """Say what the user should know of the result, on the screen and in the log."""
+    console.print(f"warning: {text}")
+    logging.getLogger("vision_train").warning(text)
 
 
 def codecs_of(recipe: Recipe) -> Mapping[str, Codec]:
@@ -106,8 +112,11 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     table = attention_table(prepared.attention)
     title = table.title if phase.is_result else f"{table.title}, phase {name}"
     directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
-    if note := warm_up_note(recipe, data):
-        console.print(f"note: the warm-up takes {note}")
+    trainer = build_trainer(recipe, [])
+    steps = count_steps(recipe, data, trainer)
+    console.print(f"steps: {steps_in_words(steps)}; {batch_in_words(data, trainer, steps)}")
+    for concern in concerns(recipe, data, trainer, steps):
+        warn(concern, console)
 
 
 def _announce_start(directory: RunDirectory, name: str, prepared: Prepared, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,14 @@ HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None = None, **limits: Any) -> Trainer:
     """A Trainer with the recipe's ``trainer`` keys and nothing of Lightning's that we do ourselves.
 
+    How long it trains is set once the data are known (:func:`vision_train.run.steps.set_length`).
+
     Raises:
         UserError: Lightning refuses the devices, the strategy or another key.
     """
     options = {"num_sanity_val_steps": 0, **recipe.trainer, **limits}
+    options.pop("max_steps", None)
+    options["max_epochs"] = options.get("max_epochs") or -1  # without a limit it is that of the steps
     try:
         return Trainer(
             **options,
@@ -56,38 +59,6 @@ def check_devices(recipe: Recipe, data: SampleDataModule, task: Task) -> None:
         # Lightning would quietly train in bfloat16 or fail in the middle.
         raise UserError(f"trainer.precision={precision}: needs a GPU; on a CPU use bf16-mixed or 32-true")
     task.check_batch(data.smallest_batch(trainer.world_size))
-
-
-def plan_steps(recipe: Recipe, data: SampleDataModule, trainer: Trainer) -> tuple[int, int]:
-    """Optimiser steps of an epoch and of the whole phase.
-
-    Raises:
-        UserError: The recipe's limits leave an epoch without a step or without validation.
-    """
-    batches = data.batches_per_epoch(trainer.world_size)
-    limit = trainer.limit_train_batches
-    if limit is not None:  # 1 is one batch, 1.0 all of them
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    if batches == 0:
-        raise UserError(f"trainer.limit_train_batches={limit}: leaves no training batch; take more of them")
-    interval = recipe.trainer.get("val_check_interval")
-    if isinstance(interval, int) and trainer.check_val_every_n_epoch and interval > batches:
-        raise UserError(f"trainer.val_check_interval={interval}: an epoch has only {batches} batches")
-    steps_per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    total = steps_per_epoch * (trainer.max_epochs or 1)
-    return steps_per_epoch, min(total, trainer.max_steps) if trainer.max_steps > 0 else total
-
-
-def warm_up_note(recipe: Recipe, data: SampleDataModule) -> str | None:
-    """Say so if training ends before the learning rate has reached its peak."""
-    if steps := recipe.optim.warmup_steps:
-        _, total = plan_steps(recipe, data, build_trainer(recipe, []))
-        ends = f"{steps:,} steps and training {total:,}: it ends before the full learning rate; see optim.warmup_steps"
-        return ends if steps >= total else None
-    epochs, warm_up = recipe.trainer["max_epochs"], recipe.optim.warmup_epochs
-    if warm_up < epochs:
-        return None
-    return f"{warm_up:g} epochs and training {epochs}: it ends before the full learning rate; see optim.warmup_epochs"
 
 
 def call_trainer(trainer: Trainer, verb: str, *args: Any, **kwargs: Any) -> None:

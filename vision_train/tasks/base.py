@@ -54,6 +54,8 @@ class Task(LightningModule):
         warnings: What went wrong in training, in sentences; known after the test pass.
         steps_per_epoch: Optimiser steps of one epoch; set by the run before training.
         total_steps: Optimiser steps of the whole training; set by the run before training.
+        effective_batch: Samples of an optimiser step over all processes; set by the run before training.
+        class_counts: Training samples of each class; set by the run before training.
         test_split: Name under which the test loop reports; set by the run.
         scores: Numbers of the samples of the current pass.
     """
@@ -76,6 +78,8 @@ class Task(LightningModule):
         self.warnings: list[str] = []
         self.steps_per_epoch = 0
         self.total_steps = 0
+        self.effective_batch = 0
+        self.class_counts: list[int] = []
         self.test_split: str = recipe.kind.judged
         self.scores: ScoreTable = ScoreTable(())
         self._artefacts: list[Artefact] = []
@@ -190,8 +194,13 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser, with its schedule advanced at every optimiser step."""
-        steps = {"total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
-        return configure_optimizers(self.network, self.recipe, self.trainer, **steps)
+        return configure_optimizers(
+            self.network,
+            self.recipe,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            effective_batch=self.effective_batch,
+        )
 
     def on_fit_start(self) -> None:
         self.seed_generators(self.global_rank)

@@ -44,6 +44,14 @@ class Section(DataSection):
     another are refused."""
     labels_per_class: int | None = None
     """Train on this many bags of each class, drawn with the seed; null takes all."""
+    balance: Literal["none", "classes"] = "none"
+    """`classes` draws equally many training bags of every class, those of rare classes several times an epoch; `none`
+    draws every one equally often."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether training draws equally many bags of every class."""
+        return self.balance == "classes"
 
     @property
     def shares(self) -> dict[str, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -108,7 +109,8 @@ class BagTask(Task):
         ]
         if self.sampler and method.hiding.mode == "exact" and not int(method.hiding.top_k * method.hiding.drop_ratio):
             notes.append("method.hiding hides nothing: top_k times drop_ratio is below 1")
-        if method.hiding and method.hiding.warmup_epochs >= self.recipe.trainer["max_epochs"]:
+        epochs = self.recipe.trainer.get("max_epochs") or math.inf
+        if method.hiding and 0 < epochs <= method.hiding.warmup_epochs:
             notes.append("method.hiding hides nothing: method.hiding.warmup_epochs is as long as the training")
         return notes
 

@@ -1,0 +1,199 @@
+"""How long a training is: its steps, what each of them holds, and what the user should know of that before it begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from vision_train.data.module import SampleDataModule
+from vision_train.errors import UserError
+from vision_train.optim import count_warmup_steps, learning_rate_factor
+from vision_train.recipe import Recipe
+from vision_train.tasks.base import Task
+
+FEW_STEPS = 300
+"""Optimiser steps below which a training is called short: a new head alone takes some hundreds."""
+FAR_BELOW = 0.25
+"""Factor of the learning rate below which it is far from what was typed."""
+
+
+@dataclass(frozen=True)
+class TrainingSteps:
+    """The steps of a phase.
+
+    Attributes:
+        batches: Batches that each process trains on in an epoch.
+        held: Batches of a full step: as many as are accumulated, or all of a shorter epoch.
+        last_held: Batches of the last step of an epoch, which may find fewer.
+        per_epoch: Optimiser steps of an epoch.
+        epochs: Epochs.
+        last_batches: Batches of the last epoch, which may end early.
+        total: Optimiser steps of the phase.
+        effective_batch: Samples of a full step over all processes, those of the first stream.
+    """
+
+    batches: int
+    held: int
+    last_held: int
+    per_epoch: int
+    epochs: int
+    last_batches: int
+    total: int
+    effective_batch: int
+
+
+def count_steps(recipe: Recipe, data: SampleDataModule, trainer: Trainer) -> TrainingSteps:
+    """Count the steps of a phase.
+
+    Raises:
+        UserError: The recipe's limits leave an epoch without a step or without validation.
+    """
+    batches = data.batches_per_epoch(trainer.world_size)
+    limit = trainer.limit_train_batches
+    if limit is not None:  # 1 is one batch, 1.0 all of them
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if batches == 0:
+        raise UserError(f"trainer.limit_train_batches={limit}: leaves no training batch; take more of them")
+    interval = recipe.trainer.get("val_check_interval")
+    if isinstance(interval, int) and trainer.check_val_every_n_epoch and interval > batches:
+        raise UserError(f"trainer.val_check_interval={interval}: an epoch has only {batches} batches")
+    accumulated = trainer.accumulate_grad_batches
+    held, per_epoch = min(accumulated, batches), math.ceil(batches / accumulated)
+    most_epochs, most_steps = limits_of(recipe)
+    total = int(min(per_epoch * (most_epochs or math.inf), most_steps or math.inf))
+    epochs = math.ceil(total / per_epoch)
+    return TrainingSteps(
+        batches=batches,
+        held=held,
+        last_held=batches - (per_epoch - 1) * accumulated,
+        per_epoch=per_epoch,
+        epochs=epochs,
+        last_batches=min(batches, (total - (epochs - 1) * per_epoch) * accumulated),
+        total=total,
+        effective_batch=held * next(iter(data.step_sizes(trainer.world_size).values())),
+    )
+
+
+def limits_of(recipe: Recipe) -> tuple[int | None, int | None]:
+    """Epochs and steps at which training ends, whichever comes first; None for no such limit."""
+    epochs, steps = (recipe.trainer.get(key) for key in ("max_epochs", "max_steps"))
+    return (None if epochs == -1 else epochs), (None if steps == -1 else steps)
+
+
+def tell(task: Task, data: SampleDataModule, steps: TrainingSteps) -> None:
+    """Let a task know how long it is trained, and on what."""
+    task.steps_per_epoch, task.total_steps, task.effective_batch = steps.per_epoch, steps.total, steps.effective_batch
+    task.class_counts = data.class_counts()
+
+
+def set_length(trainer: Trainer, steps: TrainingSteps) -> None:
+    """Let a Trainer end after so many epochs, and validate at least once."""
+    trainer.fit_loop.max_epochs = steps.epochs
+    every = trainer.check_val_every_n_epoch
+    trainer.check_val_every_n_epoch = every and min(every, steps.epochs)
+
+
+class EndAtStep(Callback):
+    """Ends training at an optimiser step, and validates there.
+
+    Lightning's own ``max_steps`` ends without validation, and treats a resumed run as one that was cut within an epoch.
+
+    Args:
+        step: Optimiser steps of the phase.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        """Stop once the last step is taken."""
+        if trainer.global_step >= self.step:
+            trainer.should_stop = True
+            trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch and 1
+
+
+def steps_in_words(steps: TrainingSteps) -> str:
+    """How many steps there are."""
+    return f"{steps.per_epoch:,} an epoch, {steps.total:,} in all"
+
+
+def batch_in_words(data: SampleDataModule, trainer: Trainer, steps: TrainingSteps) -> str:
+    """How many samples a step has, and what they are made of."""
+    processes = trainer.world_size
+    drawn = {name: size // processes for name, size in data.step_sizes(processes).items()}
+    each = " + ".join(f"{size} {name}" if len(drawn) > 1 else str(size) for name, size in drawn.items())
+    samples = sum(drawn.values()) * processes
+    asked = trainer.accumulate_grad_batches
+    text = (
+        f"{samples * steps.held:,} {data.noun} a step: {each} for each of {processes} process(es), {steps.held} "
+        "batch(es) accumulated"
+    )
+    if steps.held < asked:
+        text += f", since an epoch has no more (trainer.accumulate_grad_batches={asked})"
+    elif steps.last_held < steps.held:
+        text += f"; {samples * steps.last_held:,} in the last step of an epoch, which has {steps.last_held} batch(es)"
+    return text
+
+
+def concerns(recipe: Recipe, data: SampleDataModule, trainer: Trainer, steps: TrainingSteps) -> Iterator[str]:
+    """What will hardly be meant so, each with the key that helps."""
+    yield from _of_length(recipe, steps)
+    yield from _of_samples(data, trainer, steps)
+    yield from _of_rate(recipe, steps)
+
+
+def _of_length(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
+    most_epochs, most_steps = limits_of(recipe)
+    if most_steps and steps.total < most_steps:
+        yield (
+            f"trainer.max_epochs={most_epochs} ends training after {steps.total:,} steps, before trainer.max_steps="
+            f"{most_steps}; set trainer.max_epochs=null to train for that many"
+        )
+    if steps.total < FEW_STEPS:
+        by_epochs = f"trainer.max_epochs ({math.ceil(FEW_STEPS / steps.per_epoch):,} make {FEW_STEPS} steps)"
+        longer = "trainer.max_steps" if most_steps == steps.total else by_epochs
+        yield (
+            f"{steps.total:,} optimiser steps in all are few: a new head alone takes some hundreds. Raise {longer}, or "
+            "lower data.batch_size or trainer.accumulate_grad_batches"
+        )
+    asked = recipe.trainer.get("check_val_every_n_epoch", 1)
+    if asked and asked > steps.epochs:
+        yield (
+            f"trainer.check_val_every_n_epoch={asked}, but training has {steps.epochs} epoch(s); it validates after the "
+            "last one"
+        )
+    elif asked and not most_steps and (rest := steps.epochs % asked):
+        yield (
+            f"the last {rest} epoch(s) are not validated, so none of them can be chosen: trainer.max_epochs="
+            f"{most_epochs} is no multiple of trainer.check_val_every_n_epoch={asked}"
+        )
+    if (warm_up := count_warmup_steps(recipe.optim, steps.per_epoch)) and warm_up >= steps.total:
+        key = "optim.warmup_steps" if recipe.optim.warmup_steps else "optim.warmup_epochs"
+        yield (
+            f"the warm-up takes {warm_up:,} steps and training {steps.total:,}: it ends before the full learning rate; "
+            f"lower {key} to a tenth of the training or less"
+        )
+
+
+def _of_samples(data: SampleDataModule, trainer: Trainer, steps: TrainingSteps) -> Iterator[str]:
+    never = data.never_drawn(trainer.world_size, steps.epochs, steps.batches, steps.last_batches)
+    if never:
+        count = data.counts[next(iter(data.streams.values())).split]
+        yield (
+            f"{never:,} of the {count:,} training {data.noun} are never seen; raise trainer.max_epochs, or lower "
+            "data.batch_size"
+        )
+
+
+def _of_rate(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
+    factor = learning_rate_factor(recipe.optim, steps.effective_batch)
+    if factor < FAR_BELOW:
+        lr = recipe.optim.lr
+        yield (
+            f"optim.lr={lr:g} becomes {lr * factor:.3g}, since a step of {steps.effective_batch:,} samples is far below "
+            f"optim.lr_reference_batch={recipe.optim.lr_reference_batch}. Raise data.batch_size or "
+            "trainer.accumulate_grad_batches, or set optim.lr_reference_batch=null to take the rate as written"
+        )
