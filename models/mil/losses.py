@@ -9,27 +9,31 @@ from torch.nn import functional
 from models.mil.bags import InstanceLogits
 
 
-def bag_loss(bag_logits: Tensor, labels: Tensor) -> Tensor:
+def bag_loss(bag_logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Cross-entropy of the bags, averaged.
 
     Args:
         bag_logits: B x C.
         labels: B, int64.
+        class_weights: C, factors of the cross-entropy by label; the average is over bags, not over weights.
     """
-    return functional.cross_entropy(bag_logits.float(), labels)
+    if class_weights is None:
+        return functional.cross_entropy(bag_logits.float(), labels)
+    return functional.cross_entropy(bag_logits.float(), labels, class_weights, reduction="none").mean()
 
 
-def branch_loss(branch_logits: Tensor | None, labels: Tensor) -> Tensor:
+def branch_loss(branch_logits: Tensor | None, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Cross-entropy of every branch against its bag's label, averaged.
 
     Args:
         branch_logits: B x T x C; None, of a single branch, gives 0.
         labels: B, int64.
+        class_weights: As for :func:`bag_loss`.
     """
     if branch_logits is None:
         return torch.zeros((), device=labels.device)
     repeated = labels[:, None].expand(-1, branch_logits.shape[1])
-    return functional.cross_entropy(branch_logits.flatten(0, 1).float(), repeated.flatten())
+    return bag_loss(branch_logits.flatten(0, 1), repeated.flatten(), class_weights)
 
 
 def diversity_loss(attention: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_train.data import sampler
 from vision_train.data.sampler import EvaluationSampler, TrainingBatches
 
 sizes = {"length": st.integers(1, 60), "batch_size": st.integers(1, 9), "world_size": st.integers(1, 4)}
@@ -48,7 +47,9 @@ def test_where_much_would_be_left_out_batches_go_on_across_epochs(length: int, b
         assert times.max() - times.min() <= 1, "and none is drawn more often than another"
 
 
-@pytest.mark.parametrize(("length", "batch", "steps"), [(48, 48, 1), (40, 48, 1), (60, 48, 2), (100, 64, 2), (100, 32, 3)])
+@pytest.mark.parametrize(
+    ("length", "batch", "steps"), [(48, 48, 1), (40, 48, 1), (60, 48, 2), (100, 64, 2), (100, 32, 3)]
+)
 def test_an_epoch_takes_as_many_steps_as_show_every_sample(length: int, batch: int, steps: int):
     assert len(TrainingBatches(length, batch, 0)) == steps
 
@@ -65,7 +66,7 @@ def test_what_is_never_drawn_is_counted():
 
 def test_what_is_never_drawn_is_estimated_where_counting_would_take_long(monkeypatch):
     counted = TrainingBatches(1000, 10, 0).never_drawn(40, 2, 2)
-    monkeypatch.setattr(sampler, "LOOKED_THROUGH", 1000)
+    monkeypatch.setattr("vision_train.data.sampler.LOOKED_THROUGH", 1000)
     assert TrainingBatches(1000, 10, 0).never_drawn(40, 2, 2) == pytest.approx(counted, rel=0.1)
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from rich.console import Console
 
+from vision_train.optim import WholeWindows
 from vision_train.recipe import load_recipe
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit
@@ -58,12 +60,29 @@ def test_a_whole_batch_and_the_same_batch_accumulated_agree(update, overrides, t
     assert_close(update(20, accumulated, *overrides), update(60, 1, *overrides), tolerance)
 
 
-def test_a_last_window_of_fewer_batches_counts_for_those(update):
-    """Windows of two and of one batch are steps of 40 and of 20 images; the mean gradient of each counts in full."""
-    last = update(20, 2, "optim.lr=1e-9", "optim.milestones=[]")
-    moved, alone = update(20, 2), update(20, 3)
-    length = {name: (moved[name] - last[name]).norm() / (alone[name] - last[name]).norm() for name in moved}
-    assert 1.5 < torch.stack(list(length.values())).median() < 2.5, "two steps go about twice as far as one"
+class Line(LightningModule):
+    """A single weight whose gradient in a batch is the batch's number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.weight * batch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+@pytest.mark.parametrize(("accumulated", "moved"), [(2, -(1.5 + 3)), (3, -2), (7, -2)])
+def test_every_window_moves_by_its_mean_gradient(accumulated: int, moved: float):
+    line = Line()
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, accumulate_grad_batches=accumulated, callbacks=[WholeWindows()], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(line, torch.utils.data.DataLoader(torch.tensor([1.0, 2.0, 3.0]), batch_size=None))
+    assert line.weight.item() == pytest.approx(2 * moved), "in each of two epochs"
 
 
 def test_a_dry_run_states_the_images_of_a_step_that_exist(tmp_path, monkeypatch):

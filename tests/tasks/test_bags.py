@@ -300,7 +300,7 @@ class TestTestPass:
             "loss",
             *(metric.name for metric in scores.ATTENTION_METRICS),
         }
-        assert found["val_items"].recomputed.keys() == {"auroc", "f1", "f1_and_auroc"}
+        assert found["val_items"].recomputed.keys() == {"auroc", "f1", "f1_and_auroc", "balanced_accuracy"}
         shapes = {bag.id: bag.attention.shape for bag in found["val_attention"].bags}
         assert shapes == {f"bag {index}": (5, size) for index, size in enumerate((30, 25, 12, 9))}
 

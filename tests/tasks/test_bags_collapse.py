@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from vision_train.recipe import load_recipe
-from vision_train.tasks.bags.collapse import Learnt, warnings_of
+from vision_train.tasks.bags.collapse import warnings_of
 from vision_train.tasks.bags.scores import FIELDS, fields, score_batch
 from vision_train.tasks.bags.task import build
+from vision_train.tasks.learning import Learnt
 from vision_train.tasks.scores import Scores
 
 OFFICIAL = "studies/acmil/digit_bags_official"

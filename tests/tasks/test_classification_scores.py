@@ -1,6 +1,10 @@
 import pytest
 import torch
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_f1_score,
+)
 
 from vision_train.artefacts import Matrix, Table
 from vision_train.recipe import load_recipe
@@ -40,6 +44,8 @@ def test_metrics_agree_with_torchmetrics():
         "loss": torch.nn.functional.cross_entropy(logits, labels),
         "accuracy": multiclass_accuracy(probabilities, labels, 7, average="micro"),
         "accuracy_top5": multiclass_accuracy(probabilities, labels, 7, average="micro", top_k=5),
+        "balanced_accuracy": multiclass_accuracy(probabilities, labels, 7, average="macro"),
+        "f1": multiclass_f1_score(probabilities, labels, 7, average="macro"),
         "calibration_error": multiclass_calibration_error(probabilities, labels, 7, n_bins=15),
     }
     assert result == {name: pytest.approx(value.item(), abs=1e-6) for name, value in expected.items()}

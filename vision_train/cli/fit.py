@@ -18,6 +18,10 @@ def fit(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where to put the run; else runs/<recipe>/<n>.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="With --resume: go on though this key has changed. Can be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build everything, take a few steps, say what to expect.")
     ] = False,
@@ -36,6 +40,8 @@ def fit(
     """
     if resume is not None and (recipe or overrides or run_dir or dry_run):
         raise UserError("--resume repeats the run as its recipe says and takes no recipe, keys or other options")
+    if accept and resume is None:
+        raise UserError("--accept says what may have changed since a run was cut short; it goes with --resume RUN")
     if recipe is None and resume is None:
         raise UserError("name a recipe, or a run with --resume; `vision-train recipes` lists the recipes")
 
@@ -45,7 +51,7 @@ def fit(
     if resume is not None:
         from vision_train.run.fit import resume as resume_run
 
-        resume_run(resume, console=console)
+        resume_run(resume, console=console, accept=accept or ())
         return
 
     from vision_train.recipe import load_recipe

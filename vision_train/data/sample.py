@@ -89,6 +89,13 @@ def digest(samples: Iterable[Sample]) -> str:
     return hashlib.sha256(json.dumps(lines, default=_plain).encode()).hexdigest()
 
 
+def brief_truth(truth: Any) -> str | None:
+    """The truth of a sample as a short text that changes where it is edited: the name of its class, or a digest."""
+    if truth is None or isinstance(truth, str):
+        return truth
+    return hashlib.sha256(json.dumps(truth, default=_plain).encode()).hexdigest()[:16]
+
+
 def _plain(truth: Any) -> Any:
     if is_dataclass(truth) and not isinstance(truth, type):
         return asdict(truth)

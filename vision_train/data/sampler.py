@@ -184,7 +184,7 @@ def members_of(classes: Sequence[str]) -> list[NDArray[np.int64]]:
 
 
 def balanced_draws(length: int, classes: int) -> int:
-    """Draws of each class in a pass in which all classes count alike: together as many as there are samples, or a few more."""
+    """Draws of each class in a pass in which all count alike: together as many as there are samples, or a few more."""
     return math.ceil(length / classes)
 
 

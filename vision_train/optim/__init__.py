@@ -5,6 +5,7 @@ from vision_train.optim.clipping import ClipEachGradient
 from vision_train.optim.freezing import KeepFrozen, freeze
 from vision_train.optim.optimizer import (
     build_optimizer,
+    check_groups,
     check_lr_factors,
     configure_optimizers,
     learning_rate_factor,
@@ -17,6 +18,7 @@ __all__ = [
     "WholeWindows",
     "build_optimizer",
     "build_schedule",
+    "check_groups",
     "check_lr_factors",
     "configure_optimizers",
     "count_warmup_steps",

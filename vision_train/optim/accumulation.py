@@ -12,9 +12,8 @@ from torch.optim import Optimizer
 class WholeWindows(Callback):
     """Lets a step count for the batches it holds, also where the epoch ends before ``accumulate_grad_batches`` of them.
 
-    Lightning divides every loss by ``accumulate_grad_batches``, so that a window of fewer batches would move the weights
-    by only a part of their mean gradient, or not at all where an epoch never fills one. Clipping sees the corrected
-    gradient.
+    Lightning divides every loss by ``accumulate_grad_batches``, so that a window of fewer batches would move the
+    weights by only a part of its mean gradient. Clipping sees the corrected gradient.
     """
 
     def __init__(self) -> None:

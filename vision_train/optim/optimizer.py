@@ -18,6 +18,9 @@ from vision_train.recipe.globs import matching
 from vision_train.recipe.optim_section import Optim
 from vision_train.recipe.recipe import Recipe
 
+FROM_RECIPE = ("lr", "initial_lr", "weight_decay", "betas")
+"""Settings of a group that a recipe says, and a checkpoint therefore need not."""
+
 
 def learning_rate_factor(options: Optim, effective_batch: int) -> float:
     """Linear scaling of the learning rates with the effective batch (Goyal et al., 2017); 1 where none is asked for."""
@@ -78,7 +81,7 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
         raise UserError(f"optim.name={options.name}: refuses its options: {error}") from error
     factors = {id(parameter): named[name] for name, parameter in network.named_parameters() if name in named}
     optimizer.param_groups[:] = _merged(optimizer.param_groups, factors)
-    optimizer.register_load_state_dict_pre_hook(_refuse_other_groups)
+    optimizer.register_load_state_dict_pre_hook(_keep_own_settings)
     return optimizer
 
 
@@ -101,7 +104,7 @@ def _merged(groups: list[dict[str, Any]], factors: dict[int, float]) -> list[dic
     return [{"params": members, **settings} for settings, members in merged]
 
 
-def _refuse_other_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
+def check_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Say what torch's message about sizes of groups means for a run.
 
     Raises:
@@ -115,6 +118,16 @@ def _refuse_other_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
             f"{sum(own)} in {len(own)}: an earlier version grouped them otherwise, or model.freeze or optim of the "
             "recipe have changed, so the run cannot be resumed. Start a new one from its weights: model.checkpoint=RUN"
         )
+
+
+def _keep_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Load the state of the parameters, and go on with the settings of today's recipe."""
+    check_groups(optimizer, state)
+    groups = [
+        {**stored, **{key: own[key] for key in FROM_RECIPE if key in own}}
+        for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
 
 
 def configure_optimizers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -46,11 +47,23 @@ def count_warmup_steps(options: Optim, steps_per_epoch: int) -> int:
     return options.warmup_steps or round(options.warmup_epochs * steps_per_epoch)
 
 
-def build_schedule(optimizer: Optimizer, options: Optim, *, total_steps: int, steps_per_epoch: int) -> LambdaLR:
+class StepSchedule(LambdaLR):
+    """A schedule that goes on at the step of a checkpoint, at the rates of today's recipe."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        own = self.base_lrs
+        super().load_state_dict(state_dict)
+        self.base_lrs = own
+        self._last_lr = [rate * factor(self.last_epoch) for rate, factor in zip(own, self.lr_lambdas, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+
+def build_schedule(optimizer: Optimizer, options: Optim, *, total_steps: int, steps_per_epoch: int) -> StepSchedule:
     """The schedule of :func:`schedule` over an optimiser's groups, each relative to its own learning rate."""
     warmup_steps = count_warmup_steps(options, steps_per_epoch)
     milestones = [round(epoch * steps_per_epoch) for epoch in options.milestones]
-    return LambdaLR(
+    return StepSchedule(
         optimizer,
         lambda step: schedule(
             step, options=options, total_steps=total_steps, warmup_steps=warmup_steps, milestones=milestones

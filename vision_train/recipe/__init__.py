@@ -2,7 +2,7 @@
 
 from vision_train.recipe.catalogue import builtin_recipes
 from vision_train.recipe.keys import explain
-from vision_train.recipe.load import load_recipe
+from vision_train.recipe.load import load_recipe, recipe_of
 from vision_train.recipe.plain import to_plain, write_recipe
 from vision_train.recipe.recipe import Recipe
 
@@ -11,6 +11,7 @@ __all__ = [
     "builtin_recipes",
     "explain",
     "load_recipe",
+    "recipe_of",
     "to_plain",
     "write_recipe",
 ]

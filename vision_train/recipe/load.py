@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from vision_train.errors import UserError
 from vision_train.recipe.catalogue import builtin_recipes, find_recipe, nearest_names, recipe_name
 from vision_train.recipe.earlier import upgraded
-from vision_train.recipe.layers import COMMAND_LINE, Layer, LayeredValues, Mistake, show
+from vision_train.recipe.layers import COMMAND_LINE, Layer, LayeredValues, Mistake, Origin, show
+from vision_train.recipe.plain import escaped
 from vision_train.recipe.read import override_layer, read_file_layers
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.sections import Run
@@ -44,6 +45,25 @@ def load_recipe(
     others = [mistake for mistake in validator.mistakes if mistake.path not in conflicting]
     _refuse(name_or_path, [*layered.mistakes, *others], sources)
     return _with_absolute_paths(recipe)
+
+
+def recipe_of(plain: dict[str, Any], source: str) -> Recipe:
+    """A recipe from plain values, such as those that a checkpoint holds; of an earlier version with today's keys.
+
+    Args:
+        plain: As ``to_plain`` or an earlier version made them.
+        source: What messages call them.
+
+    Raises:
+        UserError: They are no recipe of today.
+    """
+    layer = upgraded(Layer(Origin(source), escaped(plain)))
+    layered = LayeredValues(layer.origin)
+    layered.add(layer)
+    validator = Validator(layered.merged.origin_of, runnable=False)
+    recipe = validator.recipe(layered.resolve())
+    _refuse(source, validator.mistakes, [source])
+    return recipe
 
 
 def _merge(file: Path, overrides: Sequence[str], *, smoke: bool) -> tuple[LayeredValues, list[str]]:

@@ -30,11 +30,14 @@ class EpochCheckpoints(Checkpoint):
     Args:
         folder: Where the two files go.
         recipe: Stored, resolved, in each checkpoint; its ``run.select`` decides what is best.
+        conditions: Plain values, stored as well: what a resumed run is compared with.
         on_saved: Called once the epoch is on disk.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, on_saved: Callable[[Trainer], None]) -> None:
-        self.folder, self.recipe, self.on_saved = folder, recipe, on_saved
+    def __init__(
+        self, folder: Path, recipe: Recipe, conditions: dict[str, Any], on_saved: Callable[[Trainer], None]
+    ) -> None:
+        self.folder, self.recipe, self.conditions, self.on_saved = folder, recipe, conditions, on_saved
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.best_metrics: dict[str, float] = {}
@@ -79,8 +82,9 @@ class EpochCheckpoints(Checkpoint):
         return value > self.best_value if self.recipe.run.select.mode == "max" else value < self.best_value
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the file readable on its own: the label map and the recipe."""
+        """Add what makes the file readable on its own: the label map, the recipe and what it was trained under."""
         assert isinstance(pl_module, Task)
+        checkpoint["conditions"] = self.conditions
         checkpoint["classes"] = pl_module.classes
         checkpoint["recipe"] = to_plain(self.recipe)
 
@@ -88,8 +92,9 @@ class EpochCheckpoints(Checkpoint):
         return {"value": self.best_value, "epoch": self.best_epoch, "metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_value, self.best_epoch = state_dict["value"], state_dict["epoch"]
-        self.best_metrics = state_dict["metrics"]
+        self.best_epoch, self.best_metrics = state_dict["epoch"], state_dict["metrics"]
+        # Of the metric that the recipe names today; the best epoch so far stays that of the metric it was chosen by.
+        self.best_value = self.best_metrics.get(self.recipe.run.select.metric, state_dict["value"])
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -165,4 +170,5 @@ def _restore(state: dict[str, Any], pl_module: LightningModule) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
     assert isinstance(pl_module, Task)
     for name, generator in pl_module.random_generators().items():
-        generator.set_state(state["own"][name])
+        if name in state["own"]:  # what an accepted change of the recipe draws anew begins with its own seed
+            generator.set_state(state["own"][name])

@@ -124,6 +124,11 @@ class RunDirectory:
         return float(json.loads(lines[-1])["time"]) if lines else 0.0
 
 
+def relative(path: Path) -> Path:
+    """A path below the working directory without that one's."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def open_run(path: Path, *, with_weights: bool = False) -> RunDirectory:
     """Open an existing run directory.
 
@@ -198,14 +203,19 @@ def _claim(name: str, run_dir: Path | None) -> Path:
         ) from error
 
 
-def environment(recipe: Recipe, command: list[str]) -> dict[str, Any]:
-    """What the run ran on: versions, platform, devices asked for, command line."""
+def package_versions() -> dict[str, str | None]:
+    """Versions of the packages that a result depends on; None for one that is not installed, such as an extra."""
     packages: dict[str, str | None] = {}
     for package in RECORDED_PACKAGES:
         try:
             packages[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            packages[package] = None  # xformers is an extra
+            packages[package] = None
+    return packages
+
+
+def environment(recipe: Recipe, command: list[str]) -> dict[str, Any]:
+    """What the run ran on: versions, platform, devices asked for, command line."""
     import torch
 
     accelerated = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
@@ -213,7 +223,7 @@ def environment(recipe: Recipe, command: list[str]) -> dict[str, Any]:
         "vision_train": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": packages,
+        "packages": package_versions(),
         "device": torch.cuda.get_device_name() if accelerated else _processor(),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
-from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run
+from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run, relative
 from vision_train.run.leakage import keep_apart
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
@@ -32,7 +32,8 @@ from vision_train.run.plan import (
     stored_recipes,
     summed,
 )
-from vision_train.run.run_phase import last_checkpoint, publish, relative, run_phase
+from vision_train.run.resumption import check_fits, compare_with_checkpoint, started_from
+from vision_train.run.run_phase import last_checkpoint, publish, run_phase
 from vision_train.run.trainer import check_devices
 from vision_train.tasks.base import Task
 
@@ -47,6 +48,8 @@ class CheckedPhases:
     """Their tasks, by name; those of later phases have no memory for their weights."""
     ready: dict[str, Prepared] = field(default_factory=dict)
     """The first phase, built; no other is built before its turn."""
+    accepted: Sequence[str] = ()
+    """Keys that may differ from those of the checkpoint with which a phase goes on."""
 
 
 def check_phases(plan: Plan) -> CheckedPhases:
@@ -111,16 +114,18 @@ def fit(
     return directory
 
 
-def resume(run: Path, *, console: Console, make_plan: MakePlan = plan_of) -> RunDirectory:
+def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan: MakePlan = plan_of) -> RunDirectory:
     """Go on with a run that was cut short, at the start of the epoch it was in.
 
     Args:
         run: The run directory.
         console: Where progress goes.
+        accept: Keys, or sections of keys, that may have changed since the last checkpoint.
         make_plan: Makes the plan of phases, as when the run started.
 
     Raises:
-        UserError: There is no run, it is finished, or its data has got other classes.
+        UserError: There is no run, it is finished, its data has got other classes, or its recipe, data or versions
+            have changed in a way that is not accepted.
     """
     directory = open_run(run)
     if directory.summary.exists() and launched_rank() == 0:
@@ -130,7 +135,7 @@ def resume(run: Path, *, console: Console, make_plan: MakePlan = plan_of) -> Run
     with logging_to(None):
         scanned = {phase.name: scan(phase.recipe, _kept_classes(directory, phase)) for phase in phases}
         _keep_apart(phases, scanned)
-    _run_plan(directory, plan, CheckedPhases(scanned), console)
+    _run_plan(directory, plan, CheckedPhases(scanned, accepted=accept), console)
     return directory
 
 
@@ -174,14 +179,26 @@ def _prepare(
     scanned = checked.scanned.get(phase.name) or _scan_late(directory, plan, phase, checked)
     model = scanned.recipe.model
     if last_checkpoint(directory, phase.name).exists():
-        # Its own last checkpoint holds what it began with; the file it came from may be gone.
-        model = replace(model, checkpoint=None)
-    elif phase.start is not None:
+        return _prepare_to_go_on(directory, phase, scanned, checked.accepted)
+    if phase.start is not None:
         start = next(done for done in finished if done.name == phase.start)
         model = replace(model, checkpoint=str(start.checkpoint))
     prepared = prepare(Scanned(replace(scanned.recipe, model=model), scanned.data))
     check_devices(prepared.recipe, prepared.data, prepared.task)
     return prepared
+
+
+def _prepare_to_go_on(directory: RunDirectory, phase: Phase, scanned: Scanned, accepted: Sequence[str]) -> Prepared:
+    """Build a phase that goes on with its last checkpoint, once that is known to be of the same recipe and data."""
+    differences = compare_with_checkpoint(directory, phase, scanned, accepted)
+    # The checkpoint holds what the phase began with; the file that it came from may be gone.
+    recipe = scanned.recipe
+    prepared = prepare(Scanned(replace(recipe, model=replace(recipe.model, checkpoint=None)), scanned.data))
+    check_fits(directory, phase, prepared)
+    check_devices(prepared.recipe, prepared.data, prepared.task)
+    start = started_from(directory, phase)
+    known = replace(prepared.recipe, model=replace(prepared.recipe.model, checkpoint=start))
+    return replace(prepared, recipe=known, resumed_with=differences)
 
 
 def _scan_late(directory: RunDirectory, plan: Plan, phase: Phase, checked: CheckedPhases) -> Scanned:

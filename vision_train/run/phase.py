@@ -33,6 +33,8 @@ from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
+from vision_train.run.conditions import SAMPLES_FILE, conditions, write_samples
+from vision_train.run.differences import Difference
 from vision_train.run.directory import RunDirectory
 from vision_train.run.leakage import learnt_before
 from vision_train.run.meter import Meter
@@ -63,6 +65,8 @@ class Prepared(Scanned):
     """What computes attention on the recipe's device."""
     frozen: list[nn.Module]
     """Modules of the network that are frozen as a whole."""
+    resumed_with: list[Difference] = field(default_factory=list)
+    """What was otherwise when the checkpoint was written with which the phase goes on."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
         checkpoints.mkdir(parents=True, exist_ok=True)
         if not last.exists():
             write_recipe(folder / "recipe.yaml", recipe)
+            write_samples(folder / SAMPLES_FILE, data)
     meter = Meter(name, log, recipe.run.on_nan)
     bad_samples = BadSamples(data)
     clip = [ClipEachGradient(recipe.optim.clip_each_norm)] if recipe.optim.clip_each_norm else []
@@ -231,8 +236,10 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     average = [AverageWeights(ema.share_kept, warmup=ema.warmup)] if ema else []
     frozen = [KeepFrozen(prepared.frozen)] if prepared.frozen else []
     display = ProgressDisplay(meter, recipe, task.metrics, console)
-    keeper = EpochCheckpoints(checkpoints, recipe, on_saved=display.epoch_saved)
-    steps = count_steps(recipe, data, build_trainer(recipe, []))
+    plain = build_trainer(recipe, [])
+    steps = count_steps(recipe, data, plain)
+    trained_under = conditions(data, steps, plain.world_size) if log else {}
+    keeper = EpochCheckpoints(checkpoints, recipe, trained_under, on_saved=display.epoch_saved)
     end = [EndAtStep(steps.total)] if limits_of(recipe)[1] else []
     # Whole windows before clipping, which is to see the gradient of the step.
     callbacks = [

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from vision_train.artefacts import Artefact, Codec, Items
+from vision_train.artefacts import Artefact, Codec, Items, Table
 from vision_train.files import utf_8_path, write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.recipe import Recipe
 from vision_train.run.attention import attention_line, attention_table
 from vision_train.run.checkpointing import link_or_copy
-from vision_train.run.directory import RunDirectory
+from vision_train.run.differences import Difference
+from vision_train.run.directory import RunDirectory, relative
 from vision_train.run.phase import Prepared, fit_phase
 from vision_train.run.plan import Phase
 from vision_train.run.steps import batch_in_words, concerns, count_steps, steps_in_words
@@ -127,10 +128,23 @@ def _announce_start(directory: RunDirectory, name: str, prepared: Prepared, cons
         directory.write_artefacts([replace(table, name=f"{name}_{table.name}")])
     if prepared.load_reports:
         return
+    if prepared.resumed_with:
+        _announce_differences(directory, name, prepared.resumed_with, console)
     if epoch := _epochs_saved(directory, name):
         console.print(f"going on after epoch {epoch}")
     else:
         console.print("starting from random weights; model.checkpoint names a file or run to start from")
+
+
+def _announce_differences(directory: RunDirectory, name: str, found: list[Difference], console: Console) -> None:
+    """Say what is otherwise than when the checkpoint was written, and keep it for the report."""
+    epoch = _epochs_saved(directory, name)
+    for each in found:
+        accepted = replace(each, verdict="harmless", why="accepted") if each.verdict == "accept" else each
+        warn(f"not as in the recipe, data and versions of the last checkpoint: {accepted}", console)
+    rows = [[each.key, each.then, each.now] for each in found]
+    title = f"What was changed after epoch {epoch}, when the run was resumed"
+    directory.write_artefacts([Table(f"{name}_resumed_{epoch}", title, ["what", "until then", "since"], rows)])
 
 
 def last_checkpoint(directory: RunDirectory, name: str) -> Path:
@@ -159,8 +173,3 @@ def publish(directory: RunDirectory, name: str) -> None:
         source = directory.phase(name) / "checkpoints" / file
         if source.exists():
             link_or_copy(source, target / file)
-
-
-def relative(path: Path) -> Path:
-    """A path below the working directory without that one's."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,4 +1,4 @@
-"""How long a training is: its steps, what each of them holds, and what the user should know of that before it begins."""
+"""How long a training is: its steps, what each of them holds, and what the user should know of that."""
 
 from __future__ import annotations
 
@@ -162,8 +162,8 @@ def _of_length(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
     asked = recipe.trainer.get("check_val_every_n_epoch", 1)
     if asked and asked > steps.epochs:
         yield (
-            f"trainer.check_val_every_n_epoch={asked}, but training has {steps.epochs} epoch(s); it validates after the "
-            "last one"
+            f"trainer.check_val_every_n_epoch={asked}, but training has {steps.epochs} epoch(s); it validates after "
+            "the last one"
         )
     elif asked and not most_steps and (rest := steps.epochs % asked):
         yield (
@@ -193,7 +193,7 @@ def _of_rate(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
     if factor < FAR_BELOW:
         lr = recipe.optim.lr
         yield (
-            f"optim.lr={lr:g} becomes {lr * factor:.3g}, since a step of {steps.effective_batch:,} samples is far below "
-            f"optim.lr_reference_batch={recipe.optim.lr_reference_batch}. Raise data.batch_size or "
+            f"optim.lr={lr:g} becomes {lr * factor:.3g}, since a step of {steps.effective_batch:,} samples is far "
+            f"below optim.lr_reference_batch={recipe.optim.lr_reference_batch}. Raise data.batch_size or "
             "trainer.accumulate_grad_batches, or set optim.lr_reference_batch=null to take the rate as written"
         )

@@ -110,6 +110,20 @@ def macro_f1(columns: Columns, counts: np.ndarray) -> np.ndarray:
     return _mean_of_defined(list(_divide(2 * hits, claims).T))
 
 
+@statistic("balanced_accuracy")
+def balanced_accuracy(columns: Columns, counts: np.ndarray) -> np.ndarray:
+    """Recall of each class, averaged over the classes that are drawn.
+
+    Args:
+        columns: ``label`` and ``predicted``, class indices.
+        counts: R x N.
+    """
+    labels, predicted = (np.asarray(columns[name], dtype=np.int64) for name in ("label", "predicted"))
+    of_class = (labels[:, None] == np.unique(labels)).astype(np.float64)
+    hits = counts @ (of_class * (labels == predicted)[:, None])
+    return _mean_of_defined(list(_divide(hits, counts @ of_class).T))
+
+
 @statistic("calibration_error")
 def calibration_error(columns: Columns, counts: np.ndarray) -> np.ndarray:
     """Expected calibration error over 15 bins of equal width.

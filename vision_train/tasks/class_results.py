@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -36,7 +38,10 @@ def per_class_table(confusion: Tensor, names: list[str], split: str, noun: str) 
     return Table(f"{split}_per_class", f"Per class on {split}", columns, rows, note="Recall is the class's accuracy.")
 
 
-def summary_table(split: str, noun: str, count: int, measured: dict[str, float], note: str = "") -> Table:
-    """Size of a split and its metrics."""
+def summary_table(
+    split: str, noun: str, count: int, measured: Mapping[str, float], warnings: Sequence[str] = ()
+) -> Table:
+    """Size of a split and its metrics, with sentences for whoever reads the result."""
     rows: list[list[str | float]] = [[name, value] for name, value in measured.items()]
-    return Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [[noun, count], *rows], note)
+    said = " ".join(f"Warning: {text}." for text in warnings)
+    return Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [[noun, count], *rows], said)

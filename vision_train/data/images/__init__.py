@@ -17,8 +17,8 @@ class Section(ImageFolderSection):
     """Folder of the images. Holds one folder per class, or one per split (`train`, `val`, `test` by any usual name)
     with one folder per class each."""
     balance: Literal["none", "classes"] = "none"
-    """`classes` draws equally many training images of every class, those of rare classes several times an epoch, each time
-    augmented anew; `none` draws every one equally often."""
+    """`classes` draws equally many training images of every class, those of rare classes several times an epoch, each
+    time augmented anew; `none` draws every one equally often."""
 
     @property
     def balanced(self) -> bool:

@@ -4,52 +4,17 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.bags.scores import macro_auroc, probabilities
+from vision_train.tasks.learning import Learnt
 from vision_train.tasks.scores import Scores
 
-NOTHING_LEARNT = 0.9
-"""Share of the loss of guessing above which a network counts as having learnt nothing."""
 RANKED = 0.8
 """AUROC above which a network has learnt, slowly as its loss may fall."""
 FEW = 2.0
 """Instances that attention rests on, below which it counts as collapsed: exp of its entropy."""
 SMALL_BAG = 20
 """Instances of a bag below which attention to a few is no surprise."""
-
-
-class Learnt:
-    """Bag losses of one epoch, and the labels that they were taken against.
-
-    Args:
-        classes: C.
-    """
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self._losses: list[Tensor] = []
-        self._labels: list[Tensor] = []
-
-    def add(self, loss: Tensor, labels: Tensor) -> None:
-        """Note the loss of a batch, averaged over its bags, and their labels (B)."""
-        self._losses.append(loss.detach())  # read at the end alone, so that no device is waited for
-        self._labels.append(labels)
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of the epoch; NaN before the first bag."""
-        return torch.stack(self._losses).float().mean().item() if self._losses else math.nan
-
-    @property
-    def loss_of_guessing(self) -> float:
-        """Loss of predicting how frequent each class is: ln C where they are equally frequent."""
-        if not self._labels:
-            return math.nan
-        shares = torch.bincount(torch.cat(self._labels), minlength=self.classes).double() / sum(map(len, self._labels))
-        return torch.special.entr(shares).sum().item()
 
 
 def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores) -> list[str]:
@@ -61,8 +26,7 @@ def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores) -> list[str]:
         scores: Of the bags that the run is judged by.
     """
     said = []
-    plateau = 0 < NOTHING_LEARNT * learnt.loss_of_guessing < learnt.loss  # of one class alone nothing can be learnt
-    if plateau and not macro_auroc(probabilities(scores), scores.column("label").long()) > RANKED:
+    if learnt.little and not macro_auroc(probabilities(scores), scores.column("label").long()) > RANKED:
         said.append(
             f"the bag loss of the last epoch is {learnt.loss:.3f}, where guessing has {learnt.loss_of_guessing:.3f}: "
             f"little was learnt. {_remedy(recipe)}"

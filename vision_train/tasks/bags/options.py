@@ -58,6 +58,10 @@ class Method:
     """Weight of the negative entropy of the attention (AEM): more spreads attention further."""
     hiding: Hiding | None = None
     """Which instances are hidden; null hides none."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the classes in the cross-entropies of bags and branches. `balanced` weighs each by one over its
+    frequency among the training bags, so that all of them weigh alike; a bag weighs 1 on average. The losses of
+    validation and test stay unweighted."""
 
     def misplaced(self, recipe: Any) -> Problems:
         """Yield keys of other sections that bags do not use."""
@@ -71,6 +75,9 @@ class Method:
                 yield f"model.{key}", "is for networks that see images; bags have no use for it"
         if recipe.optim.layer_decay is not None:
             yield "optim.layer_decay", "is set, but networks for bags have no layers to tell apart; leave it null"
+        if self.class_weights == "balanced" and recipe.data.balance == "classes":
+            both = "is `balanced` beside data.balance=classes; each alone lets all classes count alike"
+            yield "method.class_weights", f"{both}: set one of them to none"
 
     def problems(self) -> Problems:
         """Yield weights that make no sense."""

@@ -25,9 +25,8 @@ def result_artefacts(
     """
     labels, likely, names = scores.column("label").long(), predicted(scores), list(classes)
     confusion = confusion_counts(likely, labels, len(names))
-    said = " ".join(f"Warning: {text}." for text in warnings)
     return [
-        summary_table(split, "bags", len(scores.ids), dict(measured), said),
+        summary_table(split, "bags", len(scores.ids), measured, warnings),
         per_class_table(confusion, names, split, "bags"),
         confusion_matrix(confusion, names, split),
         _items(scores, split, measured),

@@ -8,19 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics.functional.classification import multiclass_f1_score
 
 from models.mil.bags import BagOutput
 from vision_train.artefacts import Metric
 from vision_train.statistics import Columns, registered_statistic, statistic
+from vision_train.tasks.class_balance import BALANCED_ACCURACY, F1, balanced_accuracy, macro_f1
+from vision_train.tasks.class_balance import RECOMPUTED as BY_CLASS
 from vision_train.tasks.scores import Scores
 
 METRICS = (
     Metric("loss", "loss", better="less"),
     Metric("auroc", "AUROC"),
-    Metric("f1", "F1"),
+    F1,
     Metric("f1_and_auroc", "F1 + AUROC"),
     Metric("accuracy", "accuracy", "percent", is_proportion=True),
+    BALANCED_ACCURACY,
 )
 """Metrics of predictions; ``f1_and_auroc`` is the sum by which ACMIL's authors choose the epoch."""
 ATTENTION_METRICS = (
@@ -28,7 +30,7 @@ ATTENTION_METRICS = (
     Metric("attention_top10", "attention on the ten hottest", "percent", better="less"),
 )
 """Metrics of attention: its entropy over ln N, and the sum of the ten largest."""
-RECOMPUTED = {"auroc": "macro_auroc", "f1": "macro_f1", "f1_and_auroc": "bags/f1_and_auroc"}
+RECOMPUTED = {**BY_CLASS, "auroc": "macro_auroc", "f1_and_auroc": "bags/f1_and_auroc"}
 """Metrics that are no mean over bags -> the statistic that recomputes them."""
 TOP = 10
 FIELDS = ("label", "loss", "instances", *(metric.name for metric in ATTENTION_METRICS))
@@ -86,12 +88,13 @@ def attention_figures(attention: Tensor | None, instances: Tensor) -> tuple[Tens
 def metrics(scores: Scores) -> dict[str, float]:
     """Metrics without a split's prefix; those of attention only where there is one.
 
-    AUROC is one-vs-rest and F1 per class, both averaged over the classes that occur.
+    AUROC is one-vs-rest, F1 and recall (balanced accuracy) per class, all averaged over the classes that occur.
     """
     labels, likely, shares = scores.column("label").long(), predicted(scores), probabilities(scores)
-    auroc, f1 = macro_auroc(shares, labels), macro_f1(likely, labels, shares.shape[1])
+    auroc, f1 = macro_auroc(shares, labels), macro_f1(likely, labels)
     accuracy = (likely == labels).double().mean().item()
-    numbers = (scores.column("loss").mean().item(), auroc, f1, auroc + f1, accuracy)
+    balanced = balanced_accuracy(likely, labels)
+    numbers = (scores.column("loss").mean().item(), auroc, f1, auroc + f1, accuracy, balanced)
     values = dict(zip((metric.name for metric in METRICS), numbers, strict=True))
     figures = {metric.name: scores.column(metric.name).mean().item() for metric in ATTENTION_METRICS}
     return values | {name: value for name, value in figures.items() if not math.isnan(value)}
@@ -145,11 +148,6 @@ def _share_below(scores: Tensor, others: Tensor) -> Tensor:
     ordered = others.sort().values
     below, not_above = (torch.searchsorted(ordered, scores, right=right) for right in (False, True))
     return (below + not_above).double() / (2 * len(others))
-
-
-def macro_f1(predicted: Tensor, labels: Tensor, classes: int) -> float:
-    """F1 of each class, averaged over the classes that occur among labels or predictions."""
-    return float(multiclass_f1_score(predicted, labels, num_classes=classes, average="macro"))
 
 
 @statistic(RECOMPUTED["f1_and_auroc"])

@@ -23,9 +23,11 @@ from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.bags import scores as sheet
 from vision_train.tasks.bags.attended import AttendedBags, hottest_pictures
-from vision_train.tasks.bags.collapse import Learnt, warnings_of
+from vision_train.tasks.bags.collapse import warnings_of
 from vision_train.tasks.bags.results import result_artefacts
 from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.class_balance import class_weights
+from vision_train.tasks.learning import Learnt
 from vision_train.tasks.scores import Scores, ScoreTable
 
 UNKNOWN_WIDTH = 1024
@@ -83,6 +85,7 @@ class BagTask(Task):
         self.undrawn = "" if network.attends else "which pools bags without attention, so that there is nothing to draw"
         self.sampler = self._sampler_of(0)
         self._learnt = Learnt(len(self.classes))
+        self._class_weights: Tensor | None = None
         self._since_line: list[dict[str, Tensor]] = []
         self._attended: AttendedBags | None = None
 
@@ -129,6 +132,11 @@ class BagTask(Task):
         """Output of the network for a batch of bags."""
         return self.network(batch["features"], batch["padding_mask"], hidden)
 
+    def on_train_start(self) -> None:
+        """Weigh the classes of the training bags."""
+        weights = class_weights(self.recipe.method.class_weights, self.class_counts)
+        self._class_weights = None if weights is None else weights.to(self.device)
+
     def on_train_epoch_start(self) -> None:
         """Begin to note the bag losses of an epoch."""
         self._learnt = Learnt(len(self.classes))
@@ -138,7 +146,8 @@ class BagTask(Task):
         labels = batch["label"]
         output = self(batch, self._hidden(batch))
         terms = self.loss_terms(output, labels)
-        self._learnt.add(terms["bag_loss"], labels)
+        weights = self._class_weights
+        self._learnt.add(terms["bag_loss"], labels if weights is None else torch.diag(weights)[labels])
         self._since_line.append({name: term.detach() for name, term in terms.items()})
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it in a connector
         if (batch_idx + 1) % every == 0 or self.trainer.is_last_batch:
@@ -153,12 +162,15 @@ class BagTask(Task):
         return self.sampler.draw(len(features), self.network.map_shape, features.device)
 
     def loss_terms(self, output: BagOutput, labels: Tensor) -> dict[str, Tensor]:
-        """The parts of the loss, unweighted; only those that the network and the recipe have."""
-        method = self.recipe.method
-        terms = {"bag_loss": losses.bag_loss(output.bag_logits, labels)}
+        """The parts of the loss, not yet weighed against one another; only those that the network and the recipe have.
+
+        The classes of the bags weigh in the cross-entropies of bags and branches as ``method.class_weights`` says.
+        """
+        method, weights = self.recipe.method, self._class_weights
+        terms = {"bag_loss": losses.bag_loss(output.bag_logits, labels, weights)}
         if output.branch_logits is not None:
             assert output.attention is not None
-            terms["branch_loss"] = losses.branch_loss(output.branch_logits, labels)
+            terms["branch_loss"] = losses.branch_loss(output.branch_logits, labels, weights)
             terms["diversity_loss"] = losses.diversity_loss(output.attention)
         if output.instances is not None:
             terms["instance_loss"] = losses.clam_instance_loss(output.instances, labels)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from vision_train.data.images import IMAGES
+from vision_train.data.kind import Problems
 
 DATA = IMAGES
 """The kind of data that the task trains on."""
@@ -17,8 +18,17 @@ class Method:
 
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the classes in the loss. `balanced` weighs each by one over its frequency among the training images,
+    so that all of them weigh alike; an image weighs 1 on average. The losses of validation and test stay unweighted."""
 
-    def problems(self) -> Iterator[tuple[str, str]]:
+    def misplaced(self, recipe: Any) -> Problems:
+        """Yield two ways at once to let rare classes count for more."""
+        if self.class_weights == "balanced" and recipe.data.balance == "classes":
+            both = "is `balanced` beside data.balance=classes; each alone lets all classes count alike"
+            yield "method.class_weights", f"{both}: set one of them to none"
+
+    def problems(self) -> Problems:
         """Yield a smoothing that leaves nothing of the label."""
         if not 0 <= self.label_smoothing < 1:
             yield "label_smoothing", f"is {self.label_smoothing}; must lie in [0, 1)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.nn import functional
 from torchmetrics.functional.classification import binary_calibration_error
 
 from vision_train.artefacts import Artefact, Curve, Items, Metric, Recomputed
+from vision_train.tasks.class_balance import BALANCED_ACCURACY, F1, RECOMPUTED, balanced_accuracy, macro_f1
 from vision_train.tasks.class_results import confusion_counts, confusion_matrix, per_class_table, summary_table
 from vision_train.tasks.scores import Scores
 
@@ -17,7 +18,7 @@ LOSS = Metric("loss", "loss", better="less")
 ACCURACY = Metric("accuracy", "accuracy", "percent", is_proportion=True)
 TOP5 = Metric("accuracy_top5", "top-5 accuracy", "percent", is_proportion=True)
 CALIBRATION = Metric("calibration_error", "calibration error", "percent", better="less")
-METRICS = (LOSS, ACCURACY, TOP5, CALIBRATION)
+METRICS = (LOSS, ACCURACY, TOP5, BALANCED_ACCURACY, F1, CALIBRATION)
 FIELDS = ("label", "predicted", "in_top5", "confidence", "loss")
 CALIBRATION_BINS = 15
 """As in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
@@ -44,12 +45,15 @@ def score_batch(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def metrics(scores: Scores) -> dict[str, float]:
-    """Loss, top-1 and top-5 accuracy and the expected calibration error, without a split's prefix."""
-    correct = scores.column("predicted") == scores.column("label")
+    """Loss, accuracies, macro F1 and the expected calibration error, without a split's prefix."""
+    labels, predicted = scores.column("label").long(), scores.column("predicted").long()
+    correct = predicted == labels
     return {
         LOSS.name: scores.column("loss").mean().item(),
         ACCURACY.name: correct.double().mean().item(),
         TOP5.name: scores.column("in_top5").mean().item(),
+        BALANCED_ACCURACY.name: balanced_accuracy(predicted, labels),
+        F1.name: macro_f1(predicted, labels),
         CALIBRATION.name: _calibration_error(scores.column("confidence"), correct),
     }
 
@@ -59,13 +63,15 @@ def _calibration_error(confidence: Tensor, correct: Tensor) -> float:
     return float(binary_calibration_error(confidence, correct.long(), n_bins=CALIBRATION_BINS, norm="l1"))
 
 
-def artefacts(scores: Scores, classes: Sequence[str], split: str, measured: dict[str, float]) -> list[Artefact]:
+def artefacts(
+    scores: Scores, classes: Sequence[str], split: str, measured: Mapping[str, float], warnings: Sequence[str] = ()
+) -> list[Artefact]:
     """Size and metrics, per-class table, confusion matrix, reliability and every image of a split."""
     labels, predicted = scores.column("label").long(), scores.column("predicted").long()
     names = list(classes)
     confusion = confusion_counts(predicted, labels, len(names))
     return [
-        summary_table(split, "images", len(scores.ids), measured),
+        summary_table(split, "images", len(scores.ids), measured, warnings),
         per_class_table(confusion, names, split, "images"),
         confusion_matrix(confusion, names, split),
         _reliability(scores.column("confidence"), (predicted == labels).double(), split),
@@ -81,12 +87,13 @@ def _items(scores: Scores, split: str) -> Items:
         LOSS.name: scores.column("loss"),
     }
     values = {name: column.tolist() for name, column in means.items() if column.isfinite().all()}
-    name, groups, confidence = f"{split}_items", scores.group_of_each, scores.column("confidence")
-    if not confidence.isfinite().all():
-        return Items(name, scores.ids, values, groups)
-    calibration = Recomputed("calibration_error", {"correct": ACCURACY.name})
-    columns = {"confidence": confidence.tolist()}
-    return Items(name, scores.ids, values, groups, columns, {CALIBRATION.name: calibration})
+    columns = {name: scores.column(name).long().tolist() for name in ("label", "predicted")}
+    recomputed = {name: Recomputed(statistic) for name, statistic in RECOMPUTED.items()}
+    confidence = scores.column("confidence")
+    if confidence.isfinite().all():
+        columns["confidence"] = confidence.tolist()
+        recomputed[CALIBRATION.name] = Recomputed("calibration_error", {"correct": ACCURACY.name})
+    return Items(f"{split}_items", scores.ids, values, scores.group_of_each, columns, recomputed)
 
 
 def _reliability(confidence: Tensor, correct: Tensor, split: str) -> Curve:

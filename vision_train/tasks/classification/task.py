@@ -17,11 +17,14 @@ from vision_train.artefacts import Artefact, Bars, Preview
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.class_balance import class_weights
 from vision_train.tasks.classification import scores as sheet
+from vision_train.tasks.classification.chance import chance_warnings
 from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
 from vision_train.tasks.classification.mixing import BatchMixing
 from vision_train.tasks.classification.preview import preview_mixing
 from vision_train.tasks.gallery import Gallery
+from vision_train.tasks.learning import Learnt
 from vision_train.tasks.scores import Scores, ScoreTable
 
 TOP = 5
@@ -81,6 +84,8 @@ class ClassificationTask(Task):
         )
         self.mixing = BatchMixing(recipe, network, len(classes))
         self._mistakes: Gallery[Mistake] = Gallery(KEPT)
+        self._learnt = Learnt(len(self.classes))
+        self._class_weights: Tensor | None = None
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         """Translate published weights of a vision transformer or Swin."""
@@ -111,10 +116,22 @@ class ClassificationTask(Task):
         """Generators whose state belongs into a checkpoint."""
         return self.mixing.random_generators()
 
+    def on_train_start(self) -> None:
+        """Weigh the classes of the training images."""
+        weights = class_weights(self.recipe.method.class_weights, self.class_counts)
+        self._class_weights = None if weights is None else weights.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin to note the losses of an epoch."""
+        self._learnt = Learnt(len(self.classes))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the batch, predict, take the cross-entropy."""
-        step = self.mixing.step(self.network, batch["image"], batch["label"])
-        return functional.cross_entropy(step.logits, step.targets)
+        step, weights = self.mixing.step(self.network, batch["image"], batch["label"]), self._class_weights
+        # Against soft targets torch averages over images, not over weights.
+        loss = functional.cross_entropy(step.logits, step.targets, weights)
+        self._learnt.add(loss, step.targets if weights is None else step.targets * weights)
+        return loss
 
     def new_scores(self) -> ScoreTable:
         """An empty table for the numbers of each image."""
@@ -127,7 +144,7 @@ class ClassificationTask(Task):
         return rows
 
     def measure(self, scores: Scores) -> dict[str, float]:
-        """Loss, accuracies and calibration error."""
+        """Loss, accuracies, F1 and calibration error."""
         return sheet.metrics(scores)
 
     def begin_gallery(self) -> None:
@@ -141,9 +158,10 @@ class ClassificationTask(Task):
             add_mistake(self._mistakes, batch["id"][place], rows[place], self.pixels_of(batch["image"][place]))
 
     def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
-        """Tables, confusion, reliability and the worst mistakes."""
+        """Tables, confusion, reliability and the worst mistakes, and a warning where guessing would do as well."""
+        self.warnings = chance_warnings(scores, split, self._learnt)
         grid = mistakes_grid(self._mistakes, self.classes, split)
-        return [*sheet.artefacts(scores, self.classes, split, dict(measured)), grid]
+        return [*sheet.artefacts(scores, self.classes, split, measured, self.warnings), grid]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities (B K) in float32."""

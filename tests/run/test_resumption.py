@@ -1,0 +1,357 @@
+"""A resumed run is compared with what it was trained with: recipe, samples, versions, steps."""
+
+import contextlib
+import io
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from vision_train.errors import UserError
+from vision_train.metrics_log import read_metrics
+from vision_train.recipe import load_recipe, to_plain
+from vision_train.run.differences import HARMLESS, REFUSED
+from vision_train.run.directory import RunDirectory
+from vision_train.run.fit import fit, resume
+from vision_train.run.phase import prepare, scan
+from vision_train.tasks.classification.task import ClassificationTask
+
+RECIPE = """
+extends: quickstart
+data: {batch_size: 30, labels_per_class: 9, workers: 0}
+model: {args: {embed_dim: 24, depth: 1, num_heads: 2}}
+optim: {warmup_epochs: 1, ema: {decay: 0.9}}
+trainer: {max_epochs: 4, log_every_n_steps: 1, limit_val_batches: 1, limit_test_batches: 1}
+"""
+STEPS = 3
+"""Steps of an epoch: 90 images in batches of 30."""
+QUIET = Console(quiet=True)
+
+
+class Reached(Exception):
+    """Everything was compared, and training would begin."""
+
+
+def cut_short(recipe: str, *overrides: str, run_dir: Path, step: int) -> None:
+    """Train until a step fails, as a killed process would leave it."""
+    original, calls = ClassificationTask.training_step, iter(range(10**6))
+
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        if next(calls) == step:
+            raise KeyboardInterrupt
+        return original(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClassificationTask, "training_step", training_step)
+        with pytest.raises(KeyboardInterrupt):
+            fit(load_recipe(recipe, overrides), run_dir=run_dir, command=[], console=QUIET)
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of which two of four epochs are saved; it is only read."""
+    folder = tmp_path_factory.mktemp("cut")
+    (folder / "small.yaml").write_text(RECIPE)
+    cut_short(str(folder / "small.yaml"), run_dir=folder / "run", step=2 * STEPS + 1)
+    return folder / "run"
+
+
+@pytest.fixture
+def edited(cut: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A copy of the run whose recipe.yaml has other values."""
+    monkeypatch.chdir(tmp_path)
+
+    def edit(changes: dict[str, Any], file: str = "recipe.yaml") -> Path:
+        shutil.rmtree("run", ignore_errors=True)
+        shutil.copytree(cut, "run")
+        recipe = yaml.safe_load(Path("run", file).read_text())
+        for key, value in changes.items():
+            *sections, last = key.split(".")
+            place = recipe
+            for section in sections:
+                place = place[section]
+            place[last] = value
+        Path("run", file).write_text(yaml.safe_dump(recipe, sort_keys=False))
+        return Path("run")
+
+    return edit
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop where training would begin."""
+
+    def reached(*_: Any) -> None:
+        raise Reached
+
+    monkeypatch.setattr("vision_train.run.fit.run_phase", reached)
+
+
+def refusal(run: Path, *accept: str) -> str:
+    with pytest.raises(UserError) as caught:
+        resume(run, console=QUIET, accept=accept)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optim.lr", 0.1),
+        ("optim.weight_decay", 0.3),
+        ("optim.schedule", "constant"),
+        ("optim.ema.decay", 0.5),
+        ("trainer.max_epochs", 9),
+        ("trainer.precision", "bf16-mixed"),
+        ("augment.train.color_jitter", 0.4),
+        ("augment.mixing.cutmix", 0.5),
+        ("method.label_smoothing", 0.2),
+        ("method.class_weights", "balanced"),
+        ("run.select.metric", "val/f1"),
+        ("data.batch_size", 32),
+        ("data.balance", "classes"),
+    ],
+)
+def test_what_changes_the_training_needs_to_be_accepted(edited, untrained, key, value):
+    run = edited({key: value})
+    text = refusal(run)
+    assert f"{key}: " in text
+    assert f"fit --resume run --accept {key}" in text
+    assert "model.checkpoint=run/phases/fit/checkpoints/last.ckpt" in text
+    with pytest.raises(Reached):
+        resume(run, console=QUIET, accept=[key])
+    with pytest.raises(Reached):
+        resume(run, console=QUIET, accept=[key.partition(".")[0]])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("optim.name", "sgd", "optim.name: `adamw`, now `sgd`"),
+        ("optim.ema", None, "optim.ema: a moving average, now null"),
+        ("optim.layer_decay", 0.75, "optim.layer_decay: null, now 0.75"),
+        ("optim.lr_factors", {"blocks.*": 0.1}, "optim.lr_factors"),
+        ("model.freeze", ["blocks.*"], "model.freeze"),
+        ("seed", 5, "seed: 0, now 5"),
+        ("data.batch_size", 10, "steps of an epoch: 3, now 9"),
+        ("data.labels_per_class", 3, "steps of an epoch: 3, now 1"),
+        ("trainer.accumulate_grad_batches", 2, "steps of an epoch: 3, now 2"),
+        ("trainer.max_epochs", 1, "trainer.max_epochs: 6 steps in 2 epoch(s) taken"),
+        ("model.checkpoint", "RUN", "acts at the start alone"),
+    ],
+)
+def test_what_no_run_can_change_is_refused_with_the_command_for_a_new_one(edited, untrained, cut, key, value, said):
+    run = edited({key: str(cut) if value == "RUN" else value})
+    for accept in ((), (key,)):
+        text = refusal(run, *accept)
+        assert said in text
+        assert "--resume" not in text, "there is nothing that could be accepted"
+        assert "vision-train fit run/recipe.yaml model.checkpoint=run/phases/fit/checkpoints/last.ckpt" in text
+
+
+@pytest.mark.parametrize("key", ["model.args.embed_dim", "model.args.depth", "data.image_size"])
+def test_a_network_of_other_tensors_is_refused_though_accepted(edited, untrained, key):
+    run = edited({key: {"model.args.embed_dim": 12, "model.args.depth": 2, "data.image_size": 32}[key]})
+    assert f"--accept {key}" in refusal(run)
+    text = refusal(run, key)
+    assert "model.args" in text
+    assert "network." in text
+    assert "model.checkpoint=run/phases/fit/checkpoints/last.ckpt" in text
+
+
+def test_a_parameter_that_leaves_tensors_alone_can_be_accepted(edited, untrained):
+    with pytest.raises(Reached):
+        resume(edited({"model.args.drop_path_rate": 0.2}), console=QUIET, accept=["model.args.drop_path_rate"])
+
+
+@pytest.mark.parametrize(("key", "value"), [("data.workers", 1), ("trainer.log_every_n_steps", 7), ("name", "other")])
+def test_what_changes_nothing_is_said_and_harmless(edited, monkeypatch, key, value):
+    console = Console(file=io.StringIO(), width=300)
+    monkeypatch.setattr("vision_train.run.run_phase.fit_phase", lambda *_: (_ for _ in ()).throw(Reached))
+    with pytest.raises(Reached):
+        resume(edited({key: value}), console=console)
+    assert f"{key}: " in console.file.getvalue()
+    assert "harmless" in console.file.getvalue()
+
+
+OTHER: dict[type, Any] = {bool: True, int: 3, float: 0.3, str: "other", list: [0.5, 0.6, 0.7], dict: {"other": 1}}
+
+
+def other_than(value: Any) -> list[Any]:
+    """Values of the same type, and null."""
+    if isinstance(value, bool):
+        return [not value]
+    if value is None:
+        return [3, 0.5, "other", True]
+    return [OTHER[type(value)], None]
+
+
+def all_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in values.items():
+        found[prefix + key] = value
+        if isinstance(value, dict):
+            found |= all_keys(value, f"{prefix}{key}.")
+    return found
+
+
+def test_no_edited_key_ends_in_a_traceback(edited, untrained, cut):
+    """Every key, set to other values: a run goes on or is refused in words, whatever was accepted."""
+    keys = all_keys(to_plain(load_recipe(cut / "recipe.yaml")))
+    assert len(keys) > 60
+    for key, value in keys.items():
+        for other in other_than(value):
+            run = edited({key: other})
+            for accept in ((), (key,)):
+                with contextlib.suppress(UserError, Reached):
+                    resume(run, console=QUIET, accept=accept)
+
+
+def test_the_lists_of_keys_name_keys_that_there_are():
+    from fnmatch import fnmatchcase
+
+    from vision_train.recipe import explain
+
+    known = {key.name for key in explain("classification")}
+    assert set(HARMLESS) <= known
+    assert all(any(fnmatchcase(name, glob) for name in known) for glob in REFUSED)
+
+
+def test_an_accepted_change_acts_and_is_kept(edited):
+    run = edited({"trainer.max_epochs": 5, "optim.lr": 0.5, "optim.schedule": "constant"})
+    console = Console(file=io.StringIO(), width=300)
+    directory = resume(run, console=console, accept=["trainer.max_epochs", "optim"])
+    rates = {line["epoch"]: line["lr"] for line in read_metrics(directory.metrics) if "lr" in line}
+    assert rates[4] == pytest.approx(0.5)
+    assert rates[1] < 0.01
+    assert "optim.lr: 0.002, now 0.5" in console.file.getvalue()
+    table = json.loads((directory.artefacts / "fit_resumed_2.json").read_text())
+    assert {row[0] for row in table["rows"]} == {"trainer.max_epochs", "optim.lr", "optim.schedule"}
+    assert "optim.lr" in (directory.path / "report.html").read_text()
+    checkpoint = torch.load(directory.best.with_name("last.ckpt"), weights_only=True)
+    assert checkpoint["recipe"]["optim"]["lr"] == 0.5, "resumed again, nothing would differ"
+
+
+def test_the_command_for_a_new_run_works(edited):
+    text = refusal(edited({"optim.name": "sgd"}))
+    *_, recipe, start = shlex.split(text.rpartition("vision-train fit ")[2])
+    prepared = prepare(scan(load_recipe(recipe, [start])))
+    assert prepared.load_reports[0].matched_share == 1
+
+
+def test_an_edited_copy_that_is_not_read_is_pointed_out(edited, monkeypatch):
+    console = Console(file=io.StringIO(), width=300)
+    monkeypatch.setattr("vision_train.run.run_phase.fit_phase", lambda *_: (_ for _ in ()).throw(Reached))
+    with pytest.raises(Reached):
+        resume(edited({"optim.lr": 0.5}, file="phases/fit/recipe.yaml"), console=console)
+    assert "optim.lr in run/phases/fit/recipe.yaml" in console.file.getvalue()
+    assert "not read" in console.file.getvalue()
+
+
+def rewrite(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    last = run / "phases" / "fit" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    change(checkpoint)
+    last.unlink()  # best.ckpt may be the same file
+    torch.save(checkpoint, last)
+
+
+def test_other_versions_are_named(edited, monkeypatch):
+    run = edited({})
+    rewrite(run, lambda checkpoint: checkpoint["conditions"]["versions"].update({"timm": "0.1"}))
+    console = Console(file=io.StringIO(), width=300)
+    monkeypatch.setattr("vision_train.run.run_phase.fit_phase", lambda *_: (_ for _ in ()).throw(Reached))
+    with pytest.raises(Reached):
+        resume(run, console=console)
+    assert "timm: 0.1, now " in console.file.getvalue()
+
+
+def test_a_checkpoint_of_an_earlier_version_is_compared_as_far_as_it_goes(edited, monkeypatch):
+    run = edited({})
+    rewrite(run, lambda checkpoint: checkpoint.pop("conditions"))
+    console = Console(file=io.StringIO(), width=300)
+    monkeypatch.setattr("vision_train.run.run_phase.fit_phase", lambda *_: (_ for _ in ()).throw(Reached))
+    with pytest.raises(Reached):
+        resume(run, console=console)
+    assert "earlier version" in console.file.getvalue()
+    run = edited({"data.batch_size": 10})
+    rewrite(run, lambda checkpoint: checkpoint.pop("conditions"))
+    assert "steps of an epoch: 3, now 9" in refusal(run)
+
+
+class TestSamples:
+    @pytest.fixture
+    def photos(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A run on 40 images of two classes in three splits, cut short."""
+        from vision_train.data.toy.folder import make_image_folder
+
+        monkeypatch.chdir(tmp_path)
+        for split, count in (("train", 20), ("val", 3), ("test", 3)):
+            make_image_folder(Path("photos", split), classes=2, per_class=count, size=(16, 16))
+        Path("small.yaml").write_text(RECIPE)
+        keys = ("data.source=images", "data.root=photos", "data.labels_per_class=null", "data.batch_size=8")
+        cut_short("small.yaml", *keys, run_dir=Path("run"), step=7)
+        return Path("photos")
+
+    @pytest.fixture
+    def files(self, photos: Path) -> list[Path]:
+        return sorted(photos.glob("train/*/*"))
+
+    def test_unchanged_go_on(self, photos, untrained):
+        with pytest.raises(Reached):
+            resume(Path("run"), console=QUIET)
+
+    def test_moved_ones_are_known_by_their_names(self, photos, untrained):
+        photos.rename("elsewhere")
+        recipe = Path("run/recipe.yaml")
+        recipe.write_text(recipe.read_text().replace("/photos", "/elsewhere"))
+        text = refusal(Path("run"))
+        assert "data.root" in text
+        assert "data.samples" not in text
+
+    def test_one_more_and_one_less_and_one_of_another_class_are_named(self, photos, files, untrained):
+        shutil.copy(files[0], files[0].with_name("new.png"))
+        files[1].unlink()
+        text = refusal(Path("run"))
+        assert "--accept data.samples" in text
+        assert f"{files[0].parent.name}/new.png" in text
+        assert files[1].name in text
+        with pytest.raises(Reached):
+            resume(Path("run"), console=QUIET, accept=["data.samples"])
+
+    def test_a_list_that_is_gone_leaves_the_counts(self, photos, files, untrained):
+        Path("run/phases/fit/samples.jsonl.gz").unlink()
+        files[1].unlink()
+        text = refusal(Path("run"))
+        assert "40 of train, now 39 others" in text
+
+
+def test_samples_learnt_from_are_not_measured_on():
+    from vision_train.run.conditions import digest_of
+    from vision_train.run.differences import sample_differences
+
+    old = {"train": {"a": "x", "b": "y", "c": "x"}, "test": {"d": "x"}}
+    then = {split: {"count": len(truths), "digest": digest_of(truths)} for split, truths in old.items()}
+    now = {"train": {"b": "x", "c": "x"}, "test": {"d": "x", "a": "x"}}
+    found = {each.verdict: each for each in sample_differences(then, old, now)}
+    assert "1 (a) trained on" in str(found["refused"])
+    texts = [str(each) for each in sample_differences(then, old, now)]
+    assert "1 (a) gone" in texts[0]
+    assert "b from y to x" in texts[0]
+    assert list(sample_differences(then, old, old)) == []
+    (reordered,) = sample_differences(then, old, {**old, "train": {"b": "y", "a": "x", "c": "x"}})
+    assert "another order" in str(reordered)
+
+
+def test_the_directory_of_a_run_keeps_its_samples(cut):
+    from vision_train.run.conditions import read_samples
+
+    listed = read_samples(RunDirectory(cut).phase("fit") / "samples.jsonl.gz")
+    assert len(listed["train"]) == 90
+    assert set(listed["train"].values()) == set("0123456789")

@@ -1,0 +1,122 @@
+"""How long a training is, and what is said of it before it begins."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from vision_train.metrics_log import read_metrics
+from vision_train.recipe import load_recipe
+from vision_train.run.dry_run import dry_run
+from vision_train.run.fit import fit, resume
+from vision_train.run.phase import scan
+from vision_train.run.steps import TrainingSteps, concerns, count_steps
+from vision_train.run.trainer import build_trainer
+from vision_train.tasks.classification.task import ClassificationTask
+
+QUIET = Console(quiet=True)
+LONG = ("trainer.max_epochs=500", "optim.warmup_epochs=5")
+"""Nothing to be concerned about: 1,500 steps."""
+
+
+def counted(recipe: str, *overrides: str) -> tuple[TrainingSteps, list[str]]:
+    loaded = load_recipe(recipe, overrides)
+    data, trainer = scan(loaded).data, build_trainer(loaded, [])
+    steps = count_steps(loaded, data, trainer)
+    return steps, list(concerns(loaded, data, trainer, steps))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], {"batches": 3, "held": 1, "per_epoch": 3, "epochs": 4, "total": 12, "effective_batch": 32}),
+        (["trainer.accumulate_grad_batches=2"], {"held": 2, "last_held": 1, "per_epoch": 2, "effective_batch": 64}),
+        (["trainer.accumulate_grad_batches=8"], {"held": 3, "last_held": 3, "per_epoch": 1, "effective_batch": 96}),
+        (["data.batch_size=64"], {"batches": 2, "effective_batch": 64}),
+        (["data.batch_size=400"], {"batches": 1, "effective_batch": 100}),
+        (["trainer.max_steps=5"], {"epochs": 2, "last_batches": 2, "total": 5}),
+        (["trainer.max_steps=50", "trainer.max_epochs=null"], {"epochs": 17, "last_batches": 2, "total": 50}),
+        (["trainer.max_steps=50", "trainer.max_epochs=-1"], {"epochs": 17, "total": 50}),
+        (["trainer.max_steps=50"], {"epochs": 4, "last_batches": 3, "total": 12}),
+        (["trainer.limit_train_batches=2"], {"batches": 2, "per_epoch": 2, "total": 8}),
+    ],
+)
+def test_steps_are_counted(tiny, overrides, expected):
+    steps, _ = counted(tiny, *overrides)
+    assert {key: getattr(steps, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        (["trainer.max_epochs=4"], ["12 optimiser steps", "trainer.max_epochs (100 make 300 steps)"]),
+        (["trainer.max_epochs=null", "trainer.max_steps=40"], ["40 optimiser steps", "Raise trainer.max_steps"]),
+        (["optim.warmup_epochs=600"], ["warm-up takes 1,800 steps and training 1,500", "optim.warmup_epochs"]),
+        (["optim.warmup_epochs=0", "optim.warmup_steps=9999"], ["optim.warmup_steps"]),
+        (["optim.lr_reference_batch=1024"], ["optim.lr=0.002 becomes 6.25e-05", "optim.lr_reference_batch=null"]),
+        (["trainer.max_steps=2000"], ["trainer.max_epochs=null", "trainer.max_steps=2000"]),
+        (["trainer.check_val_every_n_epoch=501"], ["trainer.check_val_every_n_epoch=501", "after the last one"]),
+        (["trainer.check_val_every_n_epoch=300"], ["the last 200 epoch(s) are not validated"]),
+        (["trainer.limit_train_batches=1", "trainer.max_epochs=1"], ["68 of the 100 training images are never seen"]),
+    ],
+)
+def test_a_plan_that_is_hardly_meant_so_is_pointed_out_with_the_key_that_helps(tiny, overrides, keys):
+    _, said = counted(tiny, *LONG, *overrides)
+    assert all(any(key in text for text in said) for key in keys), said
+
+
+def test_nothing_is_said_of_a_good_plan(tiny):
+    assert counted(tiny, *LONG)[1] == []
+
+
+def test_both_fit_and_dry_run_say_it(tiny):
+    console = Console(file=io.StringIO(), width=300)
+    fit(load_recipe(tiny, ["trainer.max_epochs=1"]), run_dir=Path("run"), command=[], console=console)
+    for text in (console.file.getvalue(), Path("run/log.txt").read_text(), dry_run(load_recipe(tiny))):
+        assert "optimiser steps in all are few" in text
+    assert "steps: 3 an epoch, 3 in all; 32 images a step" in console.file.getvalue()
+
+
+def test_fewer_epochs_than_the_interval_of_validation_are_validated_all_the_same(tiny):
+    directory = fit(
+        load_recipe(tiny, ["trainer.check_val_every_n_epoch=10", "trainer.max_epochs=2"]),
+        run_dir=None, command=[], console=QUIET,
+    )  # fmt: skip
+    assert [line["epoch"] for line in read_metrics(directory.metrics) if "val/loss" in line] == [1]
+
+
+STEPS = ("trainer.max_epochs=null", "trainer.max_steps=7", "trainer.check_val_every_n_epoch=2")
+
+
+def test_steps_are_an_alternative_to_epochs_and_the_last_is_validated(tiny):
+    directory = fit(load_recipe(tiny, STEPS), run_dir=None, command=[], console=QUIET)
+    lines = read_metrics(directory.metrics)
+    assert [line["step"] for line in lines if "val/loss" in line] == [6, 7]
+    summary = json.loads(directory.summary.read_text())
+    assert summary["train/steps"] == 7
+    assert [line["lr"] for line in lines if "lr" in line][-1] < 1e-3, "the schedule ends with the last step"
+
+
+def test_a_run_by_steps_resumes_to_the_bit(tiny, monkeypatch):
+    whole = fit(load_recipe(tiny, STEPS), run_dir=Path("whole"), command=[], console=QUIET)
+    original, calls = ClassificationTask.training_step, iter(range(100))
+
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationTask, "training_step", training_step)
+        with pytest.raises(KeyboardInterrupt):
+            fit(load_recipe(tiny, STEPS), run_dir=Path("cut"), command=[], console=QUIET)
+    resumed = resume(Path("cut"), console=QUIET)
+    ours, theirs = (
+        [(line["step"], line["val/loss"]) for line in read_metrics(run.metrics) if "val/loss" in line]
+        for run in (resumed, whole)
+    )
+    assert ours == theirs
+    assert len(ours) == 2

@@ -1,0 +1,74 @@
+"""Whether a classifier has learnt anything, told from its losses and from its result."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from vision_train.tasks.classification.chance import chance_warnings
+from vision_train.tasks.classification.scores import FIELDS
+from vision_train.tasks.learning import Learnt, guessing
+from vision_train.tasks.scores import Scores
+
+
+def scored(correct: list[int], each: int) -> Scores:
+    """Images of classes of equal size, of which so many are right."""
+    rows = [
+        [k, k if n < right else (k + 1) % len(correct), 1, 0.5, 1]
+        for k, right in enumerate(correct)
+        for n in range(each)
+    ]
+    return Scores([str(n) for n in range(len(rows))], FIELDS, torch.tensor(rows, dtype=torch.float64), {})
+
+
+def learnt(loss: float) -> Learnt:
+    epoch = Learnt(2)
+    epoch.add(torch.tensor(loss), torch.tensor([0, 1]))
+    return epoch
+
+
+def test_soft_targets_have_a_lowest_loss_above_zero():
+    targets = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
+    epoch = Learnt(2)
+    epoch.add(torch.tensor(1.0), targets)
+    mean = targets.mean(dim=0)
+    assert epoch.loss_of_guessing == pytest.approx(functional.cross_entropy(mean.log()[None], mean[None]).item())
+    assert epoch.lowest == pytest.approx(functional.cross_entropy(targets.log(), targets).item())
+
+
+def test_weighed_targets_are_compared_with_weighed_guesses():
+    weights, labels = torch.tensor([0.5, 3.0]), torch.tensor([0, 0, 0, 0, 0, 1])
+    rows = functional.one_hot(labels, 2) * weights
+    epoch = Learnt(2)
+    epoch.add(torch.tensor(1.0), rows)
+    share = rows.sum(dim=0) / rows.sum()
+    expected = functional.cross_entropy(share.log().expand(6, 2), functional.one_hot(labels, 2).float(), weights)
+    assert epoch.loss_of_guessing == pytest.approx(expected.item())
+    assert epoch.lowest == 0
+
+
+def test_guessing_is_exceeded_by_luck_in_small_sets_alone():
+    assert guessing(torch.tensor([0, 1] * 5000)) == pytest.approx((0.5, 0.508), abs=1e-3)
+    assert guessing(torch.arange(3).repeat(2))[1] > 0.6
+    assert all(math.isnan(value) for value in guessing(torch.zeros(4, dtype=torch.long)))
+
+
+@pytest.mark.parametrize(("correct", "said"), [([20, 20], True), ([40, 0], True), ([30, 30], False), ([40, 12], False)])
+def test_a_result_at_chance_is_told(correct, said):
+    assert bool(chance_warnings(scored(correct, 40), "test", learnt(0.69))) == said
+
+
+def test_what_helps_depends_on_whether_training_learnt():
+    (text,) = chance_warnings(scored([20, 20], 40), "test", learnt(0.69))
+    assert "balanced accuracy on test is 50.0%" in text
+    assert "Little was learnt" in text
+    assert all(key in text for key in ("optim.lr", "trainer.max_epochs", "model.checkpoint"))
+    (text,) = chance_warnings(scored([20, 20], 40), "test", learnt(0.1))
+    assert "does not carry over" in text
+    assert "labels" in text
+    assert "Little was learnt" in chance_warnings(scored([20, 20], 40), "test", learnt(math.nan))[0]
+
+
+def test_a_single_class_says_nothing():
+    assert chance_warnings(scored([10], 10), "test", learnt(0.7)) == []

@@ -1,0 +1,173 @@
+"""Whether a phase can go on where its last checkpoint stands: what was trained and what is there now are compared."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from vision_train.errors import UserError
+from vision_train.optim import build_optimizer, check_groups
+from vision_train.recipe import Recipe, load_recipe, recipe_of
+from vision_train.run.conditions import SAMPLES_FILE, list_samples, read_samples, versions
+from vision_train.run.differences import Difference, recipe_differences, sample_differences, version_differences
+from vision_train.run.directory import RunDirectory, relative
+from vision_train.run.phase import Prepared, Scanned
+from vision_train.run.plan import LAST, Phase
+from vision_train.run.steps import count_steps, limits_of
+from vision_train.run.trainer import build_trainer
+
+MOST_TENSORS = 3
+"""Tensors that a message names."""
+
+
+def compare_with_checkpoint(
+    directory: RunDirectory, phase: Phase, scanned: Scanned, accepted: Sequence[str]
+) -> list[Difference]:
+    """What differs between the last checkpoint of a phase and what it would go on with.
+
+    Args:
+        directory: The run.
+        phase: A phase that has a last checkpoint.
+        scanned: Its recipe and data as they are today.
+        accepted: Keys, or sections of keys, that may differ.
+
+    Raises:
+        UserError: Something differs that was not accepted, or that no run can change; all differences are named.
+    """
+    checkpoint = _read(directory, phase)
+    found = list(_differences(directory, phase, scanned, checkpoint))
+    refused = [each for each in found if each.verdict == "refused"]
+    asked = [each for each in found if each.verdict == "accept" and not _is_accepted(each.key, accepted)]
+    if not refused and not asked:
+        return found
+    place = relative(directory.path)
+    lines = "".join(f"\n  {each}" for each in found)
+    remedy = "put the old values back"
+    if not refused:
+        wanted = [*accepted, *(each.key for each in asked)]
+        accept = [word for key in dict.fromkeys(wanted) for word in ("--accept", key)]
+        remedy += f"; or go on all the same: {shlex.join(['vision-train', 'fit', '--resume', str(place), *accept])}"
+    raise UserError(
+        f"{place}: recipe, data or versions are not those of its last checkpoint:{lines}\nEither {remedy}; or start a "
+        f"new run from these weights: {_new_run(directory, phase, scanned.recipe)}"
+    )
+
+
+def check_fits(directory: RunDirectory, phase: Phase, prepared: Prepared) -> None:
+    """Refuse a checkpoint whose tensors or optimiser do not fit what has been built, before anything is loaded.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    checkpoint, task = _read(directory, phase), prepared.task
+    place = relative(directory.path)
+    instead = f"Put the old values back, or start a new run: {_new_run(directory, phase, prepared.recipe)}"
+    if unfit := _unfit(checkpoint["state_dict"], task):
+        some = ", ".join(unfit[:MOST_TENSORS]) + (
+            f" and {len(unfit) - MOST_TENSORS} more" * (len(unfit) > MOST_TENSORS)
+        )
+        raise UserError(
+            f"{place}: the network of recipe.yaml is not that of the last checkpoint: {some}. {instead}; see "
+            "model.name, model.args, model.positions, method and data.image_size"
+        )
+    try:
+        check_groups(
+            build_optimizer(task.network, prepared.recipe.optim, effective_batch=1), *checkpoint["optimizer_states"]
+        )
+    except UserError as error:
+        raise UserError(f"{place}: {error}. {instead}") from error
+
+
+def started_from(directory: RunDirectory, phase: Phase) -> str | dict[str, str] | None:
+    """The ``model.checkpoint`` that a phase began with, as its last checkpoint says."""
+    start: str | dict[str, str] | None = _read(directory, phase)["recipe"]["model"]["checkpoint"]
+    return start
+
+
+def _read(directory: RunDirectory, phase: Phase) -> dict[str, Any]:
+    last = directory.phase(phase.name) / "checkpoints" / "last.ckpt"
+    checkpoint: dict[str, Any] = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
+    return checkpoint
+
+
+def _is_accepted(key: str, accepted: Sequence[str]) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in accepted)
+
+
+def _new_run(directory: RunDirectory, phase: Phase, recipe: Recipe) -> str:
+    folder = directory.phase(phase.name)
+    file = directory.recipe if phase.name == LAST else folder / "recipe.yaml"
+    # A mapping of parts gives way to one file only by way of null.
+    apart = ["model.checkpoint=null"] if isinstance(recipe.model.checkpoint, dict) else []
+    alone = ["run.pretrain=null"] if recipe.run.pretrain else []
+    weights = relative(folder / "checkpoints" / "last.ckpt")
+    return shlex.join(["vision-train", "fit", str(relative(file)), *apart, f"model.checkpoint={weights}", *alone])
+
+
+def _differences(
+    directory: RunDirectory, phase: Phase, scanned: Scanned, checkpoint: dict[str, Any]
+) -> Iterator[Difference]:
+    folder, kept = directory.phase(phase.name), checkpoint.get("conditions")
+    then = recipe_of(checkpoint["recipe"], str(relative(folder / "checkpoints" / "last.ckpt")))
+    # Of a phase that starts from another the plan sets it; an earlier version forgot it when it resumed.
+    set_elsewhere = phase.start is not None or not kept
+    now = _with_start_of(then, scanned.recipe) if set_elsewhere else scanned.recipe
+    found = list(recipe_differences(then, now))
+    yield from found
+    if phase.name == LAST and (file := folder / "recipe.yaml").is_file():
+        copy = _with_start_of(then, load_recipe(file, runnable=False))
+        for each in recipe_differences(then, copy):
+            name = f"{each.key} in {relative(file)}"
+            yield replace(each, key=name, verdict="harmless", why="that copy is not read; recipe.yaml of the run is")
+    if kept:
+        yield from sample_differences(kept["samples"], read_samples(folder / SAMPLES_FILE), list_samples(scanned.data))
+    yield from _of_progress(now, scanned, checkpoint, {each.key for each in found})
+    if kept:
+        yield from version_differences(kept["versions"], versions())
+    else:
+        yield Difference(
+            "last.ckpt", "of an earlier version", "this one", "harmless", "it says no samples and versions"
+        )
+
+
+def _with_start_of(then: Recipe, now: Recipe) -> Recipe:
+    return replace(now, model=replace(now.model, checkpoint=then.model.checkpoint))
+
+
+def _of_progress(now: Recipe, scanned: Scanned, checkpoint: dict[str, Any], changed: set[str]) -> Iterator[Difference]:
+    """What the position of the checkpoint does not fit: steps of an epoch, the end of training, processes."""
+    trainer = build_trainer(now, [])
+    steps, kept = count_steps(now, scanned.data, trainer), checkpoint.get("conditions") or {}
+    epochs, taken = checkpoint["epoch"] + 1, checkpoint["global_step"]
+    processes = kept.get("processes", len(checkpoint["random_state"]))
+    if processes != trainer.world_size and "trainer.devices" not in changed:
+        yield Difference("trainer.devices", f"{processes} process(es)", f"{trainer.world_size}", "accept")
+    then = kept.get("steps_per_epoch", -(-taken // epochs))
+    if then != steps.per_epoch and not (limits_of(now)[1] and not kept):
+        why = "the schedule and the order of the samples count them"
+        yield Difference("steps of an epoch", f"{then}", f"{steps.per_epoch}", "refused", why)
+    if taken > steps.total:
+        key = "trainer.max_steps" if limits_of(now)[1] == steps.total else "trainer.max_epochs"
+        reached, asked = f"{taken:,} steps in {epochs} epoch(s) taken", f"{steps.total:,} steps asked for"
+        yield Difference(key, reached, asked, "refused", "training is past its end")
+
+
+def _unfit(state: dict[str, torch.Tensor], task: nn.Module) -> list[str]:
+    """Tensors that one of the two lacks or has in another shape."""
+    own = task.state_dict()
+    missing = [f"{name} is new" for name in own if name not in state]
+    unknown = [f"{name} is gone" for name in state if name not in own]
+    return [
+        *missing,
+        *unknown,
+        *(
+            f"{name} has the shape {tuple(own[name].shape)}, not {tuple(value.shape)}"
+            for name, value in state.items()
+            if name in own and own[name].shape != value.shape
+        ),
+    ]

@@ -1,0 +1,39 @@
+"""A classifier that guesses, told in sentences that name the recipe keys that help."""
+
+from __future__ import annotations
+
+from vision_train.tasks.class_balance import balanced_accuracy
+from vision_train.tasks.learning import Learnt, guessing
+from vision_train.tasks.scores import Scores
+
+
+def chance_warnings(scores: Scores, split: str, learnt: Learnt) -> list[str]:
+    """Say whether the result could be that of guessing.
+
+    Args:
+        scores: Of the images that the run is judged by.
+        split: Name of their split.
+        learnt: Of the last epoch of training; empty where nothing was trained.
+    """
+    labels = scores.column("label").long()
+    reached = balanced_accuracy(scores.column("predicted").long(), labels)
+    chance, lucky = guessing(labels)
+    if not reached <= lucky:
+        return []
+    losses = (
+        f"the training loss of the last epoch is {learnt.loss:.3f}, where guessing has {learnt.loss_of_guessing:.3f}"
+    )
+    if learnt.loss < learnt.loss_of_guessing and not learnt.little:
+        cause = (
+            f"What was learnt ({losses}) does not carry over: see whether the labels belong to their images and "
+            f"whether train and {split} show the same; train on more images, augment more, or set model.checkpoint"
+        )
+    else:
+        cause = (
+            f"Little was learnt: {losses}. Change optim.lr (lower it where the loss rose), raise trainer.max_epochs, "
+            "or start from weights with model.checkpoint"
+        )
+    return [
+        f"balanced accuracy on {split} is {reached:.1%}, which {len(labels)} images cannot tell from guessing "
+        f"({chance:.1%}). {cause}"
+    ]
