@@ -1,3 +1,4 @@
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +46,80 @@ def test_exif_orientation_is_applied(picture: Image.Image, tmp_path: Path, endin
     picture.save(path, exif=exif)
     with Image.open(path) as file:
         np.testing.assert_array_equal(decode(path), np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["tif", "avif"])
+def test_orientation_of_formats_that_pillow_turns_itself(
+    picture: Image.Image, tmp_path: Path, ending: str, orientation: int
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    picture.save(path, exif=exif)
+    with Image.open(path) as file:
+        np.testing.assert_array_equal(decode(path), np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
+
+
+def with_xmp(jpeg: bytes, orientation: int) -> bytes:
+    """A JPEG file with an orientation in XMP alone, as photo editors write it."""
+    packet = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
+    segment = b"http://ns.adobe.com/xap/1.0/\0" + packet
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8, 9])
+def test_orientation_in_xmp_is_applied_as_pillow_does(
+    picture: Image.Image, tmp_path: Path, mode: str, orientation: int
+) -> None:
+    path = tmp_path / "a.jpg"
+    picture.convert(mode).save(path)
+    path.write_bytes(with_xmp(path.read_bytes(), orientation))
+    with Image.open(path) as file:
+        np.testing.assert_array_equal(decode(path), np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
+
+
+DAMAGED_EXIF = {
+    "no TIFF header": b"\xaf\xbfj\xae\xa59LZ" * 3,
+    "cut off": b"MM\0*",
+    "a directory beyond its end": b"II*\0\xff\xff\xff\xff",
+    "a value beyond its end": b"II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\xff\xff\0\0\xff\xff\xff\0\0\0\0\0",
+    "an orientation that is none": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0",
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+@pytest.mark.parametrize("name", ["a.jpg", "cmyk.jpg", "grey.jpg", "a.png", "palette.png", "a.webp", "a.avif"])
+def test_damaged_exif_does_not_stop_an_image(picture: Image.Image, tmp_path: Path, name: str, damage: str) -> None:
+    modes = {"cmyk.jpg": "CMYK", "grey.jpg": "L", "palette.png": "P"}
+    image, exif = picture.convert(modes.get(name, "RGB")), DAMAGED_EXIF[damage]
+    plain, damaged = tmp_path / f"plain_{name}", tmp_path / name
+    image.save(plain)
+    if name.endswith("avif"):
+        # Pillow writes no damaged EXIF into this format; of the same length, it is put into a finished file.
+        sound = Image.Exif()
+        sound[0x010F] = "x" * 200
+        image.save(damaged, exif=sound)
+        content, place = damaged.read_bytes(), sound.tobytes()[6:]
+        damaged.write_bytes(content.replace(place, exif.ljust(len(place), b"\0")))
+    else:
+        image.save(damaged, exif=exif if name.endswith("webp") else b"Exif\0\0" + exif)
+    np.testing.assert_array_equal(decode(damaged), decode(plain))
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
+def test_a_damaged_directory_of_exif_does_not_stop_a_tiff(picture: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    exif.get_ifd(0x8769)[0x9286] = b"a comment"
+    picture.save(path, exif=exif)
+    upright, content = decode(path), path.read_bytes()
+    entry = content.index(struct.pack("<HHL", 0x8769, 4, 1))
+    path.write_bytes(content[: entry + 8] + b"\xff\xff\xff\x7f" + content[entry + 12 :])
+    np.testing.assert_array_equal(decode(path), upright)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])

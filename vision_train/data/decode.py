@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from vision_train.errors import BadSampleError
@@ -22,6 +24,8 @@ IMAGE_ENDINGS = frozenset(
 """File endings, that count as images when a folder is listed; upper case counts as well."""
 
 _JPEG_START = b"\xff\xd8"
+_ORIENTED = (b"Exif\0", b"http://ns.adobe.com/xap/")
+"""How segments of a JPEG file begin that can name an orientation."""
 _WHITE = (255, 255, 255, 255)
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # What Pillow's format readers raise on damaged files, besides OSError.
@@ -56,7 +60,8 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Grey, palette and 1-bit images are spread over three channels, CMYK is converted, 16-bit values are scaled to 8
-    bits, transparency is composed onto white, an animation gives its first frame, and EXIF's orientation is applied.
+    bits, transparency is composed onto white, an animation gives its first frame, and the orientation that EXIF or XMP
+    name is applied as Pillow applies it. Metadata that cannot be read count as absent.
 
     Args:
         path: Any file that Pillow reads.
@@ -102,7 +107,7 @@ def decode_large(path: str | Path) -> NDArray[np.uint8]:
 def _decode_jpeg(content: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """Pixels H W 3, equal to Pillow's in less time; None for what only Pillow converts (CMYK) or can explain."""
     try:
-        image = decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.UNCHANGED, apply_exif_orientation=True)
+        image = decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.UNCHANGED)
     except RuntimeError:
         return None
     channels = image.shape[0]
@@ -110,20 +115,68 @@ def _decode_jpeg(content: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         image = image.expand(3, -1, -1)
     elif channels != 3:
         return None
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    return _upright(image.permute(1, 2, 0).numpy(), _orientation_of_jpeg(content))
+
+
+def _orientation_of_jpeg(content: NDArray[np.uint8]) -> int:
+    # torchvision applies what EXIF says, but not XMP. Image.open would refuse large images, though these are decoded.
+    whole = content.tobytes()
+    if not any(start in whole for start in _ORIENTED):
+        return 1  # saves the time to look through all segments
+    try:
+        header = JpegImageFile(io.BytesIO(whole))
+    except (OSError, *_DAMAGED):  # torchvision has read the pixels; what Pillow cannot read are metadata
+        return 1
+    with header:
+        return _orientation(header)
 
 
 def _decode_with_pillow(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(content.tobytes())) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode in _SIXTEEN_BIT_MODES:
-            return _from_sixteen_bits(np.asarray(image))
-        if image.mode == "F":
-            raise BadImageError("floating-point pixels have no defined range; save the image with 8 or 16 bits")
-        if image.has_transparency_data:
-            opaque = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", opaque.size, _WHITE), opaque)
-        return np.array(image.convert("RGB"))
+    with _open(content.tobytes()) as image:
+        image.load()
+        return _upright(_eight_bits(image), _orientation(image))
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content))
+    except (UnidentifiedImageError, ValueError, RuntimeError):
+        # EXIF is read when an AVIF file is opened, and one that is damaged makes it no image. Under another name of
+        # the same length the item that holds it is ignored.
+        hidden = re.sub(rb"(infe.{8}(?:..)?)Exif", rb"\1none", content, flags=re.DOTALL)
+        if content[4:8] != b"ftyp" or hidden == content:
+            raise
+        return Image.open(io.BytesIO(hidden))
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in _SIXTEEN_BIT_MODES:
+        return _from_sixteen_bits(np.asarray(image))
+    if image.mode == "F":
+        raise BadImageError("floating-point pixels have no defined range; save the image with 8 or 16 bits")
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", opaque.size, _WHITE), opaque)
+    return np.array(image.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the picture lies, as EXIF counts it: 1 to 8. It lies upright where nothing readable says otherwise."""
+    with warnings.catch_warnings(action="ignore"):  # of damaged EXIF
+        try:
+            said = image.getexif().get(ExifTags.Base.Orientation, 1)
+        except (OSError, AssertionError, ArithmeticError, AttributeError, *_DAMAGED):
+            return 1
+    return said if said in range(1, 9) else 1
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """H W 3, turned and mirrored as ``PIL.ImageOps.exif_transpose`` does."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    # Which of its rows and columns now run backwards.
+    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
 def _from_sixteen_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
