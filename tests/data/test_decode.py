@@ -115,7 +115,7 @@ def test_a_damaged_directory_of_exif_does_not_stop_a_tiff(picture: Image.Image, 
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     exif.get_ifd(0x8769)[0x9286] = b"a comment"
-    picture.save(path, exif=exif)
+    picture.save(path, exif=exif.tobytes())
     upright, content = decode(path), path.read_bytes()
     entry = content.index(struct.pack("<HHL", 0x8769, 4, 1))
     path.write_bytes(content[: entry + 8] + b"\xff\xff\xff\x7f" + content[entry + 12 :])
