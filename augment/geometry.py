@@ -17,10 +17,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.nn.functional import interpolate
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as torchvision_functional
 
 Pixels = NDArray[np.uint8]
 """H W 3."""
@@ -29,6 +26,8 @@ Affine = NDArray[np.float64]
 Boxes = NDArray[np.float64]
 """n x 4: x1, y1, x2, y2 in pixels."""
 Interpolation = Literal["bilinear", "bicubic"]
+Size = int | tuple[int, int]
+"""Height and width, or the side of a square."""
 
 IDENTITY: Affine = np.eye(3)
 """Moves nothing; cannot be written to, so that all views can share it."""
@@ -61,9 +60,14 @@ class View(Generic[Content]):
         return View(pixels, IDENTITY, boxes, text)
 
 
+def height_and_width(size: Size) -> tuple[int, int]:
+    """A size as height and width."""
+    return (size, size) if isinstance(size, int) else size
+
+
 def resize(view: View[Pixels], size: tuple[int, int], interpolation: Interpolation) -> View[Pixels]:
     """Antialiased resize to ``size`` (height, width), as in training."""
-    return moved(view, resize_pixels(view.image, size, interpolation), _scale_to(view.image, size), size)
+    return moved(view, resize_pixels(view.image, size, interpolation), scale_to(view.image, size), size)
 
 
 def resize_pixels(image: Pixels, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
@@ -71,21 +75,6 @@ def resize_pixels(image: Pixels, size: tuple[int, int], interpolation: Interpola
     pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     resized = interpolate(pixels, size, mode=interpolation, antialias=True)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
-
-
-def resize_as_published(view: View[Pixels], size: int | tuple[int, int], interpolation: Interpolation) -> View[Pixels]:
-    """Torchvision's resize of a PIL image, with which results are published.
-
-    Args:
-        view: The view.
-        size: Height and width; or the length of the shorter side, and the longer one keeps the aspect.
-        interpolation: How pixels are resampled.
-    """
-    wanted = [size] if isinstance(size, int) else list(size)
-    mode = InterpolationMode(interpolation)
-    resized = np.array(torchvision_functional.resize(Image.fromarray(view.image), wanted, mode))
-    got = resized.shape[:2]
-    return moved(view, resized, _scale_to(view.image, got), got)
 
 
 def crop(view: View[Pixels], left: int, top: int, right: int, bottom: int) -> View[Pixels]:
@@ -101,16 +90,16 @@ def crop(view: View[Pixels], left: int, top: int, right: int, bottom: int) -> Vi
     return moved(view, view.image[top:bottom, left:right], translation(-left, -top), (bottom - top, right - left))
 
 
-def center_crop(view: View[Pixels], side: int) -> View[Pixels]:
-    """Cut out the square in the middle; what is smaller is padded with black first, as torchvision does."""
-    height, width = view.image.shape[:2]
-    missing_rows, missing_columns = max(side - height, 0), max(side - width, 0)
+def center_crop(view: View[Pixels], size: Size) -> View[Pixels]:
+    """Cut out the middle; what is smaller is padded with black first, as torchvision does."""
+    (rows, columns), (height, width) = height_and_width(size), view.image.shape[:2]
+    missing_rows, missing_columns = max(rows - height, 0), max(columns - width, 0)
     if missing_rows or missing_columns:
         left, top = missing_columns // 2, missing_rows // 2
         view = pad(view, left, top, missing_columns - left, missing_rows - top)
         height, width = view.image.shape[:2]
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    return crop(view, left, top, left + side, top + side)
+    left, top = round((width - columns) / 2), round((height - rows) / 2)
+    return crop(view, left, top, left + columns, top + rows)
 
 
 def horizontal_flip(view: View[Pixels]) -> View[Pixels]:
@@ -162,6 +151,11 @@ def mirrored_text(text: str) -> str:
 def scale(x: float, y: float) -> Affine:
     """Multiply x and y."""
     return np.array([[x, 0, 0], [0, y, 0], [0, 0, 1]], dtype=np.float64)
+
+
+def scale_to(image: Pixels, size: tuple[int, int]) -> Affine:
+    """Bring an image to this height and width."""
+    return scale(size[1] / image.shape[1], size[0] / image.shape[0])
 
 
 def whole_of(rectangle: tuple[int, int, int, int], size: tuple[int, int], *, mirrored: bool = False) -> Affine:
@@ -243,10 +237,6 @@ def drop_cut_boxes(view: View[Content], original: Boxes, min_share: float) -> tu
     share = _share(view.boxes, map_boxes(original, view.affine))
     kept = (share > 0) & (share >= min_share)
     return View(view.image, view.affine, view.boxes[kept], view.text), kept
-
-
-def _scale_to(image: Pixels, size: tuple[int, int]) -> Affine:
-    return scale(size[1] / image.shape[1], size[0] / image.shape[0])
 
 
 def _share(part: Boxes, whole: Boxes) -> NDArray[np.float64]:

@@ -23,13 +23,14 @@ from torchvision.transforms import functional as torchvision_functional
 from augment.geometry import (
     Interpolation,
     Pixels,
+    Size,
     View,
-    center_crop,
+    height_and_width,
     moved,
-    resize_as_published,
     resize_pixels,
     whole_of,
 )
+from augment.published import crop_as_published, resize_as_published
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer release when imported
 import albumentations
@@ -44,7 +45,7 @@ _MOVES_PIXELS = ("Rotate", "Shear", "Translate")
 
 
 def train_pipeline(
-    image_size: int,
+    image_size: Size,
     mean: Channels,
     std: Channels,
     *,
@@ -59,7 +60,7 @@ def train_pipeline(
     """Random crop, flip, RandAugment, colour jitter, normalisation and random erasing, in this order.
 
     Args:
-        image_size: Side of the square result, in pixels.
+        image_size: Height and width of the result in pixels, or the side of a square one.
         mean: Channel means for pixels in [0, 1].
         std: Channel standard deviations for pixels in [0, 1].
         crop_scale: Smallest and largest share of the image area to crop; None resizes the whole image.
@@ -73,7 +74,7 @@ def train_pipeline(
     Raises:
         ValueError: timm does not understand ``rand_augment``.
     """
-    flag, size = _OPENCV_FLAG[interpolation], (image_size, image_size)
+    flag, size = _OPENCV_FLAG[interpolation], height_and_width(image_size)
     crop = (
         _WholeImage(*size, interpolation=flag)
         if crop_scale is None
@@ -83,7 +84,7 @@ def train_pipeline(
     steps: list[albumentations.BasicTransform] = [crop, flip] if flip else [crop]
     moves = False
     if rand_augment is not None:
-        augment = _timm_rand_augment(rand_augment, image_size, mean, interpolation)
+        augment = _timm_rand_augment(rand_augment, min(size), mean, interpolation)
         moves = any(operation.name.startswith(_MOVES_PIXELS) for operation in augment.ops)
         steps.append(_RandAugment(augment))
     if color_jitter:
@@ -123,13 +124,16 @@ class TrainPipeline:
     erase: RandomErasing | None
     tracked: bool
 
-    def __call__(self, view: View[Pixels], seed: int) -> View[torch.Tensor]:
-        """H W 3 pixels -> 3 S S float32, a function of ``view`` and ``seed`` (32 bits) alone.
+    def __call__(self, view: View[Pixels] | Pixels, seed: int) -> View[torch.Tensor]:
+        """H W 3 pixels -> normalised image, 3 H W float32, a function of ``view`` and ``seed`` (32 bits) alone.
+
+        Bare pixels are an image without boxes and text.
 
         Raises:
             ValueError: The view has boxes and RandAugment would move pixels in ways that boxes cannot follow, or it has
                 text and is mirrored.
         """
+        view = view if isinstance(view, View) else View.whole(view)
         if view.boxes is not None and not self.tracked:
             raise ValueError(
                 "boxes cannot follow the geometric operations of rand_augment; leave it out, or take a set of "
@@ -153,20 +157,21 @@ class TrainPipeline:
 
 
 def eval_pipeline(
-    image_size: int,
+    image_size: Size,
     mean: Channels,
     std: Channels,
     *,
-    resize: int | None = None,
+    resize: Size | None = None,
     interpolation: Interpolation = "bicubic",
 ) -> EvalPipeline:
     """Torchvision's resize (antialiased, on a PIL image), centre crop and normalisation, as results are published.
 
     Args:
-        image_size: Side of the square result, in pixels.
+        image_size: Height and width of the result in pixels, or the side of a square one.
         mean: Channel means for pixels in [0, 1].
         std: Channel standard deviations for pixels in [0, 1].
-        resize: Length of the shorter side before the centre crop; None resizes the whole image to the square.
+        resize: Length of the shorter side before the centre crop, or the height and width that the resized image just
+            covers; None resizes the whole image to ``image_size``.
         interpolation: How pixels are resampled.
     """
     return EvalPipeline(image_size, resize, interpolation, Compose([ToTensor(), Normalize(mean, std)]))
@@ -176,17 +181,21 @@ def eval_pipeline(
 class EvalPipeline:
     """One evaluation image; nothing about it is random."""
 
-    image_size: int
-    resize: int | None
+    image_size: Size
+    resize: Size | None
     interpolation: Interpolation
     normalise: Compose
 
-    def __call__(self, view: View[Pixels], seed: int = 0) -> View[torch.Tensor]:
-        """H W 3 pixels -> 3 S S float32. ``seed`` is taken, and not used, so that both pipelines are called alike."""
+    def __call__(self, view: View[Pixels] | Pixels, seed: int = 0) -> View[torch.Tensor]:
+        """H W 3 pixels, bare or with boxes and text -> normalised image, 3 H W float32.
+
+        ``seed`` is taken, and not used, so that both pipelines are called alike.
+        """
+        view = view if isinstance(view, View) else View.whole(view)
         if self.resize is None:
-            view = resize_as_published(view, (self.image_size, self.image_size), self.interpolation)
+            view = resize_as_published(view, height_and_width(self.image_size), self.interpolation)
         else:
-            view = center_crop(resize_as_published(view, self.resize, self.interpolation), self.image_size)
+            view = crop_as_published(view, self.resize, self.image_size, self.interpolation)
         return View(self.normalise(view.image), view.affine, view.boxes, view.text)
 
 
@@ -229,10 +238,10 @@ class _RandAugment(albumentations.ImageOnlyTransform):
             return np.array(self.augment(Image.fromarray(img)))
 
 
-def _timm_rand_augment(config: str, image_size: int, mean: Channels, interpolation: Interpolation) -> RandAugment:
+def _timm_rand_augment(config: str, shorter_side: int, mean: Channels, interpolation: Interpolation) -> RandAugment:
     hparams = {
         # As timm's own training transform sets them.
-        "translate_const": int(image_size * 0.45),
+        "translate_const": int(shorter_side * 0.45),
         "img_mean": tuple(min(255, round(255 * channel)) for channel in mean),
         "interpolation": torchvision_functional.pil_modes_mapping[InterpolationMode(interpolation)],
     }

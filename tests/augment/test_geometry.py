@@ -24,15 +24,18 @@ from augment.geometry import (
     map_points,
     pad,
     resize,
-    resize_as_published,
     scale,
     translation,
 )
+from augment.published import covering_size, resize_as_published
 
 BOXES = np.array([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 30.0, 20.0], [25.5, 15.25, 30.0, 20.0], [4.0, 4.0, 4.0, 8.0]])
 STEPS: dict[str, tuple[Callable[[Any], View], Callable[[Any], BoundingBoxes]]] = {
     "resize": (lambda view: resize(view, (14, 50), "bicubic"), lambda boxes: v2.resize(boxes, [14, 50])),
-    "shorter side": (lambda view: resize_as_published(view, 33, "bilinear"), lambda boxes: v2.resize(boxes, [33])),
+    "shorter side": (
+        lambda view: resize_as_published(view, covering_size(view.image.shape[:2], (33, 33)), "bilinear"),
+        lambda boxes: v2.resize(boxes, [33]),
+    ),
     "square": (lambda view: resize_as_published(view, (16, 16), "bicubic"), lambda boxes: v2.resize(boxes, [16, 16])),
     "crop": (lambda view: crop(view, 3, 2, 26, 17), lambda boxes: v2.crop(boxes, 2, 3, 15, 23)),
     "centre": (lambda view: center_crop(view, 15), lambda boxes: v2.center_crop(boxes, [15, 15])),
