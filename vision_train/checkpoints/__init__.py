@@ -1,8 +1,19 @@
 """Reading any weights file without executing code, and matching it to a model key by key."""
 
+from vision_train.checkpoints.folders import WeightsFiles, weights_files
 from vision_train.checkpoints.match import load_weights, match_weights
 from vision_train.checkpoints.read import Weights, read_weights
 from vision_train.checkpoints.report import LoadReport
 from vision_train.checkpoints.start import fresh_names, load_start
 
-__all__ = ["LoadReport", "Weights", "fresh_names", "load_start", "load_weights", "match_weights", "read_weights"]
+__all__ = [
+    "LoadReport",
+    "Weights",
+    "WeightsFiles",
+    "fresh_names",
+    "load_start",
+    "load_weights",
+    "match_weights",
+    "read_weights",
+    "weights_files",
+]

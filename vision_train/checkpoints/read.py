@@ -1,4 +1,4 @@
-"""Finding the weights inside what a checkpoint file or run directory holds."""
+"""Finding the weights inside what a checkpoint file, a folder of one or a run directory holds."""
 
 from __future__ import annotations
 
@@ -7,37 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from vision_train.checkpoints.folders import WeightsFiles, weights_files
 from vision_train.checkpoints.formats import open_weights
+from vision_train.checkpoints.networks import (
+    Network,
+    Role,
+    choose_network,
+    find_networks,
+    named_network,
+    places_of_twins,
+    plain,
+)
+from vision_train.checkpoints.refused import check_state, without_weights
 from vision_train.errors import UserError
 
-_CONTAINERS = (
-    # Averaged weights first: where a file holds both, they are what its author evaluated.
-    "averaged",
-    "model_ema",
-    "state_dict_ema",
-    "ema",
-    "teacher",
-    # `state_dict` before `model`: some files keep the model's name under `model`.
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "network",
-    "net",
-    "module",
-    "weights",
-    "params",
-    "backbone",
-    "encoder",
-    "student",
-)
-_AVERAGED = ("averaged", "model_ema", "state_dict_ema", "ema")
 _WRAPPERS = ("module.", "_orig_mod.", "network.", "model.", "backbone.")
-_DEEPEST = 4
-"""Containers within containers that are looked into; a file may even hold itself."""
-_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".tar")
 
 
 @dataclass(frozen=True)
@@ -47,100 +33,112 @@ class Weights:
     state: dict[str, Tensor]
     """CPU tensors, possibly mapped from the file: copy them, do not write to them."""
     path: Path
-    """The file that was read; for a run directory its best checkpoint."""
+    """The file that was read: for a run directory its best checkpoint, for shards their index."""
     file_format: str
     """``safetensors``, ``torch`` or ``torch before 1.6``."""
     container: str
-    """Where in the file they were, such as ``model_ema`` or ``ema.module``; empty at the top level."""
+    """Where in the file they were, such as ``model_ema`` or ``model.teacher``; empty at the top level."""
     classes: list[str] | None = None
     """The label map, where the file keeps one (ours do)."""
     recipe: dict[str, Any] | None = None
     """The resolved recipe as plain values, where the file keeps one (ours do)."""
+    role: Role = Role.PLAIN
+    """What the network is among those of its training."""
+    others: tuple[str, ...] = ()
+    """Places of other networks in the file, which ``model.checkpoint_key`` may name."""
 
     @property
     def source(self) -> str:
         """What was taken, in words: ``averaged weights of runs/digits/0/checkpoints/best.ckpt``."""
-        if self.container.split(".")[0] in _AVERAGED:
-            return f"averaged weights of {self.path}"
-        return f"`{self.container}` of {self.path}" if self.container else str(self.path)
+        place = f"`{self.container}` of {self.path}" if self.container else str(self.path)
+        if self.role is Role.AVERAGED:
+            place = f"averaged weights of {self.path}"
+        if self.role is Role.TEACHER:
+            place = f"the teacher's weights, {place}"
+        if not self.others:
+            return place
+        named = f" (`{self.container}`)" if self.role is Role.AVERAGED else ""
+        places = ", ".join(f"`{other}`" for other in self.others[:4])
+        return f"{place}{named}, not those of {places} (model.checkpoint_key names another)"
 
 
-def read_weights(path: str | Path) -> Weights:
+def read_weights(path: str | Path, key: str | None = None) -> Weights:
     """Read weights without executing code from the file.
 
-    Understands safetensors, files of ``torch.save``, our own checkpoints and run directories. Where a file holds
-    averaged weights beside others, these are taken. Prefixes that every name carries (``module.``, ``network.``, ...)
-    are removed.
+    Understands safetensors, files of ``torch.save``, folders as model hubs keep them, sharded weights, our own
+    checkpoints and run directories. Of several networks in one file it takes the averaged one, else the teacher, else
+    the plain one (:mod:`vision_train.checkpoints.networks`). Prefixes that every name carries (``module.``,
+    ``network.``, ...) are removed.
 
     Args:
-        path: A weights file, or a run directory, which stands for its ``checkpoints/best.ckpt``.
+        path: A weights file, the index of shards, a folder that holds one set of weights, or a run directory, which
+            stands for its ``checkpoints/best.ckpt``.
+        key: Place of the network in the file; else the rule decides.
 
     Raises:
-        UserError: Nothing is there, the file is damaged or foreign, would run code, or holds no weights.
+        UserError: Nothing is there, the file is damaged or foreign, would run code, holds no weights, or holds several
+            networks among which the rule does not decide.
     """
-    file = _file_of(Path(path))
-    content, file_format = open_weights(file)
-    found = _find(content)
-    if found is None:
-        held = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
-        raise UserError(f"{file}: holds no weights (only: {held or 'nothing'}); name a file with a state dict")
-    container, state = found
-    content = _plain(content)
+    found = weights_files(path)
+    content, file_format = _open(found)
+    if not isinstance(content, dict):
+        raise without_weights(found.path, content)
+    content = plain(content)
+    networks = find_networks(content, divide=not _is_ours(content))
+    if not networks:
+        raise without_weights(found.path, content)
+    network = choose_network(networks, found.path) if key is None else named_network(content, key, found.path)
+    state = _without_wrappers(network, content)
+    check_state(found.path, state)
+    return Weights(
+        state,
+        found.path,
+        file_format,
+        network.place,
+        _classes_of(content),
+        content.get("recipe") if isinstance(content.get("recipe"), dict) else None,
+        network.role,
+        () if _is_ours(content) else places_of_twins(network, networks),
+    )
+
+
+def _open(found: WeightsFiles) -> tuple[Any, str]:
+    if found.places is None:
+        return open_weights(found.path)
+    merged: dict[str, Any] = {}
+    file_format = ""
+    for file in found.files:
+        content, file_format = open_weights(file)
+        wanted = [name for name, place in found.places.items() if place == file.name]
+        absent = [name for name in wanted if name not in content]
+        if absent:
+            raise UserError(
+                f"{file}: lacks {len(absent)} tensors that {found.path.name} places in it, such as {absent[0]}; "
+                "copy or download it again"
+            )
+        merged |= {name: content[name] for name in wanted}
+    return merged, f"{file_format} in {len(found.files)} shards"
+
+
+def _is_ours(content: Mapping[str, Any]) -> bool:
+    known = "pytorch-lightning_version" in content
+    return known and ("averaged" in content or isinstance(content.get("recipe"), dict))
+
+
+def _classes_of(content: Mapping[str, Any]) -> list[str] | None:
     classes = content.get("classes")
-    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        classes = None
-    recipe = content.get("recipe") if isinstance(content.get("recipe"), dict) else None
+    return classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else None
+
+
+def _without_wrappers(network: Network, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    state = network.state
     if "pytorch-lightning_version" not in content:
-        state = _unwrap(state)
-    elif container != "averaged":
-        # Beside its network, a LightningModule may keep metrics and buffers of its loss.
-        inside = {n.removeprefix("network."): weight for n, weight in state.items() if n.startswith("network.")}
-        state = inside or _unwrap(state)
-    # Else they are our own averaged weights: plain names already, even where those begin like a wrapper's.
-    _check_dense(file, state)
-    return Weights(state, file, file_format, container, classes, recipe)
-
-
-def _file_of(path: Path) -> Path:
-    if not path.exists():
-        raise UserError(f"{path}: does not exist; name a weights file or a run directory")
-    if not path.is_dir():
-        return path
-    best = path / "checkpoints" / "best.ckpt"
-    if best.is_file():
-        return best
-    inside = sorted(file for file in (*path.glob("*"), *path.glob("checkpoints/*")) if file.suffix in _SUFFIXES)
-    hint = f"; name one of its files: {', '.join(map(str, inside[:5]))}" if inside else "; name a weights file"
-    if (path / "recipe.yaml").is_file():
-        hint = f"; finish it with `vision-train fit --resume {path}`"
-    raise UserError(f"{path}: is a directory without checkpoints/best.ckpt, so no finished run{hint}")
-
-
-def _plain(content: dict[Any, Any]) -> dict[Any, Any]:
-    """A dict without the attributes that a file may set on an OrderedDict, which could hide its methods."""
-    return dict(dict.items(content))
-
-
-def _check_dense(file: Path, state: Mapping[str, Tensor]) -> None:
-    for name, weight in state.items():
-        if weight.layout != torch.strided or weight.is_quantized or weight.is_meta:
-            kind = "quantised" if weight.is_quantized else "empty (meta)" if weight.is_meta else str(weight.layout)
-            raise UserError(f"{file}: {name} is a {kind} tensor; save the state dict with ordinary dense tensors")
-
-
-def _find(content: Any, depth: int = 0) -> tuple[str, dict[str, Tensor]] | None:
-    """Return the most telling container of tensors and its dotted place in the file."""
-    if not isinstance(content, dict) or depth > _DEEPEST:
-        return None
-    content = _plain(content)
-    for name in _CONTAINERS:
-        found = _find(content.get(name), depth + 1)
-        if found is not None:
-            place, state = found
-            return f"{name}.{place}".rstrip("."), state
-    state = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    # A lone tensor beside other things is a counter, not a network.
-    return ("", state) if state and len(state) * 2 > len(content) else None
+        return _unwrap(state)
+    if network.place == "averaged":
+        return state  # our own: plain names already, even where those begin like a wrapper's
+    # Beside its network, a LightningModule may keep metrics and buffers of its loss.
+    inside = {name.removeprefix("network."): weight for name, weight in state.items() if name.startswith("network.")}
+    return inside or _unwrap(state)
 
 
 def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def _match(
     try:
         report, state = match_weights(
             module,
-            read_weights(file),
+            read_weights(file, model.key_of(part)),
             adapt=adapt,
             heads=_within(part, heads),
             fresh=_within(part, fresh),

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from vision_train.artefacts import Metric
+from vision_train.checkpoints import weights_files
 from vision_train.compare.plan import Plan
 from vision_train.data.sample import digest
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
-from vision_train.run.directory import RunDirectory
 from vision_train.run.fit import check_phases
 from vision_train.run.leakage import learnt_before
 from vision_train.run.log import logging_to
@@ -110,9 +110,8 @@ def _phase(name: str, scanned: Scanned) -> Phase:
 
 
 def _digest_of_weights(path: Path) -> str:
-    file = RunDirectory(path).best if path.is_dir() else path
-    known = file.stat()
-    return _digest_of_file(file, known.st_mtime_ns, known.st_size)
+    known = [(file, file.stat()) for file in weights_files(path).files]
+    return "+".join(_digest_of_file(file, stat.st_mtime_ns, stat.st_size) for file, stat in known)
 
 
 @cache

@@ -167,7 +167,12 @@ class Model:
     checkpoint: str | dict[str, str] | None = field(default=None, metadata={"path": True})
     """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory. Or a
     mapping of parts of the network to such files, as in `{encoder: a.safetensors, text: b.pth}`; a part is the dotted
-    name of a module, and each part is matched and judged by itself."""
+    name of a module, and each part is matched and judged by itself. A folder stands for the weights in it, sharded ones
+    too."""
+    checkpoint_key: str | dict[str, str] | None = None
+    """Which of several networks in the file, by its place there, such as `student` or `state_dict`. Null takes averaged
+    weights before a teacher's, those before plain ones, and these before a student's. Where `checkpoint` is a mapping,
+    a mapping of the same parts."""
     fresh: list[str] = field(default_factory=list)
     """Globs of names of tensors that a checkpoint need not fill, such as `queries.*`; those it lacks stay freshly
     initialised and do not count in `min_matched_share`."""
@@ -195,6 +200,10 @@ class Model:
             return self.checkpoint
         return {"": self.checkpoint} if self.checkpoint else {}
 
+    def key_of(self, part: str) -> str | None:
+        """Which network to take from the file of a part; None leaves it to the rule."""
+        return self.checkpoint_key.get(part) if isinstance(self.checkpoint_key, dict) else self.checkpoint_key
+
     def problems(self) -> Problems:
         """Yield a missing name, an impossible share, arguments that belong elsewhere and parts that overlap."""
         if not self.name:
@@ -207,6 +216,20 @@ class Model:
             yield "min_matched_share", f"is {self.min_matched_share}; must lie between 0 and 1"
         if isinstance(self.checkpoint, dict):
             yield from self._part_problems(self.checkpoint)
+        yield from self._key_problems()
+
+    def _key_problems(self) -> Problems:
+        if self.checkpoint_key is None:
+            return
+        if not self.start:
+            yield "checkpoint_key", "names a network in a file, and `checkpoint` names no file; set it or take this out"
+        elif isinstance(self.checkpoint, dict) and isinstance(self.checkpoint_key, dict):
+            for part in self.checkpoint_key.keys() - self.checkpoint.keys():
+                yield f"checkpoint_key.{part}", f"is no part of `checkpoint`; there are {', '.join(self.checkpoint)}"
+        elif isinstance(self.checkpoint, dict):
+            yield "checkpoint_key", "is one key for the files of several parts; map the parts to keys"
+        elif isinstance(self.checkpoint_key, dict):
+            yield "checkpoint_key", "is a mapping, and `checkpoint` is one file; give one key"
 
     def _part_problems(self, parts: dict[str, str]) -> Problems:
         if not parts:

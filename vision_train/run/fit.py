@@ -182,7 +182,7 @@ def _prepare(
         return _prepare_to_go_on(directory, phase, scanned, checked.accepted)
     if phase.start is not None:
         start = next(done for done in finished if done.name == phase.start)
-        model = replace(model, checkpoint=str(start.checkpoint))
+        model = replace(model, checkpoint=str(start.checkpoint), checkpoint_key=None)
     prepared = prepare(Scanned(replace(scanned.recipe, model=model), scanned.data))
     check_devices(prepared.recipe, prepared.data, prepared.task)
     return prepared

@@ -177,7 +177,7 @@ def _check_start(recipe: Recipe, classes: list[str], part: str, checkpoint: str)
     Raises:
         UserError: They do not suit the data.
     """
-    weights = read_weights(checkpoint)
+    weights = read_weights(checkpoint, recipe.model.key_of(part))
     recipe.kind.load().check_start(recipe, weights, f"model.checkpoint {checkpoint}")
     other = weights.classes is not None and weights.classes != classes and len(weights.classes) == len(classes)
     if part or not other or (weights.recipe or {}).get("task") != recipe.task or not classes:

@@ -1,0 +1,246 @@
+"""Choosing one of several networks in a file by a rule that asks what they are for, never which comes first.
+
+Averaged weights are taken before a teacher's, a teacher's before plain ones, and those before a student's: the first
+two are what authors evaluate. Networks may stand in containers (``{"model": ..., "model_ema": ...}``) or below prefixes
+of one flat state dict (``student.backbone.*`` beside ``teacher.backbone.*``). Prefixes of roles count only where two of
+them hold the same tensors, so that a part of a network that is called ``target_generator`` stays a part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vision_train.errors import UserError
+
+
+class Role(IntEnum):
+    """What a network is in its training; the lowest is taken."""
+
+    AVERAGED = 0
+    TEACHER = 1
+    PLAIN = 2
+    STUDENT = 3
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of the networks that a file holds."""
+
+    place: str
+    """Dotted place in the file, which ``model.checkpoint_key`` may name; empty at the top level."""
+    state: dict[str, Tensor]
+    """Tensors by their names in the network."""
+    role: Role = Role.PLAIN
+
+
+_WORDS = {
+    Role.AVERAGED: {"averaged", "average", "avg", "ema", "swa", "polyak", "shadow"},
+    Role.TEACHER: {"teacher", "target", "momentum"},
+    Role.STUDENT: {"student", "online"},
+}
+_WHOLE_WORDS = {
+    # Contrastive learning's names for the pair of networks.
+    "encoder_k": Role.TEACHER,
+    "key_encoder": Role.TEACHER,
+    "encoder_q": Role.STUDENT,
+    "query_encoder": Role.STUDENT,
+    "base_encoder": Role.STUDENT,
+    "momentum_encoder": Role.TEACHER,
+    "target_encoder": Role.TEACHER,
+}
+_CONTAINERS = (
+    # `state_dict` before `model`: some files keep the model's name under `model`.
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "network",
+    "net",
+    "module",
+    "weights",
+    "params",
+    "backbone",
+    "encoder",
+    "state",
+)
+_NO_NETWORKS = ("optim", "sched", "scaler", "rng", "loss", "criterion", "callback", "metric")
+"""Parts of the names of containers whose tensors belong to training."""
+_DEEPEST = 4
+"""Containers within containers, or prefixes within prefixes, that are looked into; a file may even hold itself."""
+
+
+def find_networks(content: Any, *, divide: bool = True) -> list[Network]:
+    """List the networks in what a file holds.
+
+    Args:
+        content: Containers of tensors.
+        divide: Divide flat state dicts by the roles in their prefixes; else each container is one network.
+    """
+    found = []
+    for place, state in _containers(content, ()):
+        roles = [role for name in place if (role := _role(name)) is not Role.PLAIN]
+        role = roles[0] if roles else Role.PLAIN
+        split = _by_prefix(place, state) if divide and not roles else []
+        found += split or [Network(".".join(place), state, role)]
+    return found
+
+
+def choose_network(networks: Sequence[Network], file: Path) -> Network:
+    """Take the network that the rule of this module prefers.
+
+    Raises:
+        UserError: The rule has no preference among several.
+    """
+    eligible = [network for network in networks if _stands_for_all(network, networks)] or list(networks)
+    best = [network for network in eligible if network.role is min(each.role for each in eligible)]
+    known = sorted((network for network in best if _order(network) is not None), key=lambda each: _order(each) or 0)
+    chosen = known[0] if known and best[0].role is Role.PLAIN else best[0]
+    rivals = [network for network in best if network is not chosen]
+    doubtful = not known or chosen.role is not Role.PLAIN
+    if any((doubtful or _are_twins(network, chosen)) and not _are_equal(network, chosen) for network in rivals):
+        raise UserError(
+            f"{file}: holds several networks ({_places(networks)}) and nothing says which one is wanted; "
+            f"name it with model.checkpoint_key, as in model.checkpoint_key={chosen.place or networks[-1].place}"
+        )
+    return chosen
+
+
+def places_of_twins(network: Network, networks: Sequence[Network]) -> tuple[str, ...]:
+    """Places of the other networks of a file that hold the same tensors with other values."""
+    twins = [other for other in networks if other.place != network.place and _are_twins(network, other)]
+    return tuple(other.place for other in twins if other.place)
+
+
+def named_network(content: Any, key: str, file: Path) -> Network:
+    """Take the network at a place, or what lies below a prefix of names.
+
+    Args:
+        content: Containers of tensors.
+        key: The dotted place or its end, such as ``teacher`` for ``model.teacher``.
+        file: For messages.
+
+    Raises:
+        UserError: The key fits nothing in the file, or several networks.
+    """
+    networks = find_networks(content)
+    exact = [network for network in networks if network.place == key]
+    found = exact or [network for network in networks if network.place.endswith(f".{key}")]
+    if not found:
+        whole = find_networks(content, divide=False)
+        found = [inside for network in whole if (inside := _below(network, key)).state]
+    if len(found) == 1:
+        return found[0]
+    what = "more than one network" if found else "no network"
+    raise UserError(f"{file}: model.checkpoint_key={key} names {what} of this file; there are {_places(networks)}")
+
+
+def plain(content: Mapping[Any, Any]) -> dict[Any, Any]:
+    """A dict without the attributes that a file may set on an OrderedDict, which could hide its methods."""
+    return dict(dict.items(content))  # type: ignore[arg-type]
+
+
+def _containers(content: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Every container of tensors and its place, but for those of optimisers and the like."""
+    if not isinstance(content, dict) or len(place) > _DEEPEST:
+        return
+    content = plain(content)
+    state = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    # A lone tensor beside other things is a counter, not a network.
+    if state and len(state) * 2 > len(content):
+        yield place, state
+    for name, inside in content.items():
+        if isinstance(name, str) and not any(part in name.lower() for part in _NO_NETWORKS):
+            yield from _containers(inside, (*place, name))
+
+
+def _role(component: str) -> Role:
+    lowered = component.lower()
+    if lowered in _WHOLE_WORDS:
+        return _WHOLE_WORDS[lowered]
+    words = set(lowered.split("_"))
+    return next((role for role, known in _WORDS.items() if words & known), Role.PLAIN)
+
+
+def _without_role(component: str) -> str:
+    """``backbone`` of ``backbone_momentum``, nothing of ``teacher``."""
+    if component.lower() in _WHOLE_WORDS:
+        return ""
+    words = _WORDS[_role(component)]
+    return "_".join(word for word in component.split("_") if word and word.lower() not in words)
+
+
+def _by_prefix(place: tuple[str, ...], state: dict[str, Tensor]) -> list[Network]:
+    """Divide a flat state dict by the roles in its prefixes; nothing where it holds only one network."""
+    groups: dict[tuple[str, Role], dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in state.items():
+        parts = name.split(".")
+        cut = next((at for at, part in enumerate(parts[:-1][:_DEEPEST]) if _role(part) is not Role.PLAIN), None)
+        if cut is None:
+            groups[".".join(place), Role.PLAIN][name] = tensor
+            continue
+        part, role = parts[cut], _role(parts[cut])
+        inner = _without_role(part)
+        label = part if not inner else next(word for word in part.split("_") if word.lower() in _WORDS[role])
+        key = ".".join((*place, *parts[:cut], label))
+        groups[key, role][".".join(([inner] if inner else []) + parts[cut + 1 :])] = tensor
+    networks = [Network(key, tensors, role) for (key, role), tensors in groups.items()]
+    twins = [network for network in networks if any(_are_twins(network, other) for other in networks)]
+    return twins if len(twins) > 1 else []
+
+
+def _signature(network: Network) -> Counter[tuple[str, torch.Size]]:
+    """Ends of names and shapes: what stays the same below other prefixes."""
+    return Counter((".".join(name.split(".")[-2:]), tensor.shape) for name, tensor in network.state.items())
+
+
+def _are_twins(one: Network, other: Network) -> bool:
+    """Whether most tensors of the smaller one have a counterpart in the other."""
+    if one is other:
+        return False
+    ours, theirs = _signature(one), _signature(other)
+    return (ours & theirs).total() * 2 > min(ours.total(), theirs.total())
+
+
+def _are_equal(one: Network, other: Network) -> bool:
+    same = one.state.keys() == other.state.keys()
+    return same and all(torch.equal(tensor, other.state[name]) for name, tensor in one.state.items())
+
+
+def _stands_for_all(network: Network, networks: Sequence[Network]) -> bool:
+    """Whether a network with a role is another's twin or is called by nothing but the role; any other is a part."""
+    if network.role is Role.PLAIN or any(_are_twins(network, other) for other in networks):
+        return True
+    return any(
+        _without_role(part) in ("", *_CONTAINERS) for part in network.place.split(".") if _role(part) != Role.PLAIN
+    )
+
+
+def _order(network: Network) -> int | None:
+    """Place of a plain network among the names that files use; the top level comes after all of them."""
+    first = network.place.split(".")[0]
+    if not first:
+        return len(_CONTAINERS)
+    return _CONTAINERS.index(first) if first in _CONTAINERS else None
+
+
+def _places(networks: Sequence[Network]) -> str:
+    places = [f"`{network.place}`" if network.place else "the top level" for network in networks]
+    return ", ".join(places[:8]) + (f" and {len(places) - 8} more" if len(places) > 8 else "")
+
+
+def _below(network: Network, key: str) -> Network:
+    """What the names of a network hold below a prefix, wherever it stands in them."""
+    inside = {}
+    for name, tensor in network.state.items():
+        _, found, rest = f".{network.place}.{name}".partition(f".{key}.")
+        if found:
+            inside[rest] = tensor
+    return Network(key, inside, network.role)
