@@ -188,11 +188,6 @@ class SampleDataModule(LightningDataModule):
         """How many samples of the first stream no step sees; as :meth:`TrainingBatches.never_drawn`."""
         return self._first_order(processes).never_drawn(epochs, batches, last)
 
-    def class_counts(self) -> list[int]:
-        """Training samples of each class, in the order of the label map; empty where nothing has a label."""
-        counts = Counter(str(sample.truth) for sample in self._samples["train"]) if self.classes else {}
-        return [counts.get(name, 0) for name in self.classes]
-
     def _first_order(self, processes: int) -> TrainingBatches:
         return self._order(next(iter(self.streams)), 0, processes)
 

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
+from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe

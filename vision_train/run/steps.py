@@ -86,7 +86,7 @@ def limits_of(recipe: Recipe) -> tuple[int | None, int | None]:
 def tell(task: Task, data: SampleDataModule, steps: TrainingSteps) -> None:
     """Let a task know how long it is trained, and on what."""
     task.steps_per_epoch, task.total_steps, task.effective_batch = steps.per_epoch, steps.total, steps.effective_batch
-    task.class_counts = data.class_counts()
+    task.class_counts = [counts.get("train", 0) for counts in data.class_counts.values()]
 
 
 def set_length(trainer: Trainer, steps: TrainingSteps) -> None:
