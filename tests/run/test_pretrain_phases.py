@@ -312,7 +312,7 @@ class TestKeepingApart:
         assert json.loads(directory.summary.read_text())["checkpoint/matched_share"] == 1
 
     def test_their_labels_are_no_matter_for_the_probe_either(self):
-        make_image_folder(Path("pool"), classes=1, per_class=9, size=(20, 20))
+        make_image_folder(Path("pool"), classes=1, per_class=9, size=(20, 20), seed=1)
         Path("own.yaml").write_text("extends: pretrain_photos.yaml\ndata: {root: pool, probe: photos}\n")
         recipe = load_recipe("finetune_photos.yaml", [*self.PHOTOS, "run.pretrain=own.yaml", "data.splits={test: 0.4}"])
         phases = check_phases(plan_of(recipe)).scanned
@@ -328,7 +328,7 @@ class TestKeepingApart:
         overrides = ("data.root=photos", "model.checkpoint=before")
         (note,) = start("finetune_photos.yaml", *overrides).data.notes
         assert re.match(r"2 of the 2 test images, such as class_\d/.*, are among those that .*before learnt from", note)
-        make_image_folder(Path("others"), classes=2, per_class=12, size=(20, 20))
+        make_image_folder(Path("others"), classes=2, per_class=12, size=(20, 20), seed=1)
         assert start("finetune_photos.yaml", *overrides, "data.root=others").data.notes == []
         shutil.rmtree("photos")
         assert start("finetune_photos.yaml", *overrides, "data.root=others").data.notes == []
@@ -347,7 +347,7 @@ class TestKeepingApart:
         assert start("finetune_photos.yaml", *overrides).data.notes == []
 
     def test_images_of_its_own_need_no_care(self, learnt):
-        make_image_folder(Path("pool"), classes=1, per_class=9, size=(20, 20))
+        make_image_folder(Path("pool"), classes=1, per_class=9, size=(20, 20), seed=1)
         Path("own.yaml").write_text("extends: pretrain_photos.yaml\ndata: {root: pool/class_0}\n")
         console = Console(file=io.StringIO(), width=300)
         run("finetune_photos.yaml", *self.PHOTOS, "run.pretrain=own.yaml", console=console)
@@ -355,8 +355,8 @@ class TestKeepingApart:
         assert "left out" not in console.file.getvalue()
 
     def test_a_pool_that_only_holds_what_is_measured_on_is_refused(self):
-        for split in ("train", "val", "test"):
-            make_image_folder(Path("split", split), classes=2, per_class=3, size=(20, 20))
+        for seed, split in enumerate(("train", "val", "test")):
+            make_image_folder(Path("split", split), classes=2, per_class=3, size=(20, 20), seed=seed)
         Path("own.yaml").write_text("extends: pretrain_photos.yaml\ndata: {root: split/test}\n")
         with pytest.raises(UserError, match=r"^data\.root=.*split/test: all images of its train split are among"):
             run("finetune_photos.yaml", "data.root=split", "run.pretrain=own.yaml")

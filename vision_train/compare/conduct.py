@@ -17,6 +17,7 @@ from vision_train.compare.resolved import resolve_arms
 from vision_train.compare.results import StudyResult, collect, measured_value
 from vision_train.compare.study import Study
 from vision_train.compare.writing import verdicts, write_results
+from vision_train.data.content import CONTENTS
 from vision_train.errors import UserError
 from vision_train.files import check_writable
 from vision_train.report.fonts import remarks_on_glyphs
@@ -44,9 +45,11 @@ def conduct(
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1")
     check_writable(folder)
+    CONTENTS.recall(folder)
     study = Study(folder.absolute(), plan, resolve_arms(plan))
     try:
         with study.opened(command):
+            CONTENTS.keep(folder)
             progress = _Progress(study, jobs, command, console)
             result = _carry_out(progress, train)
             study.note_reading()

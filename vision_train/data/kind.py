@@ -55,6 +55,9 @@ class DataSection:
     training process itself."""
     on_bad: Literal["error", "skip"] = "error"
     """`error` stops at a sample that cannot be used and names it; `skip` leaves such samples out and counts them."""
+    allow_overlap: bool = False
+    """Test on samples all the same though copies of them are trained on. Copies are files of the same bytes, whatever
+    they are called. Those between other splits are counted and named."""
 
     def problems(self) -> Problems:
         """Yield values outside their range."""

@@ -39,6 +39,10 @@ class Sample(Divisible, Protocol):
         """Where it lies, for messages and records; empty for what is in memory."""
 
     @property
+    def file(self) -> str | None:
+        """Path of the file that holds it and nothing else, whose bytes are its content; None where there is none."""
+
+    @property
     def identity(self) -> str:
         """The same for the same thing, whatever list names it."""
 
@@ -66,6 +70,11 @@ class ImageSample:
     def place(self) -> str:
         """Path of the file; empty for pixels in memory."""
         return self.image if isinstance(self.image, str) else ""
+
+    @property
+    def file(self) -> str | None:
+        """Path of the file; None for pixels in memory."""
+        return self.image if isinstance(self.image, str) else None
 
     @property
     def identity(self) -> str:

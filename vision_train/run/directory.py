@@ -21,6 +21,8 @@ from vision_train.files import mark_output, write_json
 from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, write_recipe
 
+RUNS = Path("runs")
+"""Where runs are numbered, below the working directory."""
 PASSED_ON = "VISION_TRAIN_RUN_DIRECTORY"
 """Environment variable by which the first process tells those it starts where the run directory is."""
 
@@ -185,7 +187,7 @@ def _claim(name: str, run_dir: Path | None) -> Path:
                 )
             run_dir.mkdir(parents=True, exist_ok=True)
             return run_dir.absolute()
-        parent = Path("runs", name).absolute()
+        parent = (RUNS / name).absolute()
         parent.mkdir(parents=True, exist_ok=True)
         taken = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
         number = max(taken, default=-1) + 1
@@ -197,7 +199,7 @@ def _claim(name: str, run_dir: Path | None) -> Path:
             else:
                 return parent / str(number)
     except OSError as error:
-        place = run_dir or Path("runs", name)
+        place = run_dir or RUNS / name
         raise UserError(
             f"{place}: cannot be created ({error.strerror}); name a writable place with --run-dir"
         ) from error

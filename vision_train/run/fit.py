@@ -11,14 +11,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vision_train.data.content import CONTENTS
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
-from vision_train.run.directory import PASSED_ON, RunDirectory, create_run, open_run, relative
-from vision_train.run.leakage import keep_apart
+from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_run, relative
+from vision_train.run.leakage import check_overlap, keep_apart
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
 from vision_train.run.plan import (
@@ -62,6 +63,9 @@ def check_phases(plan: Plan) -> CheckedPhases:
     with logging_to(None):
         checked = CheckedPhases({phase.name: scan(phase.recipe) for phase in phases})
         _keep_apart(phases, checked.scanned)
+        if launched_rank() == 0:  # those that it starts need not look again
+            for scanned in checked.scanned.values():
+                check_overlap(scanned.data)
         first = prepare(checked.scanned[phases[0].name])
         checked.ready[phases[0].name], checked.tasks[phases[0].name] = first, first.task
         for phase in phases[1:]:
@@ -98,10 +102,13 @@ def fit(
         UserError: The recipe, data, checkpoint or devices do not fit together, or the place is taken.
     """
     plan = make_plan(recipe, {})
+    beside = run_dir.parent if run_dir else RUNS
+    CONTENTS.recall(beside)
     checked = check_phases(plan)
     result = checked.scanned[plan.known()[-1].name]
     directory = create_run(result.recipe, result.data.classes, run_dir, command)
     if launched_rank() == 0:
+        CONTENTS.keep(beside)
         for name, scanned in checked.scanned.items():
             directory.phase(name).mkdir(parents=True)
             write_recipe(directory.phase(name) / "recipe.yaml", scanned.recipe)
@@ -130,6 +137,7 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
     directory = open_run(run)
     if directory.summary.exists() and launched_rank() == 0:
         raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
+    CONTENTS.recall(run.absolute().parent)
     plan = make_plan(load_recipe(directory.recipe, runnable=False), stored_recipes(directory))
     phases = [phase for phase in plan.known() if not read_finished(directory, phase.name)]
     with logging_to(None):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 
+from vision_train.data.content import CONTENTS, Shared
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample
+from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.plan import LAST
 
@@ -13,20 +17,89 @@ DEEPEST = 4
 """Folders between a weights file and the run directory: ``phases/<name>/checkpoints``, and the run itself."""
 
 
+MOST_NAMED = 3
+"""Copies that a message names."""
+
+
+def check_overlap(data: SampleDataModule) -> None:
+    """Note which samples of one split are copies of another's, and refuse to test on what is trained on.
+
+    A sample that accompanies validation may be one of those that are trained on without their labels; copies of it
+    under another name are told.
+
+    Raises:
+        UserError: Test samples are copies of training samples, and ``data.allow_overlap`` is not set.
+    """
+    splits = {name: data.samples(name) for name, count in data.counts.items() if count}
+    beside = {name for names in data.companions.values() for name in names}
+    trained_on = {stream.split for stream in data.streams.values()}
+    groups = CONTENTS.shared(splits)
+    for first, second in combinations(splits, 2):
+        pairs = _copies(groups, first, second, same_file=(first in beside) == (second in beside))
+        if not pairs:
+            continue
+        told = f"{_counted(pairs, data, second)} are copies of {first} {data.noun}: {_named(pairs)}"
+        if second != "test" or first not in trained_on:
+            data.notes.append(told)
+        elif data.section.allow_overlap:
+            data.notes.append(f"{told}; test metrics will be too high")
+        else:
+            raise UserError(
+                f"{data.section.named()}: {told}. Remove the copies from one of the two splits, or set "
+                "data.allow_overlap=true to test on them all the same"
+            )
+
+
+def _copies(groups: Iterable[Shared], first: str, second: str, *, same_file: bool) -> list[tuple[Sample, Sample]]:
+    """Samples of the second split, each with one of the first that has the same content.
+
+    Args:
+        groups: What is shared among splits.
+        first: Name of the first split.
+        second: Name of the second split.
+        same_file: Whether one file may not be in both.
+    """
+    pairs = []
+    for group in groups:
+        originals = group.get(first, [])
+        for sample in group.get(second, []):
+            is_one_of_them = any(each.identity == sample.identity for each in originals)
+            if originals and (same_file or not is_one_of_them):
+                pairs.append((sample, originals[0]))
+    return pairs
+
+
+def _counted(pairs: Sequence[tuple[Sample, Sample]], data: SampleDataModule, split: str) -> str:
+    return f"{len(pairs):,} of {data.counts[split]:,} {split} {data.noun}"
+
+
+def _named(pairs: Sequence[tuple[Sample, Sample]]) -> str:
+    named = ", ".join(f"{sample.id} (as {original.id})" for sample, original in pairs[:MOST_NAMED])
+    return named + (", ..." if len(pairs) > MOST_NAMED else "")
+
+
 def keep_apart(earlier: SampleDataModule, later: SampleDataModule) -> None:
     """Take the samples that the later phase of a run is measured on out of those that the earlier one learns from.
 
     Pre-training on a pool that holds the labelled images too would otherwise learn from those that fine-tuning is
-    tested on, and its probe from their labels. Images are known by their files: a copy under another name is not.
+    tested on, and its probe from their labels. A copy of such a sample is left out like the sample.
 
     Raises:
         UserError: Nothing would be left to learn from.
     """
-    validated, tested = (_identities(later, split) for split in ("val", "test"))
     trained_on = {stream.split for stream in earlier.streams.values()}
-    for split in earlier.counts:
-        if split != "test":  # nothing is learnt from that
-            earlier.leave_out(split, validated | tested if split in trained_on else tested)
+    learnt = [split for split in earlier.counts if split != "test"]  # nothing is learnt from that
+    measured = {name: later.samples(name) for name in ("val", "test") if name in later.counts}
+    groups = CONTENTS.shared(
+        {f"learnt {split}": earlier.samples(split) for split in learnt}
+        | {f"measured {split}": samples for split, samples in measured.items()}
+    )
+    for split in learnt:
+        forbidden = {"measured val", "measured test"} if split in trained_on else {"measured test"}
+        copies = (
+            group[f"learnt {split}"] for group in groups if group.keys() & forbidden and f"learnt {split}" in group
+        )
+        earlier.leave_out(split, {sample.identity for samples in copies for sample in samples})
 
 
 def learnt_before(data: SampleDataModule, checkpoint: str) -> list[Sample]:
@@ -39,14 +112,11 @@ def learnt_before(data: SampleDataModule, checkpoint: str) -> list[Sample]:
     Raises:
         UserError: The samples of the earlier run are there, but no longer as its recipe says.
     """
-    tested = {sample.identity: sample for sample in data.samples("test")} if "test" in data.counts else {}
-    found: dict[str, Sample] = {}
-    for learnt in _data_of_run(Path(checkpoint)) if tested else []:
-        for split in learnt.counts.keys() - {"test"}:
-            for sample in learnt.samples(split):
-                if sample.identity in tested:
-                    found[sample.identity] = tested[sample.identity]
-    return list(found.values())
+    tested = data.samples("test") if data.counts.get("test") else []
+    earlier = _data_of_run(Path(checkpoint)) if tested else []
+    learnt = [sample for each in earlier for split in each.counts if split != "test" for sample in each.samples(split)]
+    groups = CONTENTS.shared({"learnt": learnt, "tested": tested})
+    return [sample for group in groups for sample in group["tested"]]
 
 
 def _data_of_run(checkpoint: Path) -> list[SampleDataModule]:
@@ -63,7 +133,3 @@ def _data_of_run(checkpoint: Path) -> list[SampleDataModule]:
         for name in built.keys() - {LAST}:
             keep_apart(built[name], result)
     return list(built.values())
-
-
-def _identities(data: SampleDataModule, split: str) -> set[str]:
-    return {sample.identity for sample in data.samples(split)} if split in data.counts else set()

@@ -41,6 +41,11 @@ class BagSample:
         return f"{self.bag.path}:{self.bag.group}" if self.bag.group else str(self.bag.path)
 
     @property
+    def file(self) -> str | None:
+        """Path of the file; None for a bag in memory, and for one of several in a file."""
+        return None if isinstance(self.bag, Bag) or self.bag.group else str(self.bag.path)
+
+    @property
     def identity(self) -> str:
         """The same for the same bag, whatever list names it: the file that its path leads to, or its id."""
         if isinstance(self.bag, Bag):

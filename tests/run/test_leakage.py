@@ -1,0 +1,137 @@
+"""Copies among the splits of one data set; ``test_pretrain_phases.py`` has those between phases and runs."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from vision_train.data.module import SampleDataModule
+from vision_train.data.toy.folder import make_image_folder
+from vision_train.errors import UserError
+from vision_train.recipe import load_recipe
+from vision_train.run.fit import check_phases, fit
+from vision_train.run.leakage import check_overlap, keep_apart, learnt_before
+from vision_train.run.phase import scan
+from vision_train.run.plan import plan_of
+
+RECIPE = """
+task: classification
+data: {root: photos, image_size: 16, batch_size: 4, workers: 0}
+model: {name: vit, args: {patch_size: 8, embed_dim: 12, depth: 1, num_heads: 1}}
+trainer: {max_epochs: 1, accelerator: cpu}
+"""
+POOL = """
+task: pretraining
+data: {root: pool, image_size: 16, batch_size: 4, workers: 0}
+model: {name: vit, args: {patch_size: 4, embed_dim: 12, depth: 1, num_heads: 1}}
+method: {decoder: {width: 12, depth: 1, heads: 1}}
+trainer: {max_epochs: 1, accelerator: cpu}
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that are divided into splits: of each of two classes 6 to train on, 2 to validate and 2 to test."""
+    monkeypatch.chdir(tmp_path)
+    Path("fit.yaml").write_text(RECIPE)
+    Path("pool.yaml").write_text(POOL)
+    for seed, (split, count) in enumerate({"train": 6, "val": 2, "test": 2}.items()):
+        make_image_folder(Path("photos", split), classes=2, per_class=count, size=(20, 20), seed=seed)
+
+
+def data_of(recipe: str = "fit.yaml", *overrides: str) -> SampleDataModule:
+    return scan(load_recipe(recipe, overrides)).data
+
+
+def copied(origin: str, target: str) -> None:
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(origin, target)
+
+
+def test_splits_without_copies_have_nothing_to_tell() -> None:
+    data = data_of()
+    check_overlap(data)
+    assert data.notes == []
+
+
+def test_a_copy_of_a_training_image_among_those_of_the_test_is_refused_by_name() -> None:
+    copied("photos/train/class_0/0003.png", "photos/test/class_1/holiday.png")
+    with pytest.raises(UserError) as refused:
+        check_phases(plan_of(load_recipe("fit.yaml")))
+    for said in ("data.root", "1 of 5 test", "class_1/holiday.png", "class_0/0003.png", "data.allow_overlap=true"):
+        assert said in str(refused.value)
+    assert not Path("runs").exists()
+
+
+def test_it_can_be_allowed_and_is_told_then() -> None:
+    copied("photos/train/class_0/0003.png", "photos/test/class_1/holiday.png")
+    said = Console(record=True, width=300)
+    recipe = load_recipe("fit.yaml", ["data.allow_overlap=true"])
+    fit(recipe, run_dir=Path("run"), command=[], console=said)
+    told = said.export_text()
+    assert "1 of 5 test images are copies of train images: test/class_1/holiday.png" in told
+    assert "too high" in told
+
+
+@pytest.mark.parametrize(("first", "second"), [("train", "val"), ("val", "test")])
+def test_copies_between_other_splits_are_counted_and_named(first: str, second: str) -> None:
+    for index in range(2):
+        name = f"000{index}.{'png' if index else 'jpg'}"
+        copied(f"photos/{first}/class_1/{name}", f"photos/{second}/class_1/copy_{name}")
+    data = data_of()
+    check_overlap(data)
+    (note,) = data.notes
+    assert f"2 of 6 {second} images are copies of {first} images" in note
+    assert f"{second}/class_1/copy_0000.jpg (as {first}/class_1/0000.jpg)" in note
+
+
+def test_a_file_that_a_table_names_twice_in_two_splits_is_a_copy_too() -> None:
+    table = "path,label,split\n" + "".join(
+        f"{split}/class_{label}/{name},{label},{split}\n"
+        for split in ("train", "val", "test")
+        for label in (0, 1)
+        for name in ("0000.jpg", "0001.png")
+    )
+    Path("photos/link.png").symlink_to(Path("photos/train/class_0/0001.png").absolute())
+    Path("table.csv").write_text(table + "link.png,0,test\n")
+    with pytest.raises(UserError, match=r"test images are copies of train images: link\.png"):
+        check_overlap(data_of("fit.yaml", "data.labels=table.csv"))
+
+
+class TestPool:
+    @pytest.fixture(autouse=True)
+    def pool(self) -> None:
+        make_image_folder(Path("pool"), classes=1, per_class=12, size=(20, 20), seed=7)
+
+    def test_copies_in_a_pool_of_what_is_measured_are_left_out(self) -> None:
+        copied("photos/test/class_0/0001.png", "pool/class_0/renamed.png")
+        earlier, later = data_of("pool.yaml"), data_of()
+        keep_apart(earlier, later)
+        assert [sample.id for sample in earlier.left_out] == ["class_0/renamed.png"]
+
+    def test_test_images_that_an_earlier_run_learnt_under_other_names_are_told(self, tmp_path: Path) -> None:
+        copied("photos/test/class_0/0001.png", "pool/class_0/renamed.png")
+        phase = tmp_path / "before/phases/fit"
+        phase.mkdir(parents=True)
+        shutil.copy("pool.yaml", phase / "recipe.yaml")
+        assert [sample.id for sample in learnt_before(data_of(), "before")] == ["test/class_0/0001.png"]
+
+    def test_a_probe_that_copies_the_pool_is_told_and_one_that_is_part_of_it_is_not(self) -> None:
+        make_image_folder(Path("probe"), classes=2, per_class=12, size=(20, 20), seed=8)
+        copied("pool/class_0/0003.png", "probe/class_1/copy.png")
+        data = data_of("pool.yaml", "data.probe=probe")
+        check_overlap(data)
+        assert any("probe_train images are copies of" in note or "probe_val images" in note for note in data.notes)
+        part = data_of("pool.yaml", "data.root=probe", "data.probe=probe")
+        check_overlap(part)
+        assert part.notes == []
+
+
+def test_the_key_is_one_of_every_kind_of_data() -> None:
+    def key(values: dict[str, Any]) -> bool:
+        return values["allow_overlap"]
+
+    for recipe in ("quickstart", "droppos/digits", "acmil/digit_bags"):
+        assert key(vars(load_recipe(recipe, runnable=False).data)) is False

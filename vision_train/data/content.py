@@ -1,0 +1,192 @@
+"""Which samples have the same content, whatever their files are called.
+
+Two files are the same if all of their bytes are. Few have to be read for that: only those that agree in size with a
+file of another list, and of these only the first kilobytes, unless they agree too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from vision_train.data.sample import Sample
+from vision_train.files import write_text
+
+STORE = "contents.json"
+"""Name of the file beside runs that keeps digests."""
+WORTH_KEEPING = 1000
+"""Fewer new digests are made anew in a moment."""
+HEAD = 16 * 1024
+"""Bytes that are read of a file at first."""
+THREADS = 8
+"""Files that are read at a time: hashing and waiting for a disk leave other threads their turn."""
+CHUNK = 64
+"""Files that a thread takes at a time."""
+
+Result = TypeVar("Result")
+Shared = dict[str, list[Sample]]
+"""Samples of one content, by the list that they are in; of two lists at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as the file system describes it."""
+
+    path: str
+    place: tuple[int, int]
+    """Device and inode: the same for all paths that lead to it."""
+    size: int
+    changed: int
+
+
+@dataclass(slots=True)
+class _Node:
+    """One file, or one sample in memory, with the samples that it is."""
+
+    file: _File | None
+    members: list[tuple[str, Sample]] = field(default_factory=list)
+    """With the list that each is in."""
+
+
+class Contents:
+    """Finds copies, and remembers the digests of files as long as their sizes and times of change stay the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int, str, str]] = {}
+        """Path -> size, time of change, digest of the head, digest of the whole or nothing."""
+        self._new = 0
+
+    def recall(self, folder: Path) -> None:
+        """Take up the digests that :meth:`keep` has left in a folder."""
+        with suppress(OSError, ValueError, TypeError, AttributeError):  # what cannot be read is made anew
+            stored = json.loads((folder / STORE).read_text(encoding="utf-8"))
+            self._known |= {path: (int(a), int(b), str(c), str(d)) for path, (a, b, c, d) in stored.items()}
+
+    def keep(self, folder: Path) -> None:
+        """Leave the digests in a folder for the next run, if it would take long to make them again."""
+        if self._new < WORTH_KEEPING:
+            return
+        with suppress(OSError):  # a folder in which only the run itself may be written
+            write_text(folder / STORE, json.dumps(self._known))  # escapes what is no text in a file's name
+            self._new = 0
+
+    def shared(self, lists: Mapping[str, Sequence[Sample]]) -> list[Shared]:
+        """Find the contents that occur in more than one list.
+
+        Args:
+            lists: Samples by the name of their list. What :attr:`Sample.file` names is compared by its bytes, anything
+                else by its identity.
+
+        Returns:
+            The samples of each such content, in the order of the lists.
+        """
+        groups: dict[Hashable, list[_Node]] = defaultdict(list)
+        for node in _nodes(lists):
+            # Of the content of what is no file of its own, nothing is known but where it lies.
+            alone = node.file is None or not node.file.size
+            groups[id(node) if alone else node.file.size].append(node)  # type: ignore[union-attr]
+        candidates = _spanning(groups.values())
+        for refine in (self._heads, self._wholes):
+            candidates = _spanning(part for part in refine(candidates))
+        order = {name: place for place, name in enumerate(lists)}
+        found = []
+        for nodes in candidates:
+            members = sorted((member for node in nodes for member in node.members), key=lambda each: order[each[0]])
+            group: Shared = {}
+            for name, sample in members:
+                group.setdefault(name, []).append(sample)
+            found.append(group)
+        return found
+
+    def _heads(self, groups: list[list[_Node]]) -> Iterable[list[_Node]]:
+        return self._divided(groups, 2, lambda file: _digest(file, HEAD))
+
+    def _wholes(self, groups: list[list[_Node]]) -> Iterable[list[_Node]]:
+        return self._divided(groups, 3, lambda file: _digest(file, None))
+
+    def _divided(self, groups: list[list[_Node]], column: int, digest: Callable[[_File], str]) -> Iterable[list[_Node]]:
+        """Divide groups of several files by a digest; a group of one has nothing to be compared with."""
+        files = [node.file for nodes in groups if len(nodes) > 1 for node in nodes if node.file is not None]
+        digests = self._digests(files, column, digest)
+        for nodes in groups:
+            parts: dict[str, list[_Node]] = defaultdict(list)
+            for node in nodes:
+                parts["" if len(nodes) == 1 or node.file is None else digests[node.file.path]].append(node)
+            yield from parts.values()
+
+    def _digests(self, files: list[_File], column: int, digest: Callable[[_File], str]) -> dict[str, str]:
+        known = {file.path: self._stored(file)[column] for file in files}
+        missing = [file for file in files if not known[file.path]]
+        for file, value in zip(missing, _in_threads(digest, missing), strict=True):
+            known[file.path] = value
+            if value != file.path:
+                row = list(self._stored(file))
+                row[column] = value
+                self._known[file.path] = (file.size, file.changed, str(row[2]), str(row[3]))
+        self._new += len(missing)
+        return {path: str(value) for path, value in known.items()}
+
+    def _stored(self, file: _File) -> tuple[int, int, str, str]:
+        row = self._known.get(file.path)
+        return row if row is not None and row[:2] == (file.size, file.changed) else (file.size, file.changed, "", "")
+
+
+CONTENTS = Contents()
+"""The digests of this process."""
+
+
+def _nodes(lists: Mapping[str, Sequence[Sample]]) -> list[_Node]:
+    members = [(name, sample, sample.file) for name, samples in lists.items() for sample in samples]
+    paths = list(dict.fromkeys(path for _, _, path in members if path is not None))
+    files = dict(zip(paths, _in_threads(_described, paths), strict=True))
+    nodes: dict[Hashable, _Node] = {}
+    for name, sample, path in members:
+        file = None if path is None else files[path]
+        key = sample.identity if file is None else file.place
+        nodes.setdefault(key, _Node(file)).members.append((name, sample))
+    return list(nodes.values())
+
+
+def _described(path: str) -> _File | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None  # reading it will fail, and be told
+    return _File(str(Path(path).absolute()), (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
+
+
+def _spanning(groups: Iterable[list[_Node]]) -> list[list[_Node]]:
+    """The groups with samples of more than one list."""
+    return [nodes for nodes in groups if len({name for node in nodes for name, _ in node.members}) > 1]
+
+
+def _digest(file: _File, length: int | None) -> str:
+    """Digest of the first bytes of a file, or of all; its own path where it cannot be read, which is told later."""
+    try:
+        with Path(file.path).open("rb") as content:
+            if length is not None:
+                return hashlib.sha256(content.read(length)).hexdigest()
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return file.path
+
+
+Item = TypeVar("Item")
+
+
+def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Apply a function to each item, in threads where there are many."""
+    if len(items) <= CHUNK:
+        return [function(item) for item in items]
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [
+            result for part in pool.map(lambda chunk: [function(item) for item in chunk], chunks) for result in part
+        ]
