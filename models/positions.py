@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from timm.layers import resample_abs_pos_embed
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,9 +30,9 @@ def sincos_positions(grid: tuple[int, int], width: int, *, prefix: int) -> Tenso
     return functional.pad(row_first.roll(width // 2, dims=1), (0, 0, prefix, 0))[None]
 
 
-def position_prefix(model: VisionTransformer) -> int:
+def position_prefix(model: VisionTransformer | Eva) -> int:
     """Count the leading rows of the position table that belong to class and register tokens."""
-    return 0 if model.no_embed_class else model.num_prefix_tokens
+    return 0 if model.no_embed_class else int(model.num_prefix_tokens)
 
 
 @torch.no_grad()
@@ -69,3 +72,51 @@ def fit_positions(positions: Tensor, grid: tuple[int, int], *, prefix: int) -> T
     if patches == grid[0] * grid[1] or side == 0 or side * side != patches:
         return positions
     return resample_abs_pos_embed(positions, list(grid), [side, side], num_prefix_tokens=prefix, antialias=False)
+
+
+def source_grid(places: int, model: nn.Module) -> tuple[int, int]:
+    """Rows and columns of the patches that a position table of a file belongs to.
+
+    ``model.pretrained_model_args["img_size"]``, where timm looks too, may state the size of the images that the weights
+    were made for. Else a table of a square number of places is square, as those of published files are, and any other
+    is taken for the model's grid where it has as many places.
+
+    Args:
+        places: Patches that the table has a row for.
+        model: What it is for.
+
+    Raises:
+        ValueError: The grid is unknown.
+    """
+    grid: tuple[int, int] = model.patch_embed.grid_size  # type: ignore[union-attr, assignment]
+    stated = (getattr(model, "pretrained_model_args", None) or {}).get("img_size")
+    if stated is not None:
+        sides = (stated, stated) if isinstance(stated, int) else stated
+        patch = model.patch_embed.patch_size  # type: ignore[union-attr]
+        known = sides[0] // patch[0], sides[1] // patch[1]  # type: ignore[index, operator]
+        if known[0] * known[1] == places:
+            return known
+    side = math.isqrt(max(places, 0))
+    if side * side == places:
+        return side, side
+    if places == grid[0] * grid[1]:
+        return grid
+    raise ValueError(
+        f"its pos_embed has {places} places, which form no square, and the model has {grid[0]} x {grid[1]}: the "
+        "weights belong to images that are no squares, or to a network with other tokens"
+    )
+
+
+@contextmanager
+def made_for(model: nn.Module, image_size: tuple[int, int] | None) -> Iterator[None]:
+    """State, for as long as weights are converted, the size of the images that they were made for; None states none."""
+    before = getattr(model, "pretrained_model_args", None)
+    if image_size is not None:
+        model.pretrained_model_args = {**(before or {}), "img_size": image_size}  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if image_size is not None and before is None:
+            del model.pretrained_model_args
+        elif image_size is not None:
+            model.pretrained_model_args = before

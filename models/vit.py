@@ -13,11 +13,13 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import resample_patch_embed
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from models.positions import fit_positions, position_prefix
+from models.adapted import Adapted
+from models.positions import made_for, position_prefix, source_grid
+from models.transformers_layout import from_transformers, is_transformers
 
 DECIDED_ELSEWHERE = {
     "img_size": "is the image size of the data",
@@ -124,10 +126,9 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
     """
     classifier: Callable[[], nn.Module | tuple[nn.Module, ...]] = getattr(model, "get_classifier", tuple)
     found = classifier()
-    heads = list(found) if isinstance(found, tuple) else [found]
-    if isinstance(model, VisionTransformer):
-        heads.append(model.fc_norm)
-    heads = [head for head in heads if any(True for _ in head.parameters())]
+    heads: list[Any] = list(found) if isinstance(found, tuple) else [found]
+    heads.append(getattr(model, "fc_norm", None))
+    heads = [head for head in heads if isinstance(head, nn.Module) and any(True for _ in head.parameters())]
     return tuple(name for name, module in model.named_modules() if any(module is head for head in heads))
 
 
@@ -147,73 +148,99 @@ def initialise_head(model: nn.Module, std: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
     """Rename and resize published weights to fit a timm model; a pure function.
 
-    Vision transformers (timm, DeiT, DeiT III, MAE, DropPos, MixPro, TransMix) share timm's names: here position
-    embeddings, patch embeddings and layer scales are brought to the model's shape. Other networks go through the
-    conversion that timm keeps beside each of them, such as the renaming of original Swin files. Names the model lacks
-    (decoders, mask tokens, second heads) are left in place for the caller to report.
+    Every timm model goes through the conversion that timm keeps beside it (``checkpoint_filter_fn``): names of official
+    files, position tables, patch kernels and windows of another size. Ahead of it, names of the transformers library
+    are brought to official ones. Names the model lacks (decoders, mask tokens, second heads) are left in place for the
+    caller to report.
 
     Args:
         state: Weights by name, without wrapper prefixes.
         model: The network they are meant for, or a part of it; may live on the meta device.
 
     Raises:
-        ValueError: timm cannot convert these weights, mostly because they belong to another network.
+        ValueError: timm cannot convert these weights, mostly because they belong to another network; or their position
+            table belongs to a grid that nobody states.
     """
-    own = model.state_dict()
-    if all(name in own and own[name].shape == weight.shape for name, weight in state.items()):
-        return dict(state)
-    if isinstance(model, VisionTransformer):
-        return _adapt_vision_transformer(state, model)
+    named = from_transformers(state) if is_transformers(state) else dict(state)
+    if is_transformers(state) and "attn_pool.latent" in named and "head.weight" in named:
+        named = _with_mean(named, mean=getattr(model, "global_pool", None) == "avg")
+    own, grid = model.state_dict(), None
+    if isinstance(model, VisionTransformer | Eva) and "pos_embed" in named and model.pos_embed is not None:
+        named, grid = _with_places(named, model)
+    fitting = all(name in own and own[name].shape == weight.shape for name, weight in named.items())
     # timm converts weights for whole models alone, and not for a part such as a block, which has no classifier.
+    convert = _conversion_of(model)
+    if convert is None or (fitting and (grid is None or grid == model.patch_embed.grid_size)):
+        return Adapted(named, named)
+    with made_for(model, _image_size(grid, named)):
+        return Adapted(_convert(convert, named, model), named)
+
+
+def _conversion_of(model: nn.Module) -> Callable[..., Mapping[str, Tensor]] | None:
+    """The conversion of a model's family, with the settings that timm gives it for this model."""
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None or not hasattr(model, "get_classifier"):
-        return dict(state)
+        return None
+    if isinstance(model, VisionTransformer):
+        settings: dict[str, Any] = {"adapt_layer_scale": True}
+        if "flexi" in str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", "")):
+            settings |= {"interpolation": "bilinear", "antialias": False}
+        return partial(convert, **settings)
+    return convert
+
+
+def _convert(
+    convert: Callable[..., Mapping[str, Tensor]], named: dict[str, Tensor], model: nn.Module
+) -> dict[str, Tensor]:
+    given = dict(named)
+    if "mask_token" not in given and ("register_tokens" in given or any(".mlp.w12." in name for name in given)):
+        # Without its mask token timm does not know a DINOv2 file.
+        given["mask_token"] = torch.zeros(1)
     try:
-        return dict(convert(dict(state), model))
+        converted = dict(convert(given, model))
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ValueError(f"timm's conversion for {type(model).__name__} failed: {error}") from error
+    if "mask_token" in named:
+        converted.setdefault("mask_token", named["mask_token"])
+    # The projection to the space that images and texts share is no classifier, whatever its width.
+    return {name: weight for name, weight in converted.items() if not (_is_tower(named) and name.startswith("head."))}
 
 
-def _adapt_vision_transformer(state: Mapping[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
-    # DeiT III calls its layer scales gamma_1 and gamma_2.
-    adapted = {re.sub(r"\bgamma_([12])$", r"ls\1.gamma", name): weight for name, weight in state.items()}
-    projection = getattr(model.patch_embed, "proj", None)
-    kernel = adapted.get("patch_embed.proj.weight")
-    if kernel is not None and isinstance(projection, nn.Conv2d):
-        adapted["patch_embed.proj.weight"] = fit_patch_kernel(kernel, projection.weight)
-    if "pos_embed" in adapted and model.pos_embed is not None:
-        positions, prefix = adapted["pos_embed"], position_prefix(model)
-        if prefix:
-            positions = _fit_distillation(
-                positions, in_file="dist_token" in state, in_model=hasattr(model, "dist_token")
-            )
-        adapted["pos_embed"] = fit_positions(positions, model.patch_embed.grid_size, prefix=prefix)
-    return adapted
+def _with_mean(named: dict[str, Tensor], *, mean: bool) -> dict[str, Tensor]:
+    """SigLIP's classifier reads the mean of the patches; what pools by attention has no part in it."""
+    if mean:
+        return {name: weight for name, weight in named.items() if not name.startswith("attn_pool.")}
+    return {re.sub(r"^head\.(?=weight$|bias$)", "classifier.", name): weight for name, weight in named.items()}
 
 
-def _fit_distillation(positions: Tensor, *, in_file: bool, in_model: bool) -> Tensor:
-    """Drop the distillation token's row, the second, or start it as a copy of the class token's row."""
-    if in_file == in_model:
-        return positions
-    class_row, patches = positions[:, :1], positions[:, 2 if in_file else 1 :]
-    return torch.cat([class_row, class_row, patches] if in_model else [class_row, patches], dim=1)
+def _is_tower(names: Mapping[str, Tensor]) -> bool:
+    """Whether weights come from a model of images and texts."""
+    beside = ("visual.", "text.", "token_embedding.", "text_model.")
+    return "logit_scale" in names or any(name.startswith(beside) for name in names)
 
 
-def fit_patch_kernel(kernel: Tensor, like: Tensor) -> Tensor:
-    """Bring a patch projection to another patch size, so that it responds alike to the resized patch (FlexiViT).
+def _with_places(named: dict[str, Tensor], model: VisionTransformer | Eva) -> tuple[dict[str, Tensor], tuple[int, int]]:
+    """See that the position table has a row for each token that the model has; return its grid too."""
+    positions, named = named["pos_embed"], dict(named)
+    in_file, in_model = "dist_token" in named, hasattr(model, "dist_token")
+    if position_prefix(model) and in_file != in_model:
+        class_row, patches = positions[:, :1], positions[:, 2 if in_file else 1 :]
+        # The distillation token's row, the second, is dropped, or begins as a copy of the class token's row.
+        named["pos_embed"] = torch.cat([class_row, class_row, patches] if in_model else [class_row, patches], dim=1)
+    # The official files of DINOv2 with registers have a row for the class token, which timm adds to the token.
+    prefix = position_prefix(model) + int("register_tokens" in named and model.no_embed_class)
+    return named, source_grid(named["pos_embed"].shape[1] - prefix, model)
 
-    Args:
-        kernel: D x C x P x P, or the D x (C P P) of a linear layer.
-        like: The model's own kernel, D x C x Q x Q.
-    """
-    if kernel.ndim == 2 and kernel.numel() == like.numel():
-        return kernel.reshape(like.shape)
-    if kernel.ndim == 4 and kernel.shape[-2:] != like.shape[-2:]:
-        return resample_patch_embed(kernel, list(like.shape[-2:]))
-    return kernel
+
+def _image_size(grid: tuple[int, int] | None, named: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Size of the images for which a grid is right, as timm wants to be told it."""
+    kernel = named.get("patch_embed.proj.weight")
+    if grid is None or kernel is None or kernel.ndim != 4:
+        return None
+    return grid[0] * kernel.shape[-2], grid[1] * kernel.shape[-1]
 
 
 def pooling_words(network: nn.Module) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from models.adapted import Adapted
 from models.droppos.network import MaskedPositionNetwork
 from models.positions import fit_positions
 from models.vit import adapt_published as adapt_encoder
@@ -20,7 +21,7 @@ _RENAMED = (
 )
 
 
-def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
     """Rename and resize published weights for a masked-position network; a pure function.
 
     Takes files of DropPos, whole; of MAE, DeiT or timm, their encoder; and our own, of any grid. The position head
@@ -38,13 +39,17 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
         raise ValueError(f"{type(model).__name__} is no masked-position network")
     renamed = {_rename(name): weight for name, weight in state.items()} if "mask_pos_token" in state else dict(state)
     parts = {name: weight for name, weight in renamed.items() if name.startswith(_OWN_PARTS)}
-    positions = parts.get("pixel_decoder.pos_embed")
+    renamed_parts, positions = dict(parts), parts.get("pixel_decoder.pos_embed")
     if positions is not None:
         parts["pixel_decoder.pos_embed"] = fit_positions(positions, model.grid, prefix=1)
     rest = {name.removeprefix("encoder."): weight for name, weight in renamed.items() if name not in parts}
-    in_encoder = model.encoder.state_dict().keys()
     encoder = adapt_encoder(rest, model.encoder)
-    return parts | {f"encoder.{name}" if name in in_encoder else name: weight for name, weight in encoder.items()}
+    return Adapted(_of_encoder(encoder, model) | parts, _of_encoder(encoder.named, model) | renamed_parts)
+
+
+def _of_encoder(weights: Mapping[str, Tensor], model: MaskedPositionNetwork) -> dict[str, Tensor]:
+    own = model.encoder.state_dict().keys()
+    return {f"encoder.{name}" if name in own else name: weight for name, weight in weights.items()}
 
 
 def _rename(name: str) -> str:

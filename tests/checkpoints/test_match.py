@@ -105,16 +105,20 @@ class TestLayouts:
         torch.nn.init.normal_(distilled.pos_embed)
         torch.save({"model": distilled.state_dict()}, tmp_path / "distilled.pth")
         plain = timm.create_model("deit_tiny_patch16_224", **small)
-        report = load(plain, tmp_path / "distilled.pth")
+        with pytest.raises(UserError, match=r"head.*would be kept.*distillation token is dropped.*model\.fresh=\[head"):
+            load(plain, tmp_path / "distilled.pth")
+        report = load(plain, tmp_path / "distilled.pth", fresh=["head.weight", "head.bias"])
         assert report.matched_share == 1
-        assert report.resized == ["pos_embed"]
+        assert report.reinitialised == ["head.weight", "head.bias"]
         assert sorted(report.unexpected) == ["dist_token", "head_dist.bias", "head_dist.weight"]
         assert torch.equal(plain.pos_embed[:, 1:], distilled.pos_embed[:, 2:])
 
         torch.save({"model": plain.state_dict()}, tmp_path / "plain.pth")
-        report = load(distilled, tmp_path / "plain.pth")
-        assert report.missing == ["dist_token"]
-        assert report.reinitialised == ["head_dist.weight", "head_dist.bias"]
+        with pytest.raises(UserError, match=r"means nothing without dist_token.*model\.fresh=\[dist_token\]"):
+            load(distilled, tmp_path / "plain.pth")
+        report = load(distilled, tmp_path / "plain.pth", fresh=["dist_token"])
+        assert report.fresh == ["dist_token"]
+        assert report.reinitialised == ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
 
     def test_original_swin_at_another_window(self, tmp_path):
         tensors = load_file(GOLDEN / "swin_tiny.safetensors")
@@ -208,19 +212,20 @@ class TestPositions:
         model = small_vit(image_size=24)
         report = load(model, tmp_path / "w.pth")
         grid = source.pos_embed[:, 1:].reshape(1, 4, 4, 24).permute(0, 3, 1, 2)
-        expected = interpolate(grid, size=(6, 6), mode="bicubic").permute(0, 2, 3, 1).reshape(1, 36, 24)
+        expected = interpolate(grid, size=(6, 6), mode="bicubic", antialias=True)  # as timm does
+        expected = expected.permute(0, 2, 3, 1).reshape(1, 36, 24)
         assert torch.allclose(model.pos_embed[:, 1:], expected, atol=1e-6)
         assert torch.equal(model.pos_embed[:, :1], source.pos_embed[:, :1])
         assert report.resized == ["pos_embed"]
         assert "resized: pos_embed (1x17x24 -> 1x37x24)" in report.summary()
         assert model(torch.zeros(1, 3, 24, 24)).shape == (1, 5)
 
-    def test_table_of_unknown_grid_is_reported(self, tmp_path, small_vit):
+    @pytest.mark.parametrize("share", [0.9, 0.0])
+    def test_table_of_unknown_grid_is_refused(self, tmp_path, small_vit, share):
         state = small_vit().state_dict() | {"pos_embed": torch.ones(1, 13, 24)}
         torch.save(state, tmp_path / "w.pth")
-        report = load(small_vit(), tmp_path / "w.pth")
-        assert report.missing == ["pos_embed"]
-        assert "do not fit: pos_embed (1x13x24 -> 1x17x24)" in report.summary()
+        with pytest.raises(UserError, match=r"w\.pth: does not fit .*pos_embed has 12 places"):
+            load(small_vit(), tmp_path / "w.pth", min_matched_share=share)
 
 
 class TestRefusal:
@@ -248,8 +253,11 @@ class TestRefusal:
         with pytest.raises(UserError, match=r"not in the file: blocks\.1\.norm1\.weight.* and 9 more") as caught:
             load(small_vit(), tmp_path / "half.pth")
         insisted = float(str(caught.value).split("model.min_matched_share=")[-1].split()[0])
-        report = load(small_vit(), tmp_path / "half.pth", min_matched_share=insisted)
-        assert len(report.missing) == 12
+        with pytest.raises(UserError, match=r"means nothing without blocks\.1\.norm1\.weight.*model\.fresh="):
+            load(small_vit(), tmp_path / "half.pth", min_matched_share=insisted)
+        norms = [f"blocks.1.norm{number}.{kind}" for number in (1, 2) for kind in ("weight", "bias")]
+        report = load(small_vit(), tmp_path / "half.pth", fresh=norms, min_matched_share=insisted)
+        assert len(report.missing) == 8
         assert 0.5 < report.matched_share < 0.6
 
 
@@ -288,4 +296,5 @@ class TestValues:
     def test_complex_values_are_not_cast(self, tmp_path, small_vit):
         state = small_vit().state_dict()
         torch.save(state | {"pos_embed": state["pos_embed"].to(torch.complex64)}, tmp_path / "w.pth")
-        assert load(small_vit(), tmp_path / "w.pth").missing == ["pos_embed"]
+        with pytest.raises(UserError, match="do not fit: pos_embed"):
+            load(small_vit(), tmp_path / "w.pth")

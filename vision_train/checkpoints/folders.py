@@ -46,6 +46,18 @@ class WeightsFiles:
         """Where the files lie, and with them what else belongs to the weights."""
         return self.path.parent
 
+    def config(self) -> dict[str, Any] | None:
+        """The ``config.json`` of a model hub's folder; None for files of other names, which it may not belong to.
+
+        Raises:
+            UserError: It is no JSON.
+        """
+        file = self.folder / "config.json"
+        if not (self.path.name in _PREFERRED or self.path.name.endswith(_INDEX)) or not file.is_file():
+            return None
+        content = _read_json(file)
+        return content if isinstance(content, dict) else None
+
 
 def weights_files(path: str | Path) -> WeightsFiles:
     """Find the files that a path stands for.
@@ -131,11 +143,15 @@ def _sharded(index: Path) -> WeightsFiles:
     return WeightsFiles(index, tuple(index.parent / name for name in names), places)
 
 
-def _read_index(index: Path) -> dict[str, str]:
+def _read_json(file: Path) -> Any:
     try:
-        content: Any = json.loads(index.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{index}: cannot be read as JSON ({error}); copy or download it again") from error
+        raise UserError(f"{file}: cannot be read as JSON ({error}); copy or download it again") from error
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    content = _read_json(index)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places:
         raise UserError(f"{index}: has no weight_map, so it is no index of shards; name the weights file")

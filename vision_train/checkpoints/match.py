@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -9,13 +11,18 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from models.adapted import Adapted
 from models.families import guess_family
+from models.positions import made_for
+from vision_train.checkpoints.conflicts import find_conflicts
+from vision_train.checkpoints.essential import essential_names
 from vision_train.checkpoints.read import Weights, read_weights
 from vision_train.checkpoints.report import Entry, LoadReport, Outcome
 from vision_train.errors import UserError
 
 Adapt = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]
-"""Renames and resizes published weights for a model, without side effects; raises ValueError where it cannot."""
+"""Renames and resizes published weights for a model, without side effects; raises ValueError where it cannot. An
+``Adapted`` result also tells what the weights were before they were resized."""
 
 
 def load_weights(
@@ -24,6 +31,8 @@ def load_weights(
     *,
     adapt: Adapt | None = None,
     heads: Iterable[str] = (),
+    fresh: Collection[str] = (),
+    key: str | None = None,
     min_matched_share: float = 0.9,
 ) -> LoadReport:
     """Load a weights file into a model, and report what became of every tensor.
@@ -33,16 +42,21 @@ def load_weights(
 
     Args:
         model: Left untouched when the file is refused.
-        path: A weights file or run directory, as for :func:`read_weights`.
+        path: A weights file, folder or run directory, as for :func:`read_weights`.
         adapt: Knows the published names of this kind of model, such as ``models.vit.adapt_published``.
         heads: Names of the modules that depend on the classes, such as ``head``.
+        fresh: Names of tensors that need not be filled; heads among them start fresh whatever the file holds.
+        key: Which of several networks in the file, as for :func:`read_weights`.
         min_matched_share: Refuse a file that fills less than this share of the parameters outside the heads.
 
     Raises:
-        UserError: The file cannot be read, or fills too little of the model.
+        UserError: The file cannot be read, lacks a tensor that is essential, holds another network, or fills too little
+            of the model.
     """
-    weights = read_weights(path)
-    report, state = match_weights(model, weights, adapt=adapt, heads=heads, min_matched_share=min_matched_share)
+    weights = read_weights(path, key)
+    report, state = match_weights(
+        model, weights, adapt=adapt, heads=heads, fresh=fresh, min_matched_share=min_matched_share
+    )
     model.load_state_dict(state, strict=False)
     return report
 
@@ -55,7 +69,7 @@ def match_weights(
     heads: Iterable[str] = (),
     fresh: Collection[str] = (),
     part: str = "",
-    min_matched_share: float = 0.0,
+    min_matched_share: float | None = None,
 ) -> tuple[LoadReport, dict[str, Tensor]]:
     """Say what would be loaded, and return the tensors that would; changes nothing and takes models on meta.
 
@@ -64,43 +78,68 @@ def match_weights(
         weights: What a file holds.
         adapt: As for :func:`load_weights`.
         heads: As for :func:`load_weights`.
-        fresh: Names of tensors that need not be filled.
+        fresh: As for :func:`load_weights`.
         part: Dotted name of the part, for the report.
-        min_matched_share: As for :func:`load_weights`.
+        min_matched_share: Refuse what :func:`load_weights` would; None only reports.
 
     Raises:
-        UserError: The names cannot be converted for this model, or the weights would fill too little of it.
+        UserError: The names cannot be converted for this model, or the weights do not fit and a share is given.
     """
+    heads = tuple(heads)
     own = model.state_dict()
     found = _under_prefix(weights.state, own, part)
     family = guess_family(weights.state)
-    try:
-        offered = adapt(found, model) if adapt else dict(found)
-    except ValueError as error:
-        seems = f"; the file looks like {family}" if family else ""
-        raise UserError(f"{weights.path}: does not fit {type(model).__name__}{seems} ({error})") from error
-    heads = tuple(heads)
-    in_file = {_address(tensor) for tensor in found.values()}
+    offered, named = _adapt(adapt, found, model, weights, family)
+    essential = essential_names(model)
+    in_file = {_address(tensor) for tensor in named.values()}
     entries = [
-        _judge(name, tensor, found.get(name), offered.get(name), in_file, _is_under(name, heads))
+        replace(
+            _judge(name, tensor, named.get(name), offered.get(name), in_file, _is_under(name, heads)),
+            essential=name in essential,
+        )
         for name, tensor in own.items()
     ]
-    entries = [_excused(entry) if entry.name in fresh else entry for entry in _whole_heads(entries, heads)]
+    entries = [_excused(entry) if entry.name in fresh else entry for entry in _whole_heads(entries, heads, fresh)]
     loaded = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
-    placed = {_address(offered[name]) for name in own if name in offered}
-    entries += [
-        Entry(name, "unexpected", tuple(tensor.shape), None)
-        for name, tensor in found.items()
-        if name not in own and _address(tensor) not in placed
-    ]
+    spare = _spare(named, offered, own)
+    entries += [Entry(name, "unexpected", tuple(tensor.shape), None) for name, tensor in spare.items()]
     # In the model's own type: a value may also be too large for it.
     not_finite = tuple(
         name for name, tensor in own.items() if name in loaded and not offered[name].to(tensor.dtype).isfinite().all()
     )
-    report = LoadReport(weights.source, family, tuple(entries), not_finite, part)
-    if report.matched_share < min_matched_share:
-        raise UserError(_refusal(report, model, weights, min_matched_share))
+    conflicts = find_conflicts(model, weights, named, spare, entries, heads)
+    report = LoadReport(weights.source, family, tuple(entries), not_finite, part, conflicts.errors, conflicts.notes)
+    if min_matched_share is not None and (refusal := _refusal(report, model, weights, min_matched_share)):
+        raise UserError(refusal)
     return report, {name: offered[name] for name in own if name in loaded}
+
+
+def _adapt(
+    adapt: Adapt | None, found: dict[str, Tensor], model: nn.Module, weights: Weights, family: str | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the file offers by the model's names, and the same before anything was resized."""
+    if adapt is None:
+        return found, found
+    try:
+        with made_for(model, weights.image_size):
+            offered = adapt(found, model)
+    except ValueError as error:
+        seems = f"; the file looks like {family}" if family else ""
+        raise UserError(f"{weights.path}: does not fit {type(model).__name__}{seems} ({error})") from error
+    return offered, offered.named if isinstance(offered, Adapted) else found
+
+
+def _spare(named: Mapping[str, Tensor], offered: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the file without a place in the model; a part of one that is used uses it."""
+    starts = sorted({offered[name].data_ptr() for name in own if name in offered})
+    spare = {}
+    for name, tensor in named.items():
+        begin = tensor.data_ptr()
+        at = bisect_left(starts, begin)
+        used = at < len(starts) and starts[at] < begin + max(tensor.numel() * tensor.element_size(), 1)
+        if name not in own and not used:
+            spare[name] = tensor
+    return spare
 
 
 def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -117,6 +156,8 @@ def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: 
                 prefixes["".join(f"{part}." for part in parts[:cut])] += 1
     named = [candidate for candidate in prefixes if part and f".{candidate}".endswith(f".{part}.")]
     prefix = max(named or prefixes, key=lambda candidate: prefixes[candidate])
+    if prefixes[prefix] * 10 < len(own):
+        prefix = ""  # a few names alike by chance: another layout
     inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)} | inside
 
@@ -139,19 +180,25 @@ def _judge(
     return Entry(name, outcome, tuple(source.shape), tuple(own.shape), head)
 
 
-def _whole_heads(entries: list[Entry], heads: tuple[str, ...]) -> list[Entry]:
-    """Turn every tensor of a head that is not filled completely into a re-initialised one."""
-    partial = [
-        head
-        for head in heads
-        if any(entry.outcome in ("mismatched", "missing") and _is_under(entry.name, [head]) for entry in entries)
-    ]
+def _whole_heads(entries: list[Entry], heads: tuple[str, ...], fresh: Collection[str]) -> list[Entry]:
+    """Turn every tensor of a head that is not filled completely, or is to start fresh, into a re-initialised one.
+
+    Two heads that answer together (class and distillation token) are one: one of them alone would be averaged with a
+    random one.
+    """
+    unfilled = [head for head in heads if any(_leaves_open(entry, head, fresh) for entry in entries)]
+    answering = [head for head in heads if re.fullmatch(r"head(_dist)?", head)]
+    if set(unfilled) & set(answering):
+        unfilled += answering
     return [
-        Entry(entry.name, "reinitialised", entry.file_shape, entry.model_shape, head=True)
-        if _is_under(entry.name, partial)
-        else entry
+        replace(entry, outcome="reinitialised", head=True) if _is_under(entry.name, unfilled) else entry
         for entry in entries
     ]
+
+
+def _leaves_open(entry: Entry, head: str, fresh: Collection[str]) -> bool:
+    unfilled = entry.outcome in ("mismatched", "missing") or entry.name in fresh
+    return unfilled and _is_under(entry.name, [head])
 
 
 def _excused(entry: Entry) -> Entry:
@@ -165,7 +212,16 @@ def _address(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), tensor.numel()
 
 
-def _refusal(report: LoadReport, model: nn.Module, weights: Weights, wanted: float) -> str:
+def _refusal(report: LoadReport, model: nn.Module, weights: Weights, wanted: float) -> str | None:
+    """Why a recipe may not start from the weights, what matters most first; None where it may."""
+    if report.matched_share < wanted:
+        return f"{report.summary()}\n{_too_little(report, model, weights, wanted)}"
+    if problems := report.problems():
+        return f"{report.summary()}\n" + "\n".join(problems)
+    return None
+
+
+def _too_little(report: LoadReport, model: nn.Module, weights: Weights, wanted: float) -> str:
     family = report.family or "no family of networks we know"
     remedy = "These weights belong to a recipe with another model or image size; leave both as they were"
     if wanted < 1:
@@ -180,7 +236,6 @@ def _refusal(report: LoadReport, model: nn.Module, weights: Weights, wanted: flo
         )
     theirs, ours = ", ".join(list(weights.state)[:3]), ", ".join(list(model.state_dict())[:3])
     return (
-        f"{report.summary()}\n"
         f"That is less than the {wanted:.0%} asked for (model.min_matched_share). The file looks like {family} "
         f"(it begins with {theirs}; {type(model).__name__} with {ours}). {remedy}"
     )

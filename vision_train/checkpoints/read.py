@@ -46,6 +46,16 @@ class Weights:
     """What the network is among those of its training."""
     others: tuple[str, ...] = ()
     """Places of other networks in the file, which ``model.checkpoint_key`` may name."""
+    config: dict[str, Any] | None = None
+    """What the ``config.json`` beside the weights of a model hub's folder says."""
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the images that the weights were made for, where an earlier run of ours says them."""
+        size = ((self.recipe or {}).get("data") or {}).get("image_size")
+        if isinstance(size, int):
+            return size, size
+        return (size[0], size[1]) if isinstance(size, list | tuple) and len(size) == 2 else None
 
     @property
     def source(self) -> str:
@@ -99,6 +109,7 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
         content.get("recipe") if isinstance(content.get("recipe"), dict) else None,
         network.role,
         () if _is_ours(content) else places_of_twins(network, networks),
+        found.config(),
     )
 
 

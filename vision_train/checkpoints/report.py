@@ -37,6 +37,8 @@ class Entry:
     """Belongs to the classifier; heads count in no share."""
     fresh: bool = False
     """Need not be filled, as the recipe says; such tensors count in no share."""
+    essential: bool = False
+    """The rest means nothing without it, however small it is."""
 
     @property
     def parameters(self) -> int:
@@ -59,6 +61,10 @@ class LoadReport:
     """Names loaded with values that are NaN or infinite."""
     part: str = ""
     """Dotted name of the part of the network that the file was for; names above are relative to it. Empty for all."""
+    conflicts: tuple[str, ...] = ()
+    """Why the file holds another network than the model, although tensors fit; with what to do."""
+    notes: tuple[str, ...] = ()
+    """What is assumed of the file, and small differences."""
 
     def names(self, outcome: Outcome) -> list[str]:
         """All names of one outcome, in the model's order."""
@@ -105,6 +111,30 @@ class LoadReport:
         filled = sum(entry.parameters for entry in body if entry.outcome in ("matched", "resized"))
         return filled / max(sum(entry.parameters for entry in body), 1)
 
+    @property
+    def essential(self) -> list[Entry]:
+        """Essential tensors that the file could not fill, though nobody said that they may start fresh."""
+        open_ = [entry for entry in self.entries if entry.outcome in ("mismatched", "missing")]
+        return [entry for entry in open_ if entry.essential and not entry.fresh]
+
+    def problems(self) -> list[str]:
+        """Why a recipe may not start from the file, whatever the share, each with what to do."""
+        problems = list(self.conflicts)
+        if absent := self.essential:
+            some = ", ".join(map(_with_shapes, absent[:6])) + (
+                f" and {len(absent) - 6} more" if len(absent) > 6 else ""
+            )
+            globs = ",".join(dict.fromkeys(_glob(f"{self.part}.{entry.name}".lstrip(".")) for entry in absent))
+            problems.append(
+                f"The rest means nothing without {some}, which would stay random. Name the model that the file belongs "
+                f"to (model.name, model.args), or let them start fresh with 'model.fresh=[{globs}]'"
+            )
+        return problems
+
+    def fits(self, min_matched_share: float) -> bool:
+        """Whether a run that asks for ``min_matched_share`` would take the file."""
+        return self.matched_share >= min_matched_share and not self.problems()
+
     def summary(self) -> str:
         """One line on what was loaded, and one each on what was not and what is not finite, if anything."""
         whole = f"the part `{self.part}`" if self.part else "the model"
@@ -116,6 +146,7 @@ class LoadReport:
         absent.append(_unused(self.unexpected))
         if any(absent):
             lines.append("  " + "; ".join(filter(None, absent)))
+        lines += [f"  {note}" for note in self.notes]
         if self.not_finite:
             count, first = len(self.not_finite), self.not_finite[0]
             lines.append(f"  {count} tensors hold values that are not finite, the first of them {first}")
@@ -124,6 +155,8 @@ class LoadReport:
     def verdict(self, min_matched_share: float) -> str:
         """One line on whether a run that asks for ``min_matched_share`` would take the file."""
         wanted = f"{_percent(min_matched_share)} (model.min_matched_share={min_matched_share:g})"
+        if self.matched_share >= min_matched_share and (problems := self.problems()):
+            return "Does not fit: `fit` would refuse it. " + " ".join(problems)
         if self.matched_share >= min_matched_share:
             return f"Fits: {_percent(self.matched_share)} of the model would be filled; `fit` asks for {wanted}."
         return (
@@ -167,6 +200,11 @@ class LoadReport:
             groups.setdefault((entry.outcome, pattern, entry.file_shape, entry.model_shape), []).append(entry)
         for (_, pattern, _, _), group in groups.items():
             yield group[0].name if len(group) == 1 else pattern, group[0], group
+
+
+def _glob(name: str) -> str:
+    """A glob for tensors of that name in every block."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
 
 
 def _unused(names: Sequence[str]) -> str:

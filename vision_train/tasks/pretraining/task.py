@@ -86,8 +86,8 @@ class PretrainingTask(Task):
     """
 
     network: MaskedPositionNetwork
-    heads = ("decoder", "pixel_decoder")
-    """Modules that a checkpoint of an encoder need not fill."""
+    heads = ("decoder", "pixel_decoder", "mask_pos_token")
+    """Modules and tokens of pre-training, which a checkpoint of an encoder need not fill."""
 
     def __init__(
         self, recipe: Recipe, network: MaskedPositionNetwork, classes: Sequence[str], attention: AttentionReceipt

@@ -1,0 +1,64 @@
+"""Settings of a transformer that no tensor shows: how many heads its attention has, and its activation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "quickgelu": "quick_gelu",
+    "geluquick": "quick_gelu",
+    "gelutanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+}
+ALIKE = {"gelu", "gelu_tanh"}
+"""Activations that differ by less than a thousandth."""
+
+
+class Settings(NamedTuple):
+    """What two networks must share beside their tensors; None where unknown."""
+
+    heads: int | None = None
+    """Heads of the first attention."""
+    activation: str | None = None
+    """Of the first MLP, by timm's name."""
+    pooling: str | None = None
+    """By timm's name."""
+
+
+def settings_of(model: nn.Module) -> Settings:
+    """Read the settings of a network, such as a timm model."""
+    heads = activation = None
+    for module in model.modules():
+        found = getattr(module, "num_heads", None)
+        if heads is None and isinstance(found, int) and any(hasattr(module, name) for name in ("qkv", "q_proj")):
+            heads = found
+        act = getattr(module, "act", None)
+        if activation is None and isinstance(act, nn.Module) and hasattr(module, "fc1"):
+            approximate = isinstance(act, nn.GELU) and act.approximate == "tanh"
+            activation = "gelu_tanh" if approximate else _ACTIVATIONS.get(type(act).__name__.lower())
+    pooling = getattr(model, "global_pool", None)
+    return Settings(heads, activation, pooling if isinstance(pooling, str) and pooling else None)
+
+
+def settings_in_config(config: Mapping[str, Any]) -> Settings:
+    """Read the settings that a ``config.json`` of the transformers library states."""
+    inner = config.get("vision_config")
+    config = inner if isinstance(inner, Mapping) else config
+    heads = config.get("num_attention_heads", config.get("num_heads"))
+    if isinstance(heads, list) and heads:
+        heads = heads[0]
+    activation = config.get("hidden_act")
+    return Settings(
+        heads if isinstance(heads, int) else None,
+        _ACTIVATIONS.get(activation) if isinstance(activation, str) else None,
+    )
