@@ -37,7 +37,7 @@ def test_soft_targets_agree_with_the_cross_entropy_of_torch():
     torch.testing.assert_close(functional.cross_entropy(logits, soft_targets(labels, 7, 0.1)), expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 8), st.integers(1, 20), st.floats(0, 0.99), st.integers(0, 2**31))
 def test_rows_of_targets_sum_to_one_and_are_not_negative(batch: int, classes: int, smoothing: float, seed: int):
     generator = torch.Generator().manual_seed(seed)
@@ -198,7 +198,7 @@ def test_transmix_takes_the_mean():
 # Progressive shares
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 12), st.floats(0, 30), st.booleans(), st.integers(0, 2**31))
 def test_progressive_shares_lie_between_area_and_attention(classes: int, scale: float, rescale: bool, seed: int):
     generator = torch.Generator().manual_seed(seed)

@@ -253,7 +253,7 @@ def test_an_empty_rectangle_changes_nothing():
     assert torch.equal(mix_images(images, Mix("cutmix", torch.tensor([1, 0]), torch.ones(2), (3, 3, 0, 5))), images)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_maskmix_takes_each_pixel_from_the_image_that_its_cell_names(data: st.DataObject):
     batch, channels, patch = (data.draw(st.integers(1, high)) for high in (5, 4, 9))
@@ -344,7 +344,7 @@ def test_tokens_across_cells_are_shared_by_area():
     assert ((own > 0) & (own < 1)).any()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(grid=st.tuples(*[st.integers(1, 9)] * 2), size=st.tuples(*[st.integers(5, 40)] * 2), patch=st.integers(1, 9))
 def test_shares_of_any_grid_average_to_the_share_of_the_image(grid: tuple, size: tuple, patch: int):
     cells = torch.rand(3, *(math.ceil(side / patch) for side in size)) < 0.5

@@ -259,5 +259,5 @@ def test_skipped_loose_images_are_replaced_by_the_next(damaged: Path) -> None:
 
 
 def test_nothing_readable_is_left(damaged: Path) -> None:
-    with pytest.raises(UserError, match="none of the 1 images of a split can be read"):
+    with pytest.raises(UserError, match="none of the 1 images can be read"):
         list(loose(damaged / "class_1/0003.png", image_size=16, on_bad="skip"))

@@ -130,7 +130,7 @@ def test_not_one_image_can_be_read(refused):
     for label in (0, 1):
         for index in range(6):
             damage(photo(index, label), "zero bytes")
-    refused(*FIT, "data.on_bad=skip", says="none of the 8 images of a split can be read, among .*photos/class_")
+    refused(*FIT, "data.on_bad=skip", says="none of the 8 images can be read, among .*photos/class_")
 
 
 def test_dry_run_meets_a_bad_image(refused):

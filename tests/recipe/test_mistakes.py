@@ -61,7 +61,7 @@ def plant(plain: dict[str, Any], mistakes: dict[tuple[str, ...], str]) -> dict[t
 
 
 @given(planted())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[str, ...], str]):
     plain = to_plain(load_recipe("quickstart", ["optim.ema.decay=0.5"]))
     markers = plant(plain, mistakes)

@@ -88,6 +88,12 @@ def test_recipes_that_pretrain_one_another_are_refused(place):
         chain("a.yaml")
 
 
+def test_recipes_of_one_name_are_no_circle(place):
+    Path("sub").mkdir()
+    write("sub/mine", "", base="droppos/digits")
+    assert [name for _, name, _, _ in chain(write("mine", "run: {pretrain: sub/mine.yaml}"))] == ["mine", "mine"]
+
+
 def test_a_phase_has_one_start(place):
     with pytest.raises(UserError, match=r"model\.checkpoint=.*run\.pretrain=.*set the other to null"):
         chain("quickstart", f"run.pretrain={write('first', '')}", "model.checkpoint=weights.pth")

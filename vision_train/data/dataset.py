@@ -151,8 +151,7 @@ class SampleLoader(DataLoader[Batch]):
                 some = ", ".join(list(self.dataset.skipped)[:3])
                 noun = self.dataset.noun
                 raise UserError(
-                    f"none of the {len(self.dataset)} {noun} of a split can be read, among them {some}; mend them, or "
-                    f"divide the {noun} otherwise"
+                    f"none of the {len(self.dataset)} {noun} can be read, among them {some}; mend them, or name others"
                 )
             if "size" in batch:
                 batch["size"] = [tuple(size) for size in batch["size"]]  # pinning memory turns tuples into lists

@@ -58,6 +58,8 @@ def find_recipe(name_or_path: str) -> Path:
             return candidate
     if (path / "recipe.yaml").is_file():
         raise UserError(f"{name_or_path}: is a run directory; its recipe is {path / 'recipe.yaml'}")
+    if name_or_path and path.is_dir():
+        raise UserError(f"{name_or_path}: is a folder; name a recipe in it, a YAML file")
     raise UserError(
         f"{name_or_path}: no recipe or file of this name{nearest_names(name_or_path, builtin)}; "
         "`vision-train recipes --all` lists them all"

@@ -25,8 +25,10 @@ def read_file(file: Path) -> Layer:
     shown = _shown(file)
     try:
         return _parse(file.read_text(encoding="utf-8"), shown)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown}: cannot be read: {error}") from error
+    except OSError as error:
+        raise UserError(f"{shown}: cannot be read ({error.strerror}); name a recipe file that you may read") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{shown}: is no text in UTF-8 ({error}); name a recipe, a YAML file") from error
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{shown}{line}: not valid YAML: {error.problem}") from error

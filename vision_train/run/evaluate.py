@@ -52,6 +52,8 @@ def evaluate_run(
     only = split if section.differing(own) else None
     with logging_to(None):
         scanned = scan(recipe, directory.read_classes(), only)
+        if split not in (held := scanned.data.counts):
+            raise UserError(f"--split {split}: this run has no {scanned.data.noun} in it; there are {', '.join(held)}")
         prepared = prepare(scanned)
         load_weights(prepared.task.network, run, min_matched_share=1.0)
         if console:

@@ -109,14 +109,18 @@ def plan_of(recipe: Recipe, stored: Mapping[str, Recipe] | None = None) -> Chain
 
 
 def _pretraining_of(recipe: Recipe) -> list[Recipe]:
-    chain = [recipe]
+    chain, named = [recipe], set()
     while chain[0].run.pretrain:
         if chain[0].model.checkpoint:
             both = f"model.checkpoint={chain[0].model.checkpoint} and run.pretrain={chain[0].run.pretrain}"
             raise UserError(f"{both}: {chain[0].name} can start from one of them; set the other to null")
+        if chain[0].run.pretrain in named:
+            circle = " -> ".join(each.name for each in reversed(chain))
+            raise UserError(
+                f"run.pretrain={chain[0].run.pretrain}: recipes pre-train one another in a circle: {circle}"
+            )
+        named.add(chain[0].run.pretrain)
         earlier = load_recipe(chain[0].run.pretrain, runnable=False)
-        if any(earlier.name == known.name for known in chain):
-            raise UserError(f"run.pretrain={earlier.name}: {recipe.name} and it pre-train one another in a circle")
         hardware = {key: value for key, value in recipe.trainer.items() if key in HARDWARE}
         kept = {key: value for key, value in earlier.trainer.items() if key not in HARDWARE}
         data = _with_samples_of(recipe.data, earlier.data) if any(earlier.data.unset()) else earlier.data
