@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from vision_train.cli import app
+from vision_train.files import OUTPUT_MARK, written_names
 from vision_train.report.images.preview import ROW
 
 SMALL = ["data.batch_size=8", "model.args.embed_dim=24", "model.args.depth=1"]
@@ -31,7 +32,8 @@ def test_draws_a_picture_and_says_what_it_shows():
     first, second = result.stdout.splitlines()
     assert first == "preview.png"
     assert second.startswith("3 training ")
-    assert list(Path().iterdir()) == [Path("preview.png")]
+    assert {*Path().iterdir()} == {Path("preview.png"), Path(OUTPUT_MARK)}
+    assert written_names(Path()) == {"preview.png"}
 
 
 @pytest.mark.parametrize(

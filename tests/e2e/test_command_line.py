@@ -26,8 +26,9 @@ def test_fit_says_what_came_out_and_where(cli):
     result = cli(*FIT)
     assert result.exit_code == 0
     assert result.stderr == ""
-    data, start, attention, progress, headline, place = result.stdout.splitlines()
+    data, classes, start, attention, progress, headline, place = result.stdout.splitlines()
     assert data == "tiny: 8 train, 2 val, 2 test images of 2 classes -> runs/tiny/0"
+    assert classes == "classes: class_0 (4 train, 1 val, 1 test), class_1 (4 train, 1 val, 1 test)"
     assert start.startswith("starting from random weights")
     assert attention.startswith("attention: sdpa (not xformers: it has kernels for CUDA devices only")
     assert re.fullmatch(
@@ -44,7 +45,7 @@ def test_long_lines_are_not_wrapped(cli):
     cli(*FIT, "--run-dir", "first")
     folder = Path("a_long_name" * 10)
     result = cli(*FIT, "--run-dir", folder / "run", "model.checkpoint=first")
-    _, checkpoint, *_, place = result.stdout.splitlines()
+    _, _, checkpoint, *_, place = result.stdout.splitlines()
     assert checkpoint.endswith("first/checkpoints/best.ckpt: fills 100 % of the model")
     assert place == f"{folder}/run/report.html"
 
@@ -68,7 +69,7 @@ def test_odd_names_are_shown_as_they_are(cli):
     predicted, _, skipped = result.stdout.splitlines()
     assert predicted == "12 predictions in [red].jsonl"
     assert skipped.startswith(f"  {bad}: ")
-    assert len(list(Path("[pictures]").iterdir())) == 12
+    assert len(list(Path("[pictures]").glob("*.png"))) == 12
 
 
 def test_dry_run_writes_nothing(cli, place):

@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from vision_train.errors import UserError
+from vision_train.files import OUTPUT_MARK
 from vision_train.recipe import load_recipe
 from vision_train.report.bags import pictures as room
 from vision_train.report.bags.tile_layout import LONGEST_SIDE
@@ -72,7 +73,7 @@ def test_pictures_and_attention_of_each_bag(bags_run, bags):
     assert "their attention in heat/maps/attention.csv, with pictures beside it" in said
     names = ("007", "a-b", "a-b (2)")
     pictures = {f"{name}{ending}" for name in names for ending in (".png", "-branches.png", "-top.png")}
-    assert {file.name for file in Path("heat/maps").iterdir()} == {"attention.csv", *pictures}
+    assert {file.name for file in Path("heat/maps").iterdir()} == {OUTPUT_MARK, "attention.csv", *pictures}
     table = rows("heat/maps/attention.csv")
     assert list(table[0]) == ["slide_id", "x", "y", "attention", *(f"branch_{number}" for number in range(5))]
     for bag_id in ("007", "a-b", "a:b"):
@@ -298,7 +299,7 @@ def test_images_of_a_table_are_found_beside_it(images_run, photos):
 def test_pictures_of_images_are_named_after_their_folder_and_file(images_run, photos):
     assert predict(images_run, photos, render=Path("seen")) == "3 predictions in out.csv\n"
     assert sorted(file.name for file in Path("seen").iterdir()) == [
-        *("00000-blue-1.png", "00001-blue-img 14 (1).png", "00002-red-1.png"),
+        *(OUTPUT_MARK, "00000-blue-1.png", "00001-blue-img 14 (1).png", "00002-red-1.png"),
     ]
     assert Image.open("seen/00000-blue-1.png").size[0] == 360
 
@@ -312,7 +313,7 @@ def test_bad_images_are_named_or_skipped_and_counted(images_run, photos):
     assert "2 predictions in out.csv\n" in said
     assert "1 images could not be used and were skipped:\n  photos/blue/1.png: " in said
     assert [row["path"] for row in rows("out.csv")] == PHOTOS[1:], "an image that stands in for another counts once"
-    assert len(list(Path("seen").iterdir())) == 2
+    assert len(list(Path("seen").glob("*.png"))) == 2
 
 
 def test_recipe_keys_change_the_prediction(images_run, photos):

@@ -1,4 +1,4 @@
-"""The one rule by which folders are listed, for images and bags and for every verb. What it leaves out is counted."""
+"""The one rule by which folders are listed, for every kind of data and every verb. What it leaves out is counted."""
 
 from __future__ import annotations
 

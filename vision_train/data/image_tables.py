@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from vision_train.data.labels import class_name, is_missing, several_in_one
 from vision_train.data.sample import ImageSample
 from vision_train.data.tables import Row, read_table, split_named
 from vision_train.errors import UserError
-from vision_train.files import first_named, is_output, printable, unescape_name
+from vision_train.files import first_named, is_output, printable, unescape_name, written_names
 
 DECLARE = "name all classes with data.classes=[NAME,...]"
 """The remedy for names that are those of classes, though they look like something else."""
@@ -68,6 +68,7 @@ def read_csv(
     missing = [file for file in files if is_missing(labels[file.line], declared)]
     if labelled and missing:
         notes.append(_without_label(table, missing, labels, on_bad))
+    _refuse_repeated(table, files)
     samples = []
     for file in files:
         label = labels[file.line]
@@ -92,29 +93,18 @@ def listed_files(table: Path, root: Path | None, *columns: str) -> tuple[list[Li
         *columns: Further columns that the table must have.
 
     Raises:
-        UserError: The table cannot be read, lacks a column, or a file is absent or listed twice.
+        UserError: The table cannot be read or lacks a column, or a file is absent.
     """
     folder = table.parent if root is None else root
     content = read_table(table)
     content.rows_with("path", *columns, filled=False)
-    files: dict[str, ListedFile] = {}
-    outputs: list[str] = []
-    converted: list[str] = []
-    for row in content.rows_with("path"):
-        file = _listed_file(table, row, folder)
-        if file.path in files:
-            raise UserError(f"{table} line {file.line}: {file.name} is listed already in line {files[file.path].line}")
-        files[file.path] = file
-        if "\\" in row[1]["path"] and "\\" not in file.name:
-            converted.append(file.name)
-        if _lies_in_output(Path(file.path).absolute().parent):
-            outputs.append(file.path)
-    _lies_in_output.cache_clear()
+    files = [_listed_file(table, row, folder) for row in content.rows_with("path")]
+    outputs = _written_by_us(file.path for file in files)
     notes = [f"left out, as vision-train wrote it: {first_named(outputs)}"] if outputs else []
-    if converted:
+    if converted := [file.name for file in files if "\\" in file.cells["path"] and "\\" not in file.name]:
         notes.append(f"{table}: backslashes in paths were read as /: {first_named(converted)}")
     left_out = set(outputs)
-    return [file for path, file in files.items() if path not in left_out], notes
+    return [file for file in files if file.path not in left_out], notes
 
 
 def _listed_file(table: Path, row: Row, folder: Path) -> ListedFile:
@@ -130,9 +120,24 @@ def _listed_file(table: Path, row: Row, folder: Path) -> ListedFile:
     )
 
 
-@cache
-def _lies_in_output(folder: Path) -> bool:
-    return is_output(folder) or (folder.parent != folder and _lies_in_output(folder.parent))
+def _written_by_us(paths: Iterable[str]) -> list[str]:
+    """Those of the files that this program wrote; each folder is looked into once."""
+
+    @cache
+    def is_inside(folder: Path) -> bool:
+        return is_output(folder) or (folder.parent != folder and is_inside(folder.parent))
+
+    names = cache(written_names)
+    places = {path: Path(path).absolute() for path in paths}
+    return [path for path, place in places.items() if is_inside(place.parent) or place.name in names(place.parent)]
+
+
+def _refuse_repeated(table: Path, files: Sequence[ListedFile]) -> None:
+    lines: dict[str, int] = {}
+    for file in files:
+        if file.path in lines:
+            raise UserError(f"{table} line {file.line}: {file.name} is listed already in line {lines[file.path]}")
+        lines[file.path] = file.line
 
 
 def _refuse_several(table: Path, files: Sequence[ListedFile], labels: dict[int, str]) -> None:
