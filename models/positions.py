@@ -53,25 +53,32 @@ def fix_positions(model: nn.Module) -> None:
     table.requires_grad_(False)
 
 
-def fit_positions(positions: Tensor, grid: tuple[int, int], *, prefix: int) -> Tensor:
+def fit_positions(
+    positions: Tensor, grid: tuple[int, int], *, prefix: int, before: tuple[int, int] | None = None
+) -> Tensor:
     """Resize learned or sin-cos position embeddings to another patch grid.
 
     Bicubic without antialiasing, as DeiT, MAE and DropPos fine-tune; timm's own default antialiases and differs.
-    A table whose rows do not form a square beside its prefix is returned unchanged: its grid is unknown.
+    A table whose rows do not form a square beside its prefix is returned unchanged where its grid is unknown.
 
     Args:
         positions: 1 x (prefix + N) x D.
         grid: Rows and columns of patches wanted.
         prefix: Leading rows that belong to tokens (class, distillation), kept as they are.
+        before: Rows and columns of patches that the table is of; None takes a square.
 
     Returns:
         1 x (prefix + rows * columns) x D.
     """
     patches = positions.shape[1] - prefix
-    side = math.isqrt(max(patches, 0))
-    if patches == grid[0] * grid[1] or side == 0 or side * side != patches:
+    if before is None:
+        side = math.isqrt(max(patches, 0))
+        if side == 0 or side * side != patches:
+            return positions
+        before = side, side
+    if before == tuple(grid):
         return positions
-    return resample_abs_pos_embed(positions, list(grid), [side, side], num_prefix_tokens=prefix, antialias=False)
+    return resample_abs_pos_embed(positions, list(grid), list(before), num_prefix_tokens=prefix, antialias=False)
 
 
 def source_grid(places: int, model: nn.Module) -> tuple[int, int]:
@@ -89,9 +96,8 @@ def source_grid(places: int, model: nn.Module) -> tuple[int, int]:
         ValueError: The grid is unknown.
     """
     grid: tuple[int, int] = model.patch_embed.grid_size  # type: ignore[union-attr, assignment]
-    stated = (getattr(model, "pretrained_model_args", None) or {}).get("img_size")
-    if stated is not None:
-        sides = (stated, stated) if isinstance(stated, int) else stated
+    sides = stated_size(model)
+    if sides is not None:
         patch = model.patch_embed.patch_size  # type: ignore[union-attr]
         known = sides[0] // patch[0], sides[1] // patch[1]  # type: ignore[index, operator]
         if known[0] * known[1] == places:
@@ -105,6 +111,12 @@ def source_grid(places: int, model: nn.Module) -> tuple[int, int]:
         f"its pos_embed has {places} places, which form no square, and the model has {grid[0]} x {grid[1]}: the "
         "weights belong to images that are no squares, or to a network with other tokens"
     )
+
+
+def stated_size(model: nn.Module) -> tuple[int, int] | None:
+    """Size of the images that the weights of a model were made for, as :func:`made_for` states it."""
+    stated = (getattr(model, "pretrained_model_args", None) or {}).get("img_size")
+    return (stated, stated) if isinstance(stated, int) else stated
 
 
 @contextmanager

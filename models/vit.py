@@ -32,13 +32,14 @@ DECIDED_ELSEWHERE = {
 """Arguments of ``timm.create_model`` that are decided elsewhere, and where."""
 
 
-def build_model(name: str, *, num_classes: int, image_size: int, **args: Any) -> nn.Module:
+def build_model(name: str, *, num_classes: int, image_size: int | tuple[int, int], **args: Any) -> nn.Module:
     """Build a classifier with fresh weights; never touches the network, works under ``torch.device("meta")``.
 
     Args:
         name: ``vit`` for timm's ``VisionTransformer`` shaped by ``args`` alone, or a timm model name without a tag.
         num_classes: Outputs of the classifier; 0 leaves it out.
-        image_size: Side of the square input in pixels. Ignored by models that take any size, such as ResNets.
+        image_size: Height and width of the input in pixels, or the side of a square one. Ignored by models that take
+            any size, such as ResNets.
         **args: Passed on to the model as they are.
 
     Raises:
@@ -49,7 +50,7 @@ def build_model(name: str, *, num_classes: int, image_size: int, **args: Any) ->
     for argument, value in args.items():
         if argument.endswith("_rate") and isinstance(value, int | float) and not 0 <= value < 1:
             raise ValueError(f"{argument}={value:g} must lie in [0, 1): it is a probability")
-    sizes = {"num_classes": num_classes}
+    sizes: dict[str, Any] = {"num_classes": num_classes}
     if name == "vit":
         model = _construct(name, VisionTransformer, sizes | {"img_size": image_size}, args)
     else:
@@ -83,7 +84,7 @@ def _near_names(name: str, known: list[str]) -> list[str]:
     return list(dict.fromkeys([*near, *sorted(begin_alike, key=len)[:3]]))
 
 
-def _construct(name: str, factory: Callable[..., nn.Module], sizes: dict[str, int], args: dict[str, Any]) -> nn.Module:
+def _construct(name: str, factory: Callable[..., nn.Module], sizes: dict[str, Any], args: dict[str, Any]) -> nn.Module:
     try:
         return factory(**sizes, **args)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, AttributeError, ZeroDivisionError) as error:
@@ -103,19 +104,24 @@ def _nearest_argument(network: str, argument: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _check_tiling(model: nn.Module, name: str, image_size: int) -> None:
+def _check_tiling(model: nn.Module, name: str, image_size: int | tuple[int, int]) -> None:
     """Refuse here what timm would refuse only at the first image, or cut off silently."""
     embedding = getattr(model, "patch_embed", None)
     sides = getattr(embedding, "patch_size", None)
     if sides is None or getattr(embedding, "dynamic_img_pad", False):
         return
-    patch = math.lcm(*sides) if isinstance(sides, tuple) else int(sides)
-    if image_size % patch:
-        below = image_size // patch * patch
-        near = f"{below} and {below + patch}" if below else str(patch)
-        raise ValueError(
-            f"{name!r} cuts images into patches of {patch} pixels; {image_size} is no multiple, {near} fit"
-        )
+    rows, columns = sides if isinstance(sides, tuple) else (int(sides), int(sides))
+    if isinstance(image_size, int):
+        wanted = [("", image_size, math.lcm(rows, columns))]
+    else:
+        wanted = [("a height of ", image_size[0], rows), ("a width of ", image_size[1], columns)]
+    for which, side, patch in wanted:
+        if side % patch:
+            below = side // patch * patch
+            near = f"{below} and {below + patch}" if below else str(patch)
+            raise ValueError(
+                f"{name!r} cuts images into patches of {patch} pixels; {which}{side} is no multiple, {near} fit"
+            )
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:

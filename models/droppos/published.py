@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.adapted import Adapted
 from models.droppos.network import MaskedPositionNetwork
-from models.positions import fit_positions
+from models.positions import fit_positions, made_for, position_prefix, source_grid, stated_size
 from models.vit import adapt_published as adapt_encoder
 
 _OWN_PARTS = ("decoder.", "pixel_decoder.", "mask_pos_token")
@@ -39,12 +39,26 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
         raise ValueError(f"{type(model).__name__} is no masked-position network")
     renamed = {_rename(name): weight for name, weight in state.items()} if "mask_pos_token" in state else dict(state)
     parts = {name: weight for name, weight in renamed.items() if name.startswith(_OWN_PARTS)}
-    renamed_parts, positions = dict(parts), parts.get("pixel_decoder.pos_embed")
-    if positions is not None:
-        parts["pixel_decoder.pos_embed"] = fit_positions(positions, model.grid, prefix=1)
+    renamed_parts, positions = dict(parts), renamed.get("encoder.pos_embed", renamed.get("pos_embed"))
     rest = {name.removeprefix("encoder."): weight for name, weight in renamed.items() if name not in parts}
-    encoder = adapt_encoder(rest, model.encoder)
+    with made_for(model.encoder, stated_size(model)):
+        encoder = adapt_encoder(rest, model.encoder)
+        if positions is not None and parts:
+            _fit_parts(parts, source_grid(positions.shape[1] - position_prefix(model.encoder), model.encoder), model)
     return Adapted(_of_encoder(encoder, model) | parts, _of_encoder(encoder.named, model) | renamed_parts)
+
+
+def _fit_parts(parts: dict[str, Tensor], grid: tuple[int, int], model: MaskedPositionNetwork) -> None:
+    """Bring the decoders' tensors to the model's grid of patches."""
+    if grid == model.grid:
+        return
+    if "pixel_decoder.pos_embed" in parts:
+        table = parts["pixel_decoder.pos_embed"]
+        parts["pixel_decoder.pos_embed"] = fit_positions(table, model.grid, prefix=1, before=grid)
+    if grid[0] * grid[1] == model.grid[0] * model.grid[1]:
+        # The head would have the right shape, and mean other positions.
+        for name in [name for name in parts if name.startswith("decoder.pred.")]:
+            del parts[name]
 
 
 def _of_encoder(weights: Mapping[str, Tensor], model: MaskedPositionNetwork) -> dict[str, Tensor]:

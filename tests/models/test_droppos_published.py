@@ -7,6 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 from models.droppos.decoders import DecoderShape
 from models.droppos.network import MaskedPositionNetwork
 from models.droppos.published import adapt_published
+from models.positions import made_for
 from models.vit import adapt_published as adapt_to_vit
 
 PIXELS = {"position_weight": 0.05}
@@ -55,6 +56,19 @@ def test_another_grid_is_resized_but_for_the_head(names):
     assert adapted.keys() == own.keys()
     different = {name for name, tensor in adapted.items() if tensor.shape != own[name].shape}
     assert different == {"decoder.pred.weight", "decoder.pred.bias"}
+
+
+@pytest.mark.parametrize("names", [flat, lambda network: network.state_dict()], ids=["official", "ours"])
+def test_the_head_of_another_grid_of_as_many_patches_is_not_taken(names):
+    source, network = small_network((8, 32), **PIXELS), small_network(16, **PIXELS)
+    with made_for(network, (8, 32)):
+        adapted, own = adapt_published(names(source), network), network.state_dict()
+    assert own.keys() - adapted.keys() == {"decoder.pred.weight", "decoder.pred.bias"}
+    assert adapted["pixel_decoder.pos_embed"].shape == own["pixel_decoder.pos_embed"].shape
+    assert not torch.equal(adapted["encoder.pos_embed"], source.encoder.pos_embed)
+    same = small_network((8, 32), **PIXELS)
+    with made_for(same, (8, 32)):
+        assert adapt_published(names(source), same).keys() == own.keys()
 
 
 @pytest.mark.parametrize("options", [{}, PIXELS], ids=["positions", "pixels"])

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 
 from models.families import guess_family
-from models.positions import fit_positions
+from models.positions import fit_positions, made_for
 from models.vit import adapt_published, build_model, head_names
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mixpro"
@@ -58,6 +58,18 @@ class TestBuildModel:
         with torch.device("meta"), pytest.raises(ValueError, match=message):
             build_model(name, num_classes=3, image_size=224, **args)
 
+    def test_images_may_be_rectangles(self):
+        model = small_vit(image_size=(8, 24))
+        assert model.patch_embed.grid_size == (2, 6)
+        assert model(torch.zeros(1, 3, 8, 24)).shape == (1, 5)
+        with torch.device("meta"):
+            swin = build_model("swin_tiny_patch4_window7_224", num_classes=3, image_size=(224, 448))
+            assert build_model("resnet18", num_classes=3, image_size=(64, 96)) is not None
+        assert swin.patch_embed.img_size == (224, 448)
+        for size, says in (((16, 30), "a width of 30 is no multiple, 28 and 32"), ((3, 16), "a height of 3")):
+            with pytest.raises(ValueError, match=says):
+                small_vit(image_size=size)
+
     @pytest.mark.parametrize(("size", "near"), [(230, "224 and 240"), (10, "16")])
     def test_patches_must_tile_the_image(self, size, near):
         with torch.device("meta"), pytest.raises(ValueError, match=f"patches of 16 pixels; {size} .* {near} fit"):
@@ -99,12 +111,31 @@ class TestFitPositions:
         table = torch.randn(1, 1 + 12, 8)
         assert fit_positions(table, (2, 2), prefix=1) is table
 
+    @pytest.mark.parametrize("grid", [(4, 4), (6, 3), (8, 2)])
+    def test_a_table_of_a_known_rectangle_is_resized(self, grid):
+        table = torch.randn(1, 1 + 16, 8)
+        resized = fit_positions(table, grid, prefix=1, before=(2, 8))
+        cells = table[:, 1:].reshape(1, 2, 8, 8).permute(0, 3, 1, 2)
+        expected = interpolate(cells, size=grid, mode="bicubic", align_corners=False)
+        assert torch.allclose(resized[:, 1:], expected.permute(0, 2, 3, 1).reshape(1, -1, 8), atol=1e-6)
+        assert fit_positions(table, (2, 8), prefix=1, before=(2, 8)) is table
+
 
 class TestAdaptPublished:
     def test_own_weights_pass_through_untouched(self):
         model = small_vit()
         adapted = adapt_published(model.state_dict(), model)
         assert all(torch.equal(adapted[name], weight) for name, weight in model.state_dict().items())
+
+    def test_positions_are_read_by_the_size_of_the_images_they_are_of(self):
+        source, model = small_vit(image_size=(8, 32)), small_vit(image_size=16)
+        state = source.state_dict()
+        with made_for(model, (8, 32)):
+            adapted = adapt_published(state, model)["pos_embed"]
+        assert adapted.shape == state["pos_embed"].shape
+        assert not torch.equal(adapted, state["pos_embed"])
+        with made_for(source, (8, 32)):
+            assert torch.equal(adapt_published(state, source)["pos_embed"], state["pos_embed"])
 
     def test_does_not_change_what_it_is_given(self):
         state = small_vit(image_size=24).state_dict()

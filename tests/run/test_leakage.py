@@ -28,6 +28,7 @@ data: {root: pool, image_size: 16, batch_size: 4, workers: 0}
 model: {name: vit, args: {patch_size: 4, embed_dim: 12, depth: 1, num_heads: 1}}
 method: {decoder: {width: 12, depth: 1, heads: 1}}
 trainer: {max_epochs: 1, accelerator: cpu}
+run: {select: {metric: val/acc1, mode: max}}
 """
 
 

@@ -137,7 +137,8 @@ class ImageDataModule(SampleDataModule):
 def eval_transform(section: ImageSection, augment: Augment) -> Transform:
     """What happens to one image in validation, test and prediction."""
     share = augment.eval.crop_share
-    resize = None if share is None else math.floor(section.image_size / share)  # rounded as timm does
+    height, width = section.height_and_width
+    resize = None if share is None else (math.floor(height / share), math.floor(width / share))  # rounded as timm does
     return eval_pipeline(
         section.image_size, augment.mean, augment.std, resize=resize, interpolation=augment.eval.interpolation
     )

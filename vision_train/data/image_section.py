@@ -15,14 +15,20 @@ BUNDLED = "digits"
 class ImageSection(DataSection):
     """Images of one size."""
 
-    image_size: int = 224
-    """Side of the square image that enters the network, in pixels."""
+    image_size: int | tuple[int, int] = 224
+    """Size of the image that enters the network, in pixels: the side of a square, or `[height, width]`."""
 
     def problems(self) -> Problems:
         """Yield values outside their range."""
         yield from super().problems()
-        if self.image_size < 1:
-            yield "image_size", f"is {self.image_size}; must be at least 1"
+        if min(self.height_and_width) < 1:
+            size = self.image_size if isinstance(self.image_size, int) else list(self.image_size)
+            yield "image_size", f"is {size}; must be at least 1"
+
+    @property
+    def height_and_width(self) -> tuple[int, int]:
+        """Height and width of the image that enters the network."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
 
 @dataclass(frozen=True, kw_only=True)

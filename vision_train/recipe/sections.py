@@ -48,8 +48,9 @@ class EvalAugment:
     """What happens to one image in validation, test and prediction."""
 
     crop_share: float | None = None
-    """Side of the centre crop over the shorter side of the resized image: 0.875 resizes to 256 for a crop of 224. Null
-    resizes the whole image to the square."""
+    """Side of the centre crop over the shorter side of the resized image: 0.875 resizes to 256 for a crop of 224. With
+    a rectangular `data.image_size` the resized image just covers the rectangle divided by this share. Null resizes the
+    whole image to `data.image_size`, whatever its aspect."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     """How pixels are resampled; always with antialiasing, as the published results were measured."""
 

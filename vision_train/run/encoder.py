@@ -17,7 +17,7 @@ from timm.data import resolve_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from augment.geometry import View
+from augment.geometry import View, height_and_width
 from augment.pipeline import eval_pipeline
 from models.families import class_token_is_untrained
 from models.timm_attention import install_attention
@@ -41,9 +41,9 @@ class Encoder:
     name: str
     """Name of the model with a digest of weights, transforms and precision: it differs where the features would."""
     encode: Callable[[Tensor], Tensor]
-    """Normalised images (B 3 S S) on ``device`` -> pooled features (B D)."""
+    """Normalised images (B 3 H W) on ``device`` -> pooled features (B D)."""
     transform: Callable[[View[NDArray[np.uint8]]], View[Tensor]]
-    """Pixels of a tile (T T 3) -> normalised image (3 S S) in float32."""
+    """Pixels of a tile (T T 3) -> normalised image (3 H W) in float32."""
     device: torch.device
     precision: str = "32-true"
     """One of ``PRECISIONS``."""
@@ -124,13 +124,13 @@ def load_encoder(checkpoint: Path, model: str | None, *, device: str, precision:
     source.network.eval().to(place)
     name = f"{source.model}-{_digest(source, precision)}"
     encoder = Encoder(name, source.encode, eval_pipeline(**source.pixels), place, precision)
-    side = source.pixels["image_size"]
-    features = encoder([np.zeros((side, side, 3), dtype=np.uint8)])
+    height, width = height_and_width(source.pixels["image_size"])
+    features = encoder([np.zeros((height, width, 3), dtype=np.uint8)])
     if features.ndim != 2:
         shape = tuple(features.shape[1:])
         raise UserError(f"--model {source.model}: gives an array of shape {shape} for a tile; a vector is needed")
     mean, std = (", ".join(f"{value:g}" for value in source.pixels[key]) for key in ("mean", "std"))
-    pixels = f"tiles resized to {side} x {side} pixels, normalised by mean {mean} and std {std}"
+    pixels = f"tiles resized to {width} x {height} pixels, normalised by mean {mean} and std {std}"
     return LoadedEncoder(
         encoder, [*source.notes, f"{name}: {features.shape[1]} features ({source.pooling}); {pixels}; on {place}"]
     )

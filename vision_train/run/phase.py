@@ -29,7 +29,7 @@ from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
 from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check_lr_factors, freeze
-from vision_train.recipe import Recipe, write_recipe
+from vision_train.recipe import Recipe, to_plain, write_recipe
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
@@ -156,7 +156,7 @@ def check_later(scanned: Scanned, earlier: Task | None) -> Task:
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) if tensor.is_meta else tensor
         for name, tensor in earlier.network.state_dict().items()
     }
-    weights = Weights(state, Path(earlier.recipe.name), file_format="", container="")
+    weights = Weights(state, Path(earlier.recipe.name), file_format="", container="", recipe=to_plain(earlier.recipe))
     try:
         match_weights(
             task.network,

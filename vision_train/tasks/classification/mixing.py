@@ -58,7 +58,7 @@ class BatchMixing:
         self.seed, self.num_classes = recipe.seed, num_classes
         self.grid: tuple[int, int] | None = None
         """Rows and columns of the attention that labels are shared by."""
-        size = recipe.data.image_size
+        size = recipe.data.height_and_width
         if self.options.maskmix:
             _check_mask(self.options.mask_patch or 0, network, size)
         if self.options.labels in SHARED_BY_ATTENTION:
@@ -180,18 +180,20 @@ class BatchMixing:
         return {"mixing": self.mixer.generator}
 
 
-def _check_mask(mask_patch: int, network: nn.Module, image_size: int) -> None:
+def _check_mask(mask_patch: int, network: nn.Module, image_size: tuple[int, int]) -> None:
     """Every token has to show one image: cells are whole patches, and the image is whole cells."""
     embedding = getattr(network, "patch_embed", None)
     # Of a hybrid, feat_ratio counts the stride of its convolutions in.
     stride = getattr(embedding, "feat_ratio", None)
     sides = stride() if stride is not None else getattr(embedding, "patch_size", 1)
     patch = math.lcm(*sides) if isinstance(sides, tuple) else int(sides)
-    fitting = valid_mask_patches((image_size, image_size), patch)
+    fitting = valid_mask_patches(image_size, patch)
+    height, width = image_size
     if mask_patch not in fitting:
         of_patch = f"a multiple of the model's patch of {patch} and " if patch > 1 else ""
         remedy = f"these fit: {', '.join(map(str, fitting))}" if fitting else "none fits; take larger images"
+        shown = height if height == width else [height, width]
         raise UserError(
-            f"augment.mixing.mask_patch={mask_patch}: must be {of_patch}a divisor of data.image_size={image_size}, "
+            f"augment.mixing.mask_patch={mask_patch}: must be {of_patch}a divisor of data.image_size={shown}, "
             f"smaller than that; {remedy}"
         )

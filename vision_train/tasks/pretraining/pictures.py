@@ -20,7 +20,7 @@ from vision_train.tasks.gallery import Gallery
 KEPT = 12
 """Images shown."""
 SIDE = 160
-"""Side of each of the three pictures of an image, in pixels."""
+"""Longer side of each of the three pictures of an image, in pixels."""
 GAP = 4
 """Between them, in pixels."""
 RIGHT, WRONG = (0, 114, 178), (213, 94, 0)
@@ -107,17 +107,22 @@ def _rows(output: PositionOutput, rows: list[int]) -> PositionOutput:
 
 
 def _picture(levels: Tensor) -> np.ndarray:
-    """C H W, 0 to 255, to a square of ``SIDE`` pixels with three channels; small images keep their hard edges."""
+    """C H W, 0 to 255, to three channels and a longer side of ``SIDE`` pixels; small images keep their hard edges."""
     pixels = levels.round().to(torch.uint8).permute(1, 2, 0).numpy()
-    small = max(pixels.shape[:2]) < SIDE
+    height, width = pixels.shape[:2]
+    longer = max(height, width)
+    size = max(1, round(SIDE * width / longer)), max(1, round(SIDE * height / longer))
     picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).convert("RGB")
-    return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS))
+    return np.asarray(picture.resize(size, Image.Resampling.NEAREST if longer < SIDE else Image.Resampling.LANCZOS))
 
 
 def _framed(picture: np.ndarray, judged: Tensor) -> np.ndarray:
     """Frame the cells of a picture that are judged (rows columns)."""
     framed = picture.copy()
-    rows, columns = (np.linspace(0, SIDE, count + 1).round().astype(int) for count in judged.shape)
+    rows, columns = (
+        np.linspace(0, side, count + 1).round().astype(int)
+        for side, count in zip(framed.shape[:2], judged.shape, strict=True)
+    )
     for row, column in judged.nonzero().tolist():
         cell = framed[rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
         width = max(1, min(cell.shape[:2]) // 12)
@@ -128,6 +133,6 @@ def _framed(picture: np.ndarray, judged: Tensor) -> np.ndarray:
 
 
 def _side_by_side(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    gap = np.full((SIDE, GAP, 3), 255, dtype=np.uint8)
+    gap = np.full((len(pictures[0]), GAP, 3), 255, dtype=np.uint8)
     parts = [part for picture in pictures for part in (gap, picture)]
     return np.concatenate(parts[1:], axis=1)
