@@ -98,8 +98,8 @@ def source_grid(places: int, model: nn.Module) -> tuple[int, int]:
     grid: tuple[int, int] = model.patch_embed.grid_size  # type: ignore[union-attr, assignment]
     sides = stated_size(model)
     if sides is not None:
-        patch = model.patch_embed.patch_size  # type: ignore[union-attr]
-        known = sides[0] // patch[0], sides[1] // patch[1]  # type: ignore[index, operator]
+        patch: tuple[int, int] = model.patch_embed.patch_size  # type: ignore[union-attr, assignment]
+        known = sides[0] // patch[0], sides[1] // patch[1]
         if known[0] * known[1] == places:
             return known
     side = math.isqrt(max(places, 0))
