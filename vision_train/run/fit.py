@@ -33,7 +33,7 @@ from vision_train.run.plan import (
     stored_recipes,
     summed,
 )
-from vision_train.run.resumption import check_fits, compare_with_checkpoint, started_from
+from vision_train.run.resumption import begun_with, check_fits, compare_with_checkpoint
 from vision_train.run.run_phase import last_checkpoint, publish, run_phase
 from vision_train.run.trainer import check_devices
 from vision_train.tasks.base import Task
@@ -199,14 +199,14 @@ def _prepare(
 def _prepare_to_go_on(directory: RunDirectory, phase: Phase, scanned: Scanned, accepted: Sequence[str]) -> Prepared:
     """Build a phase that goes on with its last checkpoint, once that is known to be of the same recipe and data."""
     differences = compare_with_checkpoint(directory, phase, scanned, accepted)
-    # The checkpoint holds what the phase began with; the file that it came from may be gone.
-    recipe = scanned.recipe
-    prepared = prepare(Scanned(replace(recipe, model=replace(recipe.model, checkpoint=None)), scanned.data))
+    recipe = begun_with(directory, phase, scanned.recipe)
+    # The checkpoint holds the weights that the phase began with; the file that they came from may be gone.
+    loaded = replace(recipe, model=replace(recipe.model, checkpoint=None))
+    prepared = prepare(Scanned(loaded, scanned.data))
     check_fits(directory, phase, prepared)
     check_devices(prepared.recipe, prepared.data, prepared.task)
-    start = started_from(directory, phase)
-    known = replace(prepared.recipe, model=replace(prepared.recipe.model, checkpoint=start))
-    return replace(prepared, recipe=known, resumed_with=differences)
+    known = replace(prepared.recipe, model=recipe.model)
+    return replace(prepared, recipe=known, asked=scanned.recipe, resumed_with=differences)
 
 
 def _scan_late(directory: RunDirectory, plan: Plan, phase: Phase, checked: CheckedPhases) -> Scanned:

@@ -65,6 +65,8 @@ class Prepared(Scanned):
     """What computes attention on the recipe's device."""
     frozen: list[nn.Module]
     """Modules of the network that are frozen as a whole."""
+    asked: Recipe | None = None
+    """The recipe before anything that it left open was filled in; None where nothing was."""
     resumed_with: list[Difference] = field(default_factory=list)
     """What was otherwise when the checkpoint was written with which the phase goes on."""
 
@@ -119,7 +121,7 @@ def prepare(scanned: Scanned) -> Prepared:
     check_lr_factors(task.network, recipe.optim)
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
-    return Prepared(recipe, data, task, reports, attention, frozen)
+    return Prepared(recipe, data, task, reports, attention, frozen, asked=scanned.recipe)
 
 
 def _build(recipe: Recipe, classes: list[str]) -> tuple[Task, AttentionReceipt]:
@@ -226,7 +228,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     last = checkpoints / "last.ckpt"
     if log:
         checkpoints.mkdir(parents=True, exist_ok=True)
-        if not last.exists():
+        if prepared.resumed_with or not last.exists():
             write_recipe(folder / "recipe.yaml", recipe)
             write_samples(folder / SAMPLES_FILE, data)
     meter = Meter(name, log, recipe.run.on_nan)
@@ -238,7 +240,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     display = ProgressDisplay(meter, recipe, task.metrics, console)
     plain = build_trainer(recipe, [])
     steps = count_steps(recipe, data, plain)
-    trained_under = conditions(data, steps, plain.world_size) if log else {}
+    trained_under = conditions(prepared.asked or recipe, data, steps, plain.world_size) if log else {}
     keeper = EpochCheckpoints(checkpoints, recipe, trained_under, on_saved=display.epoch_saved)
     end = [EndAtStep(steps.total)] if limits_of(recipe)[1] else []
     # Whole windows before clipping, which is to see the gradient of the step.

@@ -14,7 +14,13 @@ from vision_train.errors import UserError
 from vision_train.optim import build_optimizer, check_groups
 from vision_train.recipe import Recipe, load_recipe, recipe_of
 from vision_train.run.conditions import SAMPLES_FILE, list_samples, read_samples, versions
-from vision_train.run.differences import Difference, recipe_differences, sample_differences, version_differences
+from vision_train.run.differences import (
+    Difference,
+    filled_in,
+    recipe_differences,
+    sample_differences,
+    version_differences,
+)
 from vision_train.run.directory import RunDirectory, relative
 from vision_train.run.phase import Prepared, Scanned
 from vision_train.run.plan import LAST, Phase
@@ -83,10 +89,11 @@ def check_fits(directory: RunDirectory, phase: Phase, prepared: Prepared) -> Non
         raise UserError(f"{place}: {error}. {instead}") from error
 
 
-def started_from(directory: RunDirectory, phase: Phase) -> str | dict[str, str] | None:
-    """The ``model.checkpoint`` that a phase began with, as its last checkpoint says."""
-    start: str | dict[str, str] | None = _read(directory, phase)["recipe"]["model"]["checkpoint"]
-    return start
+def begun_with(directory: RunDirectory, phase: Phase, now: Recipe) -> Recipe:
+    """A recipe with what was filled in when the phase began: its start, and what belongs to that."""
+    checkpoint = _read(directory, phase)
+    resolved = recipe_of(checkpoint["recipe"], _named(directory, phase))
+    return _with_start_of(resolved, filled_in(now, _asked(checkpoint, directory, phase), resolved))
 
 
 def _read(directory: RunDirectory, phase: Phase) -> dict[str, Any]:
@@ -113,17 +120,20 @@ def _differences(
     directory: RunDirectory, phase: Phase, scanned: Scanned, checkpoint: dict[str, Any]
 ) -> Iterator[Difference]:
     folder, kept = directory.phase(phase.name), checkpoint.get("conditions")
-    then = recipe_of(checkpoint["recipe"], str(relative(folder / "checkpoints" / "last.ckpt")))
+    then = _asked(checkpoint, directory, phase)
     # Of a phase that starts from another the plan sets it; an earlier version forgot it when it resumed.
     set_elsewhere = phase.start is not None or not kept
     now = _with_start_of(then, scanned.recipe) if set_elsewhere else scanned.recipe
     found = list(recipe_differences(then, now))
     yield from found
     if phase.name == LAST and (file := folder / "recipe.yaml").is_file():
-        copy = _with_start_of(then, load_recipe(file, runnable=False))
-        for each in recipe_differences(then, copy):
+        resolved = recipe_of(checkpoint["recipe"], _named(directory, phase))
+        for each in recipe_differences(resolved, _with_start_of(resolved, load_recipe(file, runnable=False))):
             name = f"{each.key} in {relative(file)}"
             yield replace(each, key=name, verdict="harmless", why="that copy is not read; recipe.yaml of the run is")
+    if phase.is_result and checkpoint["classes"] != (classes := scanned.data.classes):
+        was, became = (", ".join(names) for names in (checkpoint["classes"], classes))
+        yield Difference("classes.json", was, became, "refused", "a label is a place in this list")
     if kept:
         yield from sample_differences(kept["samples"], read_samples(folder / SAMPLES_FILE), list_samples(scanned.data))
     yield from _of_progress(now, scanned, checkpoint, {each.key for each in found})
@@ -133,6 +143,16 @@ def _differences(
         yield Difference(
             "last.ckpt", "of an earlier version", "this one", "harmless", "it says no samples and versions"
         )
+
+
+def _named(directory: RunDirectory, phase: Phase) -> str:
+    return str(relative(directory.phase(phase.name) / "checkpoints" / "last.ckpt"))
+
+
+def _asked(checkpoint: dict[str, Any], directory: RunDirectory, phase: Phase) -> Recipe:
+    """The recipe at the start, before anything was filled in; earlier versions kept it only afterwards."""
+    kept = checkpoint.get("conditions") or {}
+    return recipe_of(kept.get("asked", checkpoint["recipe"]), _named(directory, phase))
 
 
 def _with_start_of(then: Recipe, now: Recipe) -> Recipe:
