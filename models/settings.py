@@ -1,4 +1,4 @@
-"""Settings of a transformer that no tensor shows: how many heads its attention has, and its activation."""
+"""Settings of a transformer that no tensor shows: heads of attention, activation, what norms add to the variance."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Settings(NamedTuple):
     """Heads of the first attention."""
     activation: str | None = None
     """Of the first MLP, by timm's name."""
-    pooling: str | None = None
-    """By timm's name."""
+    norm_eps: float | None = None
+    """What norms add to the variance."""
 
 
 def settings_of(model: nn.Module) -> Settings:
     """Read the settings of a network, such as a timm model."""
-    heads = activation = None
+    heads = activation = eps = None
     for module in model.modules():
         found = getattr(module, "num_heads", None)
         if heads is None and isinstance(found, int) and any(hasattr(module, name) for name in ("qkv", "q_proj")):
@@ -46,8 +46,9 @@ def settings_of(model: nn.Module) -> Settings:
         if activation is None and isinstance(act, nn.Module) and hasattr(module, "fc1"):
             approximate = isinstance(act, nn.GELU) and act.approximate == "tanh"
             activation = "gelu_tanh" if approximate else _ACTIVATIONS.get(type(act).__name__.lower())
-    pooling = getattr(model, "global_pool", None)
-    return Settings(heads, activation, pooling if isinstance(pooling, str) and pooling else None)
+        if eps is None and isinstance(module, nn.LayerNorm):
+            eps = module.eps
+    return Settings(heads, activation, eps)
 
 
 def settings_in_config(config: Mapping[str, Any]) -> Settings:
@@ -57,8 +58,11 @@ def settings_in_config(config: Mapping[str, Any]) -> Settings:
     heads = config.get("num_attention_heads", config.get("num_heads"))
     if isinstance(heads, list) and heads:
         heads = heads[0]
-    activation = config.get("hidden_act")
+    # The gated networks of DINOv2 have an activation of their own, whatever `hidden_act` says.
+    activation = "silu" if config.get("use_swiglu_ffn") else config.get("hidden_act")
+    eps = config.get("layer_norm_eps")
     return Settings(
         heads if isinstance(heads, int) else None,
         _ACTIVATIONS.get(activation) if isinstance(activation, str) else None,
+        float(eps) if isinstance(eps, int | float) else None,
     )

@@ -40,7 +40,8 @@ def build_model(name: str, *, num_classes: int, image_size: int | tuple[int, int
         num_classes: Outputs of the classifier; 0 leaves it out.
         image_size: Height and width of the input in pixels, or the side of a square one. Ignored by models that take
             any size, such as ResNets.
-        **args: Passed on to the model as they are.
+        **args: Passed on to the model as they are, but for ``norm_eps``: what all layer norms add to the variance,
+            which models of timm and of transformers set differently.
 
     Raises:
         ValueError: The name or an argument is unknown, a value does not fit, or the patches do not tile the image.
@@ -50,6 +51,7 @@ def build_model(name: str, *, num_classes: int, image_size: int | tuple[int, int
     for argument, value in args.items():
         if argument.endswith("_rate") and isinstance(value, int | float) and not 0 <= value < 1:
             raise ValueError(f"{argument}={value:g} must lie in [0, 1): it is a probability")
+    norm_eps = args.pop("norm_eps", None)
     sizes: dict[str, Any] = {"num_classes": num_classes}
     if name == "vit":
         model = _construct(name, VisionTransformer, sizes | {"img_size": image_size}, args)
@@ -60,7 +62,17 @@ def build_model(name: str, *, num_classes: int, image_size: int | tuple[int, int
             sizes["img_size"] = image_size
         model = _construct(name, partial(timm.create_model, name, pretrained=False), sizes, args)
     _check_tiling(model, name, image_size)
+    if norm_eps is not None:
+        _set_norm_eps(model, norm_eps)
     return model
+
+
+def _set_norm_eps(model: nn.Module, eps: Any) -> None:
+    if not isinstance(eps, float | int) or eps <= 0:
+        raise ValueError(f"norm_eps={eps!r} must be a positive number, such as 1.0e-12")
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = eps
 
 
 def _check_name(name: str) -> None:

@@ -17,11 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from models.vit import adapt_published, head_names
+from models.vit import adapt_published, build_model, head_names
 from vision_train.checkpoints import load_weights
 
 TABLE = Path(__file__).parents[1] / "checkpoints.md"
@@ -105,9 +104,8 @@ def _timm_filter(model: nn.Module) -> Callable[[State, nn.Module], State]:
 
 def build(layout: Layout, size: int) -> nn.Module:
     """The target for images of a size, in evaluation mode."""
-    fixed = timm.get_pretrained_cfg(layout.model).fixed_input_size
-    sizes = {"img_size": size} if fixed else {}
-    return timm.create_model(layout.model, pretrained=False, **sizes, **layout.args).eval()
+    args = dict(layout.args)
+    return build_model(layout.model, num_classes=args.pop("num_classes"), image_size=size, **args).eval()
 
 
 def randomise(model: nn.Module) -> None:
@@ -332,6 +330,7 @@ _THEIR_WINDOWS = {
 _NARROW = SMALL | {"mlp_ratio": 2.0}
 _CLASSES = _NARROW | {"num_classes": 3}
 _BODY = _NARROW | {"num_classes": 0}
+_EPS = {"norm_eps": 1e-12}  # what their ViT, DeiT and BEiT add to the variance
 _STAGES = {"depths": (1, 1, 1, 1), "dims": (8, 16, 32, 64), "num_classes": 3}
 
 
@@ -377,30 +376,30 @@ LAYOUTS = (
     _transformers(
         "`ViTForImageClassification`",
         "vit_base_patch16_224",
-        _CLASSES,
+        _CLASSES | _EPS,
         theirs("ViTForImageClassification", "ViTConfig", logits, num_labels=3),
     ),
     _transformers(
         "`ViTForImageClassification`, shards",
         "vit_base_patch16_224",
-        _CLASSES,
+        _CLASSES | _EPS,
         theirs("ViTForImageClassification", "ViTConfig", logits, num_labels=3),
         saved="shards",
     ),
     _transformers(
         "`ViTForImageClassification`, names in memory",
         "vit_base_patch16_224",
-        _CLASSES,
+        _CLASSES | _EPS,
         theirs("ViTForImageClassification", "ViTConfig", logits, num_labels=3),
         saved="state dict",
     ),
     _transformers(
-        "`ViTModel`", "vit_base_patch16_224", _BODY, theirs("ViTModel", "ViTConfig", tokens), features=features
+        "`ViTModel`", "vit_base_patch16_224", _BODY | _EPS, theirs("ViTModel", "ViTConfig", tokens), features=features
     ),
     _transformers(
         "`ViTMAEForPreTraining`",
         "vit_base_patch16_224",
-        _BODY,
+        _BODY | _EPS,
         theirs(
             *("ViTMAEForPreTraining", "ViTMAEConfig", unmasked),
             **{"mask_ratio": 0.0, "decoder_hidden_size": 32, "decoder_num_attention_heads": 2},
@@ -411,13 +410,13 @@ LAYOUTS = (
     _transformers(
         "`DeiTForImageClassificationWithTeacher`",
         "deit_small_distilled_patch16_224",
-        _CLASSES,
+        _CLASSES | _EPS,
         theirs("DeiTForImageClassificationWithTeacher", "DeiTConfig", logits, num_labels=3),
     ),
     _transformers(
         "`DeiTModel`",
         "deit_small_distilled_patch16_224",
-        _BODY,
+        _BODY | _EPS,
         theirs("DeiTModel", "DeiTConfig", tokens),
         features=features,
     ),
@@ -530,13 +529,13 @@ LAYOUTS = (
     _transformers(
         "`BeitForImageClassification`",
         "beit_base_patch16_224",
-        _CLASSES,
+        _CLASSES | _EPS,
         theirs("BeitForImageClassification", "BeitConfig", logits, num_labels=3, use_relative_position_bias=True),
     ),
     _transformers(
         "`BeitForImageClassification`, names in memory",
         "beit_base_patch16_224",
-        _CLASSES,
+        _CLASSES | _EPS,
         theirs("BeitForImageClassification", "BeitConfig", logits, num_labels=3, use_relative_position_bias=True),
         saved="state dict",
     ),

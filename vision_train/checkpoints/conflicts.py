@@ -122,6 +122,11 @@ def _settings(model: nn.Module, weights: Weights) -> tuple[list[str], list[str]]
         )
     if theirs.activation and ours.activation and theirs.activation != ours.activation:
         _compare_activations(theirs, ours, errors, notes)
+    if theirs.norm_eps and ours.norm_eps and theirs.norm_eps != ours.norm_eps:
+        notes.append(
+            f"config.json beside the file says that norms add {theirs.norm_eps:g} to the variance, and this model adds "
+            f"{ours.norm_eps:g}; set 'model.args={{norm_eps: {theirs.norm_eps:g}}}' for the same values"
+        )
     return errors, notes
 
 

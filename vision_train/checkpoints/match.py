@@ -217,7 +217,8 @@ def _refusal(report: LoadReport, model: nn.Module, weights: Weights, wanted: flo
     if report.matched_share < wanted:
         return f"{report.summary()}\n{_too_little(report, model, weights, wanted)}"
     if problems := report.problems():
-        return f"{report.summary()}\n" + "\n".join(problems)
+        key = f"model.checkpoint.{report.part}" if report.part else "model.checkpoint"
+        return "\n".join([report.summary(), *(f"{key}: {problem}" for problem in problems)])
     return None
 
 
