@@ -87,6 +87,8 @@ class BagNetwork(nn.Module):
 
     heads: tuple[str, ...] = ("classifier",)
     """Modules with an output for each class."""
+    heads_by_module: tuple[str, ...] = ()
+    """Those of them that have a module for each class instead."""
     attends = True
     """Whether the network weighs instances against one another."""
     hides = True

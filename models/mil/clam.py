@@ -41,6 +41,7 @@ class ClamSB(BagNetwork):
     """
 
     heads = ("classifiers", "instance_classifiers")
+    heads_by_module = ("instance_classifiers",)
 
     def __init__(
         self, in_features: int, width: int, classes: int, *, attention_width: int = 128, instances: int = 8

@@ -8,6 +8,8 @@ import types
 import pytest
 import torch
 import typer
+from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from models.mil.networks import NETWORKS
@@ -131,3 +133,65 @@ def test_item_1_an_official_acmil_file_is_inspected(tmp_path, monkeypatch):
     output = run(tmp_path / "acmil.pth")
     assert "looks like         ACMIL-MHA\n" in output
     assert "taken from         model\n" in output
+
+
+@pytest.fixture
+def hub_folder(tmp_path):
+    """A model of timm with its configuration, as hubs keep it, and two images."""
+    model = build_model("vit_tiny_patch16_224", num_classes=2, image_size=224)
+    (tmp_path / "hub").mkdir()
+    save_file(model.state_dict(), tmp_path / "hub" / "model.safetensors")
+    config = {
+        "architecture": "vit_tiny_patch16_224",
+        "label_names": ["cat", "dog"],
+        "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 224, 224], "crop_pct": 0.9},
+    }
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(config))
+    for number, colour in enumerate([(200, 30, 30), (30, 30, 200)]):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def test_names_the_model_pixels_classes_and_recipe_with_who_says_so(hub_folder):
+    facts = json.loads(run(hub_folder / "hub" / "model.safetensors", "--json"))
+    assert facts["architecture"].startswith("vit_tiny_patch16_224 of timm, by its shapes")
+    assert facts["input size"].startswith("224 (")
+    assert "mean [0.5,0.5,0.5] (" in facts["normalisation"]
+    assert "config.json" in facts["normalisation"]
+    assert "interpolation bicubic (assumed" in facts["resizing"]
+    assert facts["classes"] == ["cat", "dog"]
+    assert facts["recipe"].startswith("vision-train fit classification/vit_tiny model.checkpoint=")
+
+
+def test_what_nobody_says_of_the_pixels_is_assumed_aloud(deit):
+    facts = json.loads(run(deit, "--json"))
+    assert facts["architecture"].startswith("vit_tiny_patch16_224 of timm")
+    assert facts["normalisation"].count("assumed") == 2
+
+
+def test_a_model_without_a_recipe_of_its_own_gets_the_nearest(tmp_path):
+    model = build_model("resnet18", num_classes=3, image_size=64)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    facts = json.loads(run(tmp_path / "w.pth", "--json"))
+    assert facts["architecture"].startswith("resnet18 of timm")
+    assert " model.name=resnet18 " in facts["recipe"]
+
+
+def test_features_show_what_each_assumption_does(hub_folder):
+    images = [hub_folder / "0.png", hub_folder / "1.png"]
+    result = json.loads(run(hub_folder / "hub" / "model.safetensors", "--json", "--features", *images))["features"]
+    assert result["columns"] == ["assumption", "0.png", "1.png", "images alike", "length"]
+    rows = {row[0]: row[1:] for row in result["rows"]}
+    assert rows["as loaded"][:2] == ["1.000", "1.000"]
+    assert rows["normalisation: ImageNet's mean and std"][0] != "1.000"
+    assert rows["layout: names and shapes as in the file"] == rows["as loaded"]
+    assert float(rows["no weights at all"][0]) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--features", "absent.png"], "absent.png"), (["more.pth"], "more.pth: one file is inspected at a time")],
+)
+def test_mistakes_in_images(hub_folder, arguments, message):
+    with pytest.raises(UserError, match=message):
+        CliRunner().invoke(app, [str(hub_folder / "hub" / "model.safetensors"), *arguments], catch_exceptions=False)

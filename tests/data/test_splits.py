@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_train.data.classes import divide, draw_labels_per_class, label_map
+from vision_train.data.classes import class_order, divide, draw_labels_per_class, label_map
 from vision_train.data.sample import ImageSample
 from vision_train.data.splits import whole_split
 from vision_train.errors import UserError
@@ -94,6 +94,23 @@ def test_the_label_map_is_sorted_or_fixed() -> None:
     assert label_map(splits, ["b", "c", "a"]) == ["b", "c", "a"]
     with pytest.raises(UserError, match=r"None/b/\d: label `b` is not one of the run's classes"):
         label_map(splits, ["a", "c"])
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (["10", "9", "1"], ["1", "9", "10"]),
+        (["-1", "10", "2"], ["-1", "2", "10"]),
+        (["010", "9", "1"], ["1", "9", "010"]),
+        (["1", "01"], ["01", "1"]),
+        (["10", "9", "b"], ["10", "9", "b"]),
+        (["1.5", "10", "9"], ["1.5", "10", "9"]),
+        (["class10", "class9"], ["class10", "class9"]),
+    ],
+)
+def test_whole_numbers_are_ordered_by_value_and_other_names_as_text(names: list[str], ordered: list[str]) -> None:
+    assert class_order(names) == ordered
+    assert label_map({"train": samples(dict.fromkeys(names, 1))}) == ordered
 
 
 def test_one_class_only() -> None:

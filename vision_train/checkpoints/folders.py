@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vision_train.checkpoints.origin import located
 from vision_train.errors import UserError
 
 _SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".tar")
@@ -64,12 +65,13 @@ def weights_files(path: str | Path) -> WeightsFiles:
 
     Args:
         path: A weights file; the ``*.index.json`` of shards; a folder as model hubs keep it, with one set of weights;
-            or a run directory, which stands for its ``checkpoints/best.ckpt``.
+            or a run directory, which stands for its ``checkpoints/best.ckpt``. Or a name of timm or of the hub, as
+            :func:`vision_train.checkpoints.origin.located` takes it.
 
     Raises:
         UserError: Nothing is there, the folder holds no weights or several, a shard is missing or is named alone.
     """
-    path = Path(path)
+    path = located(path)
     if not path.exists():
         raise UserError(f"{path}: does not exist; name a weights file, a folder of one or a run directory")
     file = _file_in(path) if path.is_dir() else path

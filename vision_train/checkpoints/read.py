@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from vision_train.checkpoints.facts import plain_facts
 from vision_train.checkpoints.folders import WeightsFiles, weights_files
 from vision_train.checkpoints.formats import open_weights
 from vision_train.checkpoints.networks import (
@@ -56,6 +57,9 @@ class Weights:
         if isinstance(size, int):
             return size, size
         return (size[0], size[1]) if isinstance(size, list | tuple) and len(size) == 2 else None
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else the file keeps beside tensors, as plain values: numbers, texts, lists and mappings of them."""
 
     @property
     def source(self) -> str:
@@ -110,6 +114,7 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
         network.role,
         () if _is_ours(content) else places_of_twins(network, networks),
         found.config(),
+        plain_facts(content),
     )
 
 

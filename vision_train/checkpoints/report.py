@@ -65,6 +65,8 @@ class LoadReport:
     """Why the file holds another network than the model, although tensors fit; with what to do."""
     notes: tuple[str, ...] = ()
     """What is assumed of the file, and small differences."""
+    head: str = ""
+    """Which classes the outputs of a head are that was kept, as a sentence; empty where none was."""
 
     def names(self, outcome: Outcome) -> list[str]:
         """All names of one outcome, in the model's order."""

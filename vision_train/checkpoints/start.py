@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from vision_train.checkpoints.head import Classes, arrange_head
 from vision_train.checkpoints.match import Adapt, match_weights
-from vision_train.checkpoints.read import read_weights
+from vision_train.checkpoints.provenance import provenance_of
+from vision_train.checkpoints.read import Weights, read_weights
 from vision_train.checkpoints.report import LoadReport
 from vision_train.errors import UserError
 from vision_train.recipe.catalogue import nearest_names
@@ -25,7 +27,15 @@ class _Matched:
     state: dict[str, Tensor]
 
 
-def load_start(network: nn.Module, model: Model, *, adapt: Adapt, heads: Iterable[str]) -> list[LoadReport]:
+def load_start(
+    network: nn.Module,
+    model: Model,
+    *,
+    adapt: Adapt,
+    heads: Iterable[str],
+    classes: Sequence[str] = (),
+    by_module: Iterable[str] = (),
+) -> list[LoadReport]:
     """Load the weights that ``model.checkpoint`` names, each part of the network from its own file.
 
     Every part is judged by the share of its own parameters that its file fills. Parts that no file is named for stay
@@ -36,6 +46,9 @@ def load_start(network: nn.Module, model: Model, *, adapt: Adapt, heads: Iterabl
         model: The recipe's section.
         adapt: Called with the weights of a file and the part they are for.
         heads: Names of the modules that depend on the classes; they count within the parts that hold them.
+        classes: The label map of the data. The rows of a head that is kept are put in its order where the weights say
+            what they know; empty leaves heads as they are.
+        by_module: Those of the heads that have a module for each class in place of an output.
 
     Returns:
         A report for each file, in the order of the recipe; none where the recipe names no file.
@@ -45,10 +58,31 @@ def load_start(network: nn.Module, model: Model, *, adapt: Adapt, heads: Iterabl
             ``model.fresh`` matches nothing.
     """
     fresh = fresh_names(network, model)
-    matched = [_match(network, part, file, model, adapt, tuple(heads), fresh) for part, file in model.start.items()]
+    heads, by_module = tuple(heads), tuple(by_module)
+    matched = []
+    for part, file in model.start.items():
+        weights = read_start(model, part, file)
+        found = _match(network, part, weights, model, adapt, heads, fresh)
+        if classes:
+            found = _arranged(found, Classes(classes, provenance_of(weights, file).get("classes")), heads, by_module)
+        matched.append(found)
     for each in matched:
         each.module.load_state_dict(each.state, strict=False)
     return [each.report for each in matched]
+
+
+def read_start(model: Model, part: str, file: str) -> Weights:
+    """Read the weights of a part of the network.
+
+    Raises:
+        UserError: They cannot be read; the message names the part.
+    """
+    try:
+        return read_weights(file, model.key_of(part))
+    except UserError as error:
+        if not part:
+            raise
+        raise UserError(f"model.checkpoint.{part}: {error}") from error
 
 
 def fresh_names(network: nn.Module, model: Model) -> list[str]:
@@ -61,13 +95,19 @@ def fresh_names(network: nn.Module, model: Model) -> list[str]:
 
 
 def _match(
-    network: nn.Module, part: str, file: str, model: Model, adapt: Adapt, heads: Iterable[str], fresh: Iterable[str]
+    network: nn.Module,
+    part: str,
+    weights: Weights,
+    model: Model,
+    adapt: Adapt,
+    heads: Iterable[str],
+    fresh: Iterable[str],
 ) -> _Matched:
     module = _part_of(network, part) if part else network
     try:
         report, state = match_weights(
             module,
-            read_weights(file, model.key_of(part)),
+            weights,
             adapt=adapt,
             heads=_within(part, heads),
             fresh=_within(part, fresh),
@@ -79,6 +119,14 @@ def _match(
             raise
         raise UserError(f"model.checkpoint.{part}: {error}") from error
     return _Matched(module, report, state)
+
+
+def _arranged(found: _Matched, classes: Classes, heads: Iterable[str], by_module: Iterable[str]) -> _Matched:
+    part = found.report.part
+    report, state, head = arrange_head(
+        found.module, found.report, found.state, classes, _within(part, heads), _within(part, by_module)
+    )
+    return _Matched(found.module, replace(report, head=head), state)
 
 
 def _part_of(network: nn.Module, part: str) -> nn.Module:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from vision_train import __version__
 from vision_train.cli.compare import compare
+from vision_train.cli.console import write_anywhere
 from vision_train.cli.data import data
 from vision_train.cli.doctor import doctor
 from vision_train.cli.evaluate import evaluate
@@ -81,4 +82,5 @@ def options(
 
 def main() -> None:
     """Entry point of the ``vision-train`` command."""
+    write_anywhere(sys.stdout, sys.stderr)
     app()

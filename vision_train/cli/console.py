@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PLAIN = {"…": "...", "–": "-", "−": "-", "±": "+/-", "×": "x", "·": "|", "→": "->", "∞": "inf", "\u00a0": " "}
+"""Characters of ours -> what a terminal shows that has them not."""
+IN_PLACE = "vision_train.in_place"
+"""Name of the error handler that writes them."""
+
+
+def write_anywhere(*streams: TextIO) -> None:
+    """Let streams write any text, whatever their encoding: what it lacks is written in its place, or escaped.
+
+    File names may hold characters that a terminal cannot show, or bytes that are no text; a run does not end for that.
+    """
+    codecs.register_error(IN_PLACE, _in_place)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=IN_PLACE)
+
+
+def _in_place(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if character in PLAIN:
+        return PLAIN[character], error.start + 1
+    return codecs.backslashreplace_errors(error)
 
 
 def plain_console(*, stderr: bool = False) -> Console:

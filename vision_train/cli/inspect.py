@@ -20,11 +20,23 @@ UNFOLDED = 10_000
 
 
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(help="A weights file, or a run directory for its best weights.")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="A weights file, a run directory for its best weights, timm:NAME.TAG or hf-hub:OWNER/NAME."
+        ),
+    ],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More images of --features.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Match the file to this timm model.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the model's input; else timm's for it.")] = None,
     num_classes: Annotated[
         int | None, typer.Option(help="Classes of the model; else as many as the file lists.")
+    ] = None,
+    features: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="IMAGE", help="Compare features of images with and without each assumption."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every tensor.")] = False,
 ) -> None:
@@ -37,35 +49,47 @@ def inspect(
       vision-train inspect deit_tiny.pth
 
       vision-train inspect deit_tiny.pth --model vit_tiny_patch16_224 --num-classes 10
+
+      vision-train inspect deit_tiny.pth --features cat.jpg dog.jpg
     """
     if model is None and (image_size is not None or num_classes is not None):
         raise UserError("--image-size and --num-classes describe a model; name it with --model")
+    if images and not features:
+        raise UserError(f"{images[0]}: one file is inspected at a time; name images behind --features")
 
     from vision_train.checkpoints import read_weights
     from vision_train.recipe.sections import Model
+    from vision_train.run.inspection import compared_features, described
 
     weights = read_weights(checkpoint)
-    facts = _facts(weights)
+    facts = _facts(weights) | described(weights, checkpoint)
     report = None if model is None else _match(weights, model, image_size, num_classes)
     fits = report is None or report.matched_share >= Model().min_matched_share
+    shown = [*(features or []), *(images or [])]
+    compared = compared_features(weights, checkpoint, model, image_size, shown) if shown else None
     if as_json:
         tensors = {
             name: {"shape": list(tensor.shape), "dtype": _dtype(tensor)} for name, tensor in weights.state.items()
         }
         match = {} if report is None else {"fits": fits, "match": _as_plain(report)}
-        print(json.dumps(facts | {"tensors": tensors} | match))
+        table = {} if compared is None else {"features": {"columns": compared.columns, "rows": compared.rows}}
+        print(json.dumps(facts | {"tensors": tensors} | match | table))
     else:
         _print_facts(facts, weights)
         if report is not None:
             print(f"\n{report.summary()}\n")
             _print_table(report.table())
             print(report.verdict(Model().min_matched_share))
+        if compared is not None:
+            print()
+            _print_table(compared)
+            print(compared.note)
     if not fits:
         raise typer.Exit(2)
 
 
 def _print_facts(facts: dict[str, Any], weights: Weights) -> None:
-    listed = weights.classes
+    listed = facts["classes"]
     lines = facts | {
         "names": _beginning(list(weights.state)),
         "classes": f"{len(listed):,}: {_beginning(listed)}" if listed else "not in the file",
@@ -91,7 +115,6 @@ def _facts(weights: Weights) -> dict[str, Any]:
         "number of tensors": len(weights.state),
         "parameters": sum(tensor.numel() for tensor in weights.state.values()),
         "dtypes": ", ".join(sorted({_dtype(tensor) for tensor in weights.state.values()})),
-        "classes": weights.classes,
         **describe_weights(weights.state),
     }
 

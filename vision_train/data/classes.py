@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import TypeVar
 
@@ -59,14 +60,12 @@ def divide(samples: list[S], shares: Mapping[str, float] | None, noun: str = "im
 def label_map(
     splits: Mapping[str, list[S]],
     fixed: list[str] | None = None,
-    in_order: Callable[[Iterable[str]], list[str]] = sorted,
 ) -> list[str]:
-    """Names of the classes, in order; or ``fixed``, once every label is known to be in it.
+    """Names of the classes, as :func:`class_order` puts them; or ``fixed``, once every label is known to be in it.
 
     Args:
         splits: Samples that have a label each.
         fixed: Label map of an earlier run.
-        in_order: Puts the names of classes in order.
 
     Raises:
         UserError: Fewer than two classes; a class that one split lacks; a label outside ``fixed``.
@@ -78,7 +77,7 @@ def label_map(
                 raise UserError(f"{sample.id}: label `{sample.truth}` is not one of the run's classes: {fixed}")
         return list(fixed)
     present = {name: {str(sample.truth) for sample in members} for name, members in splits.items()}
-    classes = in_order(set.union(*present.values()))
+    classes = class_order(set.union(*present.values()))
     if len(classes) < 2:
         raise UserError(f"only one class, {', '.join(classes)}; classification needs at least two")
     for split, labels in present.items():
@@ -90,6 +89,17 @@ def label_map(
                 f"If that is no class of yours, mend the label of {example.id}"
             )
     return classes
+
+
+def class_order(names: Iterable[str]) -> list[str]:
+    """Names of classes in order: whole numbers by their value, as heads of published weights have them, others as text.
+
+    ``2`` comes before ``10``. A single name that is no number makes all of them text.
+    """
+    listed = list(names)
+    if all(re.fullmatch(r"-?[0-9]+", name) for name in listed):
+        return sorted(listed, key=lambda name: (int(name), name))
+    return sorted(listed)
 
 
 def draw_labels_per_class(train: list[S], count: int, seed: int) -> list[S]:

@@ -19,6 +19,7 @@ from vision_train.data.sample import ImageSample, Pixels, Sample
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError
 from vision_train.files import printable
+from vision_train.recipe.preprocessing import WHOLE
 from vision_train.recipe.sections import Augment
 from vision_train.seeds import derive_seed
 
@@ -136,12 +137,10 @@ class ImageDataModule(SampleDataModule):
 
 def eval_transform(section: ImageSection, augment: Augment) -> Transform:
     """What happens to one image in validation, test and prediction."""
-    share = augment.eval.crop_share
-    height, width = section.height_and_width
-    resize = None if share is None else (math.floor(height / share), math.floor(width / share))  # rounded as timm does
-    return eval_pipeline(
-        section.image_size, augment.mean, augment.std, resize=resize, interpolation=augment.eval.interpolation
-    )
+    pixels, (height, width) = augment.preprocessing, section.height_and_width
+    share = pixels.crop_share
+    resize = None if share == WHOLE else (math.floor(height / share), math.floor(width / share))  # rounded as timm does
+    return eval_pipeline((height, width), pixels.mean, pixels.std, resize=resize, interpolation=pixels.interpolation)
 
 
 def train_transform(section: ImageSection, augment: Augment) -> Transform:
@@ -150,7 +149,9 @@ def train_transform(section: ImageSection, augment: Augment) -> Transform:
     Raises:
         UserError: The augmentation cannot be built.
     """
+    pixels = augment.preprocessing
+    steps = {**asdict(augment.train), "interpolation": pixels.train_interpolation}
     try:
-        return train_pipeline(section.image_size, augment.mean, augment.std, **asdict(augment.train))
+        return train_pipeline(section.height_and_width, pixels.mean, pixels.std, **steps)
     except ValueError as error:
         raise UserError(f"augment.train: {error}") from error

@@ -7,6 +7,8 @@ from typing import Literal
 
 from vision_train.data.kind import IDENTITY, PLACE, DataSection, Problems, class_problems, share_problems
 
+USUAL_IMAGE_SIZE = 224
+"""Side in pixels where neither a recipe nor weights say one."""
 BUNDLED = "digits"
 """The source that comes with the installation."""
 
@@ -15,20 +17,22 @@ BUNDLED = "digits"
 class ImageSection(DataSection):
     """Images of one size."""
 
-    image_size: int | tuple[int, int] = 224
-    """Size of the image that enters the network, in pixels: the side of a square, or `[height, width]`."""
+    image_size: int | tuple[int, int] | None = None
+    """Size of the image that enters the network, in pixels: the side of a square, or `[height, width]`. Null takes the
+    size that the weights of `model.checkpoint` were trained at; where nobody says it, 224."""
 
     def problems(self) -> Problems:
         """Yield values outside their range."""
         yield from super().problems()
         if min(self.height_and_width) < 1:
-            size = self.image_size if isinstance(self.image_size, int) else list(self.image_size)
+            size = self.image_size if isinstance(self.image_size, int) else list(self.height_and_width)
             yield "image_size", f"is {size}; must be at least 1"
 
     @property
     def height_and_width(self) -> tuple[int, int]:
-        """Height and width of the image that enters the network."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+        """Height and width of the image that enters the network, also where the recipe leaves them open."""
+        size = USUAL_IMAGE_SIZE if self.image_size is None else self.image_size
+        return (size, size) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,7 @@ class SampleDataModule(LightningDataModule):
         self.classes = classes
         self.streams = dict(streams or {"train": Stream("train", section.batch_size)})
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         self.left_out: list[Sample] = []
         self._samples = dict(splits)
         self._datasets: list[SampleDataset] = []

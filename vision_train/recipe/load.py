@@ -15,6 +15,7 @@ from vision_train.recipe.layers import COMMAND_LINE, Layer, LayeredValues, Mista
 from vision_train.recipe.plain import escaped
 from vision_train.recipe.read import override_layer, read_file_layers
 from vision_train.recipe.recipe import Recipe
+from vision_train.recipe.remote import is_remote
 from vision_train.recipe.sections import Run
 from vision_train.recipe.validate import Validator
 
@@ -128,4 +129,6 @@ def _absolute_fields(section: Section) -> Section:
 
 
 def _absolute(path: str) -> str:
+    if is_remote(path):
+        return path
     return str(Path(os.path.abspath(Path(path).expanduser())))  # noqa: PTH100 - keeps links

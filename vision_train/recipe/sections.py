@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vision_train.data.kind import Problems
+from vision_train.recipe.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class TrainAugment:
     """Strength of random brightness, contrast and saturation changes, 0 to 1."""
     erasing: float = 0.0
     """Probability of replacing a random rectangle by noise, after normalisation (random erasing)."""
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    """How pixels are resampled."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """How pixels are resampled. Null does as the weights that training starts from were trained; else `bicubic`."""
 
     def problems(self) -> Problems:
         """Yield probabilities and ranges that make no sense."""
@@ -47,16 +48,18 @@ class TrainAugment:
 class EvalAugment:
     """What happens to one image in validation, test and prediction."""
 
-    crop_share: float | None = None
+    crop_share: float | Literal["whole"] | None = None
     """Side of the centre crop over the shorter side of the resized image: 0.875 resizes to 256 for a crop of 224. With
-    a rectangular `data.image_size` the resized image just covers the rectangle divided by this share. Null resizes the
-    whole image to `data.image_size`, whatever its aspect."""
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    """How pixels are resampled; always with antialiasing, as the published results were measured."""
+    a rectangular `data.image_size` the resized image just covers the rectangle divided by this share. `whole` resizes
+    the whole image to `data.image_size`, whatever its aspect. Null does as the weights that training starts from were
+    measured; else `whole`."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """How pixels are resampled; always with antialiasing, as the published results were measured. Null does as the
+    weights that training starts from were measured; else `bicubic`."""
 
     def problems(self) -> Problems:
         """Yield an impossible share."""
-        if self.crop_share is not None and not 0 < self.crop_share <= 1:
+        if isinstance(self.crop_share, float) and not 0 < self.crop_share <= 1:
             yield "crop_share", f"is {self.crop_share}; must lie in (0, 1]"
 
 
@@ -131,14 +134,27 @@ class Augment:
     """Per image in validation, test and prediction."""
     mixing: Mixing = field(default_factory=Mixing)
     """Per training batch."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Channel means (red, green, blue) subtracted from pixels in [0, 1]; ImageNet's unless said."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Channel standard deviations that pixels are divided by."""
+    mean: tuple[float, float, float] | None = None
+    """Channel means (red, green, blue) subtracted from pixels in [0, 1]. Null takes those that the weights of
+    `model.checkpoint` were trained with; where nobody says them, ImageNet's."""
+    std: tuple[float, float, float] | None = None
+    """Channel standard deviations that pixels are divided by. Null as for `mean`."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The values as they stand, and what is assumed for those that are open."""
+        values = {
+            "mean": self.mean,
+            "std": self.std,
+            "crop_share": self.eval.crop_share,
+            "interpolation": self.eval.interpolation,
+            "train_interpolation": self.train.interpolation,
+        }
+        return Preprocessing(**{key: value for key, value in values.items() if value is not None})  # type: ignore[arg-type]
 
     def problems(self) -> Problems:
         """Yield deviations that cannot be divided by."""
-        if min(self.std) <= 0:
+        if self.std is not None and min(self.std) <= 0:
             yield "std", f"is {list(self.std)}; every value must be above 0"
 
 
@@ -149,9 +165,9 @@ OWNED_MODEL_ARGS = {
     "img_size": "the network takes images of `data.image_size`",
     "in_chans": "images have three channels",
     "features_only": "the network is a classifier",
-    "pretrained": "nothing is downloaded; name a file with `model.checkpoint`",
-    "pretrained_cfg": "nothing is downloaded; name a file with `model.checkpoint`",
-    "pretrained_cfg_overlay": "nothing is downloaded; name a file with `model.checkpoint`",
+    "pretrained": "set `model.checkpoint=timm`, or name a file with it",
+    "pretrained_cfg": "name weights with `model.checkpoint`, and pixels with `augment`",
+    "pretrained_cfg_overlay": "name weights with `model.checkpoint`, and pixels with `augment`",
     "checkpoint_path": "use `model.checkpoint`, which reads files safely and reports every key",
 }
 """Model arguments that are set for the user -> where from, as shown to a user who sets one."""
@@ -166,10 +182,11 @@ class Model:
     args: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments passed on to the model as they are, such as `drop_path_rate: 0.1`."""
     checkpoint: str | dict[str, str] | None = field(default=None, metadata={"path": True})
-    """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory. Or a
-    mapping of parts of the network to such files, as in `{encoder: a.safetensors, text: b.pth}`; a part is the dotted
-    name of a module, and each part is matched and judged by itself. A folder stands for the weights in it, sharded ones
-    too."""
+    """Weights to start from: a .safetensors, .pth or .bin file, one of our checkpoints, or a run directory; `timm` for
+    those that timm has for `name`, `timm:NAME.TAG` for others of timm, `hf-hub:OWNER/NAME` for a repository of the
+    Hugging Face hub. Or a mapping of parts of the network to such files, as in `{encoder: a.safetensors, text: b.pth}`;
+    a part is the dotted name of a module, and each part is matched and judged by itself. A folder stands for the
+    weights in it, sharded ones too."""
     checkpoint_key: str | dict[str, str] | None = None
     """Which of several networks in the file, by its place there, such as `student` or `state_dict`. Null takes averaged
     weights before a teacher's, those before plain ones, and these before a student's. Where `checkpoint` is a mapping,

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
+from vision_train.checkpoints.settle import written
 from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
@@ -86,9 +87,10 @@ def _describe(
         "recipe": recipe.name,
         prepared.data.noun: ", ".join(f"{count:,} {split}" for split, count in counts.items()),
         "classes": _classes(prepared.data),
-        **({"notes": "\n".join(prepared.data.notes)} if prepared.data.notes else {}),
+        **_remarks(prepared.data),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
+        **_images(recipe),
         "checkpoint": "\n".join(report.summary() for report in prepared.load_reports) or start,
         "attention": attention_line(prepared.attention),
         "steps": steps_in_words(steps),
@@ -104,6 +106,27 @@ def _classes(data: SampleDataModule) -> str:
     if not data.classes:
         return f"none; {data.noun} without labels"
     return "\n".join([str(len(data.classes)), *data.class_lines()])
+
+
+def _images(recipe: Recipe) -> dict[str, str]:
+    """How images are prepared, whoever says so."""
+    if not hasattr(recipe.data, "image_size"):
+        return {}
+    pixels = recipe.augment.preprocessing
+    values = {
+        "data.image_size": recipe.data.image_size,
+        "augment.mean": pixels.mean,
+        "augment.std": pixels.std,
+        "augment.eval.crop_share": pixels.crop_share,
+        "augment.eval.interpolation": pixels.interpolation,
+    }
+    return {"preprocessing": written(values)}
+
+
+def _remarks(data: SampleDataModule) -> dict[str, str]:
+    """Notes and warnings, as a run prints them at its start."""
+    remarks = {"notes": data.notes, "warnings": data.warnings}
+    return {name: "\n".join(texts) for name, texts in remarks.items() if texts}
 
 
 def _parameters(network: nn.Module) -> str:

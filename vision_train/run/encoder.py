@@ -167,11 +167,12 @@ def _of_run(path: Path, model: str | None) -> _Source:
         encode, pooling = task.encoder()
     except UserError as error:
         raise UserError(f"--checkpoint {path}: {error}") from error
+    expected = recipe.augment.preprocessing
     pixels = {
         "image_size": recipe.data.image_size,
-        "mean": recipe.augment.mean,
-        "std": recipe.augment.std,
-        "interpolation": recipe.augment.eval.interpolation,
+        "mean": expected.mean,
+        "std": expected.std,
+        "interpolation": expected.interpolation,
     }
     return _Source(recipe.model.name, task.network, encode, pixels, pooling, notes)
 

@@ -61,7 +61,10 @@ def check_phases(plan: Plan) -> CheckedPhases:
     """
     phases = plan.known()
     with logging_to(None):
-        checked = CheckedPhases({phase.name: scan(phase.recipe) for phase in phases})
+        checked = CheckedPhases({})
+        for phase in phases:
+            earlier = checked.scanned[phase.start].recipe if phase.start in checked.scanned else None
+            checked.scanned[phase.name] = scan(phase.recipe, earlier=earlier)
         _keep_apart(phases, checked.scanned)
         if launched_rank() == 0:  # those that it starts need not look again
             for scanned in checked.scanned.values():
@@ -141,10 +144,20 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
     plan = make_plan(load_recipe(directory.recipe, runnable=False), stored_recipes(directory))
     phases = [phase for phase in plan.known() if not read_finished(directory, phase.name)]
     with logging_to(None):
-        scanned = {phase.name: scan(phase.recipe, _kept_classes(directory, phase)) for phase in phases}
+        scanned = {phase.name: _scan_again(directory, phase) for phase in phases}
         _keep_apart(phases, scanned)
     _run_plan(directory, plan, CheckedPhases(scanned, accepted=accept), console)
     return directory
+
+
+def _scan_again(directory: RunDirectory, phase: Phase) -> Scanned:
+    """Scan the data of a phase of a run that exists already; its recipe has been settled if it was known then."""
+    recipe, stored = phase.recipe, directory.phase(phase.start or "") / "recipe.yaml"
+    if last_checkpoint(directory, phase.name).exists():
+        # It went on from a file that may be gone.
+        recipe = replace(recipe, model=replace(recipe.model, checkpoint=None))
+    earlier = load_recipe(stored, runnable=False) if phase.start and stored.is_file() else None
+    return scan(recipe, _kept_classes(directory, phase), earlier=earlier)
 
 
 def _kept_classes(directory: RunDirectory, phase: Phase) -> list[str] | None:
@@ -211,11 +224,11 @@ def _prepare_to_go_on(directory: RunDirectory, phase: Phase, scanned: Scanned, a
 
 def _scan_late(directory: RunDirectory, plan: Plan, phase: Phase, checked: CheckedPhases) -> Scanned:
     """Scan the data of a phase that was not known before the first step, or that is resumed."""
-    scanned = scan(phase.recipe, _kept_classes(directory, phase))
+    scanned = _scan_again(directory, phase)
     if not phase.is_result:
         result = plan.known()[-1]
         if result.name not in checked.scanned:
-            checked.scanned[result.name] = scan(result.recipe, _kept_classes(directory, result))
+            checked.scanned[result.name] = _scan_again(directory, result)
         keep_apart(scanned.data, checked.scanned[result.name].data)
     return scanned
 

@@ -11,6 +11,7 @@ from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
+from vision_train.recipe.remote import is_remote
 from vision_train.run.plan import LAST
 
 DEEPEST = 4
@@ -121,6 +122,8 @@ def learnt_before(data: SampleDataModule, checkpoint: str) -> list[Sample]:
 
 def _data_of_run(checkpoint: Path) -> list[SampleDataModule]:
     """What the phases of a run learned from, without the samples that they left out."""
+    if is_remote(str(checkpoint)):
+        return []
     places = [checkpoint, *checkpoint.absolute().parents[:DEEPEST]]
     phases = next((found for place in places if (found := sorted(place.glob("phases/*/recipe.yaml")))), [])
     built: dict[str, SampleDataModule] = {}

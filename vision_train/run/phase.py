@@ -23,6 +23,7 @@ from vision_train.checkpoints import (
     load_weights,
     match_weights,
     read_weights,
+    settle,
 )
 from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
@@ -88,19 +89,25 @@ class PhaseResult:
     skipped: list[str] = field(default_factory=list)
 
 
-def scan(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> Scanned:
-    """List and check the data of a recipe.
+def scan(
+    recipe: Recipe, classes: list[str] | None = None, only: str | None = None, *, earlier: Recipe | None = None
+) -> Scanned:
+    """List and check the data of a recipe, prepared as its weights were trained where it leaves that open.
 
     Args:
         recipe: The checked recipe.
         classes: A label map to keep, for runs that exist already.
         only: Prepare to evaluate this one split of other data than the run's own.
+        earlier: The recipe of the phase whose weights this one starts from.
 
     Raises:
-        UserError: The data are not as the recipe says.
+        UserError: The data or the weights are not as the recipe says.
     """
-    data = recipe.kind.load().build(recipe, classes, only)
-    return Scanned(replace(recipe, data=data.section), data)
+    settled = settle(recipe, earlier)
+    data = recipe.kind.load().build(settled.recipe, classes, only)
+    data.notes += settled.notes
+    data.warnings += settled.warnings
+    return Scanned(replace(settled.recipe, data=data.section), data)
 
 
 def prepare(scanned: Scanned) -> Prepared:
@@ -113,8 +120,16 @@ def prepare(scanned: Scanned) -> Prepared:
     seed_everything(recipe.seed, verbose=False)
     task, attention = _build(recipe, data.classes)
     for part, file in recipe.model.start.items():
-        data.notes += _check_start(recipe, data.classes, part, file)
-    reports = load_start(task.network, recipe.model, adapt=task.adapt_published, heads=task.heads)
+        _check_start(recipe, part, file)
+    reports = load_start(
+        task.network,
+        recipe.model,
+        adapt=task.adapt_published,
+        heads=task.heads,
+        classes=data.classes,
+        by_module=task.heads_by_module,
+    )
+    data.notes += [report.head for report in reports if report.head]
     for file in dict.fromkeys(recipe.model.start.values()):
         data.notes += _notes_on_start(data, file)
     frozen = freeze(task.network, recipe.model.freeze)
@@ -173,20 +188,10 @@ def check_later(scanned: Scanned, earlier: Task | None) -> Task:
     return task
 
 
-def _check_start(recipe: Recipe, classes: list[str], part: str, checkpoint: str) -> list[str]:
-    """Notes on weights of ours that learnt something else; other files do not say what they learnt.
-
-    Raises:
-        UserError: They do not suit the data.
-    """
+def _check_start(recipe: Recipe, part: str, checkpoint: str) -> None:
+    """Refuse weights of ours that do not suit the data; other files do not say what they learnt."""
     weights = read_weights(checkpoint, recipe.model.key_of(part))
     recipe.kind.load().check_start(recipe, weights, f"model.checkpoint {checkpoint}")
-    other = weights.classes is not None and weights.classes != classes and len(weights.classes) == len(classes)
-    if part or not other or (weights.recipe or {}).get("task") != recipe.task or not classes:
-        return []
-    renamed = list(zip(classes, weights.classes or (), strict=True))[:5]
-    pairs = ", ".join(f"{new} with that of {old}" for new, old in renamed)
-    return [f"{checkpoint} learnt as many classes of other names, and its head is kept: {pairs}"]
 
 
 def _notes_on_start(data: SampleDataModule, file: str) -> list[str]:

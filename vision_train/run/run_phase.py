@@ -106,6 +106,9 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
         console.print(line if number else f"classes: {line}")
     for remark in [*data.notes, *prepared.task.notes]:
         console.print(f"note: {remark}")
+    for warning in data.warnings:
+        console.print(f"warning: {warning}")
+        logging.getLogger("vision_train").warning(warning)
     if data.left_out:
         console.print(f"left out {len(data.left_out):,} {data.noun}, which the run is measured on")
     _announce_start(directory, name, prepared, console)

@@ -66,6 +66,8 @@ class Task(LightningModule):
     """Why predictions have no pictures, as the end of a sentence; empty where they have."""
     heads: tuple[str, ...] = ()
     """Modules of the network that a checkpoint of other classes need not fill."""
+    heads_by_module: tuple[str, ...] = ()
+    """Those of the heads that have a module for each class in place of an output."""
 
     def __init__(
         self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt | None = None
@@ -186,9 +188,8 @@ class Task(LightningModule):
 
     def pixels_of(self, image: Tensor) -> Pixels:
         """A normalised image, 3 H W -> H W 3, uint8."""
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32) for values in (self.recipe.augment.mean, self.recipe.augment.std)
-        )
+        pixels = self.recipe.augment.preprocessing
+        mean, std = (torch.tensor(values, dtype=torch.float32) for values in (pixels.mean, pixels.std))
         levels = (image.detach().float().cpu().permute(1, 2, 0) * std + mean).clamp(0, 1) * 255
         return np.asarray(levels.round().to(torch.uint8))
 

@@ -13,7 +13,6 @@ from vision_train.data.bags.samples import (
     BagSample,
     FeatureKind,
     check_feature_kind,
-    class_order,
     feature_kind,
     join_bags,
     map_labels,
@@ -179,8 +178,3 @@ def test_label_maps() -> None:
     assert [sample.truth for sample in merged] == ["0", "0", "0", "1", "1", "2", "2"]
     with pytest.raises(UserError, match=r"data.label_map does not say what becomes of the label `5` of 5; `6` of 6$"):
         map_labels(samples, {str(label): "any" for label in range(5)})
-
-
-def test_classes_are_sorted_by_number_or_name() -> None:
-    assert class_order({"10", "9", "1"}) == ["1", "9", "10"]
-    assert class_order({"10", "9", "b"}) == ["10", "9", "b"]

@@ -17,7 +17,6 @@ from vision_train.data.bags.samples import (
     FeatureKind,
     JoinedBags,
     check_feature_kind,
-    class_order,
     feature_kind,
     join_bags,
     map_labels,
@@ -86,7 +85,7 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     splits = whole_split(samples, only) if only else divide_bags(samples, section.shares)
     if not only and not splits["train"]:
         raise UserError(f"{section.root}: no bag to learn from; all of them are val or test")
-    names = label_map(splits if classes else {"train": splits["train"]}, classes, class_order)
+    names = label_map(splits if classes else {"train": splits["train"]}, classes)
     names = names if classes else in_declared_order(names, section.classes)
     label_map(splits, names)
     if section.labels_per_class is not None and not only:

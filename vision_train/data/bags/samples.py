@@ -165,12 +165,6 @@ def map_labels(samples: list[BagSample], label_map: Mapping[str, str]) -> list[B
     return [s if s.truth is None else replace(s, truth=str(label_map[s.truth])) for s in samples]
 
 
-def class_order(labels: Iterable[str]) -> list[str]:
-    """Labels in order: numbers by their value, anything else as text."""
-    labels = list(labels)
-    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
-
-
 def feature_kind(samples: Iterable[BagSample]) -> FeatureKind:
     """What the features of bags are that were found to agree (:func:`join_bags`), or that are in memory."""
     encoder, width = None, None

@@ -81,6 +81,7 @@ class BagTask(Task):
         attention = AttentionReceipt("auto", {}, {recipe.model.name: "pools bags in its own way"})
         super().__init__(recipe, network, classes, attention)
         self.heads = tuple(network.heads)
+        self.heads_by_module = tuple(network.heads_by_module)
         self.metrics = (*sheet.METRICS, *(sheet.ATTENTION_METRICS if network.attends else ()))
         self.undrawn = "" if network.attends else "which pools bags without attention, so that there is nothing to draw"
         self.sampler = self._sampler_of(0)

@@ -44,7 +44,9 @@ def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
     """
     model = recipe.model
     try:
-        network = build_model(model.name, num_classes=len(classes), image_size=recipe.data.image_size, **model.args)
+        network = build_model(
+            model.name, num_classes=len(classes), image_size=recipe.data.height_and_width, **model.args
+        )
     except ValueError as error:
         raise UserError(f"model.name={model.name}: {error}") from error
     if model.positions == "sincos":

@@ -52,7 +52,7 @@ def _build_network(recipe: Recipe) -> MaskedPositionNetwork:
     model, method = recipe.model, recipe.method
     try:
         encoder = build_model(
-            model.name, num_classes=0, image_size=recipe.data.image_size, global_pool="token", **model.args
+            model.name, num_classes=0, image_size=recipe.data.height_and_width, global_pool="token", **model.args
         )
         return MaskedPositionNetwork(
             encoder,
@@ -197,8 +197,8 @@ class PretrainingTask(Task):
 
     def begin_gallery(self) -> None:
         """Begin to keep pictures."""
-        augment = self.recipe.augment
-        self._pictures = PositionPictures(self.network.grid, self.network.patch, augment.mean, augment.std)
+        pixels = self.recipe.augment.preprocessing
+        self._pictures = PositionPictures(self.network.grid, self.network.patch, pixels.mean, pixels.std)
 
     def consider(self, batch: Batch, output: PositionOutput) -> None:
         """Keep pictures of a batch."""
