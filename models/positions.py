@@ -131,4 +131,4 @@ def made_for(model: nn.Module, image_size: tuple[int, int] | None) -> Iterator[N
         if image_size is not None and before is None:
             del model.pretrained_model_args
         elif image_size is not None:
-            model.pretrained_model_args = before
+            model.pretrained_model_args = before  # type: ignore[assignment]

@@ -191,7 +191,7 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
     fitting = all(name in own and own[name].shape == weight.shape for name, weight in named.items())
     # timm converts weights for whole models alone, and not for a part such as a block, which has no classifier.
     convert = _conversion_of(model)
-    if convert is None or (fitting and (grid is None or grid == model.patch_embed.grid_size)):
+    if convert is None or (fitting and grid in (None, getattr(getattr(model, "patch_embed", None), "grid_size", None))):
         return Adapted(named, named)
     with made_for(model, _image_size(grid, named)):
         return Adapted(_convert(convert, named, model), named)

@@ -69,7 +69,8 @@ def _try_out(prepared: Prepared, after: str | None) -> str:
         trainer.fit(task, datamodule=prepared.data)
     lines = _describe(prepared, full, steps, watch, after)
     width = max(len(name) for name in lines)
-    described = [f"{name:<{width}}  {text}" for name, text in lines.items()]
+    below = "\n" + " " * (width + 2)
+    described = [f"{name:<{width}}  {text}".replace("\n", below) for name, text in lines.items()]
     return "\n".join([*described, *(f"warning: {text}" for text in concerns(recipe, prepared.data, full, steps))])
 
 
