@@ -9,7 +9,7 @@ fast:
 	$(PYTHON) -m pytest -n 2 -m "not slow" --ignore tests/run --ignore tests/e2e --ignore tests/compare
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2
 
 lint:
 	$(PYTHON) -m ruff check

@@ -453,7 +453,8 @@ def write_odd_images(folder: Path) -> None:
 def test_odd_images_simply_work(cli):
     for label in ("one", "other"):
         write_odd_images(Path("odd") / label)
-    result = cli("fit", "tiny.yaml", "data.root=odd", "data.batch_size=2", "--run-dir", "run")
+    copies = "data.allow_overlap=true"
+    result = cli("fit", "tiny.yaml", "data.root=odd", "data.batch_size=2", copies, "--run-dir", "run")
     assert result.exit_code == 0, result.output
     assert cli("predict", "run", "odd").exit_code == 0
     predicted = [json.loads(line)["path"] for line in Path("predictions.jsonl").read_text().splitlines()]

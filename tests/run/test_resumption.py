@@ -303,6 +303,33 @@ def test_a_checkpoint_of_an_earlier_version_is_compared_as_far_as_it_goes(edited
     assert "steps of an epoch: 3, now 9" in refusal(run)
 
 
+@pytest.mark.parametrize("damage", ["renamed", "of one stream", "of other streams"])
+def test_where_the_streams_stand_is_found_whatever_the_class_was_called(edited, monkeypatch, damage):
+    run, seen = edited({}), []
+
+    def change(checkpoint: dict[str, Any]) -> None:
+        state = checkpoint.pop("ImageDataModule")
+        state["streams"]["train"]["cursor"] = 1
+        old = state["streams"]["train"] if damage == "of one stream" else state
+        checkpoint["OldDataModule"] = {"streams": {"pairs": old}} if damage == "of other streams" else old
+
+    rewrite(run, change)
+
+    def reached(directory: Any, phase: Any, prepared: Any, *_: Any) -> None:
+        seen.append(prepared.data.state_dict())
+        raise Reached
+
+    monkeypatch.setattr("vision_train.run.fit.run_phase", reached)
+    if damage == "of other streams":
+        before = Path(run, "metrics.jsonl").read_bytes()
+        assert "streams pairs, and not train" in refusal(run)
+        assert Path(run, "metrics.jsonl").read_bytes() == before
+        return
+    with pytest.raises(Reached):
+        resume(run, console=QUIET)
+    assert seen[0]["streams"]["train"]["cursor"] == 1
+
+
 class TestSamples:
     @pytest.fixture
     def photos(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

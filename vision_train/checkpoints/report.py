@@ -111,7 +111,7 @@ class LoadReport:
         """Share of the parameters that the file filled, 0 to 1, of those outside heads that it has to fill."""
         body = [entry for entry in self.entries if entry.model_shape is not None and not (entry.head or entry.fresh)]
         filled = sum(entry.parameters for entry in body if entry.outcome in ("matched", "resized"))
-        return filled / max(sum(entry.parameters for entry in body), 1)
+        return filled / sum(entry.parameters for entry in body) if body else 1.0
 
     @property
     def essential(self) -> list[Entry]:

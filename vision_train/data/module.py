@@ -254,13 +254,13 @@ class SampleDataModule(LightningDataModule):
         """Continue at positions saved by :meth:`state_dict`.
 
         Raises:
-            UserError: The checkpoint knows other streams, as one that an earlier version wrote.
+            UserError: The checkpoint knows other streams.
         """
-        states = state_dict.get("streams")
-        if states is None or states.keys() != self.streams.keys():
+        # Earlier versions had one stream, and its state alone.
+        states = state_dict.get("streams") or {next(iter(self.streams)): state_dict}
+        if states.keys() != self.streams.keys():
             raise UserError(
-                "the checkpoint does not know where the streams of this run stand, as an earlier version wrote it; "
-                "start a new run from its weights with model.checkpoint=RUN"
+                f"the last checkpoint knows the streams {', '.join(states)}, and not {', '.join(self.streams)}"
             )
         self._states = states
         for name, order in self._orders.items():

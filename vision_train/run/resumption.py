@@ -27,6 +27,8 @@ from vision_train.run.plan import LAST, Phase
 from vision_train.run.steps import count_steps, limits_of
 from vision_train.run.trainer import build_trainer
 
+STREAM_STATES = ({"streams"}, {"seed", "epoch", "cursor"})
+"""Keys of the state of a data module, today's and that of earlier versions."""
 MOST_TENSORS = 3
 """Tensors that a message names."""
 
@@ -87,6 +89,16 @@ def check_fits(directory: RunDirectory, phase: Phase, prepared: Prepared) -> Non
         )
     except UserError as error:
         raise UserError(f"{place}: {error}. {instead}") from error
+    try:
+        for state in _states_of_streams(checkpoint):
+            prepared.data.load_state_dict(state)
+    except UserError as error:
+        raise UserError(f"{place}: {error}. {instead}") from error
+
+
+def _states_of_streams(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where the streams of samples stand. Lightning keeps it under the name of a class, which versions may change."""
+    return [value for value in checkpoint.values() if isinstance(value, dict) and value.keys() in STREAM_STATES]
 
 
 def begun_with(directory: RunDirectory, phase: Phase, now: Recipe) -> Recipe:
