@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "studies" / "checkpoints.py"
+sys.path.insert(0, str(SCRIPT.parent))  # as where it is run as a script
 spec = importlib.util.spec_from_file_location("checkpoint_layouts", SCRIPT)
 layouts = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = layouts  # dataclasses look there
 spec.loader.exec_module(layouts)
 CASES = [(layout, size) for layout in layouts.LAYOUTS for size in dict.fromkeys(layout.sizes)]
 TOLERANCE = {"timm": 0.0, "transformers": 1e-5}

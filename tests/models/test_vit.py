@@ -121,6 +121,17 @@ class TestFitPositions:
         assert fit_positions(table, (2, 8), prefix=1, before=(2, 8)) is table
 
 
+class TestNormEps:
+    def test_is_set_on_every_layer_norm(self):
+        norms = [module for module in small_vit(norm_eps=1e-12).modules() if isinstance(module, torch.nn.LayerNorm)]
+        assert {norm.eps for norm in norms} == {1e-12}
+
+    @pytest.mark.parametrize("eps", [0, -1.0, "1"])
+    def test_must_be_positive(self, eps):
+        with pytest.raises(ValueError, match="norm_eps"):
+            small_vit(norm_eps=eps)
+
+
 class TestAdaptPublished:
     def test_own_weights_pass_through_untouched(self):
         model = small_vit()

@@ -189,6 +189,8 @@ def _of_file(path: Path, model: str | None) -> _Source:
             f"{report.summary()}\nAn encoder takes all of its weights from the file, and {len(absent)} tensors are "
             "missing. Name the model that the file belongs to with --model, or a run of ours as --checkpoint"
         )
+    if problems := report.problems():
+        raise UserError("\n".join([report.summary(), *problems]))
     network.load_state_dict(state, strict=False)
     if isinstance(network, VisionTransformer) and class_token_is_untrained(weights.state):
         network.reset_classifier(0, "avg")
