@@ -26,7 +26,8 @@ def test_fit_says_what_came_out_and_where(cli):
     result = cli(*FIT)
     assert result.exit_code == 0
     assert result.stderr == ""
-    data, classes, start, attention, progress, headline, place = result.stdout.splitlines()
+    data, classes, start, attention, *between, headline, place = result.stdout.splitlines()
+    (progress,) = (line for line in between if line.startswith("epoch "))
     assert data == "tiny: 8 train, 2 val, 2 test images of 2 classes -> runs/tiny/0"
     assert classes == "classes: class_0 (4 train, 1 val, 1 test), class_1 (4 train, 1 val, 1 test)"
     assert start.startswith("starting from random weights")
