@@ -18,6 +18,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from models.adapted import Adapted
+from models.families import class_token_is_untrained
 from models.positions import made_for, position_prefix, source_grid
 from models.transformers_layout import from_transformers, is_transformers
 
@@ -190,15 +191,18 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
         named, grid = _with_places(named, model)
     fitting = all(name in own and own[name].shape == weight.shape for name, weight in named.items())
     # timm converts weights for whole models alone, and not for a part such as a block, which has no classifier.
-    convert = _conversion_of(model)
+    convert = _conversion_of(model, named)
     if convert is None or (fitting and grid in (None, getattr(getattr(model, "patch_embed", None), "grid_size", None))):
         return Adapted(named, named)
     with made_for(model, _image_size(grid, named)):
         return Adapted(_convert(convert, named, model), named)
 
 
-def _conversion_of(model: nn.Module) -> Callable[..., Mapping[str, Tensor]] | None:
-    """The conversion of a model's family, with the settings that timm gives it for this model."""
+def _conversion_of(model: nn.Module, named: Mapping[str, Tensor]) -> Callable[..., Mapping[str, Tensor]] | None:
+    """The conversion of a model's family, with the settings that timm gives it for this model.
+
+    DropPos, which timm does not know, resizes positions without antialiasing.
+    """
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None or not hasattr(model, "get_classifier"):
         return None
@@ -206,6 +210,8 @@ def _conversion_of(model: nn.Module) -> Callable[..., Mapping[str, Tensor]] | No
         settings: dict[str, Any] = {"adapt_layer_scale": True}
         if "flexi" in str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", "")):
             settings |= {"interpolation": "bilinear", "antialias": False}
+        if class_token_is_untrained(named):
+            settings |= {"antialias": False}
         return partial(convert, **settings)
     return convert
 

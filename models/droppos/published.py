@@ -45,7 +45,10 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
         encoder = adapt_encoder(rest, model.encoder)
         if positions is not None and parts:
             _fit_parts(parts, source_grid(positions.shape[1] - position_prefix(model.encoder), model.encoder), model)
-    return Adapted(_of_encoder(encoder, model) | parts, _of_encoder(encoder.named, model) | renamed_parts)
+    # What has no place keeps the name that the file gives it.
+    own, before = model.state_dict(), {_rename(name): name for name in state}
+    placed = {name if name in own else before.get(name, name): weight for name, weight in renamed_parts.items()}
+    return Adapted(_of_encoder(encoder, model) | parts, _of_encoder(encoder.named, model) | placed)
 
 
 def _fit_parts(parts: dict[str, Tensor], grid: tuple[int, int], model: MaskedPositionNetwork) -> None:

@@ -87,7 +87,7 @@ def match_weights(
     """
     heads = tuple(heads)
     own = model.state_dict()
-    found = _under_prefix(weights.state, own, part)
+    found, beside = _under_prefix(weights.state, own, part)
     family = guess_family(weights.state)
     offered, named = _adapt(adapt, found, model, weights, family)
     essential = essential_names(model)
@@ -107,7 +107,8 @@ def match_weights(
     not_finite = tuple(
         name for name, tensor in own.items() if name in loaded and not offered[name].to(tensor.dtype).isfinite().all()
     )
-    conflicts = find_conflicts(model, weights, named, spare, entries, heads)
+    inside = {name: tensor for name, tensor in spare.items() if name not in beside}
+    conflicts = find_conflicts(model, weights, named, inside, entries, heads)
     report = LoadReport(weights.source, family, tuple(entries), not_finite, part, conflicts.errors, conflicts.notes)
     if min_matched_share is not None and (refusal := _refusal(report, model, weights, min_matched_share)):
         raise UserError(refusal)
@@ -142,11 +143,13 @@ def _spare(named: Mapping[str, Tensor], offered: Mapping[str, Tensor], own: Mapp
     return spare
 
 
-def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+def _under_prefix(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str
+) -> tuple[dict[str, Tensor], set[str]]:
     """Remove the prefix below which the file keeps most of the model's names (``backbone.``, ``teacher.backbone.``).
 
     A file of the whole network keeps a part below the part's own name, which counts more: many modules hold a
-    ``proj.weight``. Names elsewhere in the file stay as they are.
+    ``proj.weight``. Names elsewhere in the file stay as they are, and are returned too: they belong to other networks.
     """
     prefixes: Counter[str] = Counter({"": 0})
     for name in state:
@@ -159,7 +162,8 @@ def _under_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: 
     if prefixes[prefix] * 10 < len(own):
         prefix = ""  # a few names alike by chance: another layout
     inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)} | inside
+    beside = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
+    return beside | inside, beside.keys() - inside.keys()
 
 
 def _is_under(name: str, modules: Iterable[str]) -> bool:
