@@ -51,7 +51,7 @@ def test_every_metric_of_images_follows_from_their_items(tmp_path):
 def test_images_of_a_network_that_diverged_have_no_calibration(tmp_path):
     numbers = score_batch(torch.tensor([[torch.nan] * 7, [1.0] + [0.0] * 6]), torch.arange(2))
     items = written(tmp_path, artefacts(Scores(["a", "b"], FIELDS, numbers, {}), list("abcdefg"), "test", {}))
-    assert computed(items).keys() == {"accuracy", "accuracy_top5"}
+    assert computed(items).keys() == {"accuracy", "accuracy_top5", "balanced_accuracy", "f1"}
 
 
 @pytest.mark.parametrize("classes", [3, 1])

@@ -186,7 +186,9 @@ def test_evaluating_one_split_takes_all_images_of_an_unsplit_folder(root: Path) 
 def test_the_crop_keeps_its_share_at_every_image_size(root: Path, image_size: int) -> None:
     (path,) = (str(path) for path in root.rglob("0000.*") if path.parent.name == "class_0")
     (batch,) = loose(path, image_size=image_size)
-    expected = eval_pipeline(image_size, AUGMENT.mean, AUGMENT.std, resize={16: 18, 224: 256}[image_size])
+    expected = eval_pipeline(
+        image_size, AUGMENT.preprocessing.mean, AUGMENT.preprocessing.std, resize={16: 18, 224: 256}[image_size]
+    )
     assert torch.equal(batch["image"][0], expected(View.whole(decode(path))).image)
 
 

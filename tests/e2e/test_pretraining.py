@@ -135,7 +135,10 @@ def test_a_dry_run_says_what_fit_would_do(cli, refused, place):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.image_size=18"], r"model\.name=vit: .*patches of 4 pixels; 18 is no multiple, 16 and 20 fit"),
+        (
+            ["data.image_size=18"],
+            r"model\.name=vit: .*patches of 4 pixels; a height of 18 is no multiple, 16 and 20 fit",
+        ),
         (["method.masking.mask_ratio=1"], r"method\.masking\.mask_ratio: is 1\.0; must lie in \[0, 1\)"),
         (["method.masking.mask_ratio=0.99"], r"method\.masking\.mask_ratio=0\.99 leaves none of 16 patches visible"),
         (["method.masking.position_mask_ratio=1.1"], r"position_mask_ratio: is 1\.1; must lie in \[0, 1\]"),

@@ -337,8 +337,8 @@ class TestSamples:
         from vision_train.data.toy.folder import make_image_folder
 
         monkeypatch.chdir(tmp_path)
-        for split, count in (("train", 20), ("val", 3), ("test", 3)):
-            make_image_folder(Path("photos", split), classes=2, per_class=count, size=(16, 16))
+        for seed, (split, count) in enumerate({"train": 20, "val": 3, "test": 3}.items()):
+            make_image_folder(Path("photos", split), classes=2, per_class=count, size=(16, 16), seed=seed)
         Path("small.yaml").write_text(RECIPE)
         keys = ("data.source=images", "data.root=photos", "data.labels_per_class=null", "data.batch_size=8")
         cut_short("small.yaml", *keys, run_dir=Path("run"), step=7)

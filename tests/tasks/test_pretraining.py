@@ -68,7 +68,10 @@ class TestBuilding:
     @pytest.mark.parametrize(
         ("overrides", "message"),
         [
-            (["data.image_size=18"], r"^model\.name=vit: .*patches of 4 pixels; 18 is no multiple, 16 and 20 fit"),
+            (
+                ["data.image_size=18"],
+                r"^model\.name=vit: .*patches of 4 pixels; a height of 18 is no multiple, 16 and 20 fit",
+            ),
             (["method.masking.mask_ratio=0.99"], r"^method\.masking\.mask_ratio=0\.99 leaves none of 16 patches"),
             (["method.masking.context_ratio=0.01"], r"^method\.masking\.context_ratio=0\.01 leaves none of 12 patches"),
             (

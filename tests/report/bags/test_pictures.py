@@ -7,6 +7,7 @@ import pytest
 
 from models.mil.attention_maps import AttendedBag
 from vision_train.errors import BadSampleError, UserError
+from vision_train.files import OUTPUT_MARK
 from vision_train.report.bags.pictures import open_renderer
 
 COORDS = np.array([[0, 0], [16, 0], [0, 16]])
@@ -33,7 +34,7 @@ def test_every_bag_has_its_pictures_and_its_rows(tmp_path: Path):
         add(renderer, "a/b", pictures)
         assert not (tmp_path / "heat/attention.csv").exists()
     files = {f"{name}{ending}" for name in ("a", "a-b") for ending in (".png", "-branches.png", "-top.png")}
-    assert {file.name for file in (tmp_path / "heat").iterdir()} == {"attention.csv", *files}
+    assert {file.name for file in (tmp_path / "heat").iterdir()} == {"attention.csv", OUTPUT_MARK, *files}
     assert len((tmp_path / "heat/attention.csv").read_text().splitlines()) == 1 + 2 * 3
     assert (renderer.undrawn, renderer.too_small) == ({}, [])
 
@@ -42,7 +43,7 @@ def test_a_bag_that_cannot_be_drawn_stops_or_is_counted(tmp_path: Path):
     images = {"a": Path("a.png")}
     with pytest.raises(UserError, match=r"a: .*a\.png: is damaged.*skip"), opened(tmp_path, images=images) as renderer:
         add(renderer, "a")
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == [OUTPUT_MARK]
     with opened(tmp_path, images=images, on_bad="skip") as renderer:
         add(renderer, "a")
         add(renderer, "a/b")

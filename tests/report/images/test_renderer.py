@@ -24,7 +24,7 @@ def test_a_picture_is_named_after_its_folder_and_file(tmp_path: Path):
         for name in names:
             renderer.add(name, Bars([("red", 1.0)]))
     assert renderer.remarks() == []
-    found = sorted(file.name for file in (tmp_path / "new").iterdir())
+    found = sorted(file.name for file in (tmp_path / "new").glob("[!.]*"))
     assert found == ["00000-red circle-img 14 (1).png", "00001-blue-1.png"]
 
 
