@@ -48,7 +48,7 @@ def test_a_bag_that_cannot_be_drawn_stops_or_is_counted(tmp_path: Path):
         add(renderer, "a")
         add(renderer, "a/b")
     assert renderer.undrawn == {"a": "a.png: is damaged"}
-    assert {file.name for file in tmp_path.iterdir()} == {"attention.csv", "a-b.png", "a-b-branches.png"}
+    assert {file.name for file in tmp_path.iterdir()} == {OUTPUT_MARK, "attention.csv", "a-b.png", "a-b-branches.png"}
 
 
 @pytest.mark.parametrize(("side", "too_small"), [(32, []), (16, ["a"])])
