@@ -118,3 +118,10 @@ def test_positions_of_rectangles_are_pretrained_and_fine_tuned(cli, refused):
     result = cli("fit", "pre.yaml", "data.image_size=16", "model.checkpoint=before")
     assert result.exit_code == 0, result.output
     refused("fit", "pre.yaml", "method.smoothing.compat=official", says=r"smoothing\.compat=official .*square grid")
+
+
+def test_a_recipe_that_leaves_the_size_open_takes_that_of_the_run(wide, cli):
+    overrides = ("data.root=photos", "data.image_size=null", f"model.checkpoint={wide}", "--run-dir", "after")
+    result = cli("fit", "tiny.yaml", *overrides)
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load(Path("after/recipe.yaml").read_text())["data"]["image_size"] == [16, 32]
