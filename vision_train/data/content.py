@@ -155,11 +155,12 @@ def _nodes(lists: Mapping[str, Sequence[Sample]]) -> list[_Node]:
 
 
 def _described(path: str) -> _File | None:
+    place = Path(path).absolute()
     try:
-        found = Path(path).stat()
+        found = place.stat()
     except OSError:
         return None  # reading it will fail, and be told
-    return _File(str(Path(path).absolute()), (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
+    return _File(str(place), (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
 
 
 def _spanning(groups: Iterable[list[_Node]]) -> list[list[_Node]]:
