@@ -5,8 +5,11 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
 import vision_train
+from vision_train.cli import app
 from vision_train.cli.console import PLAIN, plain_console, write_anywhere
 
 
@@ -52,3 +55,13 @@ def test_every_sign_that_the_command_line_uses_has_something_in_its_place() -> N
         texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
         signs = {sign for text in texts if isinstance(text, str) for sign in text if not sign.isascii()}
         assert signs <= {*PLAIN}, file
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "{file}"], ["recipes"], ["inspect", "--help"]])
+def test_verbs_end_well_on_a_terminal_of_ascii(tmp_path: Path, arguments: list[str]) -> None:
+    content = {"state_dict": {"w": torch.ones(2), "b": torch.ones(2)}, "classes": [f"caf\u00e9 {k}" for k in range(9)]}
+    torch.save(content, tmp_path / "w.pth")
+    result = CliRunner(charset="ascii").invoke(app, [each.format(file=tmp_path / "w.pth") for each in arguments])
+    assert result.exit_code == 0, result.output
+    if arguments[0] == "inspect" and arguments[1] != "--help":
+        assert "9: caf\\xe9 0, caf\\xe9 1" in result.stdout

@@ -139,6 +139,16 @@ def test_a_tag_stands_for_the_normalisation_of_its_weights(saved: Callable[[nn.M
         load(file, "resnet18.nothing")
 
 
+def test_what_lies_beside_a_file_says_counts_more_than_timm(saved: Callable[[nn.Module], Path]) -> None:
+    file = saved(timm.create_model("test_vit", num_classes=5))
+    file.with_name("config.json").write_text(
+        '{"architecture": "test_vit", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.4, 0.4]}'
+    )
+    notes = load(file, "test_vit").notes
+    assert any("config.json" in note and "[0.1,0.2,0.3]" in note and "[0.5,0.5,0.5]" in note for note in notes)
+    assert "normalised by mean 0.1, 0.2, 0.3" in notes[-1]
+
+
 def test_names_tell_weights_apart_however_they_are_stored(saved: Callable[[nn.Module], Path]) -> None:
     network = timm.create_model("test_vit", num_classes=0)
     file = saved(network)

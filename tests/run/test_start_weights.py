@@ -1,5 +1,6 @@
 """Runs that start from several files, and that train only a part of the network."""
 
+import io
 import json
 from pathlib import Path
 
@@ -39,6 +40,29 @@ def test_a_run_starts_from_a_file_for_each_part(tiny):
     page = (second.path / "report.html").read_text()
     assert "What the checkpoint of blocks.0 filled" in page
     assert "What the checkpoint of patch_embed filled" in page
+
+
+def test_an_earlier_run_hands_on_pixels_and_classes(tiny):
+    pixels = ("augment.mean=[0.1,0.2,0.3]", "augment.std=[0.4,0.5,0.6]", "augment.eval.crop_share=0.8")
+    first = run(tiny, *pixels, "trainer.max_epochs=1", run_dir="first")
+    left_open = ("augment.mean=null", "augment.std=null", "data.image_size=null", "trainer.max_epochs=1")
+    said = Console(file=io.StringIO(), width=1000)
+    start = load_recipe(tiny, [*left_open, "model.checkpoint=first"])
+    second = fit(start, run_dir=Path("second"), command=[], console=said)
+    stored = load_recipe(second.recipe)
+    assert stored.augment.mean == (0.1, 0.2, 0.3)
+    assert stored.augment.std == (0.4, 0.5, 0.6)
+    assert stored.augment.eval.crop_share == 0.8
+    assert stored.data.image_size == 16
+    assert load_recipe(first.recipe).augment.eval.interpolation == "bicubic"  # what was used, though nobody asked
+    output = said.file.getvalue()
+    assert "augment.mean=[0.1,0.2,0.3]" in output
+    assert "best.ckpt is kept; it was trained on the same 10 classes" in output
+    warned = scan(load_recipe(tiny, ["model.checkpoint=first"])).data.warnings
+    assert any("augment.mean=[0.5,0.5,0.5]" in each and "[0.1,0.2,0.3]" in each for each in warned)
+    tried = dry_run(start)
+    assert "preprocessing      data.image_size=16 augment.mean=[0.1,0.2,0.3]" in tried
+    assert "taken from" in tried
 
 
 def test_the_smallest_share_of_the_parts_is_recorded(tiny):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import Any
 
@@ -30,9 +29,7 @@ class Verbs(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Let every text be printed: what the terminal's encoding lacks, as names of files may, is escaped."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
+        write_anywhere(sys.stdout, sys.stderr)
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
@@ -82,5 +79,4 @@ def options(
 
 def main() -> None:
     """Entry point of the ``vision-train`` command."""
-    write_anywhere(sys.stdout, sys.stderr)
     app()

@@ -30,10 +30,8 @@ def write_anywhere(*streams: TextIO) -> None:
 def _in_place(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    character = error.object[error.start]
-    if character in PLAIN:
-        return PLAIN[character], error.start + 1
-    return codecs.backslashreplace_errors(error)
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(sign, sign.encode("ascii", "backslashreplace").decode()) for sign in lacking), error.end
 
 
 def plain_console(*, stderr: bool = False) -> Console:

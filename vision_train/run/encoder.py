@@ -22,7 +22,8 @@ from augment.pipeline import eval_pipeline
 from models.families import class_token_is_untrained
 from models.timm_attention import install_attention
 from models.vit import adapt_published, build_model, pooling_words
-from vision_train.checkpoints import load_weights, match_weights, read_weights
+from vision_train.checkpoints import load_weights, match_weights, provenance_of, read_weights
+from vision_train.checkpoints.settle import same, shown
 from vision_train.errors import UserError
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import load_for_inference
@@ -182,6 +183,13 @@ def _of_file(path: Path, model: str | None) -> _Source:
     if model is None:
         raise UserError(f"{path}: does not say which model it is of; name it with --model, or name a run of ours")
     network, pixels = _build(model)
+    told, notes = provenance_of(weights, path), []
+    for key in ("mean", "std", "interpolation"):
+        if told.get(key) is not None and not same(told.get(key), pixels[key]):
+            notes.append(
+                f"{key} {shown(told.get(key))} is taken from {told.sources[key]}; timm says {shown(pixels[key])}"
+            )
+            pixels[key] = told.get(key)
     report, state = match_weights(network, weights, adapt=adapt_published)
     own = network.state_dict()
     if absent := [name for name in report.missing if own[name].is_floating_point()]:
@@ -194,7 +202,9 @@ def _of_file(path: Path, model: str | None) -> _Source:
     network.load_state_dict(state, strict=False)
     if isinstance(network, VisionTransformer) and class_token_is_untrained(weights.state):
         network.reset_classifier(0, "avg")
-    return _Source(model.partition(".")[0], network, network, pixels, pooling_words(network), [report.summary()])
+    return _Source(
+        model.partition(".")[0], network, network, pixels, pooling_words(network), [report.summary(), *notes]
+    )
 
 
 def _build(name: str) -> tuple[nn.Module, dict[str, Any]]:
