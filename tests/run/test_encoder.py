@@ -186,7 +186,7 @@ def test_what_fills_too_little_is_refused(saved: Callable[[nn.Module], Path]) ->
 def test_places_that_are_no_finished_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no recipe\.yaml, so it is not a run directory"):
         load(tmp_path)
-    with pytest.raises(UserError, match="nowhere: does not exist; name a weights file, .*or a run directory"):
+    with pytest.raises(UserError, match=r"nowhere: does not exist; name a weights file, .*or a run directory"):
         load(tmp_path / "nowhere")
 
 
