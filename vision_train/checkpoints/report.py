@@ -66,7 +66,7 @@ class LoadReport:
     notes: tuple[str, ...] = ()
     """What is assumed of the file, and small differences."""
     head: str = ""
-    """Which classes the outputs of a head are that was kept, as a sentence; empty where none was."""
+    """What to know of a head's classes that are not simply those of the data, as a sentence; else empty."""
 
     def names(self, outcome: Outcome) -> list[str]:
         """All names of one outcome, in the model's order."""

@@ -126,6 +126,8 @@ def _arranged(found: _Matched, classes: Classes, heads: Iterable[str], by_module
     report, state, head = arrange_head(
         found.module, found.report, found.state, classes, _within(part, heads), _within(part, by_module)
     )
+    if head and classes.agreement == "same":
+        return _Matched(found.module, replace(report, notes=(*report.notes, head)), state)
     return _Matched(found.module, replace(report, head=head), state)
 
 

@@ -50,6 +50,8 @@ class SampleDataModule(LightningDataModule):
     Attributes:
         classes: The label map: a label is a place in this list.
         notes: What the user should know about the samples.
+        warnings: What is likely to be wrong about them, or about how they are prepared.
+        preparation: Who says how they are prepared, and what is assumed, in sentences.
         left_out: Samples that were taken out by :meth:`leave_out`.
     """
 
@@ -73,6 +75,7 @@ class SampleDataModule(LightningDataModule):
         self.streams = dict(streams or {"train": Stream("train", section.batch_size)})
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.preparation: list[str] = []
         self.left_out: list[Sample] = []
         self._samples = dict(splits)
         self._datasets: list[SampleDataset] = []

@@ -126,7 +126,7 @@ def _images(recipe: Recipe) -> dict[str, str]:
 
 def _remarks(data: SampleDataModule) -> dict[str, str]:
     """Notes and warnings, as a run prints them at its start."""
-    remarks = {"notes": data.notes, "warnings": data.warnings}
+    remarks = {"notes": [*data.preparation, *data.notes], "warnings": data.warnings}
     return {name: "\n".join(texts) for name, texts in remarks.items() if texts}
 
 

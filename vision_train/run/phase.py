@@ -105,7 +105,7 @@ def scan(
     """
     settled = settle(recipe, earlier)
     data = recipe.kind.load().build(settled.recipe, classes, only)
-    data.notes += settled.notes
+    data.preparation += settled.notes
     data.warnings += settled.warnings
     return Scanned(replace(settled.recipe, data=data.section), data)
 

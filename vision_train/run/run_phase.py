@@ -104,7 +104,7 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     console.print(f"{recipe.name}: {data.described()} -> {relative(directory.path)}")
     for number, line in enumerate(data.class_lines()):
         console.print(line if number else f"classes: {line}")
-    for remark in [*data.notes, *prepared.task.notes]:
+    for remark in [*data.preparation, *data.notes, *prepared.task.notes]:
         console.print(f"note: {remark}")
     for warning in data.warnings:
         console.print(f"warning: {warning}")
