@@ -6,7 +6,6 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from rich.console import Console
 from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import load_recipe, to_plain
-from vision_train.run.differences import HARMLESS, REFUSED, filled_in
+from vision_train.run.differences import HARMLESS, REFUSED
 from vision_train.run.directory import RunDirectory
 from vision_train.run.fit import fit, resume
 from vision_train.run.phase import prepare, scan
@@ -235,7 +234,7 @@ def test_an_accepted_change_acts_and_is_kept(edited):
     assert "optim.lr" in (directory.path / "report.html").read_text()
     checkpoint = torch.load(directory.best.with_name("last.ckpt"), weights_only=True)
     copy = yaml.safe_load((directory.phase("fit") / "recipe.yaml").read_text())
-    for recipe in (checkpoint["recipe"], checkpoint["conditions"]["asked"], copy):
+    for recipe in (checkpoint["recipe"], copy):
         assert recipe["optim"]["lr"] == 0.5, "resumed again, nothing would differ"
 
 
@@ -260,16 +259,6 @@ def test_an_edited_copy_that_is_not_read_is_pointed_out(edited, monkeypatch):
         resume(edited({"optim.lr": 0.5}, file="phases/fit/recipe.yaml"), console=console)
     assert "optim.lr in run/phases/fit/recipe.yaml" in console.file.getvalue()
     assert "not read" in console.file.getvalue()
-
-
-def test_what_a_recipe_leaves_open_is_taken_from_the_start_of_the_run():
-    asked, now = (load_recipe("quickstart", [f"optim.lr={rate}"]) for rate in (0.1, 0.2))
-    resolved = replace(asked, optim=replace(asked.optim, betas=(0.8, 0.9), layer_decay=None))
-    filled = filled_in(now, asked, resolved)
-    assert (filled.optim.lr, filled.optim.betas) == (0.2, (0.8, 0.9))
-    edited = replace(now, optim=replace(now.optim, betas=None))
-    assert filled_in(edited, resolved, resolved).optim.betas is None, "it was said, and is now left open"
-    assert filled_in(now, now, now) == now
 
 
 def rewrite(run: Path, change: Callable[[dict[str, Any]], None]) -> None:

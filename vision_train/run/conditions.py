@@ -1,4 +1,4 @@
-"""What a phase is trained under: recipe, samples, versions and steps, kept so that it can be resumed."""
+"""What a phase is trained under besides its recipe: samples, versions, steps; kept so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from vision_train import __version__
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import brief_truth
 from vision_train.files import written_whole
-from vision_train.recipe import Recipe, to_plain
 from vision_train.run.directory import package_versions
 from vision_train.run.steps import TrainingSteps
 
@@ -23,11 +22,10 @@ SAMPLES_FILE = "samples.jsonl.gz"
 """Name of the list of samples in the folder of a phase."""
 
 
-def conditions(asked: Recipe, data: SampleDataModule, steps: TrainingSteps, processes: int) -> dict[str, Any]:
-    """Plain values for a checkpoint; ``asked`` is the recipe before what it left open was filled in."""
+def conditions(data: SampleDataModule, steps: TrainingSteps, processes: int) -> dict[str, Any]:
+    """Plain values for a checkpoint."""
     listed = list_samples(data)
     return {
-        "asked": to_plain(asked),
         "samples": {split: {"count": len(truths), "digest": digest_of(truths)} for split, truths in listed.items()},
         "versions": versions(),
         "steps_per_epoch": steps.per_epoch,

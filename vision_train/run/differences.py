@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from vision_train.recipe import Recipe, recipe_of, to_plain
+from vision_train.recipe import Recipe, to_plain
 from vision_train.recipe.layers import show
 from vision_train.run.conditions import Listed, digest_of
 
@@ -72,28 +72,6 @@ def recipe_differences(then: Recipe, now: Recipe) -> Iterator[Difference]:
         why = next((reason for glob, reason in REFUSED.items() if fnmatchcase(key, glob)), "")
         verdict: Verdict = "refused" if why else "harmless" if key in HARMLESS else "accept"
         yield Difference(key, was, became, verdict, why)
-
-
-def filled_in(now: Recipe, asked: Recipe, resolved: Recipe) -> Recipe:
-    """A recipe with what was found out for a run at its start, such as the mean that belongs to its weights.
-
-    Args:
-        now: The recipe of today.
-        asked: The recipe at the start, before anything was filled in.
-        resolved: The same afterwards. What both others leave null is taken from it.
-    """
-
-    def fill(values: dict[str, Any], before: Any, after: Any) -> dict[str, Any]:
-        filled: dict[str, Any] = {}
-        for key, value in values.items():
-            old, found = (each.get(key) if isinstance(each, dict) else None for each in (before, after))
-            if isinstance(value, dict):
-                filled[key] = fill(value, old, found)
-            else:
-                filled[key] = found if value is None and old is None else value
-        return filled
-
-    return recipe_of(fill(to_plain(now), to_plain(asked), to_plain(resolved)), now.name)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -33,7 +33,7 @@ from vision_train.run.plan import (
     stored_recipes,
     summed,
 )
-from vision_train.run.resumption import begun_with, check_fits, compare_with_checkpoint
+from vision_train.run.resumption import check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import last_checkpoint, publish, run_phase
 from vision_train.run.trainer import check_devices
 from vision_train.tasks.base import Task
@@ -155,9 +155,10 @@ def _scan_again(directory: RunDirectory, phase: Phase) -> Scanned:
     recipe, stored = phase.recipe, directory.phase(phase.start or "") / "recipe.yaml"
     if last_checkpoint(directory, phase.name).exists():
         # It went on from a file that may be gone.
-        recipe = replace(recipe, model=replace(recipe.model, checkpoint=None))
+        recipe = _with_start(recipe, None)
     earlier = load_recipe(stored, runnable=False) if phase.start and stored.is_file() else None
-    return scan(recipe, _kept_classes(directory, phase), earlier=earlier)
+    scanned = scan(recipe, _kept_classes(directory, phase), earlier=earlier)
+    return Scanned(_with_start(scanned.recipe, phase.recipe.model.checkpoint), scanned.data)
 
 
 def _kept_classes(directory: RunDirectory, phase: Phase) -> list[str] | None:
@@ -212,14 +213,16 @@ def _prepare(
 def _prepare_to_go_on(directory: RunDirectory, phase: Phase, scanned: Scanned, accepted: Sequence[str]) -> Prepared:
     """Build a phase that goes on with its last checkpoint, once that is known to be of the same recipe and data."""
     differences = compare_with_checkpoint(directory, phase, scanned, accepted)
-    recipe = begun_with(directory, phase, scanned.recipe)
     # The checkpoint holds the weights that the phase began with; the file that they came from may be gone.
-    loaded = replace(recipe, model=replace(recipe.model, checkpoint=None))
-    prepared = prepare(Scanned(loaded, scanned.data))
+    prepared = prepare(Scanned(_with_start(scanned.recipe, None), scanned.data))
     check_fits(directory, phase, prepared)
     check_devices(prepared.recipe, prepared.data, prepared.task)
-    known = replace(prepared.recipe, model=recipe.model)
-    return replace(prepared, recipe=known, asked=scanned.recipe, resumed_with=differences)
+    known = _with_start(prepared.recipe, started_from(directory, phase))
+    return replace(prepared, recipe=known, resumed_with=differences)
+
+
+def _with_start(recipe: Recipe, checkpoint: str | dict[str, str] | None) -> Recipe:
+    return replace(recipe, model=replace(recipe.model, checkpoint=checkpoint))
 
 
 def _scan_late(directory: RunDirectory, plan: Plan, phase: Phase, checked: CheckedPhases) -> Scanned:

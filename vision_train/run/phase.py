@@ -66,8 +66,6 @@ class Prepared(Scanned):
     """What computes attention on the recipe's device."""
     frozen: list[nn.Module]
     """Modules of the network that are frozen as a whole."""
-    asked: Recipe | None = None
-    """The recipe before anything that it left open was filled in; None where nothing was."""
     resumed_with: list[Difference] = field(default_factory=list)
     """What was otherwise when the checkpoint was written with which the phase goes on."""
 
@@ -136,7 +134,7 @@ def prepare(scanned: Scanned) -> Prepared:
     check_lr_factors(task.network, recipe.optim)
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
-    return Prepared(recipe, data, task, reports, attention, frozen, asked=scanned.recipe)
+    return Prepared(recipe, data, task, reports, attention, frozen)
 
 
 def _build(recipe: Recipe, classes: list[str]) -> tuple[Task, AttentionReceipt]:
@@ -245,7 +243,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     display = ProgressDisplay(meter, recipe, task.metrics, console)
     plain = build_trainer(recipe, [])
     steps = count_steps(recipe, data, plain)
-    trained_under = conditions(prepared.asked or recipe, data, steps, plain.world_size) if log else {}
+    trained_under = conditions(data, steps, plain.world_size) if log else {}
     keeper = EpochCheckpoints(checkpoints, recipe, trained_under, on_saved=display.epoch_saved)
     end = [EndAtStep(steps.total)] if limits_of(recipe)[1] else []
     # Whole windows before clipping, which is to see the gradient of the step.

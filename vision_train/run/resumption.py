@@ -16,7 +16,6 @@ from vision_train.recipe import Recipe, load_recipe, recipe_of
 from vision_train.run.conditions import SAMPLES_FILE, list_samples, read_samples, versions
 from vision_train.run.differences import (
     Difference,
-    filled_in,
     recipe_differences,
     sample_differences,
     version_differences,
@@ -101,11 +100,10 @@ def _states_of_streams(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
     return [value for value in checkpoint.values() if isinstance(value, dict) and value.keys() in STREAM_STATES]
 
 
-def begun_with(directory: RunDirectory, phase: Phase, now: Recipe) -> Recipe:
-    """A recipe with what was filled in when the phase began: its start, and what belongs to that."""
-    checkpoint = _read(directory, phase)
-    resolved = recipe_of(checkpoint["recipe"], _named(directory, phase))
-    return _with_start_of(resolved, filled_in(now, _asked(checkpoint, directory, phase), resolved))
+def started_from(directory: RunDirectory, phase: Phase) -> str | dict[str, str] | None:
+    """The ``model.checkpoint`` that a phase began with, as its last checkpoint says."""
+    start: str | dict[str, str] | None = _read(directory, phase)["recipe"]["model"]["checkpoint"]
+    return start
 
 
 def _read(directory: RunDirectory, phase: Phase) -> dict[str, Any]:
@@ -132,15 +130,14 @@ def _differences(
     directory: RunDirectory, phase: Phase, scanned: Scanned, checkpoint: dict[str, Any]
 ) -> Iterator[Difference]:
     folder, kept = directory.phase(phase.name), checkpoint.get("conditions")
-    then = _asked(checkpoint, directory, phase)
+    then = recipe_of(checkpoint["recipe"], str(relative(folder / "checkpoints" / "last.ckpt")))
     # Of a phase that starts from another the plan sets it; an earlier version forgot it when it resumed.
     set_elsewhere = phase.start is not None or not kept
     now = _with_start_of(then, scanned.recipe) if set_elsewhere else scanned.recipe
     found = list(recipe_differences(then, now))
     yield from found
     if phase.name == LAST and (file := folder / "recipe.yaml").is_file():
-        resolved = recipe_of(checkpoint["recipe"], _named(directory, phase))
-        for each in recipe_differences(resolved, _with_start_of(resolved, load_recipe(file, runnable=False))):
+        for each in recipe_differences(then, _with_start_of(then, load_recipe(file, runnable=False))):
             name = f"{each.key} in {relative(file)}"
             yield replace(each, key=name, verdict="harmless", why="that copy is not read; recipe.yaml of the run is")
     if phase.is_result and checkpoint["classes"] != (classes := scanned.data.classes):
@@ -155,16 +152,6 @@ def _differences(
         yield Difference(
             "last.ckpt", "of an earlier version", "this one", "harmless", "it says no samples and versions"
         )
-
-
-def _named(directory: RunDirectory, phase: Phase) -> str:
-    return str(relative(directory.phase(phase.name) / "checkpoints" / "last.ckpt"))
-
-
-def _asked(checkpoint: dict[str, Any], directory: RunDirectory, phase: Phase) -> Recipe:
-    """The recipe at the start, before anything was filled in; earlier versions kept it only afterwards."""
-    kept = checkpoint.get("conditions") or {}
-    return recipe_of(kept.get("asked", checkpoint["recipe"]), _named(directory, phase))
 
 
 def _with_start_of(then: Recipe, now: Recipe) -> Recipe:
