@@ -104,7 +104,7 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     console.print(f"{recipe.name}: {data.described()} -> {relative(directory.path)}")
     for number, line in enumerate(data.class_lines()):
         console.print(line if number else f"classes: {line}")
-    for remark in [*data.preparation, *data.notes, *prepared.task.notes]:
+    for remark in [*data.notes, *prepared.task.notes]:
         console.print(f"note: {remark}")
     for warning in data.warnings:
         console.print(f"warning: {warning}")
@@ -113,6 +113,8 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
         console.print(f"left out {len(data.left_out):,} {data.noun}, which the run is measured on")
     _announce_start(directory, name, prepared, console)
     console.print(f"attention: {attention_line(prepared.attention)}")
+    for remark in data.preparation:
+        console.print(f"note: {remark}")
     table = attention_table(prepared.attention)
     title = table.title if phase.is_result else f"{table.title}, phase {name}"
     directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
