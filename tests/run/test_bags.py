@@ -74,10 +74,10 @@ def figures(directory: RunDirectory) -> list[dict]:
 
 
 def write_bags(folder: str, table: str, count: int = 24, encoder: str = "uni") -> None:
-    """Bags of two classes that differ in the sign of their features, and their labels."""
+    """Bags of two classes that differ in the sign of their features, no two alike, and their labels."""
     Path(folder).mkdir()
     for number in range(count):
-        features = torch.full((3 + number % 4, 6), 1.0 if number % 2 else -1.0)
+        features = torch.full((3 + number % 4, 6), (1.0 if number % 2 else -1.0) + number / 1000)
         save_file({"features": features}, Path(folder, f"{number:03d}.safetensors"), {"encoder": encoder})
     rows = [f"{number:03d},{number % 2}" for number in range(count)]
     Path(table).write_text("\n".join(["slide_id,label", *rows]))
