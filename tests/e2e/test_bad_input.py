@@ -266,7 +266,7 @@ def test_override_without_key_or_value(refused, override):
         ("data.batch_sise=4", "data.batch_sise: unknown key; did you mean data.batch_size"),
         ("data.batch_size = 4", "unknown key; did you mean data.batch_size"),
         ("data.root=[a", "not valid YAML"),
-        ("data.image_size=17", "patches of 8 pixels; 17 is no multiple"),
+        ("data.image_size=17", "patches of 8 pixels; a height of 17 is no multiple"),
         (
             "data.labels_per_class=100",
             "data.labels_per_class is 100, but these classes have fewer to train on: class_0 .4., class_1",
