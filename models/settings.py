@@ -30,7 +30,7 @@ class Settings(NamedTuple):
     heads: int | None = None
     """Heads of the first attention."""
     activation: str | None = None
-    """Of the first MLP, by timm's name."""
+    """Activation of the first MLP, by its name in timm."""
     norm_eps: float | None = None
     """What norms add to the variance."""
 

@@ -40,7 +40,7 @@ class WeightsFiles:
     files: tuple[Path, ...]
     """The files to read; several where the weights are sharded."""
     places: dict[str, str] | None = None
-    """Of sharded weights: the file name in which each tensor lies."""
+    """Name of the file that holds each tensor, where the weights are sharded."""
 
     @property
     def folder(self) -> Path:

@@ -44,7 +44,7 @@ def remarks_on_glyphs(texts: Iterable[str]) -> list[str]:
     )
     shown = " ".join(unknown[:10]) + (f", ... ({len(unknown)} in all)" if len(unknown) > 10 else "")
     return [
-        f"no font of this system has the characters {shown}, which are drawn as boxes; the package "
+        f"no font of this system has the characters {shown}, which are drawn as empty rectangles; the package "
         f"{' and '.join(packages)} of Debian and Ubuntu brings one"
     ]
 

@@ -110,7 +110,7 @@ def _classes(data: SampleDataModule) -> str:
 
 
 def _images(recipe: Recipe) -> dict[str, str]:
-    """How images are prepared, whoever says so."""
+    """How images are prepared, from the recipe, the weights or the defaults."""
     if not hasattr(recipe.data, "image_size"):
         return {}
     pixels = recipe.augment.preprocessing

@@ -41,7 +41,7 @@ def per_class_table(confusion: Tensor, names: list[str], split: str, noun: str) 
 def summary_table(
     split: str, noun: str, count: int, measured: Mapping[str, float], warnings: Sequence[str] = ()
 ) -> Table:
-    """Size of a split and its metrics, with sentences for whoever reads the result."""
+    """Size of a split and its metrics, with sentences for the reader."""
     rows: list[list[str | float]] = [[name, value] for name, value in measured.items()]
     said = " ".join(f"Warning: {text}." for text in warnings)
     return Table(f"{split}_summary", f"Result on {split}", ["metric", "value"], [[noun, count], *rows], said)
