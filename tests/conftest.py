@@ -1,11 +1,13 @@
 """What every test relies on: fixed seeds, one thread, no window, no network; and a second process to train with."""
 
 import contextlib
+import multiprocessing
 import os
 import random
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import hypothesis
@@ -61,15 +63,33 @@ def _is_local(host: str) -> bool:
     return host in ("localhost", "::1", socket.gethostname()) or host.startswith("127.")
 
 
+LOADED = (
+    *("vision_train.run.fit", "vision_train.run.evaluate", "vision_train.run.predict", "vision_train.run.preview"),
+    *("vision_train.run.dry_run", "vision_train.run.inspection", "vision_train.cli"),
+    *(f"vision_train.tasks.{task}.task" for task in ("classification", "pretraining", "bags")),
+)
+"""What fresh processes have imported: with all that it needs, this takes longer than most trainings of the tests."""
+
+
+@pytest.fixture(scope="session")
+def fresh_processes() -> BaseContext:
+    """Starts processes that know nothing of this one, as ``spawn`` does, but need not import the libraries anew."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*LOADED])
+    return context
+
+
 @pytest.fixture
-def two_processes() -> Callable[..., None]:
+def two_processes(fresh_processes: BaseContext) -> Callable[..., None]:
     """Call ``function(rank, *args)`` in two fresh processes that meet over gloo; a child's traceback is raised here."""
 
     def call(function: Callable[..., None], *args: Any) -> None:
         import torch
 
-        port = _free_ports()
-        processes = torch.multiprocessing.spawn(_child, args=(port, function, args), nprocs=2, join=False)
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_ports()), "NODE_RANK": "0"}
+        processes = torch.multiprocessing.start_processes(
+            _child, args=(environment, function, args), nprocs=2, join=False, start_method="forkserver"
+        )
         # One that waits for a failed other in native code hears no gentle signal.
         while not processes.join(grace_period=1):
             pass
@@ -93,9 +113,9 @@ def _free_ports(count: int = 40) -> int:
     raise RuntimeError(f"no {count} free ports in a row below 32000")
 
 
-def _child(rank: int, port: int, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+def _child(rank: int, environment: Mapping[str, str], function: Callable[..., None], args: tuple[Any, ...]) -> None:
     import torch
 
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+    os.environ |= {**environment, "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
     function(rank, *args)

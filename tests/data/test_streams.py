@@ -333,7 +333,7 @@ class TestDryRun:
         said = {key.strip(): value.strip() for key, value in lines.items()}
         assert said["images"] == "60 train, 100 pool, 40 val, 30 test"
         assert said["steps"].startswith("7 an epoch, 21 in all")
-        assert said["batch"].startswith("32 images a step: 8 labelled + 24 unlabelled for each of 1 process")
+        assert said["batch"].startswith("32 images a step: 8 labelled + 24 unlabelled")
 
 
 def test_a_stream_learns_from_nothing_that_a_later_phase_is_measured_on():

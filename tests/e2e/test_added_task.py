@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import re
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
@@ -58,23 +60,38 @@ def make_photos(folder: Path) -> None:
     (folder / "weights.txt").write_text("\n".join(lines) + "\n")
 
 
-def vision_train(place: Path, *arguments: str, code: int = 0) -> str:
-    """Run a command in ``place`` and return what it printed."""
+@pytest.fixture
+def vision_train(place: Path, fresh_processes: BaseContext) -> Callable[..., str]:
+    """Run a command in ``place``, in a process of its own; returns what it printed."""
+
+    def call(*arguments: str, code: int = 0) -> str:
+        printed = place.parent / "printed.txt"
+        process = fresh_processes.Process(target=_main, args=(place, arguments, printed))  # type: ignore[attr-defined]
+        process.start()
+        process.join()
+        said = printed.read_text(encoding="utf-8")
+        assert process.exitcode == code, f"{arguments}: exit {process.exitcode}\n{said}"
+        return said
+
+    return call
+
+
+def _main(place: Path, arguments: tuple[str, ...], printed: Path) -> None:
+    """``python -m vision_train`` where the package is on the path, as after its installation."""
     paths = [str(place.parent / "site"), str(ROOT)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    done = subprocess.run(
-        [sys.executable, "-m", "vision_train", *arguments], cwd=place, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    sys.path[:0] = paths
+    sys.argv = ["vision-train", *arguments]
+    os.chdir(place)
+    with printed.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    runpy.run_module("vision_train", run_name="__main__")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)  # a dozen processes, each of which imports torch, and four trainings
-def test_every_verb_of_the_page_works(place: Path):
-    said = {
-        command[0] if "--dry-run" not in command else "dry run": vision_train(place, *command) for command in commands()
-    }
+def test_every_verb_of_the_page_works(place: Path, vision_train):
+    said = {command[0] if "--dry-run" not in command else "dry run": vision_train(*command) for command in commands()}
     assert "15 steps" in said["dry run"].replace("in all", "steps") or "an epoch" in said["dry run"]
     assert "val/error" in said["fit"], "the metric is always shown"
     assert json.loads(said["evaluate"])["val/samples"] == 8
@@ -91,15 +108,15 @@ def test_every_verb_of_the_page_works(place: Path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_cut_short_goes_on_to_the_bit(place: Path):
+def test_a_run_that_was_cut_short_goes_on_to_the_bit(place: Path, vision_train):
     recipe = ["fit", "weigh.yaml", "seed=3"]
-    vision_train(place, *recipe, "--run-dir", "whole")
-    vision_train(place, *recipe, "--run-dir", "cut")
+    vision_train(*recipe, "--run-dir", "whole")
+    vision_train(*recipe, "--run-dir", "cut")
     cut = place / "cut"
     # As if the process had been killed after its last epoch was saved, before its figures were written.
     (cut / "summary.json").unlink()
     (cut / "phases" / "fit" / "phase.json").unlink()
-    vision_train(place, "fit", "--resume", "cut")
+    vision_train("fit", "--resume", "cut")
     figures = [json.loads((place / run / "summary.json").read_text()) for run in ("whole", "cut")]
     assert figures[0]["test/error"] == figures[1]["test/error"]
 
@@ -115,8 +132,8 @@ def test_a_run_that_was_cut_short_goes_on_to_the_bit(place: Path):
         ("run.select.metric=val/accuracy", "val/error"),
     ],
 )
-def test_mistakes_are_named(place: Path, argument: str, named: str):
-    assert named in vision_train(place, "fit", "weigh.yaml", argument, code=2)
+def test_mistakes_are_named(vision_train, argument: str, named: str):
+    assert named in vision_train("fit", "weigh.yaml", argument, code=2)
 
 
 def test_the_page_shows_every_file_of_the_package():

@@ -3,10 +3,10 @@
 import csv
 import io
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +137,11 @@ def train(run_dir: Path, recipe: Path, phase: str | None, place: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def call_in_a_child() -> Callable[..., int]:
+def call_in_a_child(fresh_processes: BaseContext) -> Callable[..., int]:
     """Call :func:`train` in a fresh process, and return its exit code."""
-    context = multiprocessing.get_context("forkserver")  # imports once, and has run nothing that a fork would break
-    context.set_forkserver_preload(["torch", "vision_train.run.fit", "vision_train.tasks.classification.task"])
 
     def call(*args: Any) -> int:
-        process = context.Process(target=train, args=args)
+        process = fresh_processes.Process(target=train, args=args)  # type: ignore[attr-defined]
         process.start()
         process.join()
         assert process.exitcode is not None

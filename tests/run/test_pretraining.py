@@ -145,7 +145,7 @@ class TestFinishedRun:
         train = evaluate_run(whole.path, "train", ["trainer.limit_test_batches=2"])
         assert "train/acc1" in train
         assert "train/probe_accuracy" not in train
-        with pytest.raises(UserError, match="--split test: .*there are train, val"):
+        with pytest.raises(UserError, match=r"--split test: .*there are train, val"):
             evaluate_run(whole.path, "test")
 
     def test_other_images_are_measured_without_a_probe(self, whole):

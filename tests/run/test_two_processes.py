@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,19 +49,30 @@ def test_two_processes_train_and_measure_as_one(tiny, two_processes):
     assert summary["train/steps"] == 9
 
 
-def _cut_short(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path) -> None:
-    original = ClassificationTask.training_step
-    calls = iter(range(100))
+@contextmanager
+def _fails_at(step: int) -> Iterator[None]:
+    """Let training fail at a step, counted from 0 over all phases.
+
+    It fails after the network's forward pass: where an exception meets DDP's broadcast of buffers, torch may wait for
+    itself in the destructor of the process group.
+    """
+    original, calls = ClassificationTask.training_step, iter(range(100))
 
     def training_step(self, batch, batch_idx):
-        if next(calls) == 4:
+        loss = original(self, batch, batch_idx)
+        if next(calls) == step:
             raise RuntimeError("cut short")
-        return original(self, batch, batch_idx)
+        return loss
 
-    ClassificationTask.training_step = training_step  # type: ignore[method-assign]  # a process of its own
-    with pytest.raises(RuntimeError, match="cut short"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClassificationTask, "training_step", training_step)
+        with pytest.raises(RuntimeError, match="cut short"):
+            yield
+
+
+def _cut_short(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path) -> None:
+    with _fails_at(4):
         _fit(rank, recipe, overrides, run_dir)
-    ClassificationTask.training_step = original  # type: ignore[method-assign]
     os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the other process may not have left the first
     resume(run_dir, console=Console(quiet=True))
 
@@ -106,20 +118,12 @@ def _as_few_as_needed(recipe: Recipe, stored: Mapping[str, Recipe]) -> AsFewLabe
 
 
 def _plan(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path, stop_at: int | None) -> None:
-    original, calls = ClassificationTask.training_step, iter(range(100))
-
-    def training_step(self, batch, batch_idx):
-        if next(calls) == stop_at:
-            raise RuntimeError("cut short")
-        return original(self, batch, batch_idx)
-
     options = {"console": Console(quiet=True), "make_plan": _as_few_as_needed}
     asked = load_recipe(recipe, overrides)
     if stop_at is None:
         fit(asked, run_dir=run_dir, command=[], **options)
         return
-    ClassificationTask.training_step = training_step  # type: ignore[method-assign]  # a process of its own
-    with pytest.raises(RuntimeError, match="cut short"):
+    with _fails_at(stop_at):
         fit(asked, run_dir=run_dir, command=[], **options)
     os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the other process may not have left the first
     resume(run_dir, **options)
