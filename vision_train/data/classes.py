@@ -113,7 +113,11 @@ def draw_labels_per_class(train: list[S], count: int, seed: int) -> list[S]:
     if small:
         rest = len(small) - MOST_CLASSES_LISTED
         named = ", ".join(small[:MOST_CLASSES_LISTED]) + (f" and {rest} more classes" if rest > 0 else "")
-        raise UserError(f"data.labels_per_class is {count}, but these classes have fewer to train on: {named}")
+        fewest = min(map(len, by_label.values()))
+        raise UserError(
+            f"data.labels_per_class is {count}, but these classes have fewer to train on: {named}. "
+            f"Set it to {fewest} or less, or to null to take all of every class"
+        )
     drawn: list[S] = []
     for label, members in by_label.items():
         order = _permutation(len(members), derive_seed(seed, f"labels of {label}"))

@@ -122,25 +122,27 @@ def steps_in_words(steps: TrainingSteps) -> str:
 
 def batch_in_words(data: SampleDataModule, trainer: Trainer, steps: TrainingSteps) -> str:
     """How many samples a step has, and what they are made of."""
-    processes = trainer.world_size
+    processes, asked = trainer.world_size, trainer.accumulate_grad_batches
     drawn = {name: size // processes for name, size in data.step_sizes(processes).items()}
-    each = " + ".join(f"{size} {name}" if len(drawn) > 1 else str(size) for name, size in drawn.items())
     samples = sum(drawn.values()) * processes
-    asked = trainer.accumulate_grad_batches
-    text = (
-        f"{samples * steps.held:,} {data.noun} a step: {each} for each of {processes} process(es), {steps.held} "
-        "batch(es) accumulated"
-    )
+    factors = [f"{count} {what}" for count, what in ((processes, "processes"), (steps.held, "batches")) if count > 1]
+    streams = " + ".join(f"{size} {name}" for name, size in drawn.items())
+    if len(drawn) > 1:
+        factors.append(f"({streams})" if factors else streams)
+    elif factors:
+        factors.append(f"{sum(drawn.values())} {data.noun}")
+    text = f"{samples * steps.held:,} {data.noun} a step" + (f": {' x '.join(factors)}" if factors else "")
     if steps.held < asked:
-        text += f", since an epoch has no more (trainer.accumulate_grad_batches={asked})"
+        text += f"; an epoch has no more batches to accumulate (trainer.accumulate_grad_batches={asked})"
     elif steps.last_held < steps.held:
-        text += f"; {samples * steps.last_held:,} in the last step of an epoch, which has {steps.last_held} batch(es)"
+        text += f"; {samples * steps.last_held:,} in the last step of an epoch, whose batches are {steps.last_held}"
     return text
 
 
 def concerns(recipe: Recipe, data: SampleDataModule, trainer: Trainer, steps: TrainingSteps) -> Iterator[str]:
     """What will hardly be meant so, each with the key that helps."""
     yield from _of_length(recipe, steps)
+    yield from _of_schedule(recipe, steps)
     yield from _of_samples(data, trainer, steps)
     yield from _of_rate(recipe, steps)
 
@@ -169,6 +171,15 @@ def _of_length(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
         yield (
             f"the last {rest} epoch(s) are not validated, so none of them can be chosen: trainer.max_epochs="
             f"{most_epochs} is no multiple of trainer.check_val_every_n_epoch={asked}"
+        )
+
+
+def _of_schedule(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
+    late = [epoch for epoch in recipe.optim.milestones if epoch >= steps.total / steps.per_epoch]
+    if late:
+        yield (
+            f"optim.milestones={recipe.optim.milestones}: training has {steps.epochs} epoch(s), so the learning rate "
+            f"never drops at {', '.join(f'{epoch:g}' for epoch in late)}; lower them or raise trainer.max_epochs"
         )
     if (warm_up := count_warmup_steps(recipe.optim, steps.per_epoch)) and warm_up >= steps.total:
         key = "optim.warmup_steps" if recipe.optim.warmup_steps else "optim.warmup_epochs"
