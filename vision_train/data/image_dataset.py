@@ -139,8 +139,16 @@ def eval_transform(section: ImageSection, augment: Augment) -> Transform:
     """What happens to one image in validation, test and prediction."""
     pixels, (height, width) = augment.preprocessing, section.height_and_width
     share = pixels.crop_share
-    resize = None if share == WHOLE else (math.floor(height / share), math.floor(width / share))  # rounded as timm does
+    resize = None if share == WHOLE else (resized_side(height, share), resized_side(width, share))
     return eval_pipeline((height, width), pixels.mean, pixels.std, resize=resize, interpolation=pixels.interpolation)
+
+
+def resized_side(side: int, share: float) -> int:
+    """Side of a resized image of which a crop keeps a share, rounded down as timm does.
+
+    A share that was computed as crop over side gives that side again, whatever the division lost.
+    """
+    return math.floor(side / share + 1e-6)
 
 
 def train_transform(section: ImageSection, augment: Augment) -> Transform:
