@@ -1,4 +1,4 @@
-"""The timm models that weights may belong to, by the shapes of their matrices; built without memory and without values."""
+"""The timm models that weights may belong to, by the shapes of their matrices; they are built without memory."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def settle(recipe: Recipe, earlier: Recipe | None = None) -> Settled:
     taken: dict[str, dict[str, Any]] = {}
     assumed: dict[str, Any] = {}
     for key, place in KEYS.items():
-        own = _own(recipe, key)
+        own = own_value(recipe, key)
         says = next((each for each in told if each.get(key) is not None), None)
         if own is None and says is not None:
             taken.setdefault(says.sources[key], {})[place] = says.get(key)
@@ -117,14 +117,15 @@ def _with_named_weights(recipe: Recipe) -> Recipe:
 
 def _told(recipe: Recipe, earlier: Recipe | None) -> list[Provenance]:
     if earlier is not None:
-        values = {key: _own(earlier, key) for key in KEYS} if hasattr(earlier.data, "image_size") else {}
+        values = {key: own_value(earlier, key) for key in KEYS} if hasattr(earlier.data, "image_size") else {}
         said = {key: value for key, value in values.items() if value is not None}
         return [Provenance(earlier.name, said, dict.fromkeys(said, f"phase {earlier.name}"))]
     parts = {file: part for part, file in reversed(recipe.model.start.items())}
     return [provenance_of(read_start(recipe.model, part, file), file) for file, part in reversed(parts.items())]
 
 
-def _own(recipe: Recipe, key: str) -> Any:
+def own_value(recipe: Recipe, key: str) -> Any:
+    """What a recipe says itself under one of ``KEYS``; None where it leaves it to its weights."""
     value: Any = recipe
     for part in KEYS[key].split("."):
         value = getattr(value, part)
