@@ -136,10 +136,10 @@ def said_by_processor(content: Mapping[str, Any]) -> Said:
         said.remarks.append(
             "has do_flip_channel_order: true; the weights know images with blue first, and here red comes first"
         )
-    resample = config.get("resample")
-    if whole_number(resample) is not None:
+    resample: Any = config.get("resample")
+    if (number_of_mode := whole_number(resample)) is not None:
         known = {member.value: member.name.lower() for member in Image.Resampling}
-        resample = known.get(resample, str(resample))
+        resample = known.get(number_of_mode, str(resample))
     _set_interpolation(said, resample)
     _set_processor_size(said, config)
     return said
@@ -147,10 +147,9 @@ def said_by_processor(content: Mapping[str, Any]) -> Said:
 
 def _set_scaled_channels(said: Said, config: Mapping[str, Any]) -> None:
     """Mean and deviation of a processor, which may scale pixels in another way before."""
+    mean, std = config.get("image_mean"), config.get("image_std")
     if config.get("do_normalize") is False:
         mean, std = [0.0] * 3, [1.0] * 3
-    else:
-        mean, std = config.get("image_mean"), config.get("image_std")
     said.set_channels(("image_mean", "image_std"), mean, std)
     if "mean" not in said:
         return
