@@ -13,7 +13,7 @@ from augment.geometry import View
 from augment.pipeline import eval_pipeline
 from vision_train.data.dataset import SampleLoader
 from vision_train.data.decode import decode
-from vision_train.data.image_dataset import ImageDataModule
+from vision_train.data.image_dataset import ImageDataModule, resized_size
 from vision_train.data.images import Section, build
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
@@ -263,3 +263,11 @@ def test_skipped_loose_images_are_replaced_by_the_next(damaged: Path) -> None:
 def test_nothing_readable_is_left(damaged: Path) -> None:
     with pytest.raises(UserError, match="none of the 1 images can be read"):
         list(loose(damaged / "class_1/0003.png", image_size=16, on_bad="skip"))
+
+
+def test_a_share_that_weights_say_gives_their_own_size() -> None:
+    shares = ((crop, side) for crop in range(16, 1025, 7) for side in range(crop, 1025))
+    published = ((384, 450), (384, 462), (384, 472), (378, 462), (378, 470), (448, 491), (448, 495))
+    assert all(resized_size((crop, 16), crop / side)[0] == side for crop, side in (*shares, *published))
+    assert resized_size((224, 96), 0.9) == (248, 106)
+    assert resized_size((224, 96), "whole") is None

@@ -108,7 +108,8 @@ def choose_network(networks: Sequence[Network], file: Path) -> Network:
     if any((doubtful or _are_twins(network, chosen)) and not _are_equal(network, chosen) for network in rivals):
         raise UserError(
             f"{file}: holds several networks ({_places(networks)}) and nothing says which one is wanted; "
-            f"name it with model.checkpoint_key, as in model.checkpoint_key={chosen.place or networks[-1].place}"
+            f"name it with model.checkpoint_key, as in model.checkpoint_key={chosen.place or networks[-1].place} "
+            f"(`inspect` takes --key {chosen.place or networks[-1].place})"
         )
     return chosen
 
@@ -139,7 +140,10 @@ def named_network(content: Any, key: str, file: Path) -> Network:
     if len(found) == 1:
         return found[0]
     what = "more than one network" if found else "no network"
-    raise UserError(f"{file}: model.checkpoint_key={key} names {what} of this file; there are {_places(networks)}")
+    raise UserError(
+        f"{file}: model.checkpoint_key={key} names {what} of this file (`inspect` takes it as --key); there are "
+        f"{_places(networks)}"
+    )
 
 
 def plain(content: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from vision_train.errors import UserError
 HUB_NAMES = ("model.", "model-", "pytorch_model", "open_clip_", "tf_model", "flax_model", "adapter_model")
 """How weights files of a hub repository begin."""
 WEIGHTS_ENDINGS = (".safetensors", ".ckpt", ".pth", ".pt", ".bin")
+CONFIGS = ("preprocessor_config.json", "processor_config.json", "config.json", "open_clip_config.json")
+"""Files beside weights that say how their images were prepared."""
 LARGEST_CONFIG = 32 * 2**20
 
 
@@ -42,6 +44,8 @@ class Provenance:
     """The file, or timm, that says each of them."""
     remarks: tuple[str, ...] = ()
     """What is said that cannot be followed here, as sentences."""
+    unused: tuple[str, ...] = ()
+    """Files beside the weights that may belong to other weights there, and so say nothing of these."""
 
     def get(self, key: str) -> Any:
         """A value; None where nobody says it."""
@@ -66,7 +70,7 @@ def provenance_of(weights: Weights, named: str | Path) -> Provenance:
         if published is not None:
             told.append((f"timm ({name})", said_by_timm(published.to_dict())))
     told += _beside(weights.path)
-    return _collected(str(named), told)
+    return replace(_collected(str(named), told), unused=_unused(weights.path))
 
 
 def _collected(named: str, told: Iterable[tuple[str, Said]]) -> Provenance:
@@ -96,6 +100,12 @@ def _beside(weights: Path) -> list[tuple[str, Said]]:
     if (content := _read(weights.parent / "open_clip_config.json")) is not None:
         told.append((str(weights.parent / "open_clip_config.json"), said_by_open_clip(content)))
     return told
+
+
+def _unused(weights: Path) -> tuple[str, ...]:
+    if _owns_folder(weights):
+        return ()
+    return tuple(name for name in CONFIGS if (weights.parent / name).is_file())
 
 
 def _owns_folder(weights: Path) -> bool:

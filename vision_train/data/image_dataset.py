@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -137,10 +137,21 @@ class ImageDataModule(SampleDataModule):
 
 def eval_transform(section: ImageSection, augment: Augment) -> Transform:
     """What happens to one image in validation, test and prediction."""
-    pixels, (height, width) = augment.preprocessing, section.height_and_width
-    share = pixels.crop_share
-    resize = None if share == WHOLE else (math.floor(height / share), math.floor(width / share))  # rounded as timm does
-    return eval_pipeline((height, width), pixels.mean, pixels.std, resize=resize, interpolation=pixels.interpolation)
+    pixels, size = augment.preprocessing, section.height_and_width
+    resize = resized_size(size, pixels.crop_share)
+    return eval_pipeline(size, pixels.mean, pixels.std, resize=resize, interpolation=pixels.interpolation)
+
+
+def resized_size(size: tuple[int, int], share: float | Literal["whole"]) -> tuple[int, int] | None:
+    """Height and width of a resized image of which a crop keeps a share; None where the whole image is kept.
+
+    Rounded down as timm does, but a share that was computed as crop over side gives that side again, whatever the
+    division lost.
+    """
+    if share == WHOLE:
+        return None
+    height, width = (math.floor(side / share + 1e-6) for side in size)
+    return height, width
 
 
 def train_transform(section: ImageSection, augment: Augment) -> Transform:
