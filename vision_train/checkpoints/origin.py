@@ -33,9 +33,11 @@ WEIGHTS = (
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
-"""Names of weights in a repository of the hub; the first that is there is taken."""
-COMPANIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json")
-"""Files of a repository that say how images are prepared and which classes there are."""
+"""Names of weights in a repository of the hub or a copy of it; the first that is there is taken. Safe formats come
+first."""
+COMPANIONS = ("preprocessor_config.json", "processor_config.json", "config.json", "open_clip_config.json")
+"""Files of a repository that say how images are prepared, which classes there are and what the network is; who
+comes first counts."""
 
 
 def located(name: str | Path) -> Path:
