@@ -22,6 +22,8 @@ _ACTIVATIONS = {
     "hardsigmoid": "hard_sigmoid",
 }
 """Spelling -> name in timm, where the two differ."""
+DECODERS = ("decoder.", "pixel_decoder.")
+"""How names of what is in a decoder begin."""
 ALIKE = {"gelu", "gelu_tanh"}
 """Activations that differ by less than a thousandth."""
 _CLIP = {"hidden_act": "quick_gelu", "num_attention_heads": 12, "layer_norm_eps": 1e-5}
@@ -51,6 +53,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """Type of a model of transformers -> what its configuration means by leaving a key out."""
 
 
+class Origin(NamedTuple):
+    """Windows that the positions in a block are relative to (Swin v2)."""
+
+    window: tuple[int, int]
+    """Height and width in patches."""
+    stated: bool
+    """Whether they are those of pre-training; else they are the block's own."""
+
+
 class Settings(NamedTuple):
     """What two networks must share beside their tensors; None where unknown.
 
@@ -65,43 +76,44 @@ class Settings(NamedTuple):
     """What layer norms add to the variance."""
     windows: tuple[tuple[int, int], ...] | None = None
     """Height and width of each block's windows, in patches (Swin)."""
-    pretrained_windows: tuple[tuple[int, int], ...] | None = None
-    """The same of the windows that positions are relative to; 0 takes each block's own (Swin v2)."""
+    origins: tuple[Origin, ...] | None = None
+    """What the positions in each block are relative to (Swin v2)."""
+    decoder_heads: int | None = None
+    """Heads of attention in decoders, which only pre-training has."""
 
 
 def settings_of(model: nn.Module) -> Settings:
     """Read the settings of a network, such as a timm model."""
-    modules = list(model.modules())
-    heads = tuple(
-        module.num_heads
-        for module in modules
-        if isinstance(getattr(module, "num_heads", None), int)
-        and any(hasattr(module, name) for name in ("qkv", "q_proj"))
-    )
+    named = {name: module for name, module in model.named_modules() if name}
+    heads = {name: found for name, module in named.items() if (found := _heads_of(module)) is not None}
+    of_decoders = {name: found for name, found in heads.items() if name.startswith(DECODERS)}
+    eps = next((module.eps for module in named.values() if isinstance(module, nn.LayerNorm)), None)
     # Blocks of BEiT have a `window_size` too, which is their grid.
-    windows = tuple(
-        _pair(module.window_size)
-        for module in modules
-        if hasattr(module, "window_size") and hasattr(module, "shift_size")
+    moved = [module for module in named.values() if hasattr(module, "window_size") and hasattr(module, "shift_size")]
+    relative = [module for module in named.values() if hasattr(module, "pretrained_window_size")]
+    return Settings(
+        tuple(found for name, found in heads.items() if name not in of_decoders) or None,
+        _activation_of(named.values()),
+        eps,
+        tuple(_pair(module.window_size) for module in moved) or None,
+        tuple(_origin(_pair(module.pretrained_window_size), _pair(module.window_size)) for module in relative) or None,
+        next(iter(of_decoders.values()), None),
     )
-    pretrained = tuple(
-        _pair(module.pretrained_window_size) for module in modules if hasattr(module, "pretrained_window_size")
-    )
-    eps = next((module.eps for module in modules if isinstance(module, nn.LayerNorm)), None)
-    return Settings(heads or None, _activation_of(modules), eps, windows or None, pretrained or None)
+
+
+def _heads_of(module: nn.Module) -> int | None:
+    heads = getattr(module, "num_heads", None)
+    return heads if isinstance(heads, int) and any(hasattr(module, name) for name in ("qkv", "q_proj")) else None
 
 
 def _activation_of(modules: Iterable[nn.Module]) -> str | None:
-    of_mlps = [
-        module.act
-        for module in modules
-        if hasattr(module, "fc1") and isinstance(getattr(module, "act", None), nn.Module)
-    ]
+    modules = list(modules)
+    of_mlps = [getattr(module, "act", None) for module in modules if hasattr(module, "fc1")]
     alone = [module for module in modules if type(module).__module__.endswith((".activation", ".activations"))]
     for module in [*of_mlps, *alone]:
         if isinstance(module, nn.GELU) and module.approximate == "tanh":
             return "gelu_tanh"
-        if not any(True for _ in module.children()):
+        if isinstance(module, nn.Module) and not any(True for _ in module.children()):
             return _activation(type(module).__name__)
     return None
 
@@ -124,7 +136,7 @@ def settings_in_config(config: Mapping[str, Any]) -> Settings:
         "silu" if config.get("use_swiglu_ffn") else _activation(config.get("hidden_act")),
         float(eps) if isinstance(eps, int | float) and not str(kind).startswith("convnext") else None,
         _windows_in(config),
-        _pairs(_by_block(config.get("pretrained_window_sizes"), config.get("depths"))),
+        _origins_in(config),
     )
 
 
@@ -143,19 +155,31 @@ def settings_in_open_clip(config: Mapping[str, Any]) -> Settings:
     activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
     if activation == "gelu" and of_act.get("approximate") == "tanh":
         activation = "gelu_tanh"
-    return Settings((vision.get("width", 768) // vision.get("head_width", 64),), activation, of_norm.get("eps", 1e-5))
+    width, of_head = vision.get("width", 768), vision.get("head_width", 64)
+    heads = (width // of_head,) if isinstance(width, int) and isinstance(of_head, int) else None
+    return Settings(heads, activation, of_norm.get("eps", 1e-5))
 
 
 def _windows_in(config: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
     """Windows of a Swin, which are no larger than the grid of patches of their stage."""
-    keys = ("window_size", "image_size", "patch_size")
-    sizes = [config.get(key) for key in keys]
+    window, image, patch = (config.get(key) for key in ("window_size", "image_size", "patch_size"))
     depths = config.get("depths")
-    if not isinstance(depths, list) or not all(isinstance(size, int) for size in sizes):
+    if not (isinstance(window, int) and isinstance(image, int) and isinstance(patch, int) and isinstance(depths, list)):
         return None
-    window, image, patch = sizes
     by_stage = [min(window, image // patch // 2**stage) for stage in range(len(depths))]
     return _pairs(_by_block(by_stage, depths))
+
+
+def _origins_in(config: Mapping[str, Any]) -> tuple[Origin, ...] | None:
+    stated = _pairs(_by_block(config.get("pretrained_window_sizes"), config.get("depths")))
+    own = _windows_in(config)
+    if stated is None or own is None:
+        return None
+    return tuple(_origin(*pair) for pair in zip(stated, own, strict=False))
+
+
+def _origin(stated: tuple[int, int], own: tuple[int, int]) -> Origin:
+    return Origin(stated, stated=True) if stated[0] > 0 else Origin(own, stated=False)
 
 
 def _by_block(values: Any, depths: Any) -> tuple[int, ...] | None:

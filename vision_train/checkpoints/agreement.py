@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from models.settings import ALIKE, Settings, settings_of
+from models.settings import ALIKE, DECODERS, Origin, Settings, settings_of
 from vision_train.checkpoints.described import Described
 from vision_train.checkpoints.read import Weights
 
@@ -27,13 +27,16 @@ class _Difference(NamedTuple):
     """Whether this makes another network."""
 
 
-def compare_settings(model: nn.Module, weights: Weights, described: Sequence[Described]) -> tuple[list[str], list[str]]:
+def compare_settings(
+    model: nn.Module, weights: Weights, described: Sequence[Described], filled: Collection[str]
+) -> tuple[list[str], list[str]]:
     """Compare heads of attention, activation, windows and what norms add with what is said of a file's network.
 
     Args:
         model: The network, or a part of it.
         weights: What was read.
         described: What is said; of each setting, the first that says it counts.
+        filled: Names of the model's tensors that the file fills.
 
     Returns:
         What speaks against the file; and what is assumed, cannot be compared or differs too little.
@@ -49,6 +52,8 @@ def compare_settings(model: nn.Module, weights: Weights, described: Sequence[Des
         told = [each.by for each in described if each.settings != Settings()]
         return [], notes + [f"heads of attention and activation that {by} says are not compared" for by in told]
     ours, differences = settings_of(model), []
+    if not any(name.startswith(DECODERS) for name in filled):
+        ours = ours._replace(decoder_heads=None)
     for key, compare in _COMPARED.items():
         said = next((each for each in described if getattr(each.settings, key) is not None), None)
         if said is not None and getattr(ours, key) is not None:
@@ -57,8 +62,8 @@ def compare_settings(model: nn.Module, weights: Weights, described: Sequence[Des
     unsaid = all(each.settings.activation is None for each in described)
     if unsaid and ours.activation and any(_CLIP.search(name) for name in weights.state):
         notes.append(
-            f"nothing says which activation this tower of CLIP was trained with; {ours.activation}, which this model "
-            "computes, is assumed (OpenAI's own have quick_gelu: 'model.args={act_layer: quick_gelu}')"
+            f"nothing says which activation this tower of CLIP was trained with; this model's {ours.activation} is "
+            "assumed (OpenAI trained with quick_gelu, which 'model.args={act_layer: quick_gelu}' sets)"
         )
     errors = [each.text for each in differences if each.refuses]
     return errors, notes + [each.text for each in differences if not each.refuses]
@@ -68,6 +73,16 @@ def _heads(by: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> _Differen
     if (pair := _first_differing(theirs, ours)) is None:
         return None
     text = f"{by} says that its attention has {pair[0]} heads, and this model has {pair[1]}. {NAME_THE_MODEL}"
+    return _Difference(text, refuses=True)
+
+
+def _decoder_heads(by: str, theirs: int, ours: int) -> _Difference | None:
+    if theirs == ours:
+        return None
+    text = (
+        f"{by} says that attention in its decoders has {theirs} heads, and in this model it has {ours}. Set "
+        f"method.decoder.heads={theirs}, or let the decoders start fresh with 'model.fresh=[decoder.*,pixel_decoder.*]'"
+    )
     return _Difference(text, refuses=True)
 
 
@@ -102,14 +117,19 @@ def _windows(by: str, theirs: tuple[Any, ...], ours: tuple[Any, ...]) -> _Differ
     return _Difference(text, refuses=False)
 
 
-def _pretrained_windows(by: str, theirs: tuple[Any, ...], ours: tuple[Any, ...]) -> _Difference | None:
-    if (pair := _first_differing(theirs, ours)) is None:
+def _origins(by: str, theirs: tuple[Origin, ...], ours: tuple[Origin, ...]) -> _Difference | None:
+    # Where neither states any, larger windows are told as such.
+    pairs = zip(theirs, ours, strict=False)
+    pair = next(
+        (pair for pair in pairs if pair[0].window != pair[1].window and any(each.stated for each in pair)), None
+    )
+    if pair is None:
         return None
-    sizes = ", ".join(dict.fromkeys(map(_sides, theirs)))
+    sizes = ", ".join(dict.fromkeys(_sides(each.window) for each in theirs))
     text = (
-        f"{by} says that positions are relative to windows of {_sides(pair[0])} patches, and in this model they are "
-        f"relative to {_sides(pair[1])} (0 is the block's own window), which is another network. Set "
-        f"'model.args={{pretrained_window_sizes: [...]}}' to a size for each stage ({sizes})"
+        f"{by} says that positions are relative to windows of {_sides(pair[0].window)} patches, and in this model to "
+        f"windows of {_sides(pair[1].window)}, which is another network. Set "
+        f"'model.args={{pretrained_window_sizes: [...]}}' to a size for each stage, which is {sizes}"
     )
     return _Difference(text, refuses=True)
 
@@ -128,6 +148,7 @@ _COMPARED: dict[str, Callable[[str, Any, Any], _Difference | None]] = {
     "activation": _activation,
     "norm_eps": _norm_eps,
     "windows": _windows,
-    "pretrained_windows": _pretrained_windows,
+    "origins": _origins,
+    "decoder_heads": _decoder_heads,
 }
 """Setting -> what compares it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -44,7 +44,8 @@ def find_conflicts(
         heads: Names of the modules that depend on the classes.
     """
     described = descriptions(weights)
-    errors, notes = compare_settings(model, weights, described)
+    filled = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
+    errors, notes = compare_settings(model, weights, described, filled)
     if strange := unplaced(model, spare, heads):
         some = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
         errors.append(
@@ -54,7 +55,7 @@ def find_conflicts(
     if deeper:
         notes.append(f"the network of the file is deeper: its {', '.join(deeper[:3])} and what follows are not used")
     if kept := _kept(entries, heads):
-        reasons = _other_input(model, described, named, spare, entries)
+        reasons = _other_input(model, described, named, spare, filled)
         if deeper:
             reasons.append(f"blocks before it ({deeper[0]}) are not used")
         if reasons:
@@ -77,10 +78,9 @@ def _other_input(
     described: Sequence[Described],
     named: Mapping[str, Tensor],
     spare: Mapping[str, Tensor],
-    entries: Sequence[Entry],
+    filled: Collection[str],
 ) -> list[str]:
     """Why a kept head would read another vector than the one it was trained on."""
-    filled = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
     reasons = [f"{norm} before it is not in the file" for norm in last_norms(model) if f"{norm}.weight" not in filled]
     reasons += [f"the file's {norm} is not used" for norm in ("norm", "fc_norm") if f"{norm}.weight" in spare]
     said = next((each.pooling for each in described if each.pooling), None)

@@ -50,7 +50,10 @@ def is_of_timm(config: Mapping[str, Any]) -> bool:
 
 def _in_run(recipe: Mapping[str, Any]) -> Described | None:
     model, data = _mapping(recipe.get("model")), _mapping(recipe.get("data"))
-    return _named("the recipe in the file", model.get("name"), model.get("args"), data.get("image_size"))
+    by = "the recipe that trained the weights"
+    found = _named(by, model.get("name"), model.get("args"), data.get("image_size"))
+    decoder = _mapping(_mapping(recipe.get("method")).get("decoder"))
+    return found and found._replace(settings=found.settings._replace(decoder_heads=decoder.get("heads")))
 
 
 def _in_config(config: Mapping[str, Any], by: str) -> Described | None:
