@@ -31,6 +31,7 @@ _OUTSIDE = (
     ),
     (r"^(?:encoder\.)?layers\.(\d+)\.(?=blocks\.|downsample\.)", r"layers.\1."),  # Swin
     (r"^(?:encoder\.)?layers?\.(\d+)\.(?!blocks\.|downsample\.)", r"blocks.\1."),
+    (r"^decoder\.(?=mask_token$|decoder_)", ""),  # MAE
     (r"^(?:layernorm|post_layernorm)\.", "norm."),
     (r"^pre_layrnorm\.", "norm_pre."),
     (r"^pooler\.layernorm\.", "fc_norm."),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from models.heads import POOLING_WORDS, last_norms, pooling_of, pooling_of_names
-from models.settings import ALIKE, Settings, settings_in_config, settings_of
+from vision_train.checkpoints.agreement import NAME_THE_MODEL, compare_settings
+from vision_train.checkpoints.described import Described, descriptions
 from vision_train.checkpoints.essential import unplaced
 from vision_train.checkpoints.read import Weights
 from vision_train.checkpoints.report import Entry
-
-_NAME_THE_MODEL = "Name the model that the file belongs to (model.name, model.args)"
 
 
 class Conflicts(NamedTuple):
@@ -44,24 +43,26 @@ def find_conflicts(
         entries: What became of the model's tensors.
         heads: Names of the modules that depend on the classes.
     """
-    errors, notes = _settings(model, weights)
+    described = descriptions(weights)
+    filled = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
+    errors, notes = compare_settings(model, weights, described, filled)
     if strange := unplaced(model, spare, heads):
         some = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
         errors.append(
-            f"The network of the file has {some}, for which {type(model).__name__} has no place. {_NAME_THE_MODEL}"
+            f"The network of the file has {some}, for which {type(model).__name__} has no place. {NAME_THE_MODEL}"
         )
     deeper = _blocks_beyond(model, spare)
     if deeper:
         notes.append(f"the network of the file is deeper: its {', '.join(deeper[:3])} and what follows are not used")
     if kept := _kept(entries, heads):
-        reasons = _other_input(model, weights, named, spare, entries)
+        reasons = _other_input(model, described, named, spare, filled)
         if deeper:
             reasons.append(f"blocks before it ({deeper[0]}) are not used")
         if reasons:
             globs = ",".join(f"{name}.*" for name in dict.fromkeys(kept))
             errors.append(
                 f"The head ({', '.join(kept)}) would be kept although what it reads is another: {'; '.join(reasons)}. "
-                f"{_NAME_THE_MODEL}, or let the head start fresh with 'model.fresh=[{globs}]'"
+                f"{NAME_THE_MODEL}, or let the head start fresh with 'model.fresh=[{globs}]'"
             )
     return Conflicts(tuple(errors), tuple(notes))
 
@@ -74,29 +75,23 @@ def _kept(entries: Iterable[Entry], heads: tuple[str, ...]) -> list[str]:
 
 def _other_input(
     model: nn.Module,
-    weights: Weights,
+    described: Sequence[Described],
     named: Mapping[str, Tensor],
     spare: Mapping[str, Tensor],
-    entries: Sequence[Entry],
+    filled: Collection[str],
 ) -> list[str]:
     """Why a kept head would read another vector than the one it was trained on."""
-    filled = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
     reasons = [f"{norm} before it is not in the file" for norm in last_norms(model) if f"{norm}.weight" not in filled]
     reasons += [f"the file's {norm} is not used" for norm in ("norm", "fc_norm") if f"{norm}.weight" in spare]
-    theirs, ours = pooling_of_names(named) or _stated_pooling(weights), pooling_of(model)
+    said = next((each.pooling for each in described if each.pooling), None)
+    theirs, ours = pooling_of_names(named) or said, pooling_of(model)
     if theirs and ours and theirs != ours:
-        words = [POOLING_WORDS.get(pooling, pooling) for pooling in (theirs, ours)]
+        in_words = {theirs, ours} <= POOLING_WORDS.keys()
+        words = [POOLING_WORDS[pooling] if in_words else pooling for pooling in (theirs, ours)]
         reasons.append(f"the file's network pools by {words[0]}, this one by {words[1]} (model.args.global_pool)")
     if "dist_token" in spare:
         reasons.append("the distillation token is dropped")
     return reasons
-
-
-def _stated_pooling(weights: Weights) -> str | None:
-    """Pooling that the recipe of an earlier run of ours or timm's config states."""
-    args = ((weights.recipe or {}).get("model") or {}).get("args") or {}
-    stated = args.get("global_pool", (weights.config or {}).get("global_pool"))
-    return stated if isinstance(stated, str) and stated else None
 
 
 def _blocks_beyond(model: nn.Module, spare: Mapping[str, Tensor]) -> list[str]:
@@ -108,32 +103,3 @@ def _blocks_beyond(model: nn.Module, spare: Mapping[str, Tensor]) -> list[str]:
         if block and block[1] in own and f"{block[1]}.{block[2]}" not in own:
             found[f"{block[1]}.{block[2]}"] = None
     return list(found)
-
-
-def _settings(model: nn.Module, weights: Weights) -> tuple[list[str], list[str]]:
-    """Compare what no tensor shows: heads of attention, activations."""
-    errors: list[str] = []
-    notes: list[str] = []
-    theirs, ours = settings_in_config(weights.config or {}), settings_of(model)
-    if theirs.heads and ours.heads and theirs.heads != ours.heads:
-        errors.append(
-            f"config.json beside the file says that its attention has {theirs.heads} heads, and this model has "
-            f"{ours.heads}. {_NAME_THE_MODEL}"
-        )
-    if theirs.activation and ours.activation and theirs.activation != ours.activation:
-        _compare_activations(theirs, ours, errors, notes)
-    if theirs.norm_eps and ours.norm_eps and theirs.norm_eps != ours.norm_eps:
-        notes.append(
-            f"config.json beside the file says that norms add {theirs.norm_eps:g} to the variance, and this model adds "
-            f"{ours.norm_eps:g}; set 'model.args={{norm_eps: {theirs.norm_eps:g}}}' for the same values"
-        )
-    return errors, notes
-
-
-def _compare_activations(theirs: Settings, ours: Settings, errors: list[str], notes: list[str]) -> None:
-    said = f"config.json beside the file says {theirs.activation}, and this model computes {ours.activation}"
-    remedy = f"set 'model.args={{act_layer: {theirs.activation}}}'"
-    if {theirs.activation, ours.activation} <= ALIKE:
-        notes.append(f"{said}: a difference of less than a thousandth; {remedy} for the same values")
-    else:
-        errors.append(f"{said}, which is another network. {remedy[0].upper()}{remedy[1:]}")

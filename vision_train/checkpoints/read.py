@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vision_train.checkpoints.conventions import said_in_run
 from vision_train.checkpoints.facts import plain_facts
 from vision_train.checkpoints.folders import WeightsFiles, weights_files
 from vision_train.checkpoints.formats import open_weights
@@ -47,16 +48,14 @@ class Weights:
     """What the network is among those of its training."""
     others: tuple[str, ...] = ()
     """Places of other networks in the file, which ``model.checkpoint_key`` may name."""
-    config: dict[str, Any] | None = None
-    """What the ``config.json`` beside the weights of a model hub's folder says."""
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What configuration files beside the weights say, by their names, where they belong to these weights."""
 
     @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of the images that the weights were made for, where an earlier run of ours says them."""
-        size = ((self.recipe or {}).get("data") or {}).get("image_size")
-        if isinstance(size, int):
-            return size, size
-        return (size[0], size[1]) if isinstance(size, list | tuple) and len(size) == 2 else None
+        size: int | tuple[int, int] | None = said_in_run(self.recipe).get("image_size")
+        return (size, size) if isinstance(size, int) else size
 
     facts: dict[str, Any] = field(default_factory=dict)
     """What else the file keeps beside tensors, as plain values: numbers, texts, lists and mappings of them."""
@@ -113,7 +112,7 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
         content.get("recipe") if isinstance(content.get("recipe"), dict) else None,
         network.role,
         () if _is_ours(content) else places_of_twins(network, networks),
-        found.config(),
+        found.companions(),
         plain_facts(content),
     )
 
