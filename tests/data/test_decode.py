@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vision_train.data.decode import BadImageError, decode, is_image_file
+from vision_train.data.decode import BadImageError, decode
 from vision_train.data.toy.folder import natural_image
 
 SIZE = (37, 23)  # width, height
@@ -209,10 +209,3 @@ def test_randomly_damaged_files_are_decoded_or_bad_but_nothing_else(picture: Ima
             damaged.tofile(path)
             with suppress(BadImageError):
                 assert decode(path).shape[2] == 3
-
-
-def test_endings_count_in_any_case_and_hidden_files_do_not() -> None:
-    assert is_image_file(Path("a.JPEG"))
-    assert is_image_file(Path("b.Tif"))
-    assert not is_image_file(Path("._b.jpg"))
-    assert not is_image_file(Path("labels.csv"))

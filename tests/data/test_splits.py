@@ -131,7 +131,9 @@ def test_few_label_subsets_are_stratified_seeded_and_nested() -> None:
     assert labels(four) == {"a": 4, "b": 4}
     assert set(ids(four)) < set(ids(ten))
     assert draw_labels_per_class(train, 4, seed=1) != four
-    with pytest.raises(UserError, match=r"labels_per_class is 13, but these classes have fewer to train on: b \(12\)\. .* 12 or less"):
+    with pytest.raises(
+        UserError, match=r"labels_per_class is 13, but these classes have fewer to train on: b \(12\)\. .* 12 or less"
+    ):
         draw_labels_per_class(train, 13, seed=0)
 
 

@@ -51,11 +51,6 @@ class BadImageError(BadSampleError):
     """An image that cannot be decoded; the message is the reason, without the file's name."""
 
 
-def is_image_file(path: Path) -> bool:
-    """Whether ``path`` is named like an image and not hidden (``._x.jpg`` of macOS holds no picture)."""
-    return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
-
-
 def decode(path: str | Path) -> NDArray[np.uint8]:
     """Decode an image file.
 
