@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from vision_train.data.dataset import SKIP_BAD, OnBad
-from vision_train.data.labels import class_name, is_missing, several_in_one
+from vision_train.data.labels import class_name, is_missing, labels_were_floats, several_in_one, whole_numbers
 from vision_train.data.sample import ImageSample
 from vision_train.data.tables import Row, read_table, split_named
 from vision_train.errors import UserError
@@ -61,24 +61,46 @@ def read_csv(
             gives several labels to an image.
     """
     files, notes = listed_files(table, root, *(["label"] if labelled else []))
-    labels = {file.line: class_name(file.cells.get("label", "")) for file in files}
+    if not files:
+        raise UserError(f"{table}: no lines below the header")
+    _refuse_repeated(table, files)
+    files, splits = _splits_of(table, files, notes)
+    labels = _labels_of(table, files, declared, notes)
     several = set(several_in_one(set(labels.values()), declared))
     if labelled:
         _refuse_several(table, [file for file in files if labels[file.line] in several], labels)
-    missing = [file for file in files if is_missing(labels[file.line], declared)]
-    if labelled and missing:
-        notes.append(_without_label(table, missing, labels, on_bad))
-    _refuse_repeated(table, files)
+        missing = [file for file in files if is_missing(labels[file.line], declared)]
+        if missing:
+            notes.append(_without_label(table, missing, labels, on_bad))
     samples = []
     for file in files:
-        label = labels[file.line]
-        unknown = is_missing(label, declared) or label in several
-        if not (labelled and unknown):
-            split = split_named(file.cells["split"], f"{table} line {file.line}") if "split" in file.cells else None
-            samples.append(ImageSample(file.name, file.path, None if unknown else label, split))
+        label: str | None = labels[file.line]
+        if is_missing(labels[file.line], declared) or label in several:
+            label = None
+        if label is not None or not labelled:
+            samples.append(ImageSample(file.name, file.path, label, splits.get(file.line)))
     if not samples:
-        raise UserError(f"{table}: " + ("no image in it has a label" if files else "no lines below the header"))
+        raise UserError(f"{table}: no image in it has a label")
     return FoundImages(samples, notes)
+
+
+def _splits_of(table: Path, files: list[ListedFile], notes: list[str]) -> tuple[list[ListedFile], dict[int, str]]:
+    """Files and their splits by line. Where some files are in a split, those in none are left out and counted."""
+    inside = [file for file in files if not is_missing(file.cells.get("split", ""))]
+    splits = {file.line: split_named(file.cells["split"], f"{table} line {file.line}") for file in inside}
+    outside = [f"{file.name} in line {file.line}" for file in files if file.line not in splits]
+    if splits and outside:
+        notes.append(f"{table}: left out {len(outside)} images, as their split is empty: {first_named(outside)}")
+    return inside or files, splits
+
+
+def _labels_of(table: Path, files: list[ListedFile], declared: Collection[str], notes: list[str]) -> dict[int, str]:
+    """Labels by line; whole numbers are told from floats."""
+    written = {file.line: class_name(file.cells.get("label", "")) for file in files}
+    whole = whole_numbers(set(written.values()), declared)
+    if whole:
+        notes.append(f"{table}: {labels_were_floats(whole)}")
+    return {line: whole.get(label, label) for line, label in written.items()}
 
 
 def listed_files(table: Path, root: Path | None, *columns: str) -> tuple[list[ListedFile], list[str]]:

@@ -103,9 +103,15 @@ def whole_numbers(labels: Collection[str], declared: Collection[str] = ()) -> di
     is_number &= not any(found[2] and label in declared for label, found in numbers.items())
     return {
         label: found[1]
-        for label, found in numbers.items()
+        for label, found in sorted(numbers.items())
         if found[2] and label not in declared and (is_number or found[1] in declared)
     }
+
+
+def labels_were_floats(whole: Mapping[str, str]) -> str:
+    """Say which labels :func:`whole_numbers` found."""
+    named = first_named([f"{label} is {number}" for label, number in whole.items()])
+    return f"labels are written as floats, and read as whole numbers: {named}"
 
 
 def in_declared_order(found: Sequence[str], declared: Sequence[str] | None) -> list[str]:
