@@ -53,6 +53,7 @@ class SampleDataModule(LightningDataModule):
         warnings: What is likely to be wrong about them, or about how they are prepared.
         preparation: Who says how they are prepared, and what is assumed, in sentences.
         left_out: Samples that were taken out by :meth:`leave_out`.
+        drawn_from: Split -> all of its samples, where ``data.labels_per_class`` drew some of them.
     """
 
     noun: str
@@ -77,6 +78,7 @@ class SampleDataModule(LightningDataModule):
         self.warnings: list[str] = []
         self.preparation: list[str] = []
         self.left_out: list[Sample] = []
+        self.drawn_from: dict[str, Sequence[Sample]] = {}
         self._samples = dict(splits)
         self._datasets: list[SampleDataset] = []
         self._states: dict[str, dict[str, int]] = {}
@@ -161,6 +163,8 @@ class SampleDataModule(LightningDataModule):
                 "measured on; name others"
             )
         self._samples[split] = kept
+        if split in self.drawn_from:
+            self.drawn_from[split] = [each for each in self.drawn_from[split] if each.identity not in identities]
 
     @property
     def skipped(self) -> dict[str, str]:
