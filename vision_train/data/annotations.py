@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vision_train.data.splits import FILLERS, words_of
@@ -16,8 +16,8 @@ _WORDS = (
 )
 _FOLDER = re.compile(rf"(?:(?:{FILLERS}) )*(?:{_WORDS})(?: (?:{FILLERS}))*|.* (?:{_ALWAYS})")
 """Folders of such pictures: `masks`, `mask_png`, `lung_masks`, but not `face_mask`."""
-_FILE = re.compile(rf"(?P<image>.+?)[ _.-](?:{_WORDS.replace(' ', '[ _-]?')})(?:[ _-]?\d+)?", re.IGNORECASE)
-"""A file beside the image that it describes: `a_mask.png` beside `a.png`."""
+_FILE = re.compile(rf"[ _.-](?:{_WORDS.replace(' ', '[ _-]?')})(?=(?:[ _-]?\d+)?$)", re.IGNORECASE)
+"""How a file ends beside the image that it describes: `a_mask.png` beside `a.png`."""
 
 
 def annotations_among(files: Iterable[Path], top: Path) -> dict[str, int]:
@@ -31,24 +31,35 @@ def annotations_among(files: Iterable[Path], top: Path) -> dict[str, int]:
         top: That folder, whose own name does not count.
 
     Returns:
-        Number of pictures of each folder or ending, such as ``masks`` and ``*_mask.png``; the most first.
+        Number of pictures of each folder or ending, such as ``masks`` and ``*_mask``; the most first.
     """
-    listed = list(files)
-    held = Counter(folder for file in listed if (folder := _folder_of(file, top)) is not None)
-    others = [file for file in listed if _folder_of(file, top) is None]
-    beside = {folder for file in others for folder in file.parents}
-    found = Counter(
-        {folder.relative_to(top).as_posix(): count for folder, count in held.items() if folder.parent in beside}
-    )
-    stems = {file.with_suffix("") for file in others}
-    for file in others:
-        named = _FILE.fullmatch(file.stem)
-        if named is not None and file.with_name(named["image"]) in stems:
-            found[f"*{re.sub(r'[ _-]?[0-9]+$', '', file.stem[len(named['image']) :])}{file.suffix}"] += 1
+    names: dict[Path, list[str]] = {}
+    for file in files:
+        names.setdefault(file.parent, []).append(file.stem)
+    held: Counter[Path] = Counter()
+    beside: set[Path] = set()
+    found: Counter[str] = Counter()
+    for folder, stems in names.items():
+        of_annotations = _annotation_folder(folder, top)
+        if of_annotations is None:
+            beside.update((folder, *folder.parents))
+            found.update(_endings(stems))
+        else:
+            held[of_annotations] += len(stems)
+    found.update({str(folder.relative_to(top)): count for folder, count in held.items() if folder.parent in beside})
     return dict(found.most_common())
 
 
-def _folder_of(file: Path, top: Path) -> Path | None:
-    """The highest folder below the top that is called like one of such pictures, and that a file lies in."""
-    folders = [folder for folder in file.parents if folder != top and folder.is_relative_to(top)]
-    return next((folder for folder in reversed(folders) if _FOLDER.fullmatch(" ".join(words_of(folder.name)))), None)
+def _annotation_folder(folder: Path, top: Path) -> Path | None:
+    """The highest folder below the top that is called like one of such pictures, among a folder and those around it."""
+    below = [each for each in (folder, *folder.parents) if each != top and each.is_relative_to(top)]
+    return next((each for each in reversed(below) if _FOLDER.fullmatch(" ".join(words_of(each.name)))), None)
+
+
+def _endings(stems: list[str]) -> Iterator[str]:
+    """How files of a folder end that are called like others of it but for that ending."""
+    known = set(stems)
+    for stem in stems:
+        ending = _FILE.search(stem)
+        if ending is not None and stem[: ending.start()] in known:
+            yield f"*{ending[0]}"

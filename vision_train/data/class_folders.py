@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def read_class_folders(
     for class_folder in class_folders:
         _refuse_splits(class_folder, listing, declared)
     folder_of: dict[str, Path] = {}
+    inside: list[set[str]] = []
     entered: set[Place] = {place_of(folder)}
     for class_folder in class_folders:
         files = _images_of(class_folder, entered, listing)
@@ -56,9 +58,16 @@ def read_class_folders(
             )
         folder_of[label] = class_folder
         _refuse_annotations(class_folder, files)
-        for file in files:
-            yield ImageSample(file.relative_to(root).as_posix(), str(file), label, split)
-    _refuse_same_inside([*folder_of.values()], listing, declared)
+        samples = [ImageSample(file.relative_to(root).as_posix(), str(file), label, split) for file in files]
+        inside.append(_folders_inside(class_folder, files))
+        yield from samples
+    _refuse_same_inside([*folder_of.values()], inside, declared)
+
+
+def _folders_inside(class_folder: Path, files: list[Path]) -> set[str]:
+    """The folders directly in a class folder that hold images of the class."""
+    parts = (str(file)[len(str(class_folder)) + 1 :].split(os.sep) for file in files)
+    return {first for first, *others in parts if others}
 
 
 def endings_read() -> str:
@@ -122,11 +131,10 @@ def _refuse_annotations(class_folder: Path, files: list[Path]) -> None:
         )
 
 
-def _refuse_same_inside(class_folders: list[Path], listing: Listing, declared: Collection[str]) -> None:
-    """Refuse folders that hold the same folders each: then those inside are the classes."""
+def _refuse_same_inside(class_folders: list[Path], inside: list[set[str]], declared: Collection[str]) -> None:
+    """Refuse folders that hold the same folders each: then those inside may be the classes."""
     if len(class_folders) < 2 or all(folder.name in declared for folder in class_folders):
         return
-    inside = [{inner.name for inner in listing.folders(folder)} for folder in class_folders]
     if len(inside[0]) > 1 and all(names == inside[0] for names in inside):
         raise UserError(
             f"{printable(str(class_folders[0].parent))}: {first_named([folder.name for folder in class_folders])} all "

@@ -103,7 +103,7 @@ def whole_numbers(labels: Collection[str], declared: Collection[str] = ()) -> di
     is_number &= not any(found[2] and label in declared for label, found in numbers.items())
     return {
         label: found[1]
-        for label, found in sorted(numbers.items())
+        for label, found in sorted(numbers.items(), key=lambda each: int(each[1][1]))
         if found[2] and label not in declared and (is_number or found[1] in declared)
     }
 

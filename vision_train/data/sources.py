@@ -189,7 +189,7 @@ def _renamed(splits: dict[str | None, Path]) -> list[str]:
 def _deeper(samples: list[ImageSample], splits: dict[str | None, Path]) -> list[str]:
     """Say which folders inside class folders hold images of the class."""
     depth = 1 if None in splits else 2
-    below = Counter(parts[depth] for sample in samples if len(parts := Path(sample.id).parts) > depth + 1)
+    below = Counter(parts[depth] for sample in samples if len(parts := sample.id.split("/")) > depth + 1)
     if not below:
         return []
     named = first_named([f"{name} ({count:,})" for name, count in below.most_common()])
