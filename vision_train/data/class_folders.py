@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -66,8 +65,8 @@ def read_class_folders(
 
 def _folders_inside(class_folder: Path, files: list[Path]) -> set[str]:
     """The folders directly in a class folder that hold images of the class."""
-    parts = (str(file)[len(str(class_folder)) + 1 :].split(os.sep) for file in files)
-    return {first for first, *others in parts if others}
+    depth = len(class_folder.parts)
+    return {file.parts[depth] for file in files if len(file.parts) > depth + 1}
 
 
 def endings_read() -> str:

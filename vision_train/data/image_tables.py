@@ -60,11 +60,10 @@ def read_csv(
         UserError: The table cannot be read, lacks a column or value, lists a file that does not exist or one twice, or
             gives several labels to an image.
     """
-    files, notes = listed_files(table, root, *(["label"] if labelled else []))
-    if not files:
+    listed, notes = listed_files(table, root, *(["label"] if labelled else []))
+    if not listed:
         raise UserError(f"{table}: no lines below the header")
-    _refuse_repeated(table, files)
-    files, splits = _splits_of(table, files, notes)
+    files, splits = _splits_of(table, listed, notes)
     labels = _labels_of(table, files, declared, notes)
     several = set(several_in_one(set(labels.values()), declared))
     if labelled:
@@ -72,6 +71,7 @@ def read_csv(
         missing = [file for file in files if is_missing(labels[file.line], declared)]
         if missing:
             notes.append(_without_label(table, missing, labels, on_bad))
+    _refuse_repeated(table, listed)
     samples = []
     for file in files:
         label: str | None = labels[file.line]
