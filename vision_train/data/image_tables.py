@@ -65,20 +65,19 @@ def read_csv(
         raise UserError(f"{table}: no lines below the header")
     files, splits = _splits_of(table, listed, notes)
     labels = _labels_of(table, files, declared, notes)
-    several = set(several_in_one(set(labels.values()), declared))
+    of_several = {*several_in_one(set(labels.values()), declared)}
+    several = [file for file in files if labels[file.line] in of_several]
+    missing = [file for file in files if is_missing(labels[file.line], declared)]
     if labelled:
-        _refuse_several(table, [file for file in files if labels[file.line] in several], labels)
-        missing = [file for file in files if is_missing(labels[file.line], declared)]
-        if missing:
-            notes.append(_without_label(table, missing, labels, on_bad))
+        _refuse_several(table, several, labels)
+        notes += _without_label(table, missing, labels, on_bad)
     _refuse_repeated(table, listed)
-    samples = []
-    for file in files:
-        label: str | None = labels[file.line]
-        if is_missing(labels[file.line], declared) or label in several:
-            label = None
-        if label is not None or not labelled:
-            samples.append(ImageSample(file.name, file.path, label, splits.get(file.line)))
+    known = labels.keys() - {file.line for file in [*several, *missing]}
+    samples = [
+        ImageSample(file.name, file.path, labels[file.line] if file.line in known else None, splits.get(file.line))
+        for file in files
+        if file.line in known or not labelled
+    ]
     if not samples:
         raise UserError(f"{table}: no image in it has a label")
     return FoundImages(samples, notes)
@@ -173,17 +172,19 @@ def _refuse_several(table: Path, files: Sequence[ListedFile], labels: dict[int, 
     )
 
 
-def _without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, str], on_bad: OnBad) -> str:
+def _without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, str], on_bad: OnBad) -> list[str]:
     """Name and count images whose label is missing.
 
     Raises:
         UserError: They stop everything.
     """
+    if not files:
+        return []
     written = Counter(labels[file.line] or "nothing" for file in files)
     words = ", ".join(f"`{printable(word)}` {count} times" for word, count in written.items())
     named = first_named([f"{file.name} in line {file.line}" for file in files])
     if on_bad == "skip":
-        return f"{table}: left out {len(files)} images without a label ({words}): {named}"
+        return [f"{table}: left out {len(files)} images without a label ({words}): {named}"]
     raise UserError(
         f"{table}: {len(files)} images have no label ({words}): {named}. Label them, or {SKIP_BAD}. If it is the name "
         f"of a class, {DECLARE}"

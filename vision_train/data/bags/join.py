@@ -75,17 +75,14 @@ def join_bags(
     listed = known if labels is None else [*labels.slides, *labels.bad]
     asked, split_of = _asked_for(listed, labels, splits)
     truths, floats = _truths(asked, index, labels, declared)
-    bad = _objections(asked, index, labels, labelled)
-    if labelled:
-        bad |= _unlabelled(truths, declared)
-    usable = [bag_id for bag_id in asked if bag_id not in bad]
-    bad |= _misfits([index.entries[bag_id] for bag_id in usable])
+    bad = _objections(asked, index, labels, labelled) | (_unlabelled(truths, declared) if labelled else {})
+    bad |= _misfits([index.entries[bag_id] for bag_id in asked if bag_id not in bad])
     if bad and on_bad == "error":
         raise bad_bags(bad, skip_with)
     cases = {} if labels is None else {bag_id: slide.case for bag_id, slide in labels.slides.items()}
     samples = [
         BagSample(bag_id, index.entries[bag_id], truths.get(bag_id) or None, cases.get(bag_id), split_of.get(bag_id))
-        for bag_id in usable
+        for bag_id in asked
         if bag_id not in bad
     ]
     if not samples:
