@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from augment.geometry import View
 from augment.pipeline import eval_pipeline
@@ -161,6 +162,22 @@ def test_more_processes_than_images(root: Path) -> None:
 
 def test_labels_per_class_touches_training_alone(root: Path) -> None:
     assert module(root, labels_per_class=3).counts == {"train": 6, "val": 2, "test": 2}
+
+
+def test_classes_that_differ_in_case_alone_are_warned_of(root: Path) -> None:
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*") if path.is_file())
+    table = root.parent / "case.csv"
+    table.write_text("path,label\n" + "".join(f"{name},{('Cat', 'cat')[row % 2]}\n" for row, name in enumerate(files)))
+    data = module(root, labels=str(table))
+    assert "Cat, cat" in data.class_lines()[1]
+    assert "data.classes=[Cat,cat]" in data.class_lines()[1]
+
+
+def test_images_that_would_come_out_black_are_warned_of(tmp_path: Path) -> None:
+    make_image_folder(tmp_path, classes=2, per_class=3, size=(8, 8))
+    for path in tmp_path.rglob("*.png"):
+        Image.fromarray(np.full((8, 8), 4095, dtype=np.uint16)).save(path)
+    assert "4,095" in module(tmp_path).warnings[0]
 
 
 def split_ids(data: ImageDataModule) -> dict[str, set[str]]:

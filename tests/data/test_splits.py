@@ -121,8 +121,11 @@ def test_one_class_only() -> None:
 @pytest.mark.parametrize("lacking", ["train", "val", "test"])
 def test_a_class_missing_from_a_split(lacking: str) -> None:
     splits = {name: samples({"a": 2, "b": 2} if name != lacking else {"a": 2}) for name in ("train", "val", "test")}
-    with pytest.raises(UserError, match=f"the {lacking} split has nothing of class b"):
+    with pytest.raises(
+        UserError, match=f"the {lacking} split has nothing of class b.*Add samples of it to {lacking}"
+    ) as refused:
         label_map(splits)
+    assert (f"remove the split {lacking}" in str(refused.value)) == (lacking != "train")
 
 
 def test_few_label_subsets_are_stratified_seeded_and_nested() -> None:

@@ -81,6 +81,20 @@ def test_it_can_be_allowed_and_is_told_then() -> None:
     assert "too high" in said
 
 
+def test_whether_it_is_refused_does_not_depend_on_what_the_seed_draws() -> None:
+    copied("photos/train/class_0/0003.png", "photos/test/class_1/holiday.png")
+    for seed in range(3):
+        with pytest.raises(UserError, match=r"holiday\.png.*data\.allow_overlap"):
+            check_overlap(data_of("fit.yaml", "data.labels_per_class=1", f"seed={seed}"))
+
+
+def test_what_is_left_out_is_no_part_of_what_was_drawn_from() -> None:
+    data = data_of("fit.yaml", "data.labels_per_class=1")
+    first, *others = data.drawn_from["train"]
+    data.leave_out("train", {first.identity})
+    assert data.drawn_from["train"] == others
+
+
 @pytest.mark.parametrize(("first", "second"), [("train", "val"), ("val", "test")])
 def test_copies_between_other_splits_are_counted_and_named(first: str, second: str) -> None:
     for index in range(2):

@@ -13,6 +13,7 @@ from augment.geometry import View
 from augment.pipeline import eval_pipeline, train_pipeline
 from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
 from vision_train.data.decode import decode
+from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
 from vision_train.data.module import SampleDataModule, Stream
 from vision_train.data.sample import ImageSample, Pixels, Sample
@@ -122,6 +123,7 @@ class ImageDataModule(SampleDataModule):
         self._train_transform = train_transform(section, augment)
         self._eval_transform = eval_transform(section, augment)
         self._collate_truth = collate_truth
+        self.warnings += dim_images([sample.place for samples in splits.values() for sample in samples])
 
     def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> ImageDataset:
         """Images with the transforms of training or of evaluation."""

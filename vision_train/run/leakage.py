@@ -31,7 +31,8 @@ def check_overlap(data: SampleDataModule) -> None:
     Raises:
         UserError: Test samples are copies of training samples, and ``data.allow_overlap`` is not set.
     """
-    splits = {name: data.samples(name) for name, count in data.counts.items() if count}
+    # Whether there are copies does not depend on the seed that draws some of the training samples.
+    splits = {name: data.drawn_from.get(name, data.samples(name)) for name, count in data.counts.items() if count}
     beside = {name for names in data.companions.values() for name in names}
     trained_on = {stream.split for stream in data.streams.values()}
     groups = CONTENTS.shared(splits)
