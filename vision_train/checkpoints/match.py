@@ -15,7 +15,7 @@ from models.families import guess_family
 from models.positions import made_for
 from vision_train.checkpoints.conflicts import Offer, find_conflicts
 from vision_train.checkpoints.essential import essential_names, gaps
-from vision_train.checkpoints.prefixes import under_prefix
+from vision_train.checkpoints.prefixes import Found, under_prefix
 from vision_train.checkpoints.read import Weights, read_weights
 from vision_train.checkpoints.report import Entry, LoadReport, Outcome
 from vision_train.errors import UserError
@@ -88,27 +88,39 @@ def match_weights(
     heads = tuple(heads)
     own = model.state_dict()
     found = under_prefix(weights, own, part, heads)
-    family = guess_family(weights.state)
-    offer = _adapt(adapt, found.state, model, weights, family)
-    entries = _judged(model, own, offer, heads, fresh)
+    offer = _adapt(adapt, found.state, model, weights)
+    report = _reported(model, weights, found, offer, _judged(model, own, offer, heads, fresh), heads, part)
+    if min_matched_share is not None and (refusal := _refusal(report, model, weights, min_matched_share)):
+        raise UserError(refusal)
+    return report, {name: offer.fitted[name] for name in (*report.matched, *report.resized)}
+
+
+def _reported(
+    model: nn.Module,
+    weights: Weights,
+    found: Found,
+    offer: Offer,
+    entries: list[Entry],
+    heads: tuple[str, ...],
+    part: str,
+) -> LoadReport:
+    """The report on what becomes of the model's tensors, what of the file is not used, and what speaks against it."""
+    own = model.state_dict()
     spare = _spare(offer, own)
     unused = [Entry(name, "unexpected", tuple(tensor.shape), None) for name, tensor in (spare | found.aside).items()]
     inside = {name: tensor for name, tensor in spare.items() if name not in found.beside}
     conflicts = find_conflicts(model, weights, offer, inside, entries, heads)
     loaded = [entry.name for entry in entries if entry.outcome in ("matched", "resized")]
     kept = any(_is_under(name, heads) for name in loaded)
-    report = LoadReport(
+    return LoadReport(
         weights.source,
-        family,
+        guess_family(weights.state),
         (*entries, *unused),
         _not_finite(own, offer, loaded),
         part,
         conflicts.errors,
         (*weights.notes, *(found.notes if kept else ()), *conflicts.notes),
     )
-    if min_matched_share is not None and (refusal := _refusal(report, model, weights, min_matched_share)):
-        raise UserError(refusal)
-    return report, {name: offer.fitted[name] for name in loaded}
 
 
 def _judged(
@@ -130,15 +142,14 @@ def _not_finite(own: Mapping[str, Tensor], offer: Offer, loaded: Iterable[str]) 
     return tuple(name for name in loaded if not offer.fitted[name].to(own[name].dtype).isfinite().all())
 
 
-def _adapt(
-    adapt: Adapt | None, found: dict[str, Tensor], model: nn.Module, weights: Weights, family: str | None
-) -> Offer:
+def _adapt(adapt: Adapt | None, found: dict[str, Tensor], model: nn.Module, weights: Weights) -> Offer:
     if adapt is None:
         return Offer(found, found)
     try:
         with made_for(model, weights.image_size):
             offered = adapt(found, model)
     except ValueError as error:
+        family = guess_family(weights.state)
         seems = f"; the file looks like {family}" if family else ""
         raise UserError(f"{weights.path}: does not fit {type(model).__name__}{seems} ({error})") from error
     return Offer(offered, offered.named if isinstance(offered, Adapted) else found)
