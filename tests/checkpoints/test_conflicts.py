@@ -67,6 +67,20 @@ class TestEssentialTensors:
         assert "Does not fit" in report.verdict(0.9)
         assert "cls_token" in report.verdict(0.9)
 
+    @pytest.mark.parametrize("absent", ["blocks.5.mlp.fc2.weight", "blocks.5.", "attn.proj.weight", "attn.qkv.bias"])
+    def test_matrices_in_the_middle_are(self, tmp_path, small_vit, absent):
+        state = {name: tensor for name, tensor in small_vit(depth=12).state_dict().items() if absent not in name}
+        path = saved(tmp_path, state)
+        with pytest.raises(UserError, match=rf"nothing without .*{absent}.*model\.fresh=\[blocks\.\*"):
+            load(small_vit(depth=12), path, min_matched_share=0.5)
+        assert load(small_vit(depth=12), path, fresh=[n for n in small_vit(depth=12).state_dict() if absent in n])
+
+    @pytest.mark.parametrize("inside", ["attn.qkv.down.weight", "adapter.down.weight"])
+    def test_a_part_inside_a_block_that_the_model_has_no_place_for(self, tmp_path, small_vit, inside):
+        path = saved(tmp_path, small_vit().state_dict() | {f"blocks.1.{inside}": torch.ones(2, 24)})
+        with pytest.raises(UserError, match=rf"blocks\.1\.{inside}, for which VisionTransformer has no place"):
+            load(small_vit(), path)
+
     @pytest.mark.parametrize(
         ("args", "named"),
         [
@@ -106,6 +120,22 @@ class TestKeptHeads:
     def test_another_number_of_classes_starts_fresh_by_itself(self, tmp_path, small_vit):
         path = saved(tmp_path, small_vit(num_classes=7).state_dict())
         assert load(small_vit(**MEAN), path).matched_share == 1
+
+    def test_more_blocks_than_the_file(self, tmp_path, small_vit):
+        path = saved(tmp_path, small_vit(depth=12).state_dict())
+        with pytest.raises(UserError, match=r"means nothing without blocks\.12\.norm1\.weight"):
+            load(small_vit(depth=13), path, fresh=["head.weight", "head.bias"])
+
+    def test_fewer_blocks_in_the_middle(self, tmp_path):
+        torch.save(timm.create_model("resnet34", num_classes=3).state_dict(), tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"more blocks, layer1\.2, .*in the middle of ResNet.*model\.name"):
+            load(timm.create_model("resnet18", num_classes=5), tmp_path / "w.pth")
+
+    def test_fewer_blocks_under_official_names(self, tmp_path, published):
+        args = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_heads": 2, "num_classes": 0}
+        deep, model = (timm.create_model("vit_base_patch16_clip_224", depth=n, **args) for n in (3, 2))
+        path = saved(tmp_path, published.openai_clip(deep))
+        assert "deeper: its blocks.2" in load(model, path).summary()
 
     def test_fewer_blocks(self, tmp_path, small_vit):
         path = saved(tmp_path, small_vit(depth=3).state_dict())

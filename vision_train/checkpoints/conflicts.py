@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,15 @@ from vision_train.checkpoints.described import Described, descriptions
 from vision_train.checkpoints.essential import unplaced
 from vision_train.checkpoints.read import Weights
 from vision_train.checkpoints.report import Entry
+
+
+class Offer(NamedTuple):
+    """What a file offers a model."""
+
+    fitted: Mapping[str, Tensor]
+    """Tensors by the model's names, resized where they had to be."""
+    named: Mapping[str, Tensor]
+    """The same before anything was resized, by the names that published files have."""
 
 
 class Conflicts(NamedTuple):
@@ -28,7 +36,7 @@ class Conflicts(NamedTuple):
 def find_conflicts(
     model: nn.Module,
     weights: Weights,
-    named: Mapping[str, Tensor],
+    offer: Offer,
     spare: Mapping[str, Tensor],
     entries: Sequence[Entry],
     heads: tuple[str, ...],
@@ -38,24 +46,32 @@ def find_conflicts(
     Args:
         model: The network.
         weights: What was read.
-        named: The file's tensors by the names that the model would use.
-        spare: Those of them without a place in the model.
+        offer: What the file offers.
+        spare: Those of its tensors that have no place in the model.
         entries: What became of the model's tensors.
         heads: Names of the modules that depend on the classes.
     """
     described = descriptions(weights)
     filled = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
     errors, notes = compare_settings(model, weights, described, filled)
-    if strange := unplaced(model, spare, heads):
-        some = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+    deeper = _blocks_beyond(model, [*spare, *offer.fitted], heads)
+    within = {
+        name: tensor for name, tensor in spare.items() if not name.startswith(tuple(f"{each}." for each in deeper))
+    }
+    if strange := unplaced(model, within, heads):
         errors.append(
-            f"The network of the file has {some}, for which {type(model).__name__} has no place. {NAME_THE_MODEL}"
+            f"The network of the file has {_some(strange)}, for which {type(model).__name__} has no place. "
+            f"{NAME_THE_MODEL}"
         )
-    deeper = _blocks_beyond(model, spare)
-    if deeper:
+    if middle := [block for block in deeper if not _is_last(model, block, heads)]:
+        errors.append(
+            f"The network of the file has more blocks, {_some(middle)}, in the middle of {type(model).__name__}. "
+            f"{NAME_THE_MODEL}"
+        )
+    elif deeper:
         notes.append(f"the network of the file is deeper: its {', '.join(deeper[:3])} and what follows are not used")
     if kept := _kept(entries, heads):
-        reasons = _other_input(model, described, named, spare, filled)
+        reasons = _other_input(model, described, offer.named, spare, filled)
         if deeper:
             reasons.append(f"blocks before it ({deeper[0]}) are not used")
         if reasons:
@@ -65,6 +81,10 @@ def find_conflicts(
                 f"{NAME_THE_MODEL}, or let the head start fresh with 'model.fresh=[{globs}]'"
             )
     return Conflicts(tuple(errors), tuple(notes))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _kept(entries: Iterable[Entry], heads: tuple[str, ...]) -> list[str]:
@@ -94,12 +114,26 @@ def _other_input(
     return reasons
 
 
-def _blocks_beyond(model: nn.Module, spare: Mapping[str, Tensor]) -> list[str]:
-    """Blocks of the file with a higher number than any of the model's own."""
+def _blocks_beyond(model: nn.Module, names: Iterable[str], heads: tuple[str, ...]) -> list[str]:
+    """Blocks of the file with a number that none of the model's own has."""
     own = {name for name, _ in model.named_modules()}
+    lists = {block.rpartition(".")[0] for block in _blocks(model, heads)}
     found: dict[str, None] = {}
-    for name in spare:
-        block = re.match(r"^((?:\w+\.)*?(?:blocks|layers|stages|layer\d?|resblocks))\.(\d+)\.", name)
-        if block and block[1] in own and f"{block[1]}.{block[2]}" not in own:
-            found[f"{block[1]}.{block[2]}"] = None
+    for name in names:
+        parts = name.split(".")
+        for at in range(1, len(parts) - 1):
+            block = ".".join(parts[: at + 1])
+            if parts[at].isdigit() and ".".join(parts[:at]) in lists and block not in own:
+                found[block] = None
     return list(found)
+
+
+def _blocks(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
+    """Numbered modules outside the heads, in the model's order."""
+    names = [name for name, _ in model.named_modules() if name.rpartition(".")[2].isdigit()]
+    return [name for name in names if not f"{name}.".startswith(tuple(f"{head}." for head in heads))]
+
+
+def _is_last(model: nn.Module, block: str, heads: tuple[str, ...]) -> bool:
+    """Whether a block of the file would follow the last of the model's own, and not stand between them."""
+    return _blocks(model, heads)[-1].startswith(f"{block.rpartition('.')[0]}.")
