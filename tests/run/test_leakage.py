@@ -13,7 +13,8 @@ from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.fit import check_phases, fit
-from vision_train.run.leakage import check_overlap, keep_apart, learnt_before
+from vision_train.run.leakage import check_overlap, keep_apart
+from vision_train.run.learnt import learnt_before
 from vision_train.run.phase import scan
 from vision_train.run.plan import plan_of
 
@@ -120,7 +121,9 @@ class TestPool:
         phase = tmp_path / "before/phases/fit"
         phase.mkdir(parents=True)
         shutil.copy("pool.yaml", phase / "recipe.yaml")
-        assert [sample.id for sample in learnt_before(data_of(), "before")] == ["test/class_0/0001.png"]
+        found, notes = learnt_before(data_of().samples("test"), "before")
+        assert [sample.id for sample in found] == ["test/class_0/0001.png"]
+        assert "earlier version" in notes[0]
 
     def test_a_probe_that_copies_the_pool_is_told_and_one_that_is_part_of_it_is_not(self) -> None:
         make_image_folder(Path("probe"), classes=2, per_class=12, size=(20, 20), seed=8)

@@ -26,7 +26,9 @@ def test_the_loss_is_that_of_a_batch_however_many_share_a_step(tiny):
 def test_validation_within_an_epoch_is_not_time_spent_waiting_for_data(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
-    trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1, is_last_batch=False, sanity_checking=False)
+    trainer = SimpleNamespace(
+        accumulate_grad_batches=1, world_size=1, is_last_batch=False, should_stop=False, sanity_checking=False
+    )
     meter = Meter("fit", None, "stop")
     meter._every = 10
     meter.on_train_epoch_start(trainer, None)
