@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Callable
@@ -233,7 +234,7 @@ def test_an_accepted_change_acts_and_is_kept(edited):
     rates = {line["epoch"]: line["lr"] for line in read_metrics(directory.metrics) if "lr" in line}
     assert rates[4] == pytest.approx(0.5)
     assert rates[1] < 0.01
-    assert "optim.lr: 0.002, now 0.5" in console.file.getvalue()
+    assert "optim.lr: 0.002, now 0.5 (accepted)" in console.file.getvalue()
     table = json.loads((directory.artefacts / "fit_resumed_2.json").read_text())
     assert {row[0] for row in table["rows"]} == {"trainer.max_epochs", "optim.lr", "optim.schedule"}
     assert "optim.lr" in (directory.path / "report.html").read_text()
@@ -264,6 +265,62 @@ def test_an_edited_copy_that_is_not_read_is_pointed_out(edited, monkeypatch):
         resume(edited({"optim.lr": 0.5}, file="phases/fit/recipe.yaml"), console=console)
     assert "optim.lr in run/phases/fit/recipe.yaml" in console.file.getvalue()
     assert "not read" in console.file.getvalue()
+
+
+def test_a_damaged_copy_is_not_read_and_stops_nothing(edited, untrained):
+    run = edited({})
+    (run / "phases/fit/recipe.yaml").write_text("x: [")
+    with pytest.raises(Reached):
+        resume(run, console=QUIET)
+    (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text().replace("lr: 0.002", "lr: 0.1"))
+    assert "run/phases/fit/recipe.yaml" in refusal(run)
+
+
+@pytest.mark.parametrize("damage", ["other", "truncated", "of another program"])
+def test_a_damaged_last_checkpoint_is_named_with_what_helps(edited, untrained, damage):
+    last = edited({}) / "phases/fit/checkpoints/last.ckpt"
+    content = last.read_bytes()
+    last.unlink()  # best.ckpt may be the same file
+    last.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"xx")
+    if damage == "of another program":
+        torch.save({"weights": torch.zeros(1)}, last)
+    text = refusal(Path("run"))
+    assert "run/phases/fit/checkpoints/last.ckpt: is truncated or damaged" in text
+    assert "model.checkpoint=run/phases/fit/checkpoints/best.ckpt" in text
+
+
+def test_a_run_in_a_folder_whose_name_is_no_text_goes_on(edited, untrained):
+    name = Path(os.fsdecode(b"r\xe9"))
+    edited({}).rename(name)
+    with pytest.raises(Reached):
+        resume(name, console=QUIET)
+
+
+def test_an_accepted_key_that_does_not_exist_is_refused_with_the_nearest(edited, untrained):
+    text = refusal(edited({"trainer.max_epochs": 5}), "trainer.max_epoch")
+    assert "--accept trainer.max_epoch: " in text
+    assert "trainer.max_epochs" in text
+
+
+@pytest.mark.parametrize(
+    "key", ["optim", "data.samples", "optim.lr", "model.args.drop_path_rate", "data.label_map.cat"]
+)
+def test_an_accepted_key_of_which_nothing_has_changed_is_told(edited, monkeypatch, key):
+    seen: list[str] = []
+
+    def reached(directory: Any, phase: Any, prepared: Any, *_: Any) -> None:
+        seen.extend(prepared.data.notes)
+        raise Reached
+
+    monkeypatch.setattr("vision_train.run.fit.run_phase", reached)
+    with pytest.raises(Reached):
+        resume(edited({"data.workers": 1}), console=QUIET, accept=[key])
+    assert any(f"--accept {key}" in note for note in seen)
+
+
+def test_naming_the_classes_as_they_are_changes_nothing(edited, untrained):
+    with pytest.raises(Reached):
+        resume(edited({"data.classes": list("0123456789")}), console=QUIET)
 
 
 def rewrite(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -366,6 +423,32 @@ class TestSamples:
 
     def test_a_list_that_is_gone_leaves_the_counts(self, photos, files, untrained):
         Path("run/phases/fit/samples.jsonl.gz").unlink()
+        files[1].unlink()
+        text = refusal(Path("run"))
+        assert "40 of train, now 39 others" in text
+        assert "samples.jsonl.gz" in text
+
+    def test_one_trained_on_that_moved_to_the_test_folder_is_refused_though_accepted(self, photos, files, untrained):
+        files[0].rename(photos / "test" / files[0].parent.name / "moved.png")
+        assert "moved.png) trained on, now of test" in refusal(Path("run"), "data.samples")
+
+    def test_copies_of_what_is_trained_on_are_looked_for(self, photos, files, untrained):
+        shutil.copy(files[0], photos / "val" / files[0].parent.name / "copy.png")
+        shutil.copy(files[0], photos / "test" / files[0].parent.name / "copy.png")
+        text = refusal(Path("run"), "data.samples")
+        assert "copies of train" in text
+        assert "copy.png" in text
+
+    def test_a_picture_that_was_replaced_under_its_name_is_named(self, photos, files, untrained):
+        shutil.copy(files[0], files[1])
+        assert f"another content of 1 (train/{files[1].parent.name}/{files[1].name})" in refusal(Path("run"))
+
+    @pytest.mark.parametrize("content", [b"", b"no list", None], ids=["empty", "other", "truncated"])
+    def test_a_damaged_list_counts_as_gone_and_that_is_said(self, photos, files, untrained, content):
+        listed = Path("run/phases/fit/samples.jsonl.gz")
+        listed.write_bytes(listed.read_bytes()[:50] if content is None else content)
+        with pytest.raises(Reached):
+            resume(Path("run"), console=QUIET)
         files[1].unlink()
         text = refusal(Path("run"))
         assert "40 of train, now 39 others" in text

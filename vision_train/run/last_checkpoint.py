@@ -28,12 +28,11 @@ def read_last(path: Path) -> dict[str, Any]:
         with utf_8_path(path) as readable:
             checkpoint: dict[str, Any] = torch.load(readable, weights_only=True, map_location="cpu", mmap=True)
         _ = checkpoint["state_dict"], checkpoint["epoch"], checkpoint["global_step"]
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().split("\n")[0]
-        best = relative(path.with_name("best.ckpt"))
+    except (RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        place, best = relative(path), relative(path.with_name("best.ckpt"))
         raise UserError(
-            f"{relative(path)}: is damaged ({reason}). Put a copy of it back; or start a new run from the best epoch "
-            f"so far, model.checkpoint={best}; or remove {relative(path)}, and the phase begins anew"
+            f"{place}: is truncated or damaged. Put a copy of it back; or start a new run from the best epoch, "
+            f"model.checkpoint={best}; or remove {place}, and the phase begins anew"
         ) from error
     return checkpoint
 

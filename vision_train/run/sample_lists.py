@@ -99,7 +99,7 @@ def read_samples(path: Path) -> SampleLists | None:
                 lists.setdefault(split, []).append(ListedSample(*values))
     except (OSError, EOFError, ValueError, TypeError, zlib.error):
         return None
-    return lists
+    return lists or None  # it never is empty
 
 
 def learnt_of(lists: SampleLists) -> Iterator[ListedSample]:

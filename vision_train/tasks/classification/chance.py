@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from vision_train.tasks.class_balance import balanced_accuracy
 from vision_train.tasks.learning import Learnt, guessing
 from vision_train.tasks.scores import Scores
@@ -31,7 +29,7 @@ def chance_warnings(scores: Scores, split: str, learnt: Learnt) -> list[str]:
 def _cause(split: str, learnt: Learnt) -> str:
     """Why, as far as the training loss says, and what helps."""
     compared = f"whether the labels belong to their images and whether train and {split} show the same"
-    if math.isnan(learnt.loss):
+    if learnt.is_empty:
         return (
             "Either little was learnt: if the training loss in the report did not fall, change optim.lr, raise "
             f"trainer.max_epochs, or set model.checkpoint. Or what was learnt does not carry over: see {compared}"
