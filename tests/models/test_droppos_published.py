@@ -3,7 +3,6 @@
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from models.droppos.decoders import DecoderShape
 from models.droppos.network import MaskedPositionNetwork
@@ -99,10 +98,11 @@ def test_is_for_this_network_alone():
 
 
 def test_only_the_encoder_is_taken_of_transformers_mae():
+    transformers = pytest.importorskip("transformers")
     shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
     decoder = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
-    config = ViTMAEConfig(image_size=16, patch_size=4, decoder_intermediate_size=32, **shape, **decoder)
-    state, network = ViTMAEForPreTraining(config).state_dict(), small_network()
+    config = transformers.ViTMAEConfig(image_size=16, patch_size=4, decoder_intermediate_size=32, **shape, **decoder)
+    state, network = transformers.ViTMAEForPreTraining(config).state_dict(), small_network()
     found = network.load_state_dict(adapt_published(state, network), strict=False)
     assert all(name.startswith(("decoder.", "mask_pos_token")) for name in found.missing_keys)
     # None of its decoder's names is within ours.
