@@ -186,6 +186,16 @@ class TestEarlierRun:
         Path("photos/train/class_0/0001.png").rename("photos/test/class_0/moved.png")
         assert self.learnt("second") == ({"test/class_0/moved.png"}, [])
 
+    def test_a_phase_that_is_still_to_come_is_not_one_without_a_list(self, keep: Callable[..., Path]) -> None:
+        phase = keep("run").rename("run/phases/pretrain")
+        Path("run/phases/fit").mkdir()
+        recipe = Path(shutil.copy(phase / "recipe.yaml", "run/phases/fit"))
+        Path("photos/train/class_0/0001.png").rename("photos/test/class_0/moved.png")
+        weights = str(phase / "checkpoints/best.ckpt")
+        assert self.learnt(weights) == ({"test/class_0/moved.png"}, [])
+        recipe.with_name("checkpoints").mkdir()
+        assert "earlier version" in self.learnt(weights)[1][0], "it has begun, so its list is missing"
+
     def test_what_was_taken_out_at_a_resumption_stays_learnt(self, keep: Callable[..., Path]) -> None:
         listed = keep("before") / SAMPLES_FILE
         Path("photos/train/class_0/0001.png").rename("away.png")

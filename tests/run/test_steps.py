@@ -90,6 +90,13 @@ def test_nothing_is_said_of_a_good_plan(tiny):
     assert counted(tiny, *LONG)[1] == []
 
 
+@pytest.mark.parametrize(("batches", "named"), [(1, False), (2, True)])
+def test_accumulation_is_a_remedy_only_where_there_is_some(tiny, batches, named):
+    _, said = counted(tiny, "trainer.max_epochs=1", f"trainer.accumulate_grad_batches={batches}")
+    (few,) = (text for text in said if "are few" in text)
+    assert ("trainer.accumulate_grad_batches" in few) is named
+
+
 def test_both_fit_and_dry_run_say_it(tiny):
     console = Console(file=io.StringIO(), width=300)
     fit(load_recipe(tiny, ["trainer.max_epochs=1"]), run_dir=Path("run"), command=[], console=console)

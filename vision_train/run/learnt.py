@@ -74,7 +74,14 @@ def _whole_list(folder: Path) -> SampleLists | None:
 def _phase_folders(checkpoint: Path) -> list[Path]:
     places = [checkpoint, *checkpoint.absolute().parents[:DEEPEST]]
     found = (sorted(place.glob("phases/*/recipe.yaml")) for place in places)
-    return [file.parent for file in next((files for files in found if files), [])]
+    folders = [file.parent for file in next((files for files in found if files), [])]
+    own = [folder for folder in folders if folder in places]
+    # A new run writes the recipes of all phases at once: the weights of one owe nothing to those that have not begun.
+    return [folder for folder in folders if folder in own or _has_begun(folder)] if own else folders
+
+
+def _has_begun(folder: Path) -> bool:
+    return any(file.name != "recipe.yaml" for file in folder.iterdir())
 
 
 def _rebuilt(folders: list[Path], run: str, notes: list[str]) -> list[SampleLists]:

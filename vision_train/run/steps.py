@@ -175,9 +175,12 @@ def _of_length(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
     if steps.total < FEW_STEPS:
         by_epochs = f"trainer.max_epochs ({math.ceil(FEW_STEPS / steps.per_epoch):,} make {FEW_STEPS} steps)"
         longer = "trainer.max_steps" if most_steps == steps.total else by_epochs
+        lower = "data.batch_size"
+        if steps.held > 1:
+            lower += " or trainer.accumulate_grad_batches"
         yield (
-            f"{steps.total:,} optimiser steps in all are few: a new head alone takes some hundreds. Raise {longer}, or "
-            "lower data.batch_size or trainer.accumulate_grad_batches"
+            f"{steps.total:,} optimiser steps in all are few: even a new head alone takes some hundreds. Raise "
+            f"{longer}, or lower {lower}"
         )
     asked = recipe.trainer.get("check_val_every_n_epoch", 1)
     if asked and asked > steps.epochs:
