@@ -101,7 +101,7 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
         run.folder: run for cell in cells for arm in cell.arms for last in arm.runs.values() for run in chain(last)
     }
     known = [run.conditions for run in finished.values() if run.conditions.is_file()]
-    jobs = [read_mapping(file, "restore or delete it").get("jobs") for file in known]
+    jobs = [read_mapping(file, "restore or delete it")["jobs"] for file in known]
     conditions = _differing_conditions(finished)
     return StudyResult(
         describe_judged(plan.metric, study.resolved[0][0].metrics),
