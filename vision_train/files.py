@@ -115,8 +115,12 @@ def _marked(folder: Path) -> bool | frozenset[str]:
     return frozenset(map(str, listed)) if isinstance(listed, list) else True
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, named_by: str) -> None:
     """Find out, leaving nothing behind, whether files can be put into a folder that may have yet to be made.
+
+    Args:
+        folder: The folder.
+        named_by: The option or argument that names it, for the message.
 
     Raises:
         UserError: They cannot.
@@ -125,7 +129,28 @@ def check_writable(folder: Path) -> None:
         existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise UserError(
+            f"{folder.absolute()}: cannot be written ({error.strerror}); name a writable folder with {named_by}"
+        ) from error
+
+
+def read_mapping(file: Path, remedy: str) -> dict[str, Any]:
+    """The mapping in a JSON file.
+
+    Args:
+        file: An existing file.
+        remedy: What to do if it is damaged, for the message.
+
+    Raises:
+        UserError: It holds no mapping.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: is damaged; {remedy}")
+    return content
 
 
 def finite(content: Any) -> Any:

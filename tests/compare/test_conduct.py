@@ -18,6 +18,7 @@ from vision_train.artefacts import Items, Metric, write_artefact
 from vision_train.compare import conduct as room
 from vision_train.compare.plan import make_plan
 from vision_train.compare.resolved import Phase, ResolvedArm
+from vision_train.compare.results import _environment
 from vision_train.compare.study import Study
 from vision_train.errors import UserError
 from vision_train.files import write_json
@@ -499,6 +500,18 @@ def test_a_folder_that_is_no_study_is_refused(conduct):
     assert [path.name for path in Path("study").iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+@pytest.mark.parametrize("name", ["summary.json", "environment.json"])
+def test_a_damaged_record_of_a_run_is_named_with_the_folder_to_delete(conduct, name, content):
+    conduct(MadeUpRuns(accuracy), *ARMS, seeds=2)
+    Path("study/runs/mixed/1", name).write_text(content)
+    _environment.cache_clear()
+    runs = MadeUpRuns(accuracy)
+    with pytest.raises(UserError, match=rf"mixed/1/{name}: is damaged; .*delete .*study/runs/mixed/1 "):
+        conduct(runs, *ARMS, seeds=2)
+    assert runs.trained == []
+
+
 def test_a_file_in_the_folders_place_is_refused(conduct):
     Path("study").write_text("")
     with pytest.raises(UserError, match=r"study: cannot be written \(Not a directory\)"):
@@ -510,7 +523,7 @@ def test_an_unwritable_folder_is_refused(conduct, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("vision_train.files.tempfile.TemporaryFile", refuse)
-    with pytest.raises(UserError, match=r"study: cannot be written \(Permission denied\)"):
+    with pytest.raises(UserError, match=r"study: cannot be written \(Permission denied\).*--out"):
         conduct(MadeUpRuns(accuracy), *ARMS)
 
 

@@ -55,7 +55,7 @@ def test_csv_paths_are_relative_to_the_root(tmp_path: Path) -> None:
         ("path,label\na.png,cat\nb.png,cat|dog\n", r"several classes.*`cat\|dog` in line 3.*data\.classes"),
         ("path,label\n,cat\n", "line 2: the path is empty"),
         ("path,label\na.png,cat\nabsent.png,cat\n", "line 3: no file .*absent.png"),
-        ("path,label\na.png,cat\n./a.png,dog\n", "line 3: ./a.png is listed already in line 2"),
+        ("path,label\na.png,cat\n./a.png,dog\n", "line 3: ./a.png is listed already in line 2; keep one"),
         ("path,label,split\na.png,cat,later\n", "line 2: split is `later`"),
     ],
 )

@@ -114,7 +114,7 @@ def test_whole_numbers_are_ordered_by_value_and_other_names_as_text(names: list[
 
 
 def test_one_class_only() -> None:
-    with pytest.raises(UserError, match="only one class, a"):
+    with pytest.raises(UserError, match=r"only one class, a; .*data.root.*data.labels"):
         label_map(divide(samples({"a": 10}), None))
 
 

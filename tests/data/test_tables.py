@@ -98,6 +98,7 @@ def test_every_byte_of_latin_1_is_read(table: Path) -> None:
         ("a,b\n".encode("utf-16-le"), "is a binary file; export the table as csv"),  # no byte order mark
         (b"\xff\xfea", "is a binary file"),
         (b'a,b\n"1\n' + b"x" * 200_000, "not a csv file"),
+        (b'path,label\na,1\nb,"2\nc,2', "a quote that opens in line 3 is never closed; close it"),
         (b"a,b, a\n1,2,3\n", "two columns are called a; give each a name of its own"),
     ],
 )

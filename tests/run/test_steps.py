@@ -79,6 +79,7 @@ def test_an_epoch_that_was_cut_short_is_made_up_for(tiny, overrides, done, expec
         (["trainer.check_val_every_n_epoch=501"], ["trainer.check_val_every_n_epoch=501", "after the last one"]),
         (["trainer.check_val_every_n_epoch=300"], ["the last 200 epoch(s) are not validated"]),
         (["trainer.limit_train_batches=1", "trainer.max_epochs=1"], ["68 of the 100 training images are never seen"]),
+        (["trainer.max_epochs=null", "trainer.max_steps=1"], ["are never seen; raise trainer.max_steps"]),
     ],
 )
 def test_a_plan_that_is_hardly_meant_so_is_pointed_out_with_the_key_that_helps(tiny, overrides, keys):

@@ -70,6 +70,14 @@ def test_what_helps_depends_on_whether_training_learnt():
     assert "Little was learnt" in chance_warnings(scored([20, 20], 40), "test", learnt(math.nan))[0]
 
 
+@pytest.mark.parametrize("correct", [[1, 1], [0, 0]])
+def test_a_split_too_small_for_any_result_is_told_and_no_cause_is_made_up(correct):
+    (text,) = chance_warnings(scored(correct, 1), "test", learnt(0.1))
+    assert "more images" in text
+    assert "split test" in text
+    assert "carry over" not in text
+
+
 def test_both_causes_are_named_where_no_loss_was_noted():
     """A run that was killed before its test is resumed without training."""
     (text,) = chance_warnings(scored([20, 20], 40), "test", Learnt(2))

@@ -45,7 +45,7 @@ def preview(
         raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
     if is_folder:
         raise UserError(f"--out {out}: is a folder; name a file")
-    check_writable(out.parent)
+    check_writable(out.parent, "--out")
 
     from vision_train.recipe import load_recipe
 

@@ -44,7 +44,7 @@ def conduct(
     """
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1")
-    check_writable(folder)
+    check_writable(folder, "--out")
     CONTENTS.recall(folder)
     study = Study(folder.absolute(), plan, resolve_arms(plan))
     try:

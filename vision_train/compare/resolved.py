@@ -143,7 +143,8 @@ def _refuse_other_test(first_name: str, first: ResolvedArm, name: str, other: Re
     if other.classes != first.classes:
         raise UserError(
             f"{first_name} and {name}: have {len(first.classes)} and {len(other.classes)} classes, or classes of other "
-            "names; arms are compared on one label map. Give both the same data.source, data.root and data.labels"
+            "names or in another order; arms are compared on one label map. Give both the same data.source, data.root, "
+            "data.labels and data.classes"
         )
     if other.test_digest != first.test_digest:
         ours, theirs = first.recipe.data.identity(), other.recipe.data.identity()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from vision_train.compare.judged_metric import JudgedMetric, describe_judged
 from vision_train.compare.judgement import Comparison, Pair, compare_pair
 from vision_train.compare.resolved import ResolvedArm
 from vision_train.compare.samples import common_samples, have_own_samples, register_statistics
-from vision_train.compare.study import Run, Study, chain
+from vision_train.compare.study import Run, Study, chain, read_record
+from vision_train.files import read_mapping
 from vision_train.statistics import Interval, mean_interval
 
 Measured = dict[int, Run]
@@ -101,7 +101,7 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
         run.folder: run for cell in cells for arm in cell.arms for last in arm.runs.values() for run in chain(last)
     }
     known = [run.conditions for run in finished.values() if run.conditions.is_file()]
-    jobs = [json.loads(file.read_text(encoding="utf-8"))["jobs"] for file in known]
+    jobs = [read_mapping(file, "restore or delete it")["jobs"] for file in known]
     conditions = _differing_conditions(finished)
     return StudyResult(
         describe_judged(plan.metric, study.resolved[0][0].metrics),
@@ -214,13 +214,13 @@ def _differing_conditions(folders: Iterable[Path]) -> list[str]:
 # Of finished runs alone, whose files change no more; the tables are written anew after each run.
 @cache
 def _summary(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return read_record(folder / "summary.json", folder)
 
 
 @cache
 def _environment(folder: Path) -> dict[str, Any]:
     file = folder / "environment.json"
-    recorded = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    recorded = read_record(file, folder) if file.is_file() else {}
     known = {"vision-train": recorded.get("vision_train"), "torch": recorded.get("packages", {}).get("torch")}
     known |= {"device": recorded.get("device"), "threads": recorded.get("threads")}
     return {name: value for name, value in known.items() if value is not None}

@@ -20,11 +20,20 @@ from vision_train import __version__
 from vision_train.compare.plan import UNSEEN, Plan, differing_keys, flatten, folder_names
 from vision_train.compare.resolved import ResolvedArm, ResolvedArms
 from vision_train.errors import UserError
-from vision_train.files import OUTPUT_MARK, mark_output, write_json
+from vision_train.files import OUTPUT_MARK, mark_output, read_mapping, write_json
 from vision_train.recipe import load_recipe, to_plain, write_recipe
 
 MOST_NAMED = 5
 """Differences between two plans that a message lists."""
+
+
+def read_record(file: Path, folder: Path) -> dict[str, Any]:
+    """A JSON file that tells of the run in ``folder``.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    return read_mapping(file, f"restore it, or delete {folder} and give the same command to train this run anew")
 
 
 @dataclass(frozen=True)
@@ -46,11 +55,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it has its result."""
+        """Whether it has its result; a UserError if the file of results is damaged."""
         summary = self.folder / "summary.json"
         if not summary.is_file():
             return False
-        return self.metric is None or json.loads(summary.read_text(encoding="utf-8")).get(self.metric) is not None
+        return self.metric is None or read_record(summary, self.folder).get(self.metric) is not None
 
     @property
     def resumable(self) -> bool:
@@ -90,12 +99,10 @@ class Study:
         """
         if not self.facts.exists():
             return {}
-        try:
-            begun = json.loads(self.facts.read_text(encoding="utf-8"))
-        except ValueError:
-            begun = None
-        if not isinstance(begun, dict) or not {"arms", "seeds", "grid", "test_images"} <= begun.keys():
-            raise UserError(f"{self.facts}: is damaged; restore it, or name a new folder as --out")
+        remedy = "restore it, or name a new folder as --out"
+        begun = read_mapping(self.facts, remedy)
+        if not {"arms", "seeds", "grid", "test_images"} <= begun.keys():
+            raise UserError(f"{self.facts}: is damaged; {remedy}")
         return begun
 
     @cached_property

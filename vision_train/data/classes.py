@@ -80,7 +80,10 @@ def label_map(
     present = {name: {str(sample.truth) for sample in members} for name, members in splits.items()}
     classes = class_order(set.union(*present.values()))
     if len(classes) < 2:
-        raise UserError(f"only one class, {', '.join(classes)}; classification needs at least two")
+        raise UserError(
+            f"only one class, {', '.join(classes)}; classification needs at least two. Add samples of another class to "
+            "data.root, or to the table data.labels"
+        )
     for split, labels in present.items():
         missing = [name for name in classes if name not in labels]
         if missing:

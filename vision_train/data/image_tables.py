@@ -157,7 +157,9 @@ def _refuse_repeated(table: Path, files: Sequence[ListedFile]) -> None:
     lines: dict[str, int] = {}
     for file in files:
         if file.path in lines:
-            raise UserError(f"{table} line {file.line}: {file.name} is listed already in line {lines[file.path]}")
+            raise UserError(
+                f"{table} line {file.line}: {file.name} is listed already in line {lines[file.path]}; keep one of them"
+            )
         lines[file.path] = file.line
 
 

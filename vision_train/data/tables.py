@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from vision_train.data.kind import SPLITS
@@ -21,6 +22,8 @@ SEPARATORS = ",;\t"
 _DECLARED_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?(?=[\r\n])', re.IGNORECASE)
 """The first line by which Excel is told the separator."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_END = "\0"
+"""A line behind the last one. Within a cell it shows that a quote is still open, which a reader of csv passes over."""
 _EIGHT_BIT = ("utf-8-sig", "cp1252", "latin-1")
 """Encodings without zero bytes, the strictest first. Latin-1 refuses nothing, so that text always comes out."""
 
@@ -154,8 +157,14 @@ def _filled_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     """Number and cells of each line with a value, the header among them."""
     declared = _DECLARED_SEPARATOR.match(text)
     separator = declared[1] if declared else _separator(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(chain(io.StringIO(text, newline=""), [_END]), delimiter=separator)
+    read = 0
     for cells in reader:
+        if cells == [_END]:
+            return
+        if cells and cells[-1].endswith(_END):
+            raise csv.Error(f"a quote that opens in line {read + 1} is never closed; close it or take it out")
+        read = reader.line_num
         stripped = [cell.strip() for cell in cells]
         if any(stripped) and not (declared and reader.line_num == 1):
             yield reader.line_num, stripped

@@ -24,8 +24,9 @@ def check_outputs(out: Path, render: Path | None) -> None:
         raise UserError(f"--out {out}: ends in neither .jsonl nor .csv")
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder; name a file")
-    for folder in [out.parent, *([render] if render else [])]:
-        check_writable(folder)
+    check_writable(out.parent, "--out")
+    if render:
+        check_writable(render, "--render")
 
 
 def write_predictions(out: Path, predictions: Sequence[Predicted], key: str) -> None:

@@ -161,7 +161,7 @@ def concerns(recipe: Recipe, data: SampleDataModule, trainer: Trainer, steps: Tr
     """What will hardly be meant so, each with the key that helps."""
     yield from _of_length(recipe, steps)
     yield from _of_schedule(recipe, steps)
-    yield from _of_samples(data, trainer, steps)
+    yield from _of_samples(recipe, data, trainer, steps)
     yield from _of_rate(recipe, steps)
 
 
@@ -210,13 +210,13 @@ def _of_schedule(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
         )
 
 
-def _of_samples(data: SampleDataModule, trainer: Trainer, steps: TrainingSteps) -> Iterator[str]:
+def _of_samples(recipe: Recipe, data: SampleDataModule, trainer: Trainer, steps: TrainingSteps) -> Iterator[str]:
     never = data.never_drawn(trainer.world_size, steps.epochs, steps.batches, steps.last_batches)
     if never:
         count = data.counts[next(iter(data.streams.values())).split]
+        longer = "trainer.max_steps" if limits_of(recipe)[1] == steps.total else "trainer.max_epochs"
         yield (
-            f"{never:,} of the {count:,} training {data.noun} are never seen; raise trainer.max_epochs, or lower "
-            "data.batch_size"
+            f"{never:,} of the {count:,} training {data.noun} are never seen; raise {longer}, or lower data.batch_size"
         )
 
 

@@ -108,9 +108,7 @@ def test_labels_are_mapped_to_classes_in_order(root: Path) -> None:
     assert refusal(root, label_map={"0": "normal"}).startswith(
         "data.label_map does not say what becomes of the label `1` of "
     )
-    assert refusal(root, label_map={"0": "any", "1": "any"}) == (
-        "only one class, any; classification needs at least two"
-    )
+    assert refusal(root, label_map={"0": "any", "1": "any"}).startswith("only one class, any;")
 
 
 def test_labels_of_digit_bags_are_mapped_too() -> None:
@@ -180,7 +178,7 @@ def test_classes_that_a_split_lacks(root: Path) -> None:
     ]
     rows = [(f"{n:03d}", "val" if n // 2 % 2 else "train") for n in range(40)]
     splits = table(root / "splits.csv", "slide_id,split", rows)
-    assert refusal(root, splits=splits) == "only one class, 0; classification needs at least two"
+    assert refusal(root, splits=splits).startswith("only one class, 0;")
     rows = [(f"{n:03d}", str(n % 3), "val" if n % 3 == 2 else "train") for n in range(40)]
     table(root / "labels.csv", "slide_id,label,split", rows)
     assert "label `2` is not one of the run's classes: ['0', '1']" in refusal(root)

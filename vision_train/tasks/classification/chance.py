@@ -22,8 +22,13 @@ def chance_warnings(scores: Scores, split: str, learnt: Learnt) -> list[str]:
         return []
     return [
         f"balanced accuracy on {split} is {reached:.1%}, which {len(labels)} images cannot tell from guessing "
-        f"({chance:.1%}). {_cause(split, learnt)}"
+        f"({chance:.1%}). {_too_few(split) if lucky >= 1 else _cause(split, learnt)}"
     ]
+
+
+def _too_few(split: str) -> str:
+    """What helps where even the best result could be luck, so that nothing is known of its cause."""
+    return f"No result of so few could be told from it: put more images of each class into the split {split}"
 
 
 def _cause(split: str, learnt: Learnt) -> str:

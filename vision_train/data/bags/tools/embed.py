@@ -196,7 +196,7 @@ def embed_images(
         UserError: An image cannot be used, its features are not finite, or files cannot be written.
     """
     import_h5py(embedding.folder)  # a missing package is reported before the first image is embedded
-    check_writable(embedding.folder)
+    check_writable(embedding.folder, "DIR")
     return _embedded(images, embedding, on_bad_image, skip_with, on_batch)
 
 

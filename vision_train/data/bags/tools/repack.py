@@ -56,7 +56,7 @@ def repack_bags(
         raise bad_bags(index.bad, skip_with)
     if any(entry.path.resolve().parent == folder.resolve() for entry in index.entries.values()):
         raise UserError(f"{folder}: the features are read from this folder; name another folder to write to")
-    check_writable(folder)
+    check_writable(folder, "DIR")
     return _repacked(index, folder, on_bad_bag, skip_with)
 
 
