@@ -1,0 +1,138 @@
+"""The position relation of Relation-DETR (Hou et al., ECCV 2024, equations 4 to 7), in an exact form that needs no map of features.
+
+As published, each pair of boxes gets 64 sines and cosines of four numbers, of which a 1 x 1 convolution makes one number for
+each head of attention. The convolution is a sum of four functions of one number each, hence:
+
+- of the ratios of widths and heights, sines of a difference are taken apart into sines of each box, and all pairs are one
+  matrix product of rank 32;
+- the differences of places, which hold for pairs alone, are embedded a few rows at a time;
+- the backward pass embeds again instead of keeping the embedding. Boxes receive no gradient, in the paper's code either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.detr.boxes import interleave, wave_lengths
+
+_EPSILON = 1e-5
+_NUMBERS_AT_ONCE = 2**20
+"""Sines and cosines held at a time: 4 MiB."""
+
+
+class PositionRelation(nn.Module):
+    """Biases of attention between boxes, learned from how they lie to each other.
+
+    Args:
+        heads: Heads of attention, H.
+        width: Sines and cosines of each of the four numbers of a pair; even.
+        temperature: Ratio of the longest to the shortest wave, nearly.
+        scale: What the numbers are multiplied by.
+    """
+
+    def __init__(self, heads: int, width: int = 16, temperature: float = 10_000.0, scale: float = 100.0) -> None:
+        super().__init__()
+        self.width, self.temperature, self.scale = width, temperature, scale
+        self.pos_proj = nn.Sequential(nn.Conv2d(4 * width, heads, kernel_size=1), nn.ReLU())
+
+    def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Relate boxes to boxes.
+
+        Args:
+            rows: B x N x 4, centre and sides; of the queries of attention. Their sides are the units of distance.
+            columns: B x M x 4, of its keys.
+
+        Returns:
+            B x H x N x M, float32, at least 0: added to the scores of attention.
+        """
+        projection = self.pos_proj[0]
+        frequencies = self.scale / wave_lengths(self.width, self.temperature, rows.device)
+        with torch.autocast(rows.device.type, enabled=False):  # a factor of 100 stands before the sine
+            weight, bias = projection.weight.flatten(1).float(), projection.bias.float()
+            boxes = rows.detach().float(), columns.detach().float()
+            if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
+                relation: Tensor = _Relation.apply(*boxes, weight, bias, frequencies)
+                return relation
+            return _relate(*boxes, weight, bias, frequencies)
+
+
+class _Relation(torch.autograd.Function):
+    @staticmethod
+    def forward(rows: Tensor, columns: Tensor, weight: Tensor, bias: Tensor, frequencies: Tensor) -> Tensor:
+        return _relate(rows, columns, weight, bias, frequencies)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        rows, columns, _, _, frequencies = inputs
+        ctx.save_for_backward(rows, columns, frequencies, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor, None]:
+        rows, columns, frequencies, output = ctx.saved_tensors
+        grad = grad * (output > 0)
+        by_place = _places_gradient(grad, rows, columns, frequencies)
+        by_size = _sizes_gradient(grad, rows, columns, frequencies)
+        return None, None, torch.cat((by_place, by_size), dim=1), grad.sum((0, 2, 3)), None
+
+
+def _relate(rows: Tensor, columns: Tensor, weight: Tensor, bias: Tensor, frequencies: Tensor) -> Tensor:
+    half = weight.shape[1] // 2
+    relation = _of_sizes(rows, columns, weight[:, half:], frequencies)  # B H N M
+    relation += bias[:, None, None]
+    for part, distances in _distances(rows, columns, len(frequencies)):
+        embedded = _embed(distances, frequencies)
+        relation[:, :, part] += torch.einsum("bnmc,hc->bhnm", embedded, weight[:, :half])
+    return relation.relu_()
+
+
+def _places_gradient(grad: Tensor, rows: Tensor, columns: Tensor, frequencies: Tensor) -> Tensor:
+    """H x 2 width: what the weights of the first two numbers of a pair receive."""
+    total = grad.new_zeros(grad.shape[1], 4 * len(frequencies))
+    for part, distances in _distances(rows, columns, len(frequencies)):
+        total += torch.einsum("bhnm,bnmc->hc", grad[:, :, part], _embed(distances, frequencies))
+    return total
+
+
+def _distances(rows: Tensor, columns: Tensor, waves: int) -> Any:
+    """The logarithms of distances in x and y, in sides of the row's box: B x n x M x 2, with the rows that they are of."""
+    batch, count = rows.shape[0], columns.shape[1]
+    step = max(1, _NUMBERS_AT_ONCE // max(1, batch * count * 4 * waves))
+    for start in range(0, rows.shape[1], step):
+        part = slice(start, start + step)
+        centre, sides = rows[:, part, None, :2], rows[:, part, None, 2:]
+        yield part, torch.log1p((centre - columns[:, None, :, :2]).abs() / (sides + _EPSILON))
+
+
+def _embed(numbers: Tensor, frequencies: Tensor) -> Tensor:
+    """... x 2 -> ... x 4 waves: sine and cosine of each multiple of the first number, then of the second."""
+    return interleave(numbers[..., None] * frequencies).flatten(-2)
+
+
+def _phases(boxes: Tensor, frequencies: Tensor) -> Tensor:
+    """Phases of the logarithms of a box's sides, B x N x 2 waves: those of the width, then those of the height."""
+    return (torch.log(boxes[..., 2:] + _EPSILON)[..., None] * frequencies).flatten(-2)
+
+
+def _of_sizes(rows: Tensor, columns: Tensor, weight: Tensor, frequencies: Tensor) -> Tensor:
+    """The share of widths and heights: B x H x N x M.
+
+    With u of a row and v of a column, a sin(u - v) + c cos(u - v) is (a sin u + c cos u) cos v + (c sin u - a cos u) sin v.
+    """
+    u, v = _phases(rows, frequencies)[:, None], _phases(columns, frequencies)
+    a, c = weight[:, None, 0::2], weight[:, None, 1::2]  # H 1 2waves
+    of_rows = torch.cat((a * u.sin() + c * u.cos(), c * u.sin() - a * u.cos()), dim=-1)  # B H N 4waves
+    of_columns = torch.cat((v.cos(), v.sin()), dim=-1)  # B M 4waves
+    return of_rows @ of_columns[:, None].transpose(2, 3)
+
+
+def _sizes_gradient(grad: Tensor, rows: Tensor, columns: Tensor, frequencies: Tensor) -> Tensor:
+    """H x 2 width: what the weights of the last two numbers of a pair receive."""
+    u, v = _phases(rows, frequencies)[:, None], _phases(columns, frequencies)
+    read = grad @ torch.cat((v.cos(), v.sin()), dim=-1)[:, None]  # B H N 4waves
+    cosines, sines = read.chunk(2, dim=-1)
+    of_a = (u.sin() * cosines - u.cos() * sines).sum((0, 2))
+    of_c = (u.cos() * cosines + u.sin() * sines).sum((0, 2))
+    return torch.stack((of_a, of_c), dim=-1).flatten(1)
