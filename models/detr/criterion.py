@@ -12,7 +12,8 @@ from torch.nn import functional
 from models.detr.boxes import generalized_iou, to_corners
 from models.detr.decoder import Predictions
 from models.detr.denoising import DenoisingQueries, Target
-from models.detr.matching import Matches, pad_targets
+from models.detr.matching import Matches, MatchingCosts, match, pad_targets
+from models.detr.network import Found, Trained
 
 ClassLoss = Literal["vfl", "focal"]
 _ALPHA, _GAMMA = 0.25, 2.0
@@ -106,3 +107,75 @@ def count_boxes(targets: Sequence[Target], repeats: int = 1) -> Tensor:
         distributed.all_reduce(total)
         total = total / distributed.get_world_size()
     return total.clamp(min=1)
+
+
+class Criterion:
+    """The loss of a training step: matching and losses of all layers, encoder, denoising and hybrid queries.
+
+    Args:
+        costs: Of a pair, for matching.
+        class_loss: ``vfl`` or ``focal``.
+        repeats: Hybrid queries that each target gets, k.
+        weights: Of class, distance and generalised IoU.
+        hide_empty: Whether empty slots of denoising do not count as background. In the official code they do.
+    """
+
+    def __init__(
+        self,
+        costs: MatchingCosts | None = None,
+        class_loss: ClassLoss = "vfl",
+        repeats: int = 6,
+        weights: tuple[float, float, float] = (1.0, 5.0, 2.0),
+        *,
+        hide_empty: bool = True,
+    ) -> None:
+        self.costs = costs or MatchingCosts()
+        self.class_loss, self.repeats, self.weights, self.hide_empty = class_loss, repeats, weights, hide_empty
+
+    def __call__(self, trained: Trained, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Weighted losses by name; their sum is what is minimised.
+
+        Names are the official ones: ``loss_class``, ``loss_bbox`` and ``loss_giou``, with the number of a layer before
+        the last, ``_enc`` for the first stage, ``_dn`` for denoising and ``_hybrid``.
+        """
+        counts = [len(target.labels) for target in targets]
+        branches = [(trained.found, 1, "")]
+        if trained.hybrid is not None:
+            branches.append((trained.hybrid, self.repeats, "_hybrid"))
+        predictions = [_all_layers(found) for found, _, _ in branches]
+        costs = [self.costs(each, targets) for each in predictions]
+        losses: dict[str, Tensor] = {}
+        matches = match(costs, counts, [repeats for _, repeats, _ in branches])
+        for each, pairs, (_, repeats, suffix) in zip(predictions, matches, branches, strict=True):
+            found = detection_losses(each, targets, pairs, count_boxes(targets, repeats), self.class_loss)
+            layers = [*_names(len(each.logits) - 1), "_enc"]
+            losses |= self._weighted(found, [layer + suffix for layer in layers])
+        return losses | self._denoising(trained, targets, counts)
+
+    def _denoising(self, trained: Trained, targets: Sequence[Target], counts: Sequence[int]) -> dict[str, Tensor]:
+        layers = len(trained.denoising.logits)
+        pairs = denoising_matches(trained.spoilt, counts, layers)
+        boxes = count_boxes(targets) * trained.spoilt.groups
+        counted = trained.spoilt.filled if self.hide_empty else None
+        found = detection_losses(trained.denoising, targets, pairs, boxes, self.class_loss, counted)
+        return self._weighted(found, [f"_dn{layer}" for layer in _names(layers)])
+
+    def _weighted(self, losses: Losses, suffixes: Sequence[str]) -> dict[str, Tensor]:
+        named = zip(("class", "bbox", "giou"), losses, self.weights, strict=True)
+        return {
+            f"loss_{name}{suffix}": weight * value
+            for name, values, weight in named
+            for suffix, value in zip(suffixes, values, strict=True)
+        }
+
+
+def _all_layers(found: Found) -> Predictions:
+    """Those of the queries, and the first stage as one layer more."""
+    return Predictions(
+        torch.cat((found.queries.logits, found.first_stage.logits)),
+        torch.cat((found.queries.boxes, found.first_stage.boxes)),
+    )
+
+
+def _names(layers: int) -> list[str]:
+    return [*(f"_{layer}" for layer in range(layers - 1)), ""]
