@@ -16,8 +16,8 @@ def build_backbone(name: str, image_size: tuple[int, int] | None = None, **args:
     """Build a backbone from a model of timm.
 
     Networks with stages (ResNet, Swin, ConvNeXt) give the maps of their last three stages, plain vision transformers a
-    pyramid made of their last map. Batch norms are frozen: their statistics and affine become buffers, as detectors with
-    few images a batch need it.
+    pyramid made of their last map. Batch norms are frozen: statistics and affine become buffers, since detectors train
+    on few images a batch.
 
     Args:
         name: A model of timm.
@@ -30,12 +30,13 @@ def build_backbone(name: str, image_size: tuple[int, int] | None = None, **args:
     Raises:
         ValueError: timm has no such model, or it gives no such maps.
     """
-    sized = {} if image_size is None else {"img_size": image_size}
+    sized: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:
         model = timm.create_model(name, features_only=True, **sized, **args)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"{name!r} cannot be a backbone: {error}") from error
-    reductions, channels = model.feature_info.reduction(), model.feature_info.channels()
+    info = cast(Any, model.feature_info)
+    reductions, channels = info.reduction(), info.channels()
     if len(set(reductions)) == 1:
         return PlainPyramid(model, channels[-1], reductions[-1]), [channels[-1]] * len(STRIDES)
     chosen = [place for place, reduction in enumerate(reductions) if reduction in STRIDES]

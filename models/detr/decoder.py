@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
         self.position_relation_embedding = PositionRelation(heads) if relation else None
         start_alike(self.class_head)
         start_alike(self.bbox_head)
-        start_alike(nn.ModuleList(layer.cross_attn for layer in self.layers))
+        start_alike(nn.ModuleList(cast(DecoderLayer, layer).cross_attn for layer in self.layers))
 
     def forward(
         self, query: Tensor, boxes: Tensor, memory: Memory, blocked: Tensor | None = None, *, relate: bool = True

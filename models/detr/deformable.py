@@ -124,7 +124,7 @@ def _split_levels(values: Tensor, heads: int, shapes: Shapes) -> list[Tensor]:
 
 
 def _sample(levels: list[Tensor], places: Tensor, weights: Tensor) -> Tensor:
-    batch, queries, heads = places.shape[:3]
+    batch, _queries, heads = places.shape[:3]
     grids = (2 * places - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # B H, V, N, K, 2
     weights = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)  # B H, V, N, K
     total: Tensor | None = None

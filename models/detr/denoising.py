@@ -7,7 +7,7 @@ background. Groups see neither each other nor are they seen by the queries that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """The draws that spoil targets, for each copy of a target, in the order (group, positive or negative, image, box)."""
+    """The draws that spoil each copy of a target, in the order (group, positive or negative, image, box)."""
 
     label_flip: Tensor
     """In [0, 1)."""
@@ -81,7 +81,7 @@ class DenoisingGenerator(nn.Module):
     def draw(self, copies: int, generator: torch.Generator | None = None) -> Noise:
         """Draw for so many copies of targets, in a fixed order, on the device of the generator."""
         device = self.label_encoder.weight.device if generator is None else generator.device
-        options = {"generator": generator, "device": device}
+        options: Any = {"generator": generator, "device": device}
         return Noise(
             torch.rand(copies, **options),
             torch.randint(0, self.classes, (copies,), **options),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ class Mlp(nn.Module):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in itertools.pairwise(sizes))
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
             nn.init.xavier_uniform_(layer.weight)
@@ -81,8 +82,10 @@ class SelfAttention(nn.Module):
         weight, offset = self.in_proj_weight, self.in_proj_bias
         placed = nn.functional.linear(query + position, weight[: 2 * dim], offset[: 2 * dim])
         value = nn.functional.linear(query, weight[2 * dim :], offset[2 * dim :])
-        split = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (*placed.chunk(2, dim=-1), value))
-        return self.out_proj(attention(*split, bias=bias).transpose(1, 2).flatten(2))
+        queries, keys, values = (
+            each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (*placed.chunk(2, dim=-1), value)
+        )
+        return self.out_proj(attention(queries, keys, values, bias).transpose(1, 2).flatten(2))
 
 
 def feed_forward_layers(dim: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:

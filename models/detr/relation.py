@@ -1,17 +1,17 @@
-"""The position relation of Relation-DETR (Hou et al., ECCV 2024, equations 4 to 7), in an exact form that needs no map of features.
+"""The position relation of Relation-DETR (Hou et al., ECCV 2024), in an exact form that holds no map of features.
 
-As published, each pair of boxes gets 64 sines and cosines of four numbers, of which a 1 x 1 convolution makes one number for
-each head of attention. The convolution is a sum of four functions of one number each, hence:
+As published, each pair of boxes gets 64 sines and cosines of four numbers, and a 1 x 1 convolution makes one number of
+them for each head of attention. The convolution is a sum of four functions of one number each. Hence:
 
-- of the ratios of widths and heights, sines of a difference are taken apart into sines of each box, and all pairs are one
-  matrix product of rank 32;
-- the differences of places, which hold for pairs alone, are embedded a few rows at a time;
-- the backward pass embeds again instead of keeping the embedding. Boxes receive no gradient, in the paper's code either.
+- sines of a ratio of widths or heights are taken apart into sines of each box; all pairs are one product of rank 32;
+- distances belong to pairs alone; they are embedded a few rows at a time;
+- the backward pass embeds again instead of keeping the embedding. As in the official code, boxes receive no gradient.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +48,10 @@ class PositionRelation(nn.Module):
         Returns:
             B x H x N x M, float32, at least 0: added to the scores of attention.
         """
-        projection = self.pos_proj[0]
+        projection = cast(nn.Conv2d, self.pos_proj[0])
         frequencies = self.scale / wave_lengths(self.width, self.temperature, rows.device)
         with torch.autocast(rows.device.type, enabled=False):  # a factor of 100 stands before the sine
-            weight, bias = projection.weight.flatten(1).float(), projection.bias.float()
+            weight, bias = projection.weight.flatten(1).float(), cast(Tensor, projection.bias).float()
             boxes = rows.detach().float(), columns.detach().float()
             if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
                 relation: Tensor = _Relation.apply(*boxes, weight, bias, frequencies)
@@ -96,8 +96,8 @@ def _places_gradient(grad: Tensor, rows: Tensor, columns: Tensor, frequencies: T
     return total
 
 
-def _distances(rows: Tensor, columns: Tensor, waves: int) -> Any:
-    """The logarithms of distances in x and y, in sides of the row's box: B x n x M x 2, with the rows that they are of."""
+def _distances(rows: Tensor, columns: Tensor, waves: int) -> Iterator[tuple[slice, Tensor]]:
+    """Rows, and the logarithms of their distances in x and y in sides of the row's box: B x n x M x 2."""
     batch, count = rows.shape[0], columns.shape[1]
     step = max(1, _NUMBERS_AT_ONCE // max(1, batch * count * 4 * waves))
     for start in range(0, rows.shape[1], step):
@@ -119,7 +119,8 @@ def _phases(boxes: Tensor, frequencies: Tensor) -> Tensor:
 def _of_sizes(rows: Tensor, columns: Tensor, weight: Tensor, frequencies: Tensor) -> Tensor:
     """The share of widths and heights: B x H x N x M.
 
-    With u of a row and v of a column, a sin(u - v) + c cos(u - v) is (a sin u + c cos u) cos v + (c sin u - a cos u) sin v.
+    For phases u of a row and v of a column, a sin(u - v) + c cos(u - v) is the sum of (a sin u + c cos u) cos v and
+    (c sin u - a cos u) sin v.
     """
     u, v = _phases(rows, frequencies)[:, None], _phases(columns, frequencies)
     a, c = weight[:, None, 0::2], weight[:, None, 1::2]  # H 1 2waves
