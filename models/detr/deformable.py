@@ -7,6 +7,7 @@ chunks and levels one after the other, and the backward pass samples again, so t
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,43 +77,50 @@ class MultiScaleDeformableAttention(nn.Module):
             values = values.masked_fill(padding_mask[..., None], 0.0)
         offsets = self.sampling_offsets(query).view(*by_head, 2)
         weights = self.attention_weights(query).view(*by_head[:3], -1).softmax(-1).view(by_head)
-        places = _places(references[:, :, None, :, None].float(), offsets.float(), shapes, self.points)
-        return self.output_proj(sample(values, places, weights.to(values.dtype), shapes))
+        return self.output_proj(sample(values, references, offsets, weights.to(values.dtype), shapes))
 
 
-def _places(references: Tensor, offsets: Tensor, shapes: Shapes, points: int) -> Tensor:
-    """Where to read: in pixels from a point, in halves of a box's sides from its centre."""
-    if references.shape[-1] == 2:
-        sizes = torch.tensor([(width, height) for height, width in shapes], device=offsets.device)
-        return references + offsets / sizes[:, None]
-    return references[..., :2] + offsets / points * references[..., 2:] * 0.5
-
-
-def sample(values: Tensor, places: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
-    """Sum what is read bilinearly at places, weighted; outside of a level there are zeros.
+def sample(values: Tensor, references: Tensor, offsets: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+    """Sum what is read bilinearly near references, weighted; outside of a level there are zeros.
 
     Args:
         values: B x S x D, the tokens of all levels.
-        places: B x N x H x V x K x 2, x and y as shares of a level; float32, since a place counts in parts of a pixel.
+        references: B x N x V x 2 or 4, points or boxes.
+        offsets: B x N x H x V x K x 2, where to read: see :func:`places_of`.
         weights: B x N x H x V x K.
         shapes: Height and width of each level.
 
     Returns:
         B x N x D, in the dtype of the values.
     """
-    batch, queries, heads = places.shape[:3]
+    batch, queries, heads, _, points, _ = offsets.shape
     levels = _split_levels(values, heads, shapes)
-    per_query = batch * values.shape[-1] * places.shape[4]
-    chunk = max(1, _SAMPLES_AT_ONCE // per_query)
+    chunk = max(1, _SAMPLES_AT_ONCE // (batch * values.shape[-1] * points))
     if queries <= chunk or torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return _sample(levels, places, weights)
-    parts = []
-    for part, weight in zip(places.split(chunk, dim=1), weights.split(chunk, dim=1), strict=True):
-        if torch.is_grad_enabled():
-            parts.append(checkpoint(_sample, levels, part, weight, use_reentrant=False, preserve_rng_state=False))
-        else:
-            parts.append(_sample(levels, part, weight))
-    return torch.cat(parts, dim=1)
+        return _sample(levels, references, offsets, weights)
+    split = (each.split(chunk, dim=1) for each in (references, offsets, weights))
+    if not torch.is_grad_enabled():
+        return torch.cat([_sample(levels, *part) for part in zip(*split, strict=True)], dim=1)
+    again: Any = {"use_reentrant": False, "preserve_rng_state": False}
+    return torch.cat([checkpoint(_sample, levels, *part, **again) for part in zip(*split, strict=True)], dim=1)
+
+
+def places_of(references: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
+    """Where to read, as shares of a level. Offsets count pixels from a point, or K-ths of half a box from its centre.
+
+    Args:
+        references: B x N x V x 2 or 4.
+        offsets: B x N x H x V x K x 2.
+        shapes: Height and width of each level.
+
+    Returns:
+        B x N x H x V x K x 2, float32, since a place counts in parts of a pixel.
+    """
+    offsets, references = offsets.float(), references[:, :, None, :, None].float()
+    if references.shape[-1] == 2:
+        sizes = torch.tensor([(width, height) for height, width in shapes], device=offsets.device)
+        return references + offsets / sizes[:, None]
+    return references[..., :2] + offsets / offsets.shape[4] * references[..., 2:] * 0.5
 
 
 def _split_levels(values: Tensor, heads: int, shapes: Shapes) -> list[Tensor]:
@@ -123,9 +131,10 @@ def _split_levels(values: Tensor, heads: int, shapes: Shapes) -> list[Tensor]:
     return [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _sample(levels: list[Tensor], places: Tensor, weights: Tensor) -> Tensor:
-    batch, _queries, heads = places.shape[:3]
-    grids = (2 * places - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # B H, V, N, K, 2
+def _sample(levels: list[Tensor], references: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    batch, _, heads = offsets.shape[:3]
+    shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
+    grids = (2 * places_of(references, offsets, shapes) - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # B H, V, N, K, 2
     weights = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)  # B H, V, N, K
     total: Tensor | None = None
     for level, maps in enumerate(levels):

@@ -16,11 +16,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models.detr.boxes import interleave, wave_lengths
+from models.detr.boxes import wave_lengths
 
 _EPSILON = 1e-5
-_NUMBERS_AT_ONCE = 2**20
-"""Sines and cosines held at a time: 4 MiB."""
+_NUMBERS_AT_ONCE = 2**18
+"""Sines held at a time, and as many cosines: 1 MiB, which stays in a cache."""
 
 
 class PositionRelation(nn.Module):
@@ -72,43 +72,44 @@ class _Relation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor, None]:
         rows, columns, frequencies, output = ctx.saved_tensors
-        grad = grad * (output > 0)
-        by_place = _places_gradient(grad, rows, columns, frequencies)
-        by_size = _sizes_gradient(grad, rows, columns, frequencies)
-        return None, None, torch.cat((by_place, by_size), dim=1), grad.sum((0, 2, 3)), None
+        heads, waves = grad.shape[1], len(frequencies)
+        by_place, by_size = grad.new_zeros(heads, 4 * waves), grad.new_zeros(heads, 4 * waves)
+        by_bias = grad.new_zeros(heads)
+        for part, sines, cosines in _embedded_distances(rows, columns, frequencies):
+            felt = grad[:, :, part] * (output[:, :, part] > 0)
+            flat = felt.transpose(0, 1).flatten(1)  # H, B n M
+            by_place += torch.stack((flat @ sines.T, flat @ cosines.T), dim=-1).flatten(1)
+            by_size += _sizes_gradient(felt, rows[:, part], columns, frequencies)
+            by_bias += flat.sum(1)
+        return None, None, torch.cat((by_place, by_size), dim=1), by_bias, None
 
 
 def _relate(rows: Tensor, columns: Tensor, weight: Tensor, bias: Tensor, frequencies: Tensor) -> Tensor:
     half = weight.shape[1] // 2
     relation = _of_sizes(rows, columns, weight[:, half:], frequencies)  # B H N M
     relation += bias[:, None, None]
-    for part, distances in _distances(rows, columns, len(frequencies)):
-        embedded = _embed(distances, frequencies)
-        relation[:, :, part] += torch.einsum("bnmc,hc->bhnm", embedded, weight[:, :half])
+    of_sines, of_cosines = weight[:, 0:half:2], weight[:, 1:half:2]
+    for part, sines, cosines in _embedded_distances(rows, columns, frequencies):
+        flat = torch.addmm(of_sines @ sines, of_cosines, cosines)  # H, B n M
+        relation[:, :, part] += flat.unflatten(1, (len(rows), -1, columns.shape[1])).transpose(0, 1)
     return relation.relu_()
 
 
-def _places_gradient(grad: Tensor, rows: Tensor, columns: Tensor, frequencies: Tensor) -> Tensor:
-    """H x 2 width: what the weights of the first two numbers of a pair receive."""
-    total = grad.new_zeros(grad.shape[1], 4 * len(frequencies))
-    for part, distances in _distances(rows, columns, len(frequencies)):
-        total += torch.einsum("bhnm,bnmc->hc", grad[:, :, part], _embed(distances, frequencies))
-    return total
+def _embedded_distances(rows: Tensor, columns: Tensor, frequencies: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Embed the distances in x and y, in sides of the row's box, a few rows at a time.
 
-
-def _distances(rows: Tensor, columns: Tensor, waves: int) -> Iterator[tuple[slice, Tensor]]:
-    """Rows, and the logarithms of their distances in x and y in sides of the row's box: B x n x M x 2."""
+    Yields:
+        The rows, and sines and cosines, 2 waves x B n M each, so that heads are products of matrices.
+    """
     batch, count = rows.shape[0], columns.shape[1]
-    step = max(1, _NUMBERS_AT_ONCE // max(1, batch * count * 4 * waves))
+    step = max(1, _NUMBERS_AT_ONCE // max(1, batch * count * 2 * len(frequencies)))
+    to, frequencies = columns[..., :2].permute(2, 0, 1)[:, :, None], frequencies[:, None]
     for start in range(0, rows.shape[1], step):
         part = slice(start, start + step)
-        centre, sides = rows[:, part, None, :2], rows[:, part, None, 2:]
-        yield part, torch.log1p((centre - columns[:, None, :, :2]).abs() / (sides + _EPSILON))
-
-
-def _embed(numbers: Tensor, frequencies: Tensor) -> Tensor:
-    """... x 2 -> ... x 4 waves: sine and cosine of each multiple of the first number, then of the second."""
-    return interleave(numbers[..., None] * frequencies).flatten(-2)
+        centre, sides = rows[:, part].permute(2, 0, 1)[..., None].chunk(2)
+        distances = torch.log1p((centre - to).abs() / (sides + _EPSILON))  # 2 B n M
+        phases = (distances.flatten(1)[:, None] * frequencies).flatten(0, 1)
+        yield part, phases.sin(), phases.cos()
 
 
 def _phases(boxes: Tensor, frequencies: Tensor) -> Tensor:

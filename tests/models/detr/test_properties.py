@@ -6,12 +6,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.testing import assert_close
 
-from models.detr.boxes import generalized_iou, to_corners
+from models.detr.boxes import generalized_iou, interleave, to_corners
 from models.detr.criterion import Criterion
 from models.detr.decoder import Predictions
 from models.detr.denoising import DenoisingGenerator, Target, blocked_pairs
 from models.detr.matching import MatchingCosts, match
-from models.detr.relation import PositionRelation, _embed
+from models.detr.relation import PositionRelation
 
 
 def random_boxes(*shape: int, smallest: float = 0.05, seed: int = 0) -> torch.Tensor:
@@ -35,7 +35,7 @@ def plainly(relation: PositionRelation, rows: torch.Tensor, columns: torch.Tenso
     places = torch.log((rows[..., :2] - columns[..., :2]).abs() / (rows[..., 2:] + 1e-5) + 1)
     sizes = torch.log((rows[..., 2:] + 1e-5) / (columns[..., 2:] + 1e-5))
     frequencies = 100 / 10_000 ** (torch.arange(8, dtype=dtype) / 8)
-    embedded = _embed(torch.cat((places, sizes), dim=-1), frequencies)
+    embedded = interleave(torch.cat((places, sizes), dim=-1)[..., None] * frequencies).flatten(-2)
     return relation.pos_proj.to(dtype)(embedded.permute(0, 3, 1, 2))
 
 
