@@ -11,7 +11,10 @@ _SIGNATURES = (
     # The most particular first: a DETR holds a ResNet, a DropPos or MAE file holds a ViT, an ACMIL an ABMIL.
     ("TransVG", r"(^|\.)visumodel\."),
     ("DETR", r"(^|\.)transformer\.decoder\.layers\.0\."),
-    ("CLIP", r"(^|\.)visual\.transformer\.resblocks\.0\.|(^|\.)vision_model\.encoder\.layers\.0\."),
+    (
+        "CLIP",
+        r"(^|\.)(visual\.transformer\.resblocks\.0\.|class_embedding$|vision_model\.encoder\.layers\.0\.)",
+    ),
     ("ViT in the Hugging Face layout", r"encoder\.layer\.0\.attention\.attention\.query\.weight$"),
     ("ACMIL-MHA", r"(^|\.)sub_attention\.0\.q_proj\.weight$"),
     ("ACMIL-GA", r"(^|\.)Slide_classifier\.fc\.weight$"),

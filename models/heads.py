@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -22,9 +23,20 @@ def pooling_of_names(names: Iterable[str]) -> str | None:
 
 
 def pooling_of(model: nn.Module) -> str | None:
-    """Pooling of a timm model of tokens, such as ``token`` or ``avg``; None for other networks."""
-    pooling = getattr(model, "global_pool", None)
-    return pooling if isinstance(pooling, str) and pooling else None
+    """Pooling of a timm model, such as ``token``, ``avg`` or ``max``; None where it has none that timm names."""
+    # A head that pools holds the pooling in use; what the model itself says beside it may be out of date.
+    for owner in (getattr(model, "head", None), model):
+        pooling = getattr(owner, "global_pool", None)
+        if found := pooling_named(getattr(pooling, "pool_type", pooling)):
+            return found
+    return None
+
+
+def pooling_named(name: Any) -> str | None:
+    """A name of timm's for pooling; those of faster versions are the same pooling."""
+    if not isinstance(name, str) or not name:
+        return None
+    return name.lower().removeprefix("fast") or "avg"
 
 
 def last_norms(model: nn.Module) -> tuple[str, ...]:
@@ -35,4 +47,4 @@ def last_norms(model: nn.Module) -> tuple[str, ...]:
 
 
 POOLING_WORDS = {"token": "the class token", "avg": "the mean of the patches", "map": "attention pooling"}
-"""Pooling in words, by timm's names."""
+"""Pooling of tokens in words, by timm's names."""

@@ -53,29 +53,20 @@ def fix_positions(model: nn.Module) -> None:
     table.requires_grad_(False)
 
 
-def fit_positions(
-    positions: Tensor, grid: tuple[int, int], *, prefix: int, before: tuple[int, int] | None = None
-) -> Tensor:
+def fit_positions(positions: Tensor, grid: tuple[int, int], *, prefix: int, before: tuple[int, int]) -> Tensor:
     """Resize learned or sin-cos position embeddings to another patch grid.
 
     Bicubic without antialiasing, as DeiT, MAE and DropPos fine-tune; timm's own default antialiases and differs.
-    A table whose rows do not form a square beside its prefix is returned unchanged where its grid is unknown.
 
     Args:
         positions: 1 x (prefix + N) x D.
         grid: Rows and columns of patches wanted.
         prefix: Leading rows that belong to tokens (class, distillation), kept as they are.
-        before: Rows and columns of patches that the table is of; None takes a square.
+        before: Rows and columns of patches that the table is of.
 
     Returns:
         1 x (prefix + rows * columns) x D.
     """
-    patches = positions.shape[1] - prefix
-    if before is None:
-        side = math.isqrt(max(patches, 0))
-        if side == 0 or side * side != patches:
-            return positions
-        before = side, side
     if before == tuple(grid):
         return positions
     return resample_abs_pos_embed(positions, list(grid), list(before), num_prefix_tokens=prefix, antialias=False)

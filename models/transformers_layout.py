@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 _PATCHES = re.compile(r"(^|\.)embeddings\.patch_embeddings?\.(projection\.)?weight$")
-_ROOTS = re.compile(
-    r"^(?:(?:base_model|model|vision_model|vision_tower|vit|deit|beit|data2vec_vision|swin|swinv2|dinov2|"
-    r"dinov2_with_registers|dinov3_vit|clip|siglip|convnext|convnextv2)\.)+(?=.)"
+_MODELS = (
+    r"(?:(?:base_model|model|vision_model|vision_tower|vit|deit|beit|data2vec_vision|swin|swinv2|dinov2|"
+    r"dinov2_with_registers|dinov3_vit|clip|siglip|convnext|convnextv2)\.)+"
 )
+_ROOTS = re.compile(rf"^{_MODELS}(?=.)")
+_LAST_ROOTS = re.compile(rf"(?:^|(?<=\.)){_MODELS}$")
 _OUTSIDE = (
     (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.class_embedding$", "cls_token"),
@@ -31,6 +33,7 @@ _OUTSIDE = (
     ),
     (r"^(?:encoder\.)?layers\.(\d+)\.(?=blocks\.|downsample\.)", r"layers.\1."),  # Swin
     (r"^(?:encoder\.)?layers?\.(\d+)\.(?!blocks\.|downsample\.)", r"blocks.\1."),
+    (r"^decoder\.(?=mask_token$|decoder_)", ""),  # MAE
     (r"^(?:layernorm|post_layernorm)\.", "norm."),
     (r"^pre_layrnorm\.", "norm_pre."),
     (r"^pooler\.layernorm\.", "fc_norm."),
@@ -87,12 +90,19 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     network takes them for its own: those of DINOv2 (class token beside mean) and CLIP (mean before the last norm).
 
     Args:
-        state: Weights by name, with or without the prefix of the model inside (``vit.``, ``vision_model.``).
+        state: Weights by name, with or without the prefix of the model inside (``vit.``, ``vision_model.``), and with
+            or without that of a module around it (``net.vit.``).
 
     Returns:
         Weights by the names of the official files of the family, where it has some, else by timm's.
+
+    Raises:
+        ValueError: There are several networks.
     """
-    plain = {_ROOTS.sub("", name): tensor for name, tensor in state.items()}
+    lead = _lead(state)
+    plain = {_ROOTS.sub("", name.removeprefix(lead)): tensor for name, tensor in state.items()}
+    if len(plain) < len(state):
+        raise ValueError("it holds several networks of the same names; name one with model.checkpoint_key")
     if any(name.startswith("encoder.stages.") for name in plain):
         return {_replace(name, _CONVNEXT): _grn(name, tensor) for name, tensor in plain.items()}
     named = {_rename(name): tensor for name, tensor in plain.items()}
@@ -100,6 +110,16 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if _keeps_classifier(named):
         named = {re.sub(r"^head\.(?=weight$|bias$)", "classifier.", name): tensor for name, tensor in named.items()}
     return _gated(_registers(named))
+
+
+def _lead(state: Mapping[str, Tensor]) -> str:
+    """What a module around the model puts before its names, such as ``net.`` of ``net.vit.embeddings``."""
+    places = [name[: found.start()] for name in state if (found := _PATCHES.search(name))]
+    leads = sorted({_LAST_ROOTS.sub("", f"{place}." if place else "") for place in places})
+    if len(leads) > 1:
+        named = ", ".join(f"`{lead.rstrip('.')}`" if lead else "the top level" for lead in leads)
+        raise ValueError(f"it holds several networks, below {named}; name one with model.checkpoint_key")
+    return leads[0]
 
 
 def _replace(name: str, rules: tuple[tuple[str, str], ...]) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.adapted import Adapted
 from models.families import class_token_is_untrained
 from models.positions import made_for, position_prefix, source_grid
+from models.published_prefixes import with_known_prefix
 from models.transformers_layout import from_transformers, is_transformers
 
 DECIDED_ELSEWHERE = {
@@ -183,7 +184,7 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
         ValueError: timm cannot convert these weights, mostly because they belong to another network; or their position
             table belongs to a grid that nobody states.
     """
-    named = from_transformers(state) if is_transformers(state) else dict(state)
+    named = from_transformers(state) if is_transformers(state) else with_known_prefix(state)
     if is_transformers(state) and "attn_pool.latent" in named and "head.weight" in named:
         named = _with_mean(named, mean=getattr(model, "global_pool", None) == "avg")
     own, grid = model.state_dict(), None
@@ -249,6 +250,11 @@ def _is_tower(names: Mapping[str, Tensor]) -> bool:
 def _with_places(named: dict[str, Tensor], model: VisionTransformer | Eva) -> tuple[dict[str, Tensor], tuple[int, int]]:
     """See that the position table has a row for each token that the model has; return its grid too."""
     positions, named = named["pos_embed"], dict(named)
+    if positions.ndim == 2:
+        positions = named["pos_embed"] = positions[None]
+    if positions.ndim != 3:
+        shape = "x".join(map(str, positions.shape)) or "no dimension"
+        raise ValueError(f"its pos_embed has the shape {shape}, where a table of positions has 1 x places x width")
     in_file, in_model = "dist_token" in named, hasattr(model, "dist_token")
     if position_prefix(model) and in_file != in_model:
         class_row, patches = positions[:, :1], positions[:, 2 if in_file else 1 :]

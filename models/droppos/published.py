@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.adapted import Adapted
 from models.droppos.network import MaskedPositionNetwork
 from models.positions import fit_positions, made_for, position_prefix, source_grid, stated_size
+from models.transformers_layout import from_transformers, is_transformers
 from models.vit import adapt_published as adapt_encoder
 
 _OWN_PARTS = ("decoder.", "pixel_decoder.", "mask_pos_token")
@@ -24,9 +25,9 @@ _RENAMED = (
 def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
     """Rename and resize published weights for a masked-position network; a pure function.
 
-    Takes files of DropPos, whole; of MAE, DeiT or timm, their encoder; and our own, of any grid. The position head
-    belongs to one grid and is never resized. A file of MAE has decoders of the same names that predict something else;
-    they stay in place for the caller to report, like all else the model lacks.
+    Takes files of DropPos, whole; of MAE, DeiT, timm or transformers, their encoder; and our own, of any grid. The
+    position head belongs to one grid and is never resized. A file of MAE has decoders of the same names that predict
+    something else; they stay in place for the caller to report, like all else the model lacks.
 
     Args:
         state: Weights by name, without wrapper prefixes.
@@ -37,12 +38,14 @@ def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
     """
     if not isinstance(model, MaskedPositionNetwork):
         raise ValueError(f"{type(model).__name__} is no masked-position network")
+    state = from_transformers(state) if is_transformers(state) else state
     renamed = {_rename(name): weight for name, weight in state.items()} if "mask_pos_token" in state else dict(state)
     parts = {name: weight for name, weight in renamed.items() if name.startswith(_OWN_PARTS)}
-    renamed_parts, positions = dict(parts), renamed.get("encoder.pos_embed", renamed.get("pos_embed"))
+    renamed_parts = dict(parts)
     rest = {name.removeprefix("encoder."): weight for name, weight in renamed.items() if name not in parts}
     with made_for(model.encoder, stated_size(model)):
         encoder = adapt_encoder(rest, model.encoder)
+        positions = encoder.named.get("pos_embed")
         if positions is not None and parts:
             _fit_parts(parts, source_grid(positions.shape[1] - position_prefix(model.encoder), model.encoder), model)
     # What has no place keeps the name that the file gives it.
@@ -55,8 +58,8 @@ def _fit_parts(parts: dict[str, Tensor], grid: tuple[int, int], model: MaskedPos
     """Bring the decoders' tensors to the model's grid of patches."""
     if grid == model.grid:
         return
-    if "pixel_decoder.pos_embed" in parts:
-        table = parts["pixel_decoder.pos_embed"]
+    table = parts.get("pixel_decoder.pos_embed")
+    if table is not None and table.ndim == 3:
         parts["pixel_decoder.pos_embed"] = fit_positions(table, model.grid, prefix=1, before=grid)
     if grid[0] * grid[1] == model.grid[0] * model.grid[1]:
         # The head would have the right shape, and mean other positions.

@@ -1,8 +1,10 @@
 """Small networks and the layouts in which their weights are published."""
 
+import importlib.util
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,18 @@ def small_vit() -> Callable[..., nn.Module]:
         return model.eval()
 
     return build
+
+
+@pytest.fixture(scope="session")
+def published() -> types.ModuleType:
+    """The study's functions that give a model's weights the names of official files."""
+    script = Path(__file__).parents[2] / "docs" / "studies" / "checkpoint_names.py"
+    spec = importlib.util.spec_from_file_location("checkpoint_names", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -60,6 +60,20 @@ class TestEssentialTensors:
         assert "Does not fit" in report.verdict(0.9)
         assert "cls_token" in report.verdict(0.9)
 
+    @pytest.mark.parametrize("absent", ["blocks.5.mlp.fc2.weight", "blocks.5.", "attn.proj.weight", "attn.qkv.bias"])
+    def test_matrices_in_the_middle_are(self, tmp_path, small_vit, absent):
+        state = {name: tensor for name, tensor in small_vit(depth=12).state_dict().items() if absent not in name}
+        path = saved(tmp_path, state)
+        with pytest.raises(UserError, match=rf"nothing without .*{absent}.*model\.fresh=\[blocks\.\*"):
+            load(small_vit(depth=12), path, min_matched_share=0.5)
+        assert load(small_vit(depth=12), path, fresh=[n for n in small_vit(depth=12).state_dict() if absent in n])
+
+    @pytest.mark.parametrize("inside", ["attn.qkv.down.weight", "adapter.down.weight"])
+    def test_a_part_inside_a_block_that_the_model_has_no_place_for(self, tmp_path, small_vit, inside):
+        path = saved(tmp_path, small_vit().state_dict() | {f"blocks.1.{inside}": torch.ones(2, 24)})
+        with pytest.raises(UserError, match=rf"blocks\.1\.{inside}, for which VisionTransformer has no place"):
+            load(small_vit(), path)
+
     @pytest.mark.parametrize(
         ("args", "named"),
         [
@@ -100,18 +114,27 @@ class TestKeptHeads:
         path = saved(tmp_path, small_vit(num_classes=7).state_dict())
         assert load(small_vit(**MEAN), path).matched_share == 1
 
+    def test_more_blocks_than_the_file(self, tmp_path, small_vit):
+        path = saved(tmp_path, small_vit(depth=12).state_dict())
+        with pytest.raises(UserError, match=r"means nothing without blocks\.12\.norm1\.weight"):
+            load(small_vit(depth=13), path, fresh=["head.weight", "head.bias"])
+
+    def test_fewer_blocks_in_the_middle(self, tmp_path):
+        torch.save(timm.create_model("resnet34", num_classes=3).state_dict(), tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"more blocks, layer1\.2, .*in the middle of ResNet.*model\.name"):
+            load(timm.create_model("resnet18", num_classes=5), tmp_path / "w.pth")
+
+    def test_fewer_blocks_under_official_names(self, tmp_path, published):
+        args = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_heads": 2, "num_classes": 0}
+        deep, model = (timm.create_model("vit_base_patch16_clip_224", depth=n, **args) for n in (3, 2))
+        path = saved(tmp_path, published.openai_clip(deep))
+        assert "deeper: its blocks.2" in load(model, path).summary()
+
     def test_fewer_blocks(self, tmp_path, small_vit):
         path = saved(tmp_path, small_vit(depth=3).state_dict())
         with pytest.raises(UserError, match=r"would be kept.*blocks before it \(blocks\.2\)"):
             load(small_vit(), path)
         assert "deeper" in load(small_vit(), path, fresh=["head.weight", "head.bias"]).summary()
-
-    def test_pooling_that_an_earlier_run_states(self, tmp_path, small_vit):
-        args = {"global_pool": "avg", "fc_norm": False}
-        recipe = {"model": {"name": "vit", "args": args}}
-        torch.save({"model": small_vit(**args).state_dict(), "recipe": recipe}, tmp_path / "w.pth")
-        with pytest.raises(UserError, match=r"pools by the mean of the patches, this one by the class token"):
-            load(small_vit(), tmp_path / "w.pth")
 
 
 class TestWhatAConfigStates:
@@ -136,6 +159,39 @@ class TestWhatAConfigStates:
         said = load(small_vit(), folder(hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-12)).summary()
         assert "gelu_tanh" in said
         assert "norm_eps: 1e-12" in said
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "vit.safetensors"])
+    def test_the_name_of_the_only_file_does_not_matter(self, folder, small_vit, name):
+        path = folder(num_attention_heads=3)
+        (path / "model.safetensors").rename(path / name)
+        with pytest.raises(UserError, match=r"config\.json.*3 heads"):
+            load(small_vit(), path / name)
+
+    def test_what_transformers_means_by_stating_nothing(self, folder, small_vit):
+        path = folder(model_type="clip", vision_config={"num_attention_heads": 2})
+        with pytest.raises(UserError, match=r"config\.json.*quick_gelu"):
+            load(small_vit(), path)
+        load(small_vit(act_layer="quick_gelu"), path)
+
+    @pytest.mark.parametrize(
+        ("config", "said"),
+        [
+            ({"quick_gelu": True, "vision_cfg": {"width": 24, "head_width": 12}}, r"act_layer: quick_gelu"),
+            ({"vision_cfg": {"width": 24, "head_width": 8}}, r"3 heads"),
+            ({"vision_cfg": {"timm_model_name": "vit_base_patch16_siglip_224"}}, r"12 heads"),
+        ],
+    )
+    def test_open_clip(self, folder, small_vit, config, said):
+        path = folder()
+        (path / "config.json").rename(path / "open_clip_config.json")
+        (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+        with pytest.raises(UserError, match=rf"open_clip_config\.json.*{said}"):
+            load(small_vit(), path)
+
+    def test_the_network_that_timm_names(self, folder, small_vit):
+        args = {"embed_dim": 24, "depth": 2, "num_heads": 2, "act_layer": "relu"}
+        with pytest.raises(UserError, match=r"config\.json.*act_layer: relu"):
+            load(small_vit(), folder(architecture="vit_tiny_patch16_224", model_args=args))
 
 
 class TestRectangles:

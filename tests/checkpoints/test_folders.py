@@ -77,7 +77,14 @@ class TestFolders:
         (tmp_path / "config.json").write_text('{"num_attention_heads": 3}')
         weights = read_weights(tmp_path)
         assert weights.path == tmp_path / name
-        assert weights.config == ({"num_attention_heads": 3} if name == "model.safetensors" else None)
+        assert weights.beside == {"config.json": {"num_attention_heads": 3}}
+
+    @pytest.mark.parametrize(("name", "belongs"), [("model.safetensors", True), ("vit.safetensors", False)])
+    def test_a_configuration_belongs_to_one_of_several_files_by_its_name(self, tmp_path, name, belongs):
+        save_file(STATE, tmp_path / name)
+        save_file(STATE, tmp_path / "other.safetensors")
+        (tmp_path / "config.json").write_text('{"num_attention_heads": 3}')
+        assert bool(read_weights(tmp_path / name).beside) is belongs
 
     def test_safetensors_before_pickles_of_the_same_weights(self, tmp_path):
         save_file(STATE, tmp_path / "model.safetensors")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.mil.networks import NETWORKS
 from models.vit import build_model, head_names
 from vision_train.checkpoints import LoadReport, load_start
+from vision_train.checkpoints.head import Classes
 from vision_train.recipe.sections import Model
 
 
@@ -100,3 +101,25 @@ def test_networks_with_several_classifiers(tmp_path: Path, name: str) -> None:
     assert torch.equal(ours.bag_logits, theirs.bag_logits.flip(1))
     if theirs.instances is not None:
         assert torch.equal(ours.instances.attended, theirs.instances.attended.flip(1))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (["cock", "goldfish", "tench"], ["tench, Tinca tinca", "goldfish, Carassius", "hen"]),
+        (["cock", "gold-fish", "tench"], ["TENCH", "Gold_Fish", "hen"]),
+        (["cat", "Cat", "dog"], ["CAT", "dog", "fox"]),
+    ],
+)
+def test_classes_that_overlap_under_another_spelling_are_no_other_classes(ours: list[str], theirs: list[str]) -> None:
+    assert Classes(ours, theirs).agreement == "overlapping"
+
+
+def test_the_order_in_the_settings_of_a_file_counts(tmp_path: Path) -> None:
+    source = classifier().state_dict()
+    content = {"state_dict": source, "hyper_parameters": {"class_names": ["fox", "cat", "dog"]}}
+    torch.save(content, tmp_path / "w.ckpt")
+    network = classifier()
+    report = load(network, tmp_path / "w.ckpt", ["cat", "dog", "fox"], ("1",))
+    assert torch.equal(network[1].weight, source["1.weight"][[1, 2, 0]])
+    assert "another order" in report.head

@@ -10,6 +10,7 @@ from vision_train.recipe.sections import Model
 
 WANTED = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
 OTHER = {name: tensor + 1 for name, tensor in WANTED.items()}
+DEEP, OTHER_DEEP = WANTED | {"last.weight": torch.ones(3)}, OTHER | {"last.weight": torch.zeros(3)}
 
 
 def below(prefix, state):
@@ -105,7 +106,83 @@ class TestTheRule:
         assert same(read_weights(tmp_path / "w.pth").state)
 
 
+class TestTwinsByLetter:
+    """Names that differ in a last letter are a pair where the same network stands below both."""
+
+    @pytest.mark.parametrize(
+        ("wanted", "other"),
+        [("visual_m", "visual"), ("net_k", "net_q"), ("net_t", "net_s"), ("text.part_m", "text.part")],
+    )
+    @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+    def test_the_teacher_is_taken(self, tmp_path, wanted, other, first):
+        parts = [below(wanted, DEEP), below(other, OTHER_DEEP)]
+        state = (parts[0] | parts[1]) if first else (parts[1] | parts[0])
+        torch.save({"model": state | {"temperature": torch.ones(())}}, tmp_path / "w.pth")
+        weights = read_weights(tmp_path / "w.pth")
+        stem = wanted.rpartition("_")[0].rpartition(".")[2]
+        assert same(weights.state, below(stem, DEEP))
+        assert weights.source.startswith("the teacher's weights, `model.")
+
+    def test_parts_of_attention_are_none(self, tmp_path):
+        state = {f"{place}attn.to_{kind}.weight": torch.ones(2, 2) for place in ("", "blocks.0.") for kind in "qkv"}
+        state |= {f"proj_{kind}.{name}": torch.ones(2) for kind in "qk" for name in ("weight", "bias")}
+        torch.save(state, tmp_path / "w.pth")
+        assert read_weights(tmp_path / "w.pth").state.keys() == state.keys()
+
+
+class TestWhatIsNoNetwork:
+    """Containers of the same names that an optimiser, a schedule or an average that never began left behind."""
+
+    @pytest.mark.parametrize("place", ["momentum_buffer", "exp_avg", "velocity", "ema_grad", "optimizer_ema"])
+    def test_memory_of_an_optimiser(self, tmp_path, place):
+        torch.save({place: OTHER, "model": WANTED}, tmp_path / "w.pth")
+        assert same(read_weights(tmp_path / "w.pth").state)
+
+    def test_momentum_alone_may_be_either(self, tmp_path):
+        torch.save({"momentum": OTHER, "model": WANTED}, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"several networks.*`momentum`.*model\.checkpoint_key=model"):
+            read_weights(tmp_path / "w.pth")
+
+    def test_role_without_a_network(self, tmp_path):
+        model = WANTED | below("deeper", WANTED)
+        content = {"target": {"mean": torch.ones(3)}, "ema": {"updates": torch.ones(1)}, "model": model}
+        torch.save(content, tmp_path / "w.pth")
+        assert same(read_weights(tmp_path / "w.pth").state, model)
+
+    @pytest.mark.parametrize("flat", [True, False])
+    def test_an_average_that_never_began(self, tmp_path, flat):
+        average = {"n_averaged": torch.tensor(0)} | below("module", OTHER)
+        content = {"swa_model": average, "model": WANTED}
+        if flat:
+            content = {"state_dict": below("swa_model", average) | below("model", WANTED)}
+        torch.save(content, tmp_path / "w.pth")
+        weights = read_weights(tmp_path / "w.pth")
+        assert same({name.removeprefix("model."): tensor for name, tensor in weights.state.items()})
+        assert "swa" in weights.notes[0]
+        assert "n_averaged = 0" in weights.notes[0]
+        named = read_weights(tmp_path / "w.pth", "swa_model")
+        assert {name.rpartition("layer.")[2] for name in named.state} == {"weight", "bias"}
+        assert "never began" in named.notes[0]
+
+    @pytest.mark.parametrize(("updates", "wanted"), [(9, "state_dict"), (0, "current_model_state")])
+    def test_averaging_of_lightning(self, tmp_path, updates, wanted):
+        other = "current_model_state" if wanted == "state_dict" else "state_dict"
+        averaging = {"n_averaged": torch.tensor(updates)}
+        content = {"averaging_state": averaging, wanted: below("model", WANTED), other: below("model", OTHER)}
+        torch.save(content | {"pytorch-lightning_version": "2.6.0"}, tmp_path / "w.ckpt")
+        weights = read_weights(tmp_path / "w.ckpt")
+        assert same(weights.state)
+        assert weights.container == wanted
+
+
 class TestTheKey:
+    @pytest.mark.parametrize("first", ["student", "teacher"])
+    def test_of_a_place_with_several_leaves_it_to_the_rule(self, tmp_path, first):
+        second = "teacher" if first == "student" else "student"
+        values = {"teacher": WANTED, "student": OTHER}
+        torch.save({"state_dict": below(first, values[first]) | below(second, values[second])}, tmp_path / "w.pth")
+        assert same(read_weights(tmp_path / "w.pth", "state_dict").state)
+
     @pytest.mark.parametrize("key", ["student", "model.student"])
     def test_names_a_prefix_or_its_place(self, tmp_path, key):
         torch.save({"model": below("student.body", WANTED) | below("teacher.body", OTHER)}, tmp_path / "w.pth")

@@ -1,5 +1,6 @@
 """Weights by name: a stand-in of the hub on this machine, a cache that was filled before, and no network at all."""
 
+import dataclasses
 import hashlib
 import json
 import threading
@@ -14,7 +15,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from vision_train.checkpoints import provenance_of, read_weights, settle
-from vision_train.checkpoints.origin import located, with_tag
+from vision_train.checkpoints.origin import _brought, located, with_tag
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 
@@ -136,6 +137,15 @@ def test_what_was_fetched_serves_without_a_network(
     assert (first.parent / "config.json").is_file()
 
 
+def test_the_hub_is_asked_once_a_process(hub: Hub, tiny: dict[str, bytes]) -> None:
+    hub.add("someone/tiny", **tiny)
+    read_weights("hf-hub:someone/tiny")
+    asked = len(hub.asked)
+    assert asked
+    read_weights("hf-hub:someone/tiny")
+    assert len(hub.asked) == asked
+
+
 def test_a_cache_that_was_filled_elsewhere_serves(cache: Path, tiny: dict[str, bytes]) -> None:
     folder = cache / "models--someone--tiny"
     for name, content in tiny.items():
@@ -243,3 +253,26 @@ def test_names_stay_names_in_a_recipe(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("timm", "timm:vit_tiny_patch16_224", "hf-hub:someone/tiny"):
         assert load_recipe("quickstart", [f"model.checkpoint={name}"]).model.checkpoint == name
     assert load_recipe("quickstart", ["model.checkpoint=./timm"]).model.checkpoint == str(tmp_path / "timm")
+
+    def test_a_file_that_timm_keeps_elsewhere_than_on_the_hub(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+        content = tmp_path / "weights.pth"
+        torch.save({"a": torch.ones(1)}, content)
+        digest = hashlib.sha256(content.read_bytes()).hexdigest()[:8]
+        name = "gcvit_tiny.in1k"
+        for right, place in ((digest, "right"), ("01234567", "wrong")):
+            file = tmp_path / place / f"gcvit-{right}.pth"
+            file.parent.mkdir()
+            file.write_bytes(content.read_bytes())
+            published = dataclasses.replace(timm.get_pretrained_cfg(name), url=file.as_uri())
+            monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _, found=published: found)
+            if place == "right":
+                assert located(f"timm:{name}") == tmp_path / "checkpoints" / file.name
+            else:
+                _brought.cache_clear()
+                with pytest.raises(UserError, match=r"timm:gcvit_tiny\.in1k: cannot be downloaded .*hash"):
+                    located(f"timm:{name}")

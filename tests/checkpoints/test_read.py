@@ -68,6 +68,22 @@ class TestContainers:
         assert weights.container == container
         assert weights.classes is None
 
+    @pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+    def test_wrappers_of_torch_are_removed_anywhere(self, tmp_path, wrapper):
+        state = {f"blocks.{number}.{wrapper}.{name}": each for number in range(2) for name, each in WEIGHT.items()}
+        torch.save(state, tmp_path / "w.pth")
+        expected = {f"blocks.{number}.{name}": each for number in range(2) for name, each in WEIGHT.items()}
+        assert same(read_weights(tmp_path / "w.pth").state, expected)
+
+    @pytest.mark.parametrize(
+        "recipe", ["imagenet", {"data": "imagenet", "model": "vit"}, {"model": {"args": "large"}}, {"data": [1]}]
+    )
+    def test_what_others_call_a_recipe_is_none_of_ours(self, tmp_path, recipe):
+        torch.save({"recipe": recipe, "state_dict": WEIGHT}, tmp_path / "w.pth")
+        weights = read_weights(tmp_path / "w.pth")
+        assert weights.recipe is None
+        assert weights.image_size is None
+
     def test_only_a_prefix_of_every_name_is_removed(self, tmp_path):
         content = {"backbone.weight": torch.ones(1), "head.weight": torch.ones(1)}
         torch.save(content, tmp_path / "w.pth")

@@ -65,3 +65,29 @@ def test_a_single_tensor(tmp_path):
     torch.save(torch.ones(3), tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"w\.pth: is a single tensor"):
         read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_optimiser_state_by_name(tmp_path, flat):
+    names = [f"blocks.{number}.weight" for number in range(3)]
+    memory = {"exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3), "step": torch.ones(())}
+    content = {"state": dict.fromkeys(names, memory), "param_groups": [{"lr": 0.1, "params": names}]}
+    if flat:
+        content = {f"state.{name}.{kind}": each for name in names for kind, each in memory.items()}
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"holds the state of an optimiser and no weights"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("inside", ["linear_a_q.weight", "vera_lambda_b", "lora_A.weight"])
+def test_adapters_of_other_libraries(tmp_path, inside):
+    base = {f"blocks.{number}.qkv.weight": torch.ones(4, 4) for number in range(9)}
+    torch.save(base | {f"blocks.0.qkv.{inside}": torch.ones(4, 4)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"adapter beside the weights of its base model.*Merge the adapter"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_zero_3(tmp_path):
+    torch.save({"module": {"layer.weight": torch.empty(0), "layer.bias": torch.empty(0)}}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"w\.pt: all its tensors are empty.*ZeRO-3.*zero_to_fp32\.py"):
+        read_weights(tmp_path / "w.pt")

@@ -118,3 +118,19 @@ def test_a_published_recipe_says_its_numbers_itself() -> None:
     assert not settled.notes
     same = replace(settled.recipe.augment.preprocessing, crop_share=0.875)
     assert settled.recipe.augment.preprocessing == same
+
+
+def test_a_square_may_be_written_as_its_sides(recipe: Any) -> None:
+    Path("config.json").write_text(CONFIG)
+    assert not settle(recipe("model.checkpoint=weights.pth", "data.image_size=[96,96]")).warnings
+    (warning,) = settle(recipe("model.checkpoint=weights.pth", "data.image_size=[96,64]")).warnings
+    assert "data.image_size=[96,64]" in warning
+
+
+def test_a_file_beside_several_weights_is_named_where_it_is_not_used(recipe: Any) -> None:
+    Path("preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
+    torch.save({"head.weight": torch.ones(2, 4)}, "last.pth")
+    (note,) = settle(recipe("model.checkpoint=weights.pth")).notes
+    for text in ("preprocessor_config.json", "not used", "a folder of their own", "augment.mean", "augment.std"):
+        assert text in note
+    assert "nothing beside" not in note

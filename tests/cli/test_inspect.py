@@ -160,7 +160,9 @@ def test_names_the_model_pixels_classes_and_recipe_with_who_says_so(hub_folder):
     assert "config.json" in facts["normalisation"]
     assert "interpolation bicubic (assumed" in facts["resizing"]
     assert facts["classes"] == ["cat", "dog"]
-    assert facts["recipe"].startswith("vision-train fit classification/vit_tiny model.checkpoint=")
+    # Its recipe crops otherwise.
+    command = "vision-train fit classification/vit_tiny augment.eval.crop_share=null model.checkpoint="
+    assert facts["recipe"].startswith(command)
 
 
 def test_what_nobody_says_of_the_pixels_is_assumed_aloud(deit):
@@ -173,8 +175,46 @@ def test_a_model_without_a_recipe_of_its_own_gets_the_nearest(tmp_path):
     model = build_model("resnet18", num_classes=3, image_size=64)
     torch.save(model.state_dict(), tmp_path / "w.pth")
     facts = json.loads(run(tmp_path / "w.pth", "--json"))
-    assert facts["architecture"].startswith("resnet18 of timm")
-    assert " model.name=resnet18 " in facts["recipe"]
+    assert facts["architecture"].startswith("one of resnet18, resnetblur18 of timm")
+    assert " model.name=NAME " in facts["recipe"]
+    torch.save(build_model("vit_tiny_patch16_384", num_classes=0, image_size=96).state_dict(), tmp_path / "w.pth")
+    assert "data.image_size=96 augment.eval.crop_share=null" in json.loads(run(tmp_path / "w.pth", "--json"))["recipe"]
+
+
+def test_timm_s_own_weights_of_a_model_are_told_where_nobody_says_how_images_were_prepared(deit):
+    assert "vit_tiny_patch16_224.augreg_in21k_ft_in1k have mean [0.5,0.5,0.5]" in run(deit)
+
+
+def test_what_fit_refuses_for_a_small_tensor_does_not_fit(deit):
+    state = torch.load(deit, weights_only=False)["model"]
+    del state["cls_token"]
+    torch.save(state, deit)
+    output = run(deit, "--model", "vit_tiny_patch16_224", exit_code=2)
+    assert "Does not fit" in output.splitlines()[-1]
+    assert "cls_token" in output.splitlines()[-1]
+    content = json.loads(run(deit, "--model", "vit_tiny_patch16_224", "--json", exit_code=2))
+    assert content["fits"] is False
+    assert "model.fresh=[cls_token]" in content["match"]["problems"][0]
+    assert "but `fit` would refuse it" in content["architecture"]
+
+
+def test_one_of_several_networks_is_named_by_its_key(tmp_path):
+    networks = {name: build_model("test_vit", num_classes=2, image_size=160).state_dict() for name in ("net1", "net2")}
+    torch.save(networks, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"`inspect` takes --key net\d"):
+        CliRunner().invoke(app, [str(tmp_path / "w.pth")], catch_exceptions=False)
+    facts = json.loads(run(tmp_path / "w.pth", "--key", "net2", "--json"))
+    assert facts["taken from"] == "net2"
+    assert " model.checkpoint_key=net2 " in facts["recipe"]
+
+
+def test_the_order_of_classes_in_lightning_s_settings_is_shown(tmp_path):
+    state = build_model("test_vit", num_classes=2, image_size=160).state_dict()
+    torch.save({"state_dict": state, "hyper_parameters": {"class_names": ["dog", "cat"]}}, tmp_path / "w.ckpt")
+    facts = json.loads(run(tmp_path / "w.ckpt", "--model", "test_vit", "--json"))
+    assert facts["classes"] == ["dog", "cat"]
+    shapes = {entry["name"]: entry["model_shape"] for entry in facts["match"]["entries"]}
+    assert shapes["head.weight"][0] == 2
 
 
 def test_features_show_what_each_assumption_does(hub_folder):
@@ -186,6 +226,40 @@ def test_features_show_what_each_assumption_does(hub_folder):
     assert rows["normalisation: ImageNet's mean and std"][0] != "1.000"
     assert rows["layout: names and shapes as in the file"] == rows["as loaded"]
     assert float(rows["no weights at all"][0]) < 0.9
+
+
+def test_features_of_weights_that_fit_would_refuse_say_so(hub_folder):
+    state = build_model("test_vit", num_classes=2, image_size=160).state_dict()
+    del state["cls_token"]
+    torch.save(state, hub_folder / "w.pth")
+    arguments = hub_folder / "w.pth", "--model", "test_vit", "--features", hub_folder / "0.png"
+    output = run(*arguments, exit_code=2)
+    assert output.index("`fit` would refuse the weights") < output.index("no weights at all")
+    assert "cls_token" in json.loads(run(*arguments, "--json", exit_code=2))["features"]["problems"][0]
+
+
+def test_features_of_a_run_of_ours_are_those_of_its_own_network(hub_folder):
+    args = {"patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 3}
+    recipe = {"name": "mine", "data": {"image_size": 32}, "model": {"name": "vit", "args": args}}
+    state = build_model("vit", num_classes=2, image_size=32, **args).state_dict()
+    content = {"state_dict": {f"network.{name}": each for name, each in state.items()}, "recipe": recipe}
+    torch.save(content | {"pytorch-lightning_version": "2", "classes": ["a", "b"]}, hub_folder / "best.ckpt")
+    features = json.loads(run(hub_folder / "best.ckpt", "--json", "--features", hub_folder / "0.png"))["features"]
+    assert not features["problems"]
+    rows = {row[0]: row[1:] for row in features["rows"]}
+    assert rows["layout: names and shapes as in the file"] == rows["as loaded"]
+
+
+def test_features_crop_as_the_weights_say(hub_folder):
+    Image.effect_mandelbrot((60, 40), (-3, -2.5, 2, 2.5), 50).convert("RGB").save(hub_folder / "0.png")
+    file, lengths = hub_folder / "hub" / "config.json", []
+    for share in (0.9, 0.5):
+        config = json.loads(file.read_text())
+        config["pretrained_cfg"]["crop_pct"] = share
+        file.write_text(json.dumps(config))
+        output = run(hub_folder / "hub" / "model.safetensors", "--json", "--features", hub_folder / "0.png")
+        lengths.append(json.loads(output)["features"]["rows"])
+    assert lengths[0] != lengths[1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from vision_train.data import content
 from vision_train.data.bags.bag import BagEntry
 from vision_train.data.bags.samples import BagSample
-from vision_train.data.content import CHUNK, HEAD, STORE, Contents
+from vision_train.data.content import CHUNK, SAMPLED, STORE, Contents
 from vision_train.data.sample import ImageSample
 
 
@@ -37,10 +37,30 @@ def test_what_one_list_holds_twice_is_shared_with_no_other(tmp_path: Path) -> No
 
 
 def test_files_that_agree_in_size_and_beginning_are_told_apart(tmp_path: Path) -> None:
-    head = bytes(HEAD)
-    files = {name: write(tmp_path / name, head + end) for name, end in (("a", b"x"), ("b", b"y"), ("c", b"x"))}
+    head = bytes(SAMPLED)
+    # The place where they differ lies between those that are read at first.
+    files = {
+        name: write(tmp_path / name, head + other + 3 * head) for name, other in (("a", b"x"), ("b", b"y"), ("c", b"x"))
+    }
     lists = {"train": [files["a"]], "test": [files["b"], files["c"]]}
     assert ids(Contents().shared(lists)) == [{"train": ["a"], "test": ["c"]}]
+
+
+def test_marks_are_shared_by_copies_alone(tmp_path: Path) -> None:
+    margin = bytes(SAMPLED)
+    train = [write(tmp_path / "a", margin + b"one" + margin), write(tmp_path / "b", margin + b"two" + margin)]
+    others = [
+        write(tmp_path / "c", margin + b"two" + margin),
+        write(tmp_path / "d", b"two"),
+        write(tmp_path / "e", b""),
+    ]
+    a, b, c, d, *unknown = Contents().marks(
+        [*train, *others, ImageSample("gone", str(tmp_path / "gone")), ImageSample("m", np.zeros((2, 2, 3), np.uint8))]
+    )
+    assert a
+    assert b == c
+    assert len({a, b, d}) == 3
+    assert unknown == [None] * 3
 
 
 @pytest.mark.parametrize("make", [os.link, os.symlink], ids=["hard link", "symbolic link"])

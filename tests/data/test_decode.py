@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vision_train.data.decode import BadImageError, decode, is_image_file
+from vision_train.data.decode import BadImageError, decode
+from vision_train.data.dim_images import dim_images
 from vision_train.data.toy.folder import natural_image
 
 SIZE = (37, 23)  # width, height
@@ -211,8 +212,21 @@ def test_randomly_damaged_files_are_decoded_or_bad_but_nothing_else(picture: Ima
                 assert decode(path).shape[2] == 3
 
 
-def test_endings_count_in_any_case_and_hidden_files_do_not() -> None:
-    assert is_image_file(Path("a.JPEG"))
-    assert is_image_file(Path("b.Tif"))
-    assert not is_image_file(Path("._b.jpg"))
-    assert not is_image_file(Path("labels.csv"))
+def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    for values, said in (([0, 70_000], "70,000"), ([-5, 9], "-5")):
+        Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
+        with pytest.raises(BadImageError, match=f"{said}.*save the image with 8 or 16 bits"):
+            decode(tmp_path / "a.tif")
+
+
+def test_images_that_use_few_of_their_bits_are_told(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.png") for number in range(40)]
+    for path in paths:
+        Image.fromarray(np.array([[0, 4095]], dtype=np.uint16)).save(path)
+    (told,) = dim_images(paths)
+    for said in ("0.png", "4,095", "65,535", "8 bits"):
+        assert said in told
+    Image.fromarray(np.array([[0, 40_000]], dtype=np.uint16)).save(paths[0])
+    assert dim_images(paths) == []
+    Image.fromarray(np.array([[0, 9]], dtype=np.uint8)).save(paths[0])
+    assert dim_images([paths[0], str(tmp_path / "absent.png"), "a.jpg", ""]) == []

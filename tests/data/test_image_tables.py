@@ -57,7 +57,6 @@ def test_csv_paths_are_relative_to_the_root(tmp_path: Path) -> None:
         ("path,label\na.png,cat\nabsent.png,cat\n", "line 3: no file .*absent.png"),
         ("path,label\na.png,cat\n./a.png,dog\n", "line 3: ./a.png is listed already in line 2"),
         ("path,label,split\na.png,cat,later\n", "line 2: split is `later`"),
-        ("path,label,split\na.png,cat\n", "line 2: split is ``"),
     ],
 )
 def test_csv_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
@@ -80,6 +79,27 @@ def test_a_missing_label_is_no_class(tmp_path: Path, word: str) -> None:
     assert "left out 1 images without a label" in found.notes[0]
     if word:
         assert [s.truth for s in read_csv(table, None, declared=["cat", "dog", word]).samples] == ["cat", word, "dog"]
+
+
+def test_images_in_no_split_are_left_out_where_others_are_in_one(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png", "c.png")
+    table = write_csv(tmp_path, "path,label,split\na.png,cat,train\nb.png,dog,\nc.png,,nan\n")
+    for labelled in (True, False):
+        found = read_csv(table, None, labelled=labelled)
+        assert [(s.id, s.split) for s in found.samples] == [("a.png", "train")]
+        assert "left out 2 images, as their split is empty: b.png in line 3, c.png in line 4" in found.notes[0]
+    found = read_csv(write_csv(tmp_path, "path,label,split\na.png,cat,\nb.png,dog,\n"), None)
+    assert [s.split for s in found.samples] == [None, None]
+    assert found.notes == []
+
+
+def test_labels_that_were_made_floats_are_whole_numbers(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png", "c.png")
+    table = write_csv(tmp_path, "path,label\na.png,10.0\nb.png,2\nc.png,\n")
+    found = read_csv(table, None, "skip")
+    assert [s.truth for s in found.samples] == ["10", "2"]
+    assert "10.0 is 10" in found.notes[0]
+    assert [s.truth for s in read_csv(table, None, "skip", declared=["10.0", "2"]).samples] == ["10.0", "2"]
 
 
 def test_labels_of_several_classes_serve_no_probe(tmp_path: Path) -> None:

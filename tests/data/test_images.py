@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from augment.geometry import View
 from augment.pipeline import eval_pipeline
 from vision_train.data.dataset import SampleLoader
 from vision_train.data.decode import decode
-from vision_train.data.image_dataset import ImageDataModule
+from vision_train.data.image_dataset import ImageDataModule, resized_size
 from vision_train.data.images import Section, build
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
@@ -163,6 +164,22 @@ def test_labels_per_class_touches_training_alone(root: Path) -> None:
     assert module(root, labels_per_class=3).counts == {"train": 6, "val": 2, "test": 2}
 
 
+def test_classes_that_differ_in_case_alone_are_warned_of(root: Path) -> None:
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*") if path.is_file())
+    table = root.parent / "case.csv"
+    table.write_text("path,label\n" + "".join(f"{name},{('Cat', 'cat')[row % 2]}\n" for row, name in enumerate(files)))
+    data = module(root, labels=str(table))
+    assert "Cat, cat" in data.class_lines()[1]
+    assert "data.classes=[Cat,cat]" in data.class_lines()[1]
+
+
+def test_images_that_would_come_out_black_are_warned_of(tmp_path: Path) -> None:
+    make_image_folder(tmp_path, classes=2, per_class=3, size=(8, 8))
+    for path in tmp_path.rglob("*.png"):
+        Image.fromarray(np.full((8, 8), 4095, dtype=np.uint16)).save(path)
+    assert "4,095" in module(tmp_path).warnings[0]
+
+
 def split_ids(data: ImageDataModule) -> dict[str, set[str]]:
     return {
         split: {name for batch in data.split_loader(split) for name in batch["id"]}
@@ -263,3 +280,11 @@ def test_skipped_loose_images_are_replaced_by_the_next(damaged: Path) -> None:
 def test_nothing_readable_is_left(damaged: Path) -> None:
     with pytest.raises(UserError, match="none of the 1 images can be read"):
         list(loose(damaged / "class_1/0003.png", image_size=16, on_bad="skip"))
+
+
+def test_a_share_that_weights_say_gives_their_own_size() -> None:
+    shares = ((crop, side) for crop in range(16, 1025, 7) for side in range(crop, 1025))
+    published = ((384, 450), (384, 462), (384, 472), (378, 462), (378, 470), (448, 491), (448, 495))
+    assert all(resized_size((crop, 16), crop / side)[0] == side for crop, side in (*shares, *published))
+    assert resized_size((224, 96), 0.9) == (248, 106)
+    assert resized_size((224, 96), "whole") is None

@@ -2,13 +2,23 @@
 
 import pytest
 
-from vision_train.data.labels import in_declared_order, is_missing, listed_classes, several_in_one, suspicious_names
+from vision_train.data.labels import (
+    alike_names,
+    in_declared_order,
+    is_missing,
+    listed_classes,
+    several_in_one,
+    suspicious_names,
+    whole_numbers,
+)
 from vision_train.errors import UserError
 
 
 def test_labels_that_say_that_there_is_none() -> None:
-    assert all(map(is_missing, ("", "nan", "NaN", "NA", "n/a", "None", "NULL", "<NA>", "#N/A")))
-    assert not any(map(is_missing, ("Nancy", "0", "no", "normal", "negative")))
+    assert all(
+        map(is_missing, ("", "nan", "NaN", "NA", "n/a", "None", "NULL", "<NA>", "#N/A", "#REF!", "-", "?", "n.a."))
+    )
+    assert not any(map(is_missing, ("Nancy", "0", "no", "normal", "negative", "+", "-1")))
     assert not is_missing("none", ["none", "some"])
 
 
@@ -28,9 +38,24 @@ def test_classes_are_counted_on_one_line() -> None:
 
 
 def test_names_that_are_rarely_those_of_classes() -> None:
-    odd = ["runs", "nan", "None", "unlabelled", "images", "Annotations", "Training"]
+    odd = ["runs", "nan", "None", "unlabelled", "images", "Annotations", "Training", "Unknown"]
     assert suspicious_names(["cat", *odd, "train station"]) == odd
     assert suspicious_names(odd, odd) == []
+
+
+def test_names_that_are_nearly_the_same() -> None:
+    alike = ["Cat", "cat", "CAT", "new york", "New_York"]
+    assert alike_names([*alike, "dog", "C", "C++", "A-", "A"]) == alike
+    assert alike_names(alike, alike) == []
+
+
+def test_whole_numbers_that_were_made_floats() -> None:
+    assert whole_numbers(["0.0", "1.0", "10.00", "2", "-1.0", "nan"]) == {
+        **{"0.0": "0", "1.0": "1", "10.00": "10", "-1.0": "-1"}
+    }
+    assert whole_numbers(["1", "2"]) == whole_numbers(["1.0", "1.5"]) == whole_numbers(["1.0", "cat"]) == {}
+    assert whole_numbers(["1.0", "2.0"], declared=["1.0", "2.0"]) == {}
+    assert whole_numbers(["1.0", "other"], declared=["1", "other"]) == {"1.0": "1"}
 
 
 def test_declared_classes_are_all_and_in_order() -> None:

@@ -121,8 +121,11 @@ def test_one_class_only() -> None:
 @pytest.mark.parametrize("lacking", ["train", "val", "test"])
 def test_a_class_missing_from_a_split(lacking: str) -> None:
     splits = {name: samples({"a": 2, "b": 2} if name != lacking else {"a": 2}) for name in ("train", "val", "test")}
-    with pytest.raises(UserError, match=f"the {lacking} split has nothing of class b"):
+    with pytest.raises(
+        UserError, match=f"the {lacking} split has nothing of class b.*Add samples of it to {lacking}"
+    ) as refused:
         label_map(splits)
+    assert (f"remove the split {lacking}" in str(refused.value)) == (lacking != "train")
 
 
 def test_few_label_subsets_are_stratified_seeded_and_nested() -> None:
@@ -131,11 +134,11 @@ def test_few_label_subsets_are_stratified_seeded_and_nested() -> None:
     assert labels(four) == {"a": 4, "b": 4}
     assert set(ids(four)) < set(ids(ten))
     assert draw_labels_per_class(train, 4, seed=1) != four
-    with pytest.raises(UserError, match=r"labels_per_class is 13, but these classes have fewer to train on: b \(12\)$"):
+    with pytest.raises(UserError, match=r"labels_per_class is 13, .*: b \(12\)\. .* 12 or less"):
         draw_labels_per_class(train, 13, seed=0)
 
 
 def test_all_classes_with_too_few_labels_are_named_up_to_five() -> None:
     train = samples(dict.fromkeys("abcdefg", 2) | {"h": 3})
-    with pytest.raises(UserError, match=r"on: a \(2\), b \(2\), c \(2\), d \(2\), e \(2\) and 2 more classes$"):
+    with pytest.raises(UserError, match=r"on: a \(2\), b \(2\), c \(2\), d \(2\), e \(2\) and 2 more classes\."):
         draw_labels_per_class(train, 3, seed=0)

@@ -301,6 +301,7 @@ class TestRuns:
         assert steps_of(cut) == steps_of(one_process)[STEPS:]
         assert_same_end(cut, one_process)
 
+    @pytest.mark.slow
     def test_resume_to_the_bit_in_two_processes(self, one_process, two_processes, tmp_path):
         whole, cut = tmp_path / "whole", tmp_path / "cut"
         two_processes(_whole, whole, TWO)

@@ -51,8 +51,29 @@ def test_separators_in_quotes_separate_nothing(table: Path) -> None:
     assert read.rows == [(2, {"a;b;c": "1;2", "d": "3"})]
 
 
-def test_missing_cells_are_empty_and_further_ones_are_left_out(table: Path) -> None:
-    assert read_table(written(table, "a,b\n1\n1,2,3\n")).rows == [(2, {"a": "1", "b": ""}), (3, {"a": "1", "b": "2"})]
+def test_missing_cells_are_empty(table: Path) -> None:
+    assert read_table(written(table, "a,b\n1\n1,2,\n")).rows == [(2, {"a": "1", "b": ""}), (3, {"a": "1", "b": "2"})]
+
+
+@pytest.mark.parametrize("text", ["path,label\n\nowl.png,a,b\n", "slide_id,label,\n\nowl,a,b\n"])
+def test_values_behind_the_last_column_are_refused(table: Path, text: str) -> None:
+    for reader in (read_labels, lambda table: read_csv(table, None)):
+        with pytest.raises(UserError, match=r"table\.csv line 3: `b` .*last column, label.*[Qq]uote"):
+            reader(written(table, text))
+
+
+@pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"'])
+def test_the_line_that_tells_excel_the_separator_is_no_header(table: Path, first: str) -> None:
+    read = read_table(written(table, f"{first}\r\na;b,c\r\n1;2\r\n", "utf-8-sig"))
+    assert (read.columns, read.rows) == (["a", "b,c"], [(3, {"a": "1", "b,c": "2"})])
+    assert read_table(written(table, "sep=|\na|b\n1|2\n")).columns == ["a", "b"]
+
+
+def test_the_case_of_columns_does_not_count_where_it_tells_none_apart(table: Path) -> None:
+    samples = read_csv(written(table, "Path,LABEL,Split\nowl.png,a,train\n"), None).samples
+    assert [(s.id, s.truth, s.split) for s in samples] == [("owl.png", "a", "train")]
+    assert read_labels(written(table, "Slide_ID,Case_id,Label\na,p,x\n")).slides["a"].case == "p"
+    assert read_table(written(table, "Label,label,A\n1,2,3\n")).columns == ["Label", "label", "a"]
 
 
 def test_the_first_column_without_a_name_is_the_index(table: Path) -> None:

@@ -24,6 +24,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "epochs", "better_than"), [("mixpro_in_your_loop", 5, 0.3), ("acmil_in_your_loop", 6, 0.8)]
 )
@@ -48,6 +49,7 @@ def test_an_example_is_short_and_imports_only_the_libraries(file: Path):
     assert imported <= {"torch", "sklearn", "augment", "models"}
 
 
+@pytest.mark.slow
 def test_nothing_of_the_engine_is_loaded_by_the_libraries_that_the_examples_use():
     modules = {
         node.module

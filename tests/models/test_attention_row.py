@@ -176,6 +176,7 @@ class TestCaptureDisturbsNothing:
             predict_with_attention(network, batch[:, :2])
         assert last_attention(network).observe is None
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
     def test_under_torch_compile_with_capture_on_and_off(self, installed, backend):
         network, batch = installed
@@ -197,6 +198,7 @@ class TestCaptureDisturbsNothing:
         assert logits.dtype == torch.bfloat16
         torch.testing.assert_close(attention, expected, atol=1e-2, rtol=0)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("compiled", [False, True])
     def test_under_activation_checkpointing_the_backward_pass_reads_nothing_again(self, installed, compiled):
         network, batch = installed

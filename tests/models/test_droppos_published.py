@@ -95,3 +95,16 @@ def test_own_encoder_feeds_a_classifier():
 def test_is_for_this_network_alone():
     with pytest.raises(ValueError, match="VisionTransformer is no masked-position network"):
         adapt_published({}, small_encoder())
+
+
+def test_only_the_encoder_is_taken_of_transformers_mae():
+    transformers = pytest.importorskip("transformers")
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
+    decoder = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+    config = transformers.ViTMAEConfig(image_size=16, patch_size=4, decoder_intermediate_size=32, **shape, **decoder)
+    state, network = transformers.ViTMAEForPreTraining(config).state_dict(), small_network()
+    found = network.load_state_dict(adapt_published(state, network), strict=False)
+    assert all(name.startswith(("decoder.", "mask_pos_token")) for name in found.missing_keys)
+    # None of its decoder's names is within ours.
+    assert not any(name.startswith("decoder.") for name in found.unexpected_keys)
+    assert "decoder_pos_embed" in found.unexpected_keys

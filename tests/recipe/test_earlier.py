@@ -45,6 +45,22 @@ def test_keys_of_other_sections_that_came_later_have_their_defaults(folder: Path
     assert load_recipe(folder / "recipe.yaml") == load_recipe("quickstart")
 
 
+@pytest.mark.parametrize("value", [None, 4])
+def test_the_least_length_of_a_training_never_acted_and_is_left_out(folder: Path, value: int | None):
+    plain = to_plain(load_recipe("quickstart"))
+    plain["trainer"] |= {"min_epochs": value, "min_steps": value}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(plain))
+    assert load_recipe(folder / "recipe.yaml") == load_recipe("quickstart")
+
+
+@pytest.mark.parametrize("key", ["min_epochs", "min_steps"])
+def test_asked_for_today_it_is_refused(folder: Path, mistakes: Callable[..., list[str]], key: str):
+    (folder / "mine.yaml").write_text(f"extends: quickstart\ntrainer: {{{key}: 4}}\n")
+    (found,) = mistakes("mine.yaml")
+    assert found.startswith(f"mine.yaml:2: trainer.{key}: ")
+    assert "max_epochs" in found
+
+
 def test_a_resolved_recipe_can_be_changed(folder: Path):
     (folder / "recipe.yaml").write_text(yaml.safe_dump(earlier("quickstart", on_bad_image="skip")))
     assert load_recipe(folder / "recipe.yaml", ["data.on_bad=error"]).data.on_bad == "error"

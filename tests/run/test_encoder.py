@@ -221,3 +221,9 @@ def test_devices_and_precisions(saved: Callable[[nn.Module], Path]) -> None:
     for name in ("cuda:99", "toaster", "meta"):
         with pytest.raises(UserError, match=f"--device {name}: cannot be used"):
             choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_the_classifier_of_a_file_is_left_out(saved: Callable[[nn.Module], Path], name: str) -> None:
+    file = saved(build_model(name, num_classes=3, image_size=64))
+    assert load_encoder(file, name, device="cpu", precision="32-true").encoder.name.startswith(name)

@@ -96,7 +96,7 @@ class TestFromARun:
         assert (report.matched_share, report.resized, report.reinitialised) == (1, ["pos_embed"], FRESH)
         assert "resized" in report.summary()
         table = weights(pretrained)["encoder.pos_embed"]
-        assert torch.equal(network.pos_embed, fit_positions(table, (6, 6), prefix=1))
+        assert torch.equal(network.pos_embed, fit_positions(table, (6, 6), prefix=1, before=(4, 4)))
         assert not network.pos_embed.requires_grad
 
     def test_pretraining_goes_on_from_it(self, pretrained):

@@ -67,10 +67,10 @@ def test_an_earlier_run_hands_on_pixels_and_classes(tiny):
 
 def test_the_smallest_share_of_the_parts_is_recorded(tiny):
     source = read_weights(run(tiny, "trainer.max_epochs=1", run_dir="first").path)
-    torch.save({n: t for n, t in source.state.items() if n != "blocks.0.mlp.fc1.bias"}, "part.pth")
+    torch.save({n: t for n, t in source.state.items() if not n.startswith("blocks.0.attn.")}, "part.pth")
     parts = "model.checkpoint={blocks.0: part.pth, patch_embed: part.pth}"
-    second = run(tiny, parts, "trainer.max_epochs=1", run_dir="second")
-    assert 0.9 < json.loads(second.summary.read_text())["checkpoint/matched_share"] < 1
+    second = run(tiny, parts, "model.min_matched_share=0.6", "trainer.max_epochs=1", run_dir="second")
+    assert 0.6 < json.loads(second.summary.read_text())["checkpoint/matched_share"] < 0.7
 
 
 def test_frozen_parameters_stay_as_they_were(tiny):

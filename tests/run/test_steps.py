@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import load_recipe
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit, resume
 from vision_train.run.phase import scan
-from vision_train.run.steps import TrainingSteps, concerns, count_steps
+from vision_train.run.steps import TrainingSteps, concerns, count_steps, going_on
 from vision_train.run.trainer import build_trainer
 from vision_train.tasks.classification.task import ClassificationTask
 
@@ -47,6 +48,23 @@ def counted(recipe: str, *overrides: str) -> tuple[TrainingSteps, list[str]]:
 def test_steps_are_counted(tiny, overrides, expected):
     steps, _ = counted(tiny, *overrides)
     assert {key: getattr(steps, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "done", "expected"),
+    [
+        (["trainer.max_steps=9"], (2, 6), (9, 3)),  # whole epochs
+        (["trainer.max_steps=9"], (2, 5), (9, 4)),  # a limit of 5 steps had ended the second of three
+        (["trainer.max_steps=5"], (2, 5), (5, 2)),
+        (["trainer.max_epochs=3", "trainer.max_steps=9"], (2, 5), (8, 3)),
+        (["trainer.max_epochs=3"], (2, 5), (8, 3)),  # trainer.max_time had ended it
+    ],
+)
+def test_an_epoch_that_was_cut_short_is_made_up_for(tiny, overrides, done, expected):
+    recipe = load_recipe(tiny, ["trainer.max_epochs=9", *overrides])
+    data, trainer = scan(recipe).data, build_trainer(recipe, [])
+    steps = going_on(count_steps(recipe, data, trainer), recipe, *done)
+    assert (steps.total, steps.epochs) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,12 +110,36 @@ STEPS = ("trainer.max_epochs=null", "trainer.max_steps=7", "trainer.check_val_ev
 
 
 def test_steps_are_an_alternative_to_epochs_and_the_last_is_validated(tiny):
-    directory = fit(load_recipe(tiny, STEPS), run_dir=None, command=[], console=QUIET)
+    # No line is due by its number after the last step.
+    directory = fit(load_recipe(tiny, [*STEPS, "trainer.log_every_n_steps=2"]), run_dir=None, command=[], console=QUIET)
     lines = read_metrics(directory.metrics)
     assert [line["step"] for line in lines if "val/loss" in line] == [6, 7]
     summary = json.loads(directory.summary.read_text())
     assert summary["train/steps"] == 7
+    assert summary["train/samples"] == 7 * 32
     assert [line["lr"] for line in lines if "lr" in line][-1] < 1e-3, "the schedule ends with the last step"
+
+
+def test_a_loss_that_is_not_finite_is_found_in_the_last_steps_too(tiny, monkeypatch):
+    original = ClassificationTask.training_step
+
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        return original(self, batch, batch_idx) * (float("nan") if self.trainer.global_step == 3 else 1)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+    overrides = ["trainer.max_epochs=null", "trainer.max_steps=4", "trainer.log_every_n_steps=9"]
+    with pytest.raises(UserError, match=r"no longer finite.*run\.on_nan"):
+        fit(load_recipe(tiny, overrides), run_dir=None, command=[], console=QUIET)
+
+
+def test_more_steps_are_taken_though_the_limit_had_ended_the_run_within_an_epoch(tiny):
+    by_steps = ["trainer.max_epochs=null", "trainer.max_steps=5"]
+    directory = fit(load_recipe(tiny, by_steps), run_dir=Path("run"), command=[], console=QUIET)
+    directory.summary.unlink()
+    (directory.phase("fit") / "phase.json").unlink()
+    directory.recipe.write_text(directory.recipe.read_text().replace("max_steps: 5", "max_steps: 7"))
+    resume(Path("run"), console=QUIET, accept=["trainer.max_steps"])
+    assert json.loads(directory.summary.read_text())["train/steps"] == 7
 
 
 def test_a_run_by_steps_resumes_to_the_bit(tiny, monkeypatch):

@@ -70,5 +70,12 @@ def test_what_helps_depends_on_whether_training_learnt():
     assert "Little was learnt" in chance_warnings(scored([20, 20], 40), "test", learnt(math.nan))[0]
 
 
+def test_both_causes_are_named_where_no_loss_was_noted():
+    """A run that was killed before its test is resumed without training."""
+    (text,) = chance_warnings(scored([20, 20], 40), "test", Learnt(2))
+    assert "nan" not in text
+    assert all(key in text for key in ("little was learnt", "optim.lr", "does not carry over", "labels"))
+
+
 def test_a_single_class_says_nothing():
     assert chance_warnings(scored([10], 10), "test", learnt(0.7)) == []

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from models.heads import POOLING_WORDS, last_norms, pooling_of, pooling_of_names
-from models.settings import ALIKE, Settings, settings_in_config, settings_of
+from vision_train.checkpoints.agreement import NAME_THE_MODEL, compare_settings
+from vision_train.checkpoints.described import Described, descriptions
 from vision_train.checkpoints.essential import unplaced
 from vision_train.checkpoints.read import Weights
 from vision_train.checkpoints.report import Entry
 
-_NAME_THE_MODEL = "Name the model that the file belongs to (model.name, model.args)"
+
+class Offer(NamedTuple):
+    """What a file offers a model."""
+
+    fitted: Mapping[str, Tensor]
+    """Tensors by the model's names, resized where they had to be."""
+    named: Mapping[str, Tensor]
+    """The same before anything was resized, by the names that published files have."""
 
 
 class Conflicts(NamedTuple):
@@ -29,7 +36,7 @@ class Conflicts(NamedTuple):
 def find_conflicts(
     model: nn.Module,
     weights: Weights,
-    named: Mapping[str, Tensor],
+    offer: Offer,
     spare: Mapping[str, Tensor],
     entries: Sequence[Entry],
     heads: tuple[str, ...],
@@ -39,31 +46,45 @@ def find_conflicts(
     Args:
         model: The network.
         weights: What was read.
-        named: The file's tensors by the names that the model would use.
-        spare: Those of them without a place in the model.
+        offer: What the file offers.
+        spare: Those of its tensors that have no place in the model.
         entries: What became of the model's tensors.
         heads: Names of the modules that depend on the classes.
     """
-    errors, notes = _settings(model, weights)
-    if strange := unplaced(model, spare, heads):
-        some = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+    described = descriptions(weights)
+    filled = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
+    errors, notes = compare_settings(model, weights, described, filled)
+    deeper = _blocks_beyond(model, [*spare, *offer.fitted], heads)
+    within = {
+        name: tensor for name, tensor in spare.items() if not name.startswith(tuple(f"{each}." for each in deeper))
+    }
+    if strange := unplaced(model, within, heads):
         errors.append(
-            f"The network of the file has {some}, for which {type(model).__name__} has no place. {_NAME_THE_MODEL}"
+            f"The network of the file has {_some(strange)}, for which {type(model).__name__} has no place. "
+            f"{NAME_THE_MODEL}"
         )
-    deeper = _blocks_beyond(model, spare)
-    if deeper:
+    if middle := [block for block in deeper if not _is_last(model, block, heads)]:
+        errors.append(
+            f"The network of the file has more blocks, {_some(middle)}, in the middle of {type(model).__name__}. "
+            f"{NAME_THE_MODEL}"
+        )
+    elif deeper:
         notes.append(f"the network of the file is deeper: its {', '.join(deeper[:3])} and what follows are not used")
     if kept := _kept(entries, heads):
-        reasons = _other_input(model, weights, named, spare, entries)
+        reasons = _other_input(model, described, offer.named, spare, filled)
         if deeper:
             reasons.append(f"blocks before it ({deeper[0]}) are not used")
         if reasons:
             globs = ",".join(f"{name}.*" for name in dict.fromkeys(kept))
             errors.append(
                 f"The head ({', '.join(kept)}) would be kept although what it reads is another: {'; '.join(reasons)}. "
-                f"{_NAME_THE_MODEL}, or let the head start fresh with 'model.fresh=[{globs}]'"
+                f"{NAME_THE_MODEL}, or let the head start fresh with 'model.fresh=[{globs}]'"
             )
     return Conflicts(tuple(errors), tuple(notes))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _kept(entries: Iterable[Entry], heads: tuple[str, ...]) -> list[str]:
@@ -74,66 +95,45 @@ def _kept(entries: Iterable[Entry], heads: tuple[str, ...]) -> list[str]:
 
 def _other_input(
     model: nn.Module,
-    weights: Weights,
+    described: Sequence[Described],
     named: Mapping[str, Tensor],
     spare: Mapping[str, Tensor],
-    entries: Sequence[Entry],
+    filled: Collection[str],
 ) -> list[str]:
     """Why a kept head would read another vector than the one it was trained on."""
-    filled = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
     reasons = [f"{norm} before it is not in the file" for norm in last_norms(model) if f"{norm}.weight" not in filled]
     reasons += [f"the file's {norm} is not used" for norm in ("norm", "fc_norm") if f"{norm}.weight" in spare]
-    theirs, ours = pooling_of_names(named) or _stated_pooling(weights), pooling_of(model)
+    said = next((each.pooling for each in described if each.pooling), None)
+    theirs, ours = pooling_of_names(named) or said, pooling_of(model)
     if theirs and ours and theirs != ours:
-        words = [POOLING_WORDS.get(pooling, pooling) for pooling in (theirs, ours)]
+        in_words = {theirs, ours} <= POOLING_WORDS.keys()
+        words = [POOLING_WORDS[pooling] if in_words else pooling for pooling in (theirs, ours)]
         reasons.append(f"the file's network pools by {words[0]}, this one by {words[1]} (model.args.global_pool)")
     if "dist_token" in spare:
         reasons.append("the distillation token is dropped")
     return reasons
 
 
-def _stated_pooling(weights: Weights) -> str | None:
-    """Pooling that the recipe of an earlier run of ours or timm's config states."""
-    args = ((weights.recipe or {}).get("model") or {}).get("args") or {}
-    stated = args.get("global_pool", (weights.config or {}).get("global_pool"))
-    return stated if isinstance(stated, str) and stated else None
-
-
-def _blocks_beyond(model: nn.Module, spare: Mapping[str, Tensor]) -> list[str]:
-    """Blocks of the file with a higher number than any of the model's own."""
+def _blocks_beyond(model: nn.Module, names: Iterable[str], heads: tuple[str, ...]) -> list[str]:
+    """Blocks of the file with a number that none of the model's own has."""
     own = {name for name, _ in model.named_modules()}
+    lists = {block.rpartition(".")[0] for block in _blocks(model, heads)}
     found: dict[str, None] = {}
-    for name in spare:
-        block = re.match(r"^((?:\w+\.)*?(?:blocks|layers|stages|layer\d?|resblocks))\.(\d+)\.", name)
-        if block and block[1] in own and f"{block[1]}.{block[2]}" not in own:
-            found[f"{block[1]}.{block[2]}"] = None
+    for name in names:
+        parts = name.split(".")
+        for at in range(1, len(parts) - 1):
+            block = ".".join(parts[: at + 1])
+            if parts[at].isdigit() and ".".join(parts[:at]) in lists and block not in own:
+                found[block] = None
     return list(found)
 
 
-def _settings(model: nn.Module, weights: Weights) -> tuple[list[str], list[str]]:
-    """Compare what no tensor shows: heads of attention, activations."""
-    errors: list[str] = []
-    notes: list[str] = []
-    theirs, ours = settings_in_config(weights.config or {}), settings_of(model)
-    if theirs.heads and ours.heads and theirs.heads != ours.heads:
-        errors.append(
-            f"config.json beside the file says that its attention has {theirs.heads} heads, and this model has "
-            f"{ours.heads}. {_NAME_THE_MODEL}"
-        )
-    if theirs.activation and ours.activation and theirs.activation != ours.activation:
-        _compare_activations(theirs, ours, errors, notes)
-    if theirs.norm_eps and ours.norm_eps and theirs.norm_eps != ours.norm_eps:
-        notes.append(
-            f"config.json beside the file says that norms add {theirs.norm_eps:g} to the variance, and this model adds "
-            f"{ours.norm_eps:g}; set 'model.args={{norm_eps: {theirs.norm_eps:g}}}' for the same values"
-        )
-    return errors, notes
+def _blocks(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
+    """Numbered modules outside the heads, in the model's order."""
+    names = [name for name, _ in model.named_modules() if name.rpartition(".")[2].isdigit()]
+    return [name for name in names if not f"{name}.".startswith(tuple(f"{head}." for head in heads))]
 
 
-def _compare_activations(theirs: Settings, ours: Settings, errors: list[str], notes: list[str]) -> None:
-    said = f"config.json beside the file says {theirs.activation}, and this model computes {ours.activation}"
-    remedy = f"set 'model.args={{act_layer: {theirs.activation}}}'"
-    if {theirs.activation, ours.activation} <= ALIKE:
-        notes.append(f"{said}: a difference of less than a thousandth; {remedy} for the same values")
-    else:
-        errors.append(f"{said}, which is another network. {remedy[0].upper()}{remedy[1:]}")
+def _is_last(model: nn.Module, block: str, heads: tuple[str, ...]) -> bool:
+    """Whether a block of the file would follow the last of the model's own, and not stand between them."""
+    return _blocks(model, heads)[-1].startswith(f"{block.rpartition('.')[0]}.")

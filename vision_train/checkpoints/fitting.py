@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import timm
-import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
 
-from models.families import guess_family
-from models.vit import adapt_published, build_model, head_names
+from models.vit import adapt_published, head_names
+from vision_train.checkpoints.candidates import Candidate, build, candidates
 from vision_train.checkpoints.match import match_weights
 from vision_train.checkpoints.read import Weights
 from vision_train.checkpoints.report import LoadReport
 from vision_train.errors import UserError
 
-MODULES = {
-    "ViT": ("vision_transformer", "deit", "beit", "eva"),
-    "distilled ViT (DeiT)": ("deit",),
-    "CLIP": ("vision_transformer",),
-    "Swin": ("swin_transformer", "swin_transformer_v2"),
-    "ConvNeXt": ("convnext",),
-    "ResNet": ("resnet",),
-    "EfficientNet or MobileNet": ("efficientnet", "mobilenetv3"),
-    "VGG or AlexNet": ("vgg",),
-}
-"""Family -> timm's modules with networks of it; families of pre-training hold a ViT."""
-SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1152: "so", 1280: "huge", 1408: "giant", 1664: "giga"}
-"""Width of a vision transformer -> the word for it in timm's names."""
-MOST_TRIED = 40
-"""Networks that are built, most likely ones first."""
-_FILLS = re.compile(r"^(uniform|normal|trunc_normal|erfinv|mul|add|clamp|fill|zero)_$")
+MOST_MATCHED = 12
+"""Models that are compared tensor by tensor, the likeliest first."""
+_IDLE = {"training", "p", "momentum", "drop_prob", "scale_by_keep", "inplace", "num_classes", "fused_attn", "attn_drop"}
+"""Attributes of modules that change nothing in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +32,13 @@ class Fit:
     report: LoadReport
     image_size: int
     """Side of the images that its positions are for, as far as the weights show it."""
+    others: tuple[str, ...] = ()
+    """Models with the same tensors that compute something else: heads, windows or activations that no tensor shows."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether every tensor outside the head finds its place, in both directions."""
-        return not self.report.missing and not _strange(self.report)
+        """Whether every tensor outside the head finds its place, in both directions, and nothing speaks against it."""
+        return not (self.report.missing or _strange(self.report) or self.report.problems())
 
 
 def fitting_model(weights: Weights, named: str | None = None) -> Fit | None:
@@ -60,48 +48,60 @@ def fitting_model(weights: Weights, named: str | None = None) -> Fit | None:
         weights: What a file holds.
         named: A model that something beside the weights names, which is tried first.
     """
-    best: Fit | None = None
-    for name in _candidates(weights.state, named):
-        fit = _fit(name, weights)
+    named = named.partition(".")[0] if named else ""
+    own = build(named) if timm.is_model(named) else None
+    said = _fit(own, weights) if own is not None else None
+    if said is not None and said.is_whole and not said.report.resized:
+        return said
+    best = said
+    whole: list[tuple[Candidate, Fit]] = []
+    for candidate in candidates(weights.state)[:MOST_MATCHED]:
+        if whole and candidate.distance > whole[0][0].distance:
+            break  # has other tensors
+        fit = _fit(candidate, weights)
         if fit is None:
             continue
         if fit.is_whole and not fit.report.resized:
-            return fit
+            whole.append((candidate, fit))
         best = fit if best is None or _badness(fit) < _badness(best) else best
+    if whole:
+        return replace(whole[0][1], others=_computing_otherwise([candidate for candidate, _ in whole]))
     return best if best is not None and best.report.matched_share >= 0.99 else None
 
 
-def _candidates(state: Mapping[str, Tensor], named: str | None) -> Iterator[str]:
-    names = [named.partition(".")[0]] if named and timm.is_model(named.partition(".")[0]) else []
-    modules = MODULES.get(guess_family(state) or "", MODULES["ViT"])
-    for module in modules:
-        # Short names belong to the plain models, which most files are of.
-        names += sorted(timm.list_models(module=module), key=lambda name: (len(name), name))
-    yield from [name for name in dict.fromkeys(names) if name == named or _plausible(name, state)][:MOST_TRIED]
-
-
-def _plausible(name: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether a vision transformer's name agrees with width and patch; other names say too little."""
-    kernel = next(
-        (each for key, each in state.items() if re.search(r"patch_embed\w*\.proj(ection)?\.weight$", key)), None
-    )
-    if kernel is None or kernel.ndim != 4 or "patch" not in name or name.startswith("swin"):
-        return True
-    width, patch = kernel.shape[0], kernel.shape[-1]
-    word = SIZES.get(width)
-    return f"patch{patch}_" in f"{name}_" and (word is None or word in name)
-
-
-def _fit(name: str, weights: Weights) -> Fit | None:
+def _fit(candidate: Candidate, weights: Weights) -> Fit | None:
+    network = candidate.network
     try:
-        published = timm.get_pretrained_cfg(name)
-        size = published.input_size[-1] if published is not None else 224
-        with torch.device("meta"), _Unfilled():
-            network = build_model(name, num_classes=1, image_size=size)
         report, _ = match_weights(network, weights, adapt=adapt_published, heads=head_names(network))
     except (UserError, ValueError):  # of another family
         return None
-    return Fit(name, report, _image_size(network, weights.state, size))
+    return Fit(candidate.name, report, _image_size(network, weights.state, candidate.image_size))
+
+
+def _computing_otherwise(found: Sequence[Candidate]) -> tuple[str, ...]:
+    """Names of those that compute something else than the first, and than one another."""
+    known = {_computation(found[0].network)}
+    names = []
+    for candidate in found[1:]:
+        computation = _computation(candidate.network)
+        if computation not in known:
+            names.append(candidate.name)
+        known.add(computation)
+    return tuple(names)
+
+
+def _computation(network: nn.Module) -> tuple[Any, ...]:
+    """The types of all modules with their settings."""
+    return tuple(
+        (name, type(module).__name__, *_settings(module))
+        for name, module in network.named_modules()
+        if not isinstance(module, nn.Dropout | nn.Identity)
+    )
+
+
+def _settings(module: nn.Module) -> list[tuple[str, Any]]:
+    plain = [(key, value) for key, value in vars(module).items() if key not in _IDLE and not key.startswith("_")]
+    return sorted((key, repr(value)) for key, value in plain if isinstance(value, int | float | str | tuple))
 
 
 def _image_size(network: Any, state: Mapping[str, Tensor], usual: int) -> int:
@@ -122,14 +122,6 @@ def _strange(report: LoadReport) -> list[str]:
     return [name for name in report.unexpected if not heads.match(name)]
 
 
-def _badness(fit: Fit) -> tuple[float, int, int]:
-    return 1 - fit.report.matched_share, len(_strange(fit.report)), len(fit.report.resized)
-
-
-class _Unfilled(TorchFunctionMode):
-    """Skips the initial values of tensors without memory, which cost more than the rest of building them."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if _FILLS.match(getattr(func, "__name__", "")) and args and isinstance(args[0], Tensor) and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+def _badness(fit: Fit) -> tuple[bool, float, int, int]:
+    share = fit.report.matched_share
+    return bool(fit.report.problems()), 1 - share, len(_strange(fit.report)), len(fit.report.resized)

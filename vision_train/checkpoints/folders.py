@@ -8,20 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vision_train.checkpoints.origin import located
+from vision_train.checkpoints.origin import COMPANIONS, WEIGHTS, located
 from vision_train.errors import UserError
 
 _SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".tar")
 _INDEX = ".index.json"
-_PREFERRED = (
-    # Safe formats first; an index before one of its shards.
-    "model.safetensors.index.json",
-    "model.safetensors",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin.index.json",
-    "pytorch_model.bin",
-    "open_clip_pytorch_model.bin",
-)
+_OF_HUBS = {name.partition(".")[0] for name in WEIGHTS}
+"""How names of weights in a hub's repository begin, before a dot or the number of a shard."""
+_LARGEST_COMPANION = 32 * 2**20
 _SHARD = re.compile(r"-(\d+)-of-(\d+)\.(safetensors|bin|pth|pt)$")
 _FOREIGN = {
     "tf_model.h5": "TensorFlow",
@@ -47,17 +41,27 @@ class WeightsFiles:
         """Where the files lie, and with them what else belongs to the weights."""
         return self.path.parent
 
-    def config(self) -> dict[str, Any] | None:
-        """The ``config.json`` of a model hub's folder; None for files of other names, which it may not belong to.
+    def companions(self) -> dict[str, dict[str, Any]]:
+        """What configuration files beside the weights say, by their names, where they belong to these weights.
+
+        They do where the weights have a name that hubs give, or no other weights lie beside them.
 
         Raises:
-            UserError: It is no JSON.
+            UserError: One of them is no JSON.
         """
-        file = self.folder / "config.json"
-        if not (self.path.name in _PREFERRED or self.path.name.endswith(_INDEX)) or not file.is_file():
-            return None
-        content = _read_json(file)
-        return content if isinstance(content, dict) else None
+        if not self._owns_folder():
+            return {}
+        files = [self.folder / name for name in COMPANIONS]
+        files = [file for file in files if file.is_file() and file.stat().st_size <= _LARGEST_COMPANION]
+        contents = {file.name: _read_json(file) for file in files}
+        return {name: content for name, content in contents.items() if isinstance(content, dict)}
+
+    def _owns_folder(self) -> bool:
+        if re.split(r"[.-]", self.path.name)[0] in _OF_HUBS:
+            return True
+        return not any(
+            file.suffix in _SUFFIXES and file not in self.files and file != self.path for file in self.folder.glob("*")
+        )
 
 
 def weights_files(path: str | Path) -> WeightsFiles:
@@ -96,7 +100,7 @@ def _file_in(folder: Path) -> Path:
             f"{folder}: is a directory without checkpoints/best.ckpt, so no finished run{_named(_weights_in(folder))}; "
             f"or finish it with `vision-train fit --resume {folder}`"
         )
-    for name in _PREFERRED:
+    for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
     inside = _weights_in(folder)
@@ -149,7 +153,9 @@ def _read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as JSON ({error}); copy or download it again") from error
+        raise UserError(
+            f"{file}: cannot be read as JSON ({error}); copy or download it again, or move it away"
+        ) from error
 
 
 def _read_index(index: Path) -> dict[str, str]:

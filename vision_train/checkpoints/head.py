@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -34,11 +34,9 @@ class Classes:
     @property
     def order(self) -> list[int] | None:
         """For each of our classes the output that knows it; None where the two do not name the same classes."""
-        if self.theirs is None:
-            return None
-        for plain in (str, _plain, _first_synonym):
-            places = {plain(name): place for place, name in enumerate(self.theirs)}
-            order = [places.get(plain(name), -1) for name in self.ours]
+        for alike in _SPELLINGS if self.theirs is not None else ():
+            places = {alike(name): place for place, name in enumerate(self.theirs or ())}
+            order = [places.get(alike(name), -1) for name in self.ours]
             if sorted(order) == list(range(len(self.ours))):
                 return order
         return None
@@ -50,8 +48,17 @@ class Classes:
             return "unsaid"
         if (order := self.order) is not None:
             return "same" if order == sorted(order) else "permuted"
-        shared = {_plain(name) for name in self.ours} & {_plain(name) for name in self.theirs}
-        return "overlapping" if shared else "other"
+        return "overlapping" if len(self.only_ours) < len(self.ours) else "other"
+
+    @property
+    def only_ours(self) -> list[str]:
+        """Our classes that the weights do not know, under any spelling."""
+        return _without_namesakes(self.ours, self.theirs or ())
+
+    @property
+    def only_theirs(self) -> list[str]:
+        """The classes of the weights that the data do not have, under any spelling."""
+        return _without_namesakes(self.theirs or (), self.ours)
 
 
 def arrange_head(
@@ -136,8 +143,9 @@ def _without(
 def _phrase(classes: Classes, source: str) -> str:
     ours, theirs, count = classes.ours, classes.theirs or (), len(classes.ours)
     if classes.agreement == "overlapping":
-        strange = [name for name in theirs if _plain(name) not in set(map(_plain, ours))]
-        absent = [name for name in ours if _plain(name) not in set(map(_plain, theirs))]
+        strange, absent = classes.only_theirs, classes.only_ours
+        if not strange or not absent:  # two of one side have one namesake
+            return f"the head of {source} starts fresh: several of the classes {_some(theirs)} have the same name"
         return (
             f"the head of {source} starts fresh: of its {len(theirs)} classes {_some(strange)} are not among the "
             f"data's, and it does not know {_some(absent)}"
@@ -174,3 +182,16 @@ def _plain(name: str) -> str:
 def _first_synonym(name: str) -> str:
     """ImageNet's names have synonyms: ``tench, Tinca tinca``."""
     return _plain(name.split(",")[0])
+
+
+def _without_namesakes(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those of the names that none of the others is a spelling of."""
+    strange = list(names)
+    for alike in _SPELLINGS:
+        known = {alike(other) for other in others}
+        strange = [name for name in strange if alike(name) not in known]
+    return strange
+
+
+_SPELLINGS: tuple[Callable[[str], str], ...] = (str, _plain, _first_synonym)
+"""Ways to say when two names are the same, the strictest first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 from models.adapted import Adapted
 from models.families import guess_family
 from models.positions import made_for
-from vision_train.checkpoints.conflicts import find_conflicts
-from vision_train.checkpoints.essential import essential_names
+from vision_train.checkpoints.conflicts import Offer, find_conflicts
+from vision_train.checkpoints.essential import essential_names, gaps
+from vision_train.checkpoints.prefixes import Found, under_prefix
 from vision_train.checkpoints.read import Weights, read_weights
 from vision_train.checkpoints.report import Entry, LoadReport, Outcome
 from vision_train.errors import UserError
@@ -87,83 +87,85 @@ def match_weights(
     """
     heads = tuple(heads)
     own = model.state_dict()
-    found, beside = _under_prefix(weights.state, own, part)
-    family = guess_family(weights.state)
-    offered, named = _adapt(adapt, found, model, weights, family)
-    essential = essential_names(model)
-    in_file = {_address(tensor) for tensor in named.values()}
+    found = under_prefix(weights, own, part, heads)
+    offer = _adapt(adapt, found.state, model, weights)
+    report = _reported(model, weights, found, offer, _judged(model, own, offer, heads, fresh), heads, part)
+    if min_matched_share is not None and (refusal := _refusal(report, model, weights, min_matched_share)):
+        raise UserError(refusal)
+    return report, {name: offer.fitted[name] for name in (*report.matched, *report.resized)}
+
+
+def _reported(
+    model: nn.Module,
+    weights: Weights,
+    found: Found,
+    offer: Offer,
+    entries: list[Entry],
+    heads: tuple[str, ...],
+    part: str,
+) -> LoadReport:
+    """The report on what becomes of the model's tensors, what of the file is not used, and what speaks against it."""
+    own = model.state_dict()
+    spare = _spare(offer, own)
+    unused = [Entry(name, "unexpected", tuple(tensor.shape), None) for name, tensor in (spare | found.aside).items()]
+    inside = {name: tensor for name, tensor in spare.items() if name not in found.beside}
+    conflicts = find_conflicts(model, weights, offer, inside, entries, heads)
+    loaded = [entry.name for entry in entries if entry.outcome in ("matched", "resized")]
+    kept = any(_is_under(name, heads) for name in loaded)
+    return LoadReport(
+        weights.source,
+        guess_family(weights.state),
+        (*entries, *unused),
+        _not_finite(own, offer, loaded),
+        part,
+        conflicts.errors,
+        (*weights.notes, *(found.notes if kept else ()), *conflicts.notes),
+    )
+
+
+def _judged(
+    model: nn.Module, own: Mapping[str, Tensor], offer: Offer, heads: tuple[str, ...], fresh: Collection[str]
+) -> list[Entry]:
+    """What becomes of every tensor of the model."""
+    in_file = {_address(tensor) for tensor in offer.named.values()}
     entries = [
-        replace(
-            _judge(name, tensor, named.get(name), offered.get(name), in_file, _is_under(name, heads)),
-            essential=name in essential,
-        )
+        _judge(name, tensor, offer.named.get(name), offer.fitted.get(name), in_file, _is_under(name, heads))
         for name, tensor in own.items()
     ]
     entries = [_excused(entry) if entry.name in fresh else entry for entry in _whole_heads(entries, heads, fresh)]
-    loaded = {entry.name for entry in entries if entry.outcome in ("matched", "resized")}
-    spare = _spare(named, offered, own)
-    entries += [Entry(name, "unexpected", tuple(tensor.shape), None) for name, tensor in spare.items()]
-    # In the model's own type: a value may also be too large for it.
-    not_finite = tuple(
-        name for name, tensor in own.items() if name in loaded and not offered[name].to(tensor.dtype).isfinite().all()
-    )
-    inside = {name: tensor for name, tensor in spare.items() if name not in beside}
-    conflicts = find_conflicts(model, weights, named, inside, entries, heads)
-    report = LoadReport(weights.source, family, tuple(entries), not_finite, part, conflicts.errors, conflicts.notes)
-    if min_matched_share is not None and (refusal := _refusal(report, model, weights, min_matched_share)):
-        raise UserError(refusal)
-    return report, {name: offered[name] for name in own if name in loaded}
+    essential = essential_names(model) | {name for name in gaps(entries) if own[name].is_floating_point()}
+    return [replace(entry, essential=entry.name in essential) for entry in entries]
 
 
-def _adapt(
-    adapt: Adapt | None, found: dict[str, Tensor], model: nn.Module, weights: Weights, family: str | None
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What the file offers by the model's names, and the same before anything was resized."""
+def _not_finite(own: Mapping[str, Tensor], offer: Offer, loaded: Iterable[str]) -> tuple[str, ...]:
+    """Names of tensors with values that are no numbers, or too large for the model's own type."""
+    return tuple(name for name in loaded if not offer.fitted[name].to(own[name].dtype).isfinite().all())
+
+
+def _adapt(adapt: Adapt | None, found: dict[str, Tensor], model: nn.Module, weights: Weights) -> Offer:
     if adapt is None:
-        return found, found
+        return Offer(found, found)
     try:
         with made_for(model, weights.image_size):
             offered = adapt(found, model)
     except ValueError as error:
+        family = guess_family(weights.state)
         seems = f"; the file looks like {family}" if family else ""
         raise UserError(f"{weights.path}: does not fit {type(model).__name__}{seems} ({error})") from error
-    return offered, offered.named if isinstance(offered, Adapted) else found
+    return Offer(offered, offered.named if isinstance(offered, Adapted) else found)
 
 
-def _spare(named: Mapping[str, Tensor], offered: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _spare(offer: Offer, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of the file without a place in the model; a part of one that is used uses it."""
-    starts = sorted({offered[name].data_ptr() for name in own if name in offered})
+    starts = sorted({offer.fitted[name].data_ptr() for name in own if name in offer.fitted})
     spare = {}
-    for name, tensor in named.items():
+    for name, tensor in offer.named.items():
         begin = tensor.data_ptr()
         at = bisect_left(starts, begin)
         used = at < len(starts) and starts[at] < begin + max(tensor.numel() * tensor.element_size(), 1)
         if name not in own and not used:
             spare[name] = tensor
     return spare
-
-
-def _under_prefix(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str
-) -> tuple[dict[str, Tensor], set[str]]:
-    """Remove the prefix below which the file keeps most of the model's names (``backbone.``, ``teacher.backbone.``).
-
-    A file of the whole network keeps a part below the part's own name, which counts more: many modules hold a
-    ``proj.weight``. Names elsewhere in the file stay as they are, and are returned too: they belong to other networks.
-    """
-    prefixes: Counter[str] = Counter({"": 0})
-    for name in state:
-        parts = name.split(".")
-        for cut in range(len(parts)):
-            if ".".join(parts[cut:]) in own:
-                prefixes["".join(f"{part}." for part in parts[:cut])] += 1
-    named = [candidate for candidate in prefixes if part and f".{candidate}".endswith(f".{part}.")]
-    prefix = max(named or prefixes, key=lambda candidate: prefixes[candidate])
-    if prefixes[prefix] * 10 < len(own):
-        prefix = ""  # a few names alike by chance: another layout
-    inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    beside = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
-    return beside | inside, beside.keys() - inside.keys()
 
 
 def _is_under(name: str, modules: Iterable[str]) -> bool:
@@ -235,10 +237,7 @@ def _too_little(report: LoadReport, model: nn.Module, weights: Weights, wanted: 
             if report.part
             else ("the model that belongs to the file (model.name, model.args)")
         )
-        remedy = (
-            f"Name {belongs}, list under model.fresh what it need not fill, or set "
-            f"model.min_matched_share={int(report.matched_share * 100) / 100:g} to insist"
-        )
+        remedy = f"Name {belongs}, or list under model.fresh what it need not fill"
     theirs, ours = ", ".join(list(weights.state)[:3]), ", ".join(list(model.state_dict())[:3])
     return (
         f"That is less than the {wanted:.0%} asked for (model.min_matched_share). The file looks like {family} "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import timm
@@ -19,7 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from timm.models import PretrainedCfg
-from timm.models._hub import download_cached_file
+from torch import hub as torch_hub
 
 from vision_train import __version__
 from vision_train.errors import UserError
@@ -33,9 +35,11 @@ WEIGHTS = (
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
-"""Names of weights in a repository of the hub; the first that is there is taken."""
-COMPANIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json")
-"""Files of a repository that say how images are prepared and which classes there are."""
+"""Names of weights in a repository of the hub or a copy of it; the first that is there is taken. Safe formats come
+first."""
+COMPANIONS = ("preprocessor_config.json", "processor_config.json", "config.json", "open_clip_config.json")
+"""Files of a repository that say how images are prepared, which classes there are and what the network is; who
+comes first counts."""
 
 
 def located(name: str | Path) -> Path:
@@ -50,6 +54,12 @@ def located(name: str | Path) -> Path:
     text = str(name)
     if not is_remote(text):
         return Path(name)
+    return _brought(text, constants.HF_HUB_CACHE, constants.ENDPOINT)
+
+
+@lru_cache(maxsize=256)
+def _brought(text: str, _cache: str, _endpoint: str) -> Path:
+    """Ask once a process: a run opens its weights several times, and means the same ones each time."""
     if text.startswith(HUB):
         repository, _, revision = text.removeprefix(HUB).partition("@")
         return _from_hub(text, repository, revision or None)
@@ -111,16 +121,25 @@ def _from_timm(name: str, published: PretrainedCfg) -> Path:
         return _from_hub(name, repository, revision or None, (_safe(wanted), wanted) if wanted else WEIGHTS)
     if published.file:
         return Path(published.file)
-    url = published.url[0] if isinstance(published.url, list | tuple) else str(published.url)
+    url, file = published.url if isinstance(published.url, list | tuple) else (str(published.url), "")
     if published.custom_load:
         raise UserError(f"model.checkpoint={name}: {url} is no file of torch; name a PyTorch version of these weights")
-    assert published.url is not None
     if constants.HF_HUB_OFFLINE:
         raise UserError(f"model.checkpoint={name}: HF_HUB_OFFLINE forbids to download it; {_by_hand(url)}")
     try:
-        return Path(download_cached_file(published.url, check_hash=True, progress=False))
+        return _downloaded(url, file or url.rpartition("/")[2])
     except (OSError, RuntimeError) as error:  # of urllib, and of a digest that does not agree
         raise UserError(f"model.checkpoint={name}: cannot be downloaded ({error}); {_by_hand(url)}") from error
+
+
+def _downloaded(url: str, name: str) -> Path:
+    """A file in the cache of torch, where timm keeps it too, checked against the digest in its name."""
+    file = Path(torch_hub.get_dir()) / "checkpoints" / name
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        digest = re.search(r"-([a-f0-9]{8,})\.", name)
+        torch_hub.download_url_to_file(url, str(file), digest[1] if digest else None, progress=False)
+    return file
 
 
 def _safe(file: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,22 +10,27 @@ from typing import Any
 
 from torch import Tensor
 
+from vision_train.checkpoints.conventions import said_in_run
 from vision_train.checkpoints.facts import plain_facts
 from vision_train.checkpoints.folders import WeightsFiles, weights_files
 from vision_train.checkpoints.formats import open_weights
 from vision_train.checkpoints.networks import (
     Network,
-    Role,
     choose_network,
     find_networks,
+    is_counter,
     named_network,
     places_of_twins,
     plain,
+    said_of_averages,
 )
 from vision_train.checkpoints.refused import check_state, without_weights
+from vision_train.checkpoints.roles import Role
 from vision_train.errors import UserError
 
-_WRAPPERS = ("module.", "_orig_mod.", "network.", "model.", "backbone.")
+_WRAPPERS = ("module.", "network.", "model.", "backbone.")
+_INNER_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch puts into names where a part of the network is compiled, sharded or computed twice."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,19 @@ class Weights:
     """What the network is among those of its training."""
     others: tuple[str, ...] = ()
     """Places of other networks in the file, which ``model.checkpoint_key`` may name."""
-    config: dict[str, Any] | None = None
-    """What the ``config.json`` beside the weights of a model hub's folder says."""
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What configuration files beside the weights say, by their names, where they belong to these weights."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else the file keeps beside tensors, as plain values: numbers, texts, lists and mappings of them."""
+    notes: tuple[str, ...] = ()
+    """What to know of the choice among the networks in the file."""
 
     @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of the images that the weights were made for, where an earlier run of ours says them."""
-        size = ((self.recipe or {}).get("data") or {}).get("image_size")
-        if isinstance(size, int):
-            return size, size
-        return (size[0], size[1]) if isinstance(size, list | tuple) and len(size) == 2 else None
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What else the file keeps beside tensors, as plain values: numbers, texts, lists and mappings of them."""
+        size: int | tuple[int, int] | None = said_in_run(self.recipe).get("image_size")
+        return (size, size) if isinstance(size, int) else size
 
     @property
     def source(self) -> str:
@@ -98,10 +104,14 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
     if not isinstance(content, dict):
         raise without_weights(found.path, content)
     content = plain(content)
-    networks = find_networks(content, divide=not _is_ours(content))
+    divide = not _is_ours(content)
+    networks = find_networks(content, divide=divide)
     if not networks:
         raise without_weights(found.path, content)
-    network = choose_network(networks, found.path) if key is None else named_network(content, key, found.path)
+    if key is None:
+        network = choose_network(networks, found.path)
+    else:
+        network = named_network(content, key, found.path, divide=divide)
     state = _without_wrappers(network, content)
     check_state(found.path, state)
     return Weights(
@@ -110,11 +120,12 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
         file_format,
         network.place,
         _classes_of(content),
-        content.get("recipe") if isinstance(content.get("recipe"), dict) else None,
+        _recipe_of(content),
         network.role,
         () if _is_ours(content) else places_of_twins(network, networks),
-        found.config(),
+        found.companions(),
         plain_facts(content),
+        said_of_averages(network, networks),
     )
 
 
@@ -138,7 +149,17 @@ def _open(found: WeightsFiles) -> tuple[Any, str]:
 
 def _is_ours(content: Mapping[str, Any]) -> bool:
     known = "pytorch-lightning_version" in content
-    return known and ("averaged" in content or isinstance(content.get("recipe"), dict))
+    return known and ("averaged" in content or _recipe_of(content) is not None)
+
+
+def _recipe_of(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The recipe, if it is one of ours: a mapping of sections. Others may keep under this name what they like."""
+    recipe = content.get("recipe")
+    if not isinstance(recipe, dict):
+        return None
+    sections = [recipe.get(section, {}) for section in ("data", "model")]
+    sections.append((sections[1].get("args") or {}) if isinstance(sections[1], dict) else None)
+    return recipe if all(isinstance(section, dict) for section in sections) else None
 
 
 def _classes_of(content: Mapping[str, Any]) -> list[str] | None:
@@ -147,7 +168,7 @@ def _classes_of(content: Mapping[str, Any]) -> list[str] | None:
 
 
 def _without_wrappers(network: Network, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    state = network.state
+    state = _without_inner_wrappers(network.state)
     if "pytorch-lightning_version" not in content:
         return _unwrap(state)
     if network.place == "averaged":
@@ -157,9 +178,14 @@ def _without_wrappers(network: Network, content: Mapping[str, Any]) -> dict[str,
     return inside or _unwrap(state)
 
 
+def _without_inner_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    plain_names = {_INNER_WRAPPERS.sub("", name): weight for name, weight in state.items()}
+    # Where two would get the same name, both stay what they are.
+    return plain_names if len(plain_names) == len(state) else state
+
+
 def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    # torch's AveragedModel counts its updates beside the wrapped module.
-    state = {name: weight.detach() for name, weight in state.items() if name != "n_averaged"}
+    state = {name: weight.detach() for name, weight in state.items() if not is_counter(name)}
     for prefix in _WRAPPERS * 2:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): weight for name, weight in state.items()}

@@ -13,6 +13,7 @@ from vision_train.checkpoints.provenance import Provenance, provenance_of
 from vision_train.checkpoints.start import read_start
 from vision_train.data.image_section import USUAL_IMAGE_SIZE
 from vision_train.errors import UserError
+from vision_train.recipe.preprocessing import IMAGENET_MEAN
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.remote import TIMM
 
@@ -57,7 +58,7 @@ def settle(recipe: Recipe, earlier: Recipe | None = None) -> Settled:
     taken: dict[str, dict[str, Any]] = {}
     assumed: dict[str, Any] = {}
     for key, place in KEYS.items():
-        own = _own(recipe, key)
+        own = own_value(recipe, key)
         says = next((each for each in told if each.get(key) is not None), None)
         if own is None and says is not None:
             taken.setdefault(says.sources[key], {})[place] = says.get(key)
@@ -88,8 +89,9 @@ def shown(value: Any) -> str:
 
 
 def same(ours: Any, theirs: Any) -> bool:
-    """Whether two values are equal up to rounding."""
-    if isinstance(ours, tuple | list) and isinstance(theirs, tuple | list):
+    """Whether two values are equal up to rounding; the side of a square equals its height and width."""
+    if isinstance(ours, tuple | list) or isinstance(theirs, tuple | list):
+        ours, theirs = (each if isinstance(each, tuple | list) else (each, each) for each in (ours, theirs))
         return len(ours) == len(theirs) and all(map(same, ours, theirs))
     if isinstance(ours, int | float) and isinstance(theirs, int | float):
         return abs(ours - theirs) <= CLOSE
@@ -115,14 +117,15 @@ def _with_named_weights(recipe: Recipe) -> Recipe:
 
 def _told(recipe: Recipe, earlier: Recipe | None) -> list[Provenance]:
     if earlier is not None:
-        values = {key: _own(earlier, key) for key in KEYS} if hasattr(earlier.data, "image_size") else {}
+        values = {key: own_value(earlier, key) for key in KEYS} if hasattr(earlier.data, "image_size") else {}
         said = {key: value for key, value in values.items() if value is not None}
         return [Provenance(earlier.name, said, dict.fromkeys(said, f"phase {earlier.name}"))]
     parts = {file: part for part, file in reversed(recipe.model.start.items())}
     return [provenance_of(read_start(recipe.model, part, file), file) for file, part in reversed(parts.items())]
 
 
-def _own(recipe: Recipe, key: str) -> Any:
+def own_value(recipe: Recipe, key: str) -> Any:
+    """What a recipe says itself under one of ``KEYS``; None where it leaves it to its weights."""
     value: Any = recipe
     for part in KEYS[key].split("."):
         value = getattr(value, part)
@@ -161,21 +164,34 @@ def _assumption(recipe: Recipe, told: Sequence[Provenance], assumed: dict[str, A
         return [f"assumed, as nothing says otherwise: {written(values)} (ImageNet's)"] if values else []
     if not assumed:
         return []
-    named = " and ".join(each.named for each in told)
-    note = f"assumed, as nothing beside {named} says how its images were prepared: {written(assumed)}"
+    note = f"assumed, {_why_assumed(told)}: {written(assumed)}"
     if KEYS["mean"] not in assumed:
         return [note]
     return [
-        f"{note}. Mean and std are ImageNet's{_published_otherwise(recipe)}; if the weights were trained with others, "
-        "set augment.mean and augment.std"
+        f"{note}. Mean and std are ImageNet's{published_otherwise(recipe.model.name)}; if the weights were trained "
+        "with others, set augment.mean and augment.std"
     ]
 
 
-def _published_otherwise(recipe: Recipe) -> str:
-    """What timm says of its own weights for this model, where that is something else."""
-    name = recipe.model.name
+def _why_assumed(told: Sequence[Provenance]) -> str:
+    named = " and ".join(each.named for each in told)
+    if not (unused := [each for each in told if each.unused]):
+        return f"as nothing beside {named} says how its images were prepared"
+    return f"as nothing says how the images of {named} were prepared ({'; '.join(map(left_out, unused))})"
+
+
+def left_out(told: Provenance) -> str:
+    """Which files beside weights are not used, why, and what to do."""
+    return (
+        f"{', '.join(told.unused)} beside {told.named} may belong to other weights in that folder and is not used; if "
+        "it belongs to these, move both to a folder of their own"
+    )
+
+
+def published_otherwise(name: str) -> str:
+    """What timm says of its own weights for a model, where that is something else than ImageNet's mean."""
     published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    if published is None or same(published.mean, recipe.augment.preprocessing.mean):
+    if published is None or same(published.mean, IMAGENET_MEAN):
         return ""
     return (
         f", but timm's own weights of {name}.{published.tag} have mean {shown(tuple(published.mean))} and std "

@@ -27,6 +27,16 @@ class _Matched:
     state: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Parts of the whole network that are judged apart."""
+
+    heads: tuple[str, ...]
+    by_module: tuple[str, ...]
+    fresh: Sequence[str]
+    classes: Sequence[str]
+
+
 def load_start(
     network: nn.Module,
     model: Model,
@@ -58,14 +68,8 @@ def load_start(
             ``model.fresh`` matches nothing.
     """
     fresh = fresh_names(network, model)
-    heads, by_module = tuple(heads), tuple(by_module)
-    matched = []
-    for part, file in model.start.items():
-        weights = read_start(model, part, file)
-        found = _match(network, part, weights, model, adapt, heads, fresh)
-        if classes:
-            found = _arranged(found, Classes(classes, provenance_of(weights, file).get("classes")), heads, by_module)
-        matched.append(found)
+    parts = _Parts(tuple(heads), tuple(by_module), fresh, classes)
+    matched = [_match(network, part, file, model, adapt, parts) for part, file in model.start.items()]
     for each in matched:
         each.module.load_state_dict(each.state, strict=False)
     return [each.report for each in matched]
@@ -94,23 +98,16 @@ def fresh_names(network: nn.Module, model: Model) -> list[str]:
     return all_matching(model.fresh, list(network.state_dict()), "model.fresh")
 
 
-def _match(
-    network: nn.Module,
-    part: str,
-    weights: Weights,
-    model: Model,
-    adapt: Adapt,
-    heads: Iterable[str],
-    fresh: Iterable[str],
-) -> _Matched:
+def _match(network: nn.Module, part: str, file: str, model: Model, adapt: Adapt, parts: _Parts) -> _Matched:
+    weights = read_start(model, part, file)
     module = _part_of(network, part) if part else network
     try:
         report, state = match_weights(
             module,
             weights,
             adapt=adapt,
-            heads=_within(part, heads),
-            fresh=_within(part, fresh),
+            heads=_within(part, parts.heads),
+            fresh=_within(part, parts.fresh),
             part=part,
             min_matched_share=model.min_matched_share,
         )
@@ -118,13 +115,16 @@ def _match(
         if not part:
             raise
         raise UserError(f"model.checkpoint.{part}: {error}") from error
-    return _Matched(module, report, state)
+    found = _Matched(module, report, state)
+    if not parts.classes:
+        return found
+    return _arranged(found, Classes(parts.classes, provenance_of(weights, file).get("classes")), parts)
 
 
-def _arranged(found: _Matched, classes: Classes, heads: Iterable[str], by_module: Iterable[str]) -> _Matched:
+def _arranged(found: _Matched, classes: Classes, parts: _Parts) -> _Matched:
     part = found.report.part
     report, state, head = arrange_head(
-        found.module, found.report, found.state, classes, _within(part, heads), _within(part, by_module)
+        found.module, found.report, found.state, classes, _within(part, parts.heads), _within(part, parts.by_module)
     )
     if head and classes.agreement == "same":
         return _Matched(found.module, replace(report, notes=(*report.notes, head)), state)

@@ -13,36 +13,42 @@ from vision_train.errors import UserError
 if TYPE_CHECKING:
     from vision_train.artefacts import Table
     from vision_train.checkpoints import LoadReport, Weights
+    from vision_train.run.features import Compared
 
 NAMES_SHOWN = 8
 UNFOLDED = 10_000
 """Columns of a pipe: a program that reads the lines wants them whole."""
 
 
+Checkpoint = Annotated[
+    str,
+    typer.Argument(help="A weights file, a run directory for its best weights, timm:NAME.TAG or hf-hub:OWNER/NAME."),
+]
+Images = Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More images of --features.")]
+Key = Annotated[str | None, typer.Option(help="Which of several networks in the file, as model.checkpoint_key.")]
+Name = Annotated[str | None, typer.Option(help="Match the file to this timm model.")]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the model's input; else timm's for it.")]
+NumClasses = Annotated[int | None, typer.Option(help="Classes of the model; else as many as the file lists.")]
+Features = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="IMAGE", help="Compare features of images with and without each assumption."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with every tensor.")]
+
+
 def inspect(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            help="A weights file, a run directory for its best weights, timm:NAME.TAG or hf-hub:OWNER/NAME."
-        ),
-    ],
-    images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More images of --features.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Match the file to this timm model.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the model's input; else timm's for it.")] = None,
-    num_classes: Annotated[
-        int | None, typer.Option(help="Classes of the model; else as many as the file lists.")
-    ] = None,
-    features: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="IMAGE", help="Compare features of images with and without each assumption."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every tensor.")] = False,
+    checkpoint: Checkpoint,
+    images: Images = None,
+    key: Key = None,
+    model: Name = None,
+    image_size: ImageSize = None,
+    num_classes: NumClasses = None,
+    features: Features = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a weights file holds without running any code from it; with --model, whether it fits that model.
 
-    Exits with 2 if the file fills less of the model than `fit` asks for by default.
+    Exits with 2 if `fit` would refuse the file for that model.
 
     For example:
 
@@ -52,8 +58,10 @@ def inspect(
 
       vision-train inspect deit_tiny.pth --features cat.jpg dog.jpg
     """
-    if model is None and (image_size is not None or num_classes is not None):
-        raise UserError("--image-size and --num-classes describe a model; name it with --model")
+    if num_classes is not None and model is None:
+        raise UserError("--num-classes describes a model; name it with --model")
+    if image_size is not None and model is None and not features:
+        raise UserError("--image-size describes a model; name it with --model")
     if images and not features:
         raise UserError(f"{images[0]}: one file is inspected at a time; name images behind --features")
 
@@ -61,31 +69,45 @@ def inspect(
     from vision_train.recipe.sections import Model
     from vision_train.run.inspection import compared_features, described
 
-    weights = read_weights(checkpoint)
-    facts = _facts(weights) | described(weights, checkpoint)
-    report = None if model is None else _match(weights, model, image_size, num_classes)
-    fits = report is None or report.matched_share >= Model().min_matched_share
+    weights = read_weights(checkpoint, key)
+    facts = _facts(weights) | described(weights, checkpoint, key)
+    report = None if model is None else _match(weights, facts["classes"], model, image_size, num_classes)
     shown = [*(features or []), *(images or [])]
     compared = compared_features(weights, checkpoint, model, image_size, shown) if shown else None
-    if as_json:
-        tensors = {
-            name: {"shape": list(tensor.shape), "dtype": _dtype(tensor)} for name, tensor in weights.state.items()
-        }
-        match = {} if report is None else {"fits": fits, "match": _as_plain(report)}
-        table = {} if compared is None else {"features": {"columns": compared.columns, "rows": compared.rows}}
-        print(json.dumps(facts | {"tensors": tensors} | match | table))
-    else:
-        _print_facts(facts, weights)
-        if report is not None:
-            print(f"\n{report.summary()}\n")
-            _print_table(report.table())
-            print(report.verdict(Model().min_matched_share))
-        if compared is not None:
-            print()
-            _print_table(compared)
-            print(compared.note)
-    if not fits:
+    (_print_json if as_json else _print_lines)(facts, weights, report, compared)
+    if report is not None and not report.fits(Model().min_matched_share):
         raise typer.Exit(2)
+
+
+def _print_json(facts: dict[str, Any], weights: Weights, report: LoadReport | None, compared: Compared | None) -> None:
+    from vision_train.recipe.sections import Model
+
+    content = {**facts}
+    content["tensors"] = {
+        name: {"shape": list(tensor.shape), "dtype": _dtype(tensor)} for name, tensor in weights.state.items()
+    }
+    if report is not None:
+        content |= {"fits": report.fits(Model().min_matched_share), "match": _as_plain(report)}
+    if compared is not None:
+        table = compared.table
+        content["features"] = {"columns": table.columns, "rows": table.rows, "problems": compared.problems}
+    print(json.dumps(content))
+
+
+def _print_lines(facts: dict[str, Any], weights: Weights, report: LoadReport | None, compared: Compared | None) -> None:
+    from vision_train.recipe.sections import Model
+
+    _print_facts(facts, weights)
+    if report is not None:
+        print(f"\n{report.summary()}\n")
+        _print_table(report.table())
+        print(report.verdict(Model().min_matched_share))
+    if compared is not None:
+        print()
+        for problem in compared.problems:
+            print(f"These features mean little, as `fit` would refuse the weights: {problem}")
+        _print_table(compared.table)
+        print(compared.table.note)
 
 
 def _print_facts(facts: dict[str, Any], weights: Weights) -> None:
@@ -123,7 +145,9 @@ def _dtype(tensor: Any) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _match(weights: Weights, name: str, image_size: int | None, num_classes: int | None) -> LoadReport:
+def _match(
+    weights: Weights, classes: list[str] | None, name: str, image_size: int | None, num_classes: int | None
+) -> LoadReport:
     import timm
     import torch
 
@@ -134,8 +158,7 @@ def _match(weights: Weights, name: str, image_size: int | None, num_classes: int
     if image_size is None:
         image_size = published.input_size[-1] if published is not None else 224
     if num_classes is None:
-        listed = len(weights.classes) if weights.classes else 0
-        num_classes = listed or (published.num_classes if published is not None else 1000)
+        num_classes = len(classes or ()) or (published.num_classes if published is not None else 1000)
     try:
         with torch.device("meta"):
             network = build_model(name, num_classes=num_classes, image_size=image_size)
@@ -148,7 +171,11 @@ def _match(weights: Weights, name: str, image_size: int | None, num_classes: int
 def _as_plain(report: LoadReport) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"matched_share": report.matched_share, "entries": [asdict(entry) for entry in report.entries]}
+    return {
+        "matched_share": report.matched_share,
+        "problems": report.problems(),
+        "entries": [asdict(entry) for entry in report.entries],
+    }
 
 
 def _print_table(table: Table) -> None:

@@ -15,7 +15,7 @@ from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.run.fit import check_phases
-from vision_train.run.leakage import learnt_before
+from vision_train.run.learnt import learnt_before
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Scanned
 from vision_train.run.plan import LAST, plan_of
@@ -132,7 +132,7 @@ def _refuse_tests_learnt_before(arm: str, scanned: dict[str, Scanned]) -> None:
                 f"{remedy}"
             )
         for file in phase.recipe.model.start.values():
-            if learnt := learnt_before(scanned[LAST].data, file):
+            if learnt := learnt_before(scanned[LAST].data.samples("test"), file)[0]:
                 raise UserError(
                     f"{arm}: {len(learnt)} samples that it is tested on, such as {learnt[0].id}, are among those that "
                     f"model.checkpoint={file} learnt from; {remedy}"

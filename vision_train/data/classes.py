@@ -12,6 +12,7 @@ import numpy as np
 from vision_train.data.sample import Divisible
 from vision_train.data.splits import by_split, cut_shares, shares_to_cut
 from vision_train.errors import UserError
+from vision_train.files import first_named
 from vision_train.seeds import derive_seed
 
 MOST_CLASSES_LISTED = 5
@@ -84,9 +85,12 @@ def label_map(
         missing = [name for name in classes if name not in labels]
         if missing:
             example = next(sample for sample in chain.from_iterable(splits.values()) if sample.truth == missing[0])
+            held = " and ".join(name for name, labels in present.items() if missing[0] in labels)
+            instead = "" if split == "train" else f", or remove the split {split}, so that one is cut from train"
             raise UserError(
-                f"the {split} split has nothing of class {', '.join(missing)}; every split needs every class. "
-                f"If that is no class of yours, mend the label of {example.id}"
+                f"the {split} split has nothing of class {first_named(missing)}; every split needs every class. Add "
+                f"samples of it to {split}, or take those out of {held}{instead}. If it is no class of yours, mend the "
+                f"label of {example.id}"
             )
     return classes
 

@@ -1,7 +1,8 @@
 """Which samples have the same content, whatever their files are called.
 
 Two files are the same if all of their bytes are. Few have to be read for that: only those that agree in size with a
-file of another list, and of these only the first kilobytes, unless they agree too.
+file of another list, and of these only some kilobytes, unless they agree too. Where a file may be gone when it is asked
+for, its size and a digest of those kilobytes stand for it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from typing import TypeVar
 from vision_train.data.sample import Sample
 from vision_train.files import write_text
 
-STORE = "contents.json"
+STORE = "digests.json"
 """Name of the file beside runs that keeps digests."""
 WORTH_KEEPING = 1000
 """Fewer new digests are made anew in a moment."""
-HEAD = 16 * 1024
-"""Bytes that are read of a file at first."""
+SAMPLED = 16 * 1024
+"""Bytes that are read of a file at first: all of a small one; of others a half from the beginning and a quarter each
+from the middle and the end, since pictures that are not compressed often begin with the same margin."""
+MARK_DIGITS = 16
+"""Hexadecimal digits of a digest that a mark holds."""
 THREADS = 8
 """Files that are read at a time: hashing and waiting for a disk leave other threads their turn."""
 CHUNK = 64
@@ -60,7 +64,7 @@ class Contents:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, int, str, str]] = {}
-        """Path -> size, time of change, digest of the head, digest of the whole or nothing."""
+        """Path -> size, time of change, digest of some kilobytes, digest of the whole or nothing."""
         self._new = 0
 
     def recall(self, folder: Path) -> None:
@@ -93,7 +97,7 @@ class Contents:
             alone = node.file is None or not node.file.size
             groups[id(node) if alone else node.file.size].append(node)  # type: ignore[union-attr]
         candidates = _spanning(groups.values())
-        for refine in (self._heads, self._wholes):
+        for refine in (self._sampled, self._wholes):
             candidates = _spanning(part for part in refine(candidates))
         order = {name: place for place, name in enumerate(lists)}
         found = []
@@ -105,8 +109,24 @@ class Contents:
             found.append(group)
         return found
 
-    def _heads(self, groups: list[list[_Node]]) -> Iterable[list[_Node]]:
-        return self._divided(groups, 2, lambda file: _digest(file, HEAD))
+    def marks(self, samples: Sequence[Sample]) -> list[str | None]:
+        """A short text for each sample that is the same for its copies: the size and a digest of some kilobytes.
+
+        None for what has no file of its own, and for a file that is empty or cannot be read.
+        """
+        paths = list(dict.fromkeys(sample.file for sample in samples if sample.file is not None))
+        found = dict(zip(paths, _in_threads(_described, paths), strict=True))
+        files = [file for file in found.values() if file is not None and file.size]
+        digests = self._digests(files, 2, lambda file: _digest(file, SAMPLED))
+        marks = {}
+        for path, file in found.items():
+            digest = digests.get(file.path) if file is not None else None
+            if file is not None and digest and digest != file.path:
+                marks[path] = f"{file.size}:{digest[:MARK_DIGITS]}"
+        return [None if sample.file is None else marks.get(sample.file) for sample in samples]
+
+    def _sampled(self, groups: list[list[_Node]]) -> Iterable[list[_Node]]:
+        return self._divided(groups, 2, lambda file: _digest(file, SAMPLED))
 
     def _wholes(self, groups: list[list[_Node]]) -> Iterable[list[_Node]]:
         return self._divided(groups, 3, lambda file: _digest(file, None))
@@ -169,12 +189,18 @@ def _spanning(groups: Iterable[list[_Node]]) -> list[list[_Node]]:
 
 
 def _digest(file: _File, length: int | None) -> str:
-    """Digest of the first bytes of a file, or of all; its own path where it cannot be read, which is told later."""
+    """Digest of so many bytes of a file, or of all; its own path where it cannot be read, which is told later."""
     try:
         with Path(file.path).open("rb") as content:
-            if length is not None:
+            if length is None:
+                return hashlib.file_digest(content, "sha256").hexdigest()
+            if file.size <= length:
                 return hashlib.sha256(content.read(length)).hexdigest()
-            return hashlib.file_digest(content, "sha256").hexdigest()
+            sampled = hashlib.sha256(content.read(length // 2))
+            for start in (file.size // 2, file.size - length // 4):
+                content.seek(start)
+                sampled.update(content.read(length // 4))
+            return sampled.hexdigest()
     except OSError:
         return file.path
 

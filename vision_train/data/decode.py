@@ -43,17 +43,14 @@ _DAMAGED = (
 )
 
 
+WHITEST = 65_535
+"""White in an image of 16 bits."""
 MOST_PIXELS = 2**31
 """Most pixels of an image: it is held in memory whole, which takes 6 GiB."""
 
 
 class BadImageError(BadSampleError):
     """An image that cannot be decoded; the message is the reason, without the file's name."""
-
-
-def is_image_file(path: Path) -> bool:
-    """Whether ``path`` is named like an image and not hidden (``._x.jpg`` of macOS holds no picture)."""
-    return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
 
 
 def decode(path: str | Path) -> NDArray[np.uint8]:
@@ -102,6 +99,15 @@ def decode_large(path: str | Path) -> NDArray[np.uint8]:
             return decode(path)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+
+
+def greatest_of_sixteen_bits(path: str | Path) -> int | None:
+    """The greatest value of a grey image of 16 bits or more; None for other images, and for what cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return int(np.asarray(image).max()) if image.mode in _SIXTEEN_BIT_MODES else None
+    except (OSError, *_DAMAGED):
+        return None  # told when it is read to learn from
 
 
 def _decode_jpeg(content: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -181,5 +187,11 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 def _from_sixteen_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
     """H W in 0..65535 -> H W 3 in 0..255, rounded (65535 = 255 x 257)."""
-    scaled = ((np.clip(grey.astype(np.int64), 0, 65535) + 128) // 257).astype(np.uint8)
+    lowest, highest = int(grey.min()), int(grey.max())
+    if lowest < 0 or highest > WHITEST:
+        raise BadImageError(
+            f"grey values from {lowest:,} to {highest:,}, though they may reach from 0 to {WHITEST:,}; save the image "
+            "with 8 or 16 bits"
+        )
+    scaled = ((grey.astype(np.int64) + 128) // 257).astype(np.uint8)
     return np.repeat(scaled[:, :, None], 3, axis=2)

@@ -124,10 +124,9 @@ class Listing:
             if count := sum(name.endswith(self._endings) for name in names):
                 self._below[self._named(inside)] = count
 
-    @property
-    def outputs(self) -> int:
-        """Folders and files of this program that were left out so far."""
-        return len(self._outputs)
+    def holds_outputs(self, folder: Path) -> bool:
+        """Whether something in a folder was left out so far, as this program wrote it."""
+        return any(Path(name).is_relative_to(self._named(folder)) for name in self._outputs)
 
     def notes(self) -> list[str]:
         """What was left out, in sentences; nothing where nothing was."""

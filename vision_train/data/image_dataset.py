@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -13,6 +13,7 @@ from augment.geometry import View
 from augment.pipeline import eval_pipeline, train_pipeline
 from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
 from vision_train.data.decode import decode
+from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
 from vision_train.data.module import SampleDataModule, Stream
 from vision_train.data.sample import ImageSample, Pixels, Sample
@@ -122,6 +123,7 @@ class ImageDataModule(SampleDataModule):
         self._train_transform = train_transform(section, augment)
         self._eval_transform = eval_transform(section, augment)
         self._collate_truth = collate_truth
+        self.warnings += dim_images([sample.place for samples in splits.values() for sample in samples])
 
     def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> ImageDataset:
         """Images with the transforms of training or of evaluation."""
@@ -137,10 +139,21 @@ class ImageDataModule(SampleDataModule):
 
 def eval_transform(section: ImageSection, augment: Augment) -> Transform:
     """What happens to one image in validation, test and prediction."""
-    pixels, (height, width) = augment.preprocessing, section.height_and_width
-    share = pixels.crop_share
-    resize = None if share == WHOLE else (math.floor(height / share), math.floor(width / share))  # rounded as timm does
-    return eval_pipeline((height, width), pixels.mean, pixels.std, resize=resize, interpolation=pixels.interpolation)
+    pixels, size = augment.preprocessing, section.height_and_width
+    resize = resized_size(size, pixels.crop_share)
+    return eval_pipeline(size, pixels.mean, pixels.std, resize=resize, interpolation=pixels.interpolation)
+
+
+def resized_size(size: tuple[int, int], share: float | Literal["whole"]) -> tuple[int, int] | None:
+    """Height and width of a resized image of which a crop keeps a share; None where the whole image is kept.
+
+    Rounded down as timm does, but a share that was computed as crop over side gives that side again, whatever the
+    division lost.
+    """
+    if share == WHOLE:
+        return None
+    height, width = (math.floor(side / share + 1e-6) for side in size)
+    return height, width
 
 
 def train_transform(section: ImageSection, augment: Augment) -> Transform:

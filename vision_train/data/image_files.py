@@ -10,6 +10,7 @@ from typing import Any
 from vision_train.checkpoints import Weights
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.decode import IMAGE_ENDINGS
+from vision_train.data.dim_images import dim_images
 from vision_train.data.folders import refuse_output
 from vision_train.data.image_dataset import ImageDataset, eval_transform, original_pixels
 from vision_train.data.image_section import ImageSection
@@ -41,7 +42,7 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
     paths, notes = list_images(inputs)
     samples = [ImageSample(path, path) for path in paths]
     dataset = ImageDataset(samples, eval_transform(section, recipe.augment), 0, section.on_bad)
-    dataset.notes += notes
+    dataset.notes += [*notes, *dim_images(paths)]
     return sample_loader(dataset, EvaluationSampler(len(dataset)), section.batch_size, section.workers)
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from vision_train.data.dataset import SKIP_BAD, OnBad
-from vision_train.data.labels import class_name, is_missing, several_in_one
+from vision_train.data.labels import class_name, is_missing, labels_were_floats, several_in_one, whole_numbers
 from vision_train.data.sample import ImageSample
 from vision_train.data.tables import Row, read_table, split_named
 from vision_train.errors import UserError
@@ -60,25 +60,46 @@ def read_csv(
         UserError: The table cannot be read, lacks a column or value, lists a file that does not exist or one twice, or
             gives several labels to an image.
     """
-    files, notes = listed_files(table, root, *(["label"] if labelled else []))
-    labels = {file.line: class_name(file.cells.get("label", "")) for file in files}
-    several = set(several_in_one(set(labels.values()), declared))
-    if labelled:
-        _refuse_several(table, [file for file in files if labels[file.line] in several], labels)
+    listed, notes = listed_files(table, root, *(["label"] if labelled else []))
+    if not listed:
+        raise UserError(f"{table}: no lines below the header")
+    files, splits = _splits_of(table, listed, notes)
+    labels = _labels_of(table, files, declared, notes)
+    of_several = {*several_in_one(set(labels.values()), declared)}
+    several = [file for file in files if labels[file.line] in of_several]
     missing = [file for file in files if is_missing(labels[file.line], declared)]
-    if labelled and missing:
-        notes.append(_without_label(table, missing, labels, on_bad))
-    _refuse_repeated(table, files)
-    samples = []
-    for file in files:
-        label = labels[file.line]
-        unknown = is_missing(label, declared) or label in several
-        if not (labelled and unknown):
-            split = split_named(file.cells["split"], f"{table} line {file.line}") if "split" in file.cells else None
-            samples.append(ImageSample(file.name, file.path, None if unknown else label, split))
+    if labelled:
+        _refuse_several(table, several, labels)
+        notes += _without_label(table, missing, labels, on_bad)
+    _refuse_repeated(table, listed)
+    known = labels.keys() - {file.line for file in [*several, *missing]}
+    samples = [
+        ImageSample(file.name, file.path, labels[file.line] if file.line in known else None, splits.get(file.line))
+        for file in files
+        if file.line in known or not labelled
+    ]
     if not samples:
-        raise UserError(f"{table}: " + ("no image in it has a label" if files else "no lines below the header"))
+        raise UserError(f"{table}: no image in it has a label")
     return FoundImages(samples, notes)
+
+
+def _splits_of(table: Path, files: list[ListedFile], notes: list[str]) -> tuple[list[ListedFile], dict[int, str]]:
+    """Files and their splits by line. Where some files are in a split, those in none are left out and counted."""
+    inside = [file for file in files if not is_missing(file.cells.get("split", ""))]
+    splits = {file.line: split_named(file.cells["split"], f"{table} line {file.line}") for file in inside}
+    outside = [f"{file.name} in line {file.line}" for file in files if file.line not in splits]
+    if splits and outside:
+        notes.append(f"{table}: left out {len(outside)} images, as their split is empty: {first_named(outside)}")
+    return inside or files, splits
+
+
+def _labels_of(table: Path, files: list[ListedFile], declared: Collection[str], notes: list[str]) -> dict[int, str]:
+    """Labels by line; whole numbers are told from floats."""
+    written = {file.line: class_name(file.cells.get("label", "")) for file in files}
+    whole = whole_numbers(set(written.values()), declared)
+    if whole:
+        notes.append(f"{table}: {labels_were_floats(whole)}")
+    return {line: whole.get(label, label) for line, label in written.items()}
 
 
 def listed_files(table: Path, root: Path | None, *columns: str) -> tuple[list[ListedFile], list[str]]:
@@ -151,17 +172,19 @@ def _refuse_several(table: Path, files: Sequence[ListedFile], labels: dict[int, 
     )
 
 
-def _without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, str], on_bad: OnBad) -> str:
+def _without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, str], on_bad: OnBad) -> list[str]:
     """Name and count images whose label is missing.
 
     Raises:
         UserError: They stop everything.
     """
+    if not files:
+        return []
     written = Counter(labels[file.line] or "nothing" for file in files)
     words = ", ".join(f"`{printable(word)}` {count} times" for word, count in written.items())
     named = first_named([f"{file.name} in line {file.line}" for file in files])
     if on_bad == "skip":
-        return f"{table}: left out {len(files)} images without a label ({words}): {named}"
+        return [f"{table}: left out {len(files)} images without a label ({words}): {named}"]
     raise UserError(
         f"{table}: {len(files)} images have no label ({words}): {named}. Label them, or {SKIP_BAD}. If it is the name "
         f"of a class, {DECLARE}"

@@ -11,17 +11,37 @@ from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 
 MISSING = frozenset(
-    {"", "nan", "-nan", "+nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "none", "null", "nil", "nat", "#null!"}
+    {
+        "",
+        "nan",
+        "-nan",
+        "+nan",
+        "na",
+        "n/a",
+        "n.a.",
+        "n.a",
+        "#n/a",
+        "#n/a n/a",
+        "#na",
+        "<na>",
+        "none",
+        "null",
+        "nil",
+        "nat",
+    }
+    | {"#null!", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "-", "--", "?", "??"}
 )
 """What programs write for a value that is missing, in small letters."""
 _ALWAYS_SEVERAL = re.compile(r"[^|]+(\|[^|]+)+\|?|[^;]+(;[^;]+)+;?|\[.*\]|\{.*\}|\(.*,.*\)|\d+([ ,]\s*\d+)+", re.DOTALL)
+_WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
+"""A whole number, also as programs write it that have made floats of a column."""
 _SEPARATORS = re.compile(r"\s*(?:,|/|\+|&|\s)\s*")
 
 SUSPICIOUS = frozenset(
     {"annotation", "annotations", "archive", "backup", "class", "classes", "copy", "data", "dataset", "datasets"}
     | {"folder", "image", "images", "img", "imgs", "jpegimages", "jpg", "jpeg", "label", "labels", "mask", "masks"}
     | {"new folder", "output", "outputs", "photos", "pictures", "png", "predict", "prediction", "predictions", "raw"}
-    | {"result", "results", "run", "runs", "temp", "thumbnails", "tmp", "todo", "unclassified", "unlabeled"}
+    | {"result", "results", "run", "runs", "temp", "thumbnails", "tmp", "todo", "unclassified", "unknown", "unlabeled"}
     | {"unlabelled", "unsorted", "untitled folder"}
 )
 """Names of folders and words that are rarely classes, in small letters."""
@@ -65,6 +85,33 @@ def several_in_one(labels: Collection[str], declared: Collection[str] = ()) -> l
 def _is_made_of(label: str, known: Collection[str]) -> bool:
     parts = [part for part in _SEPARATORS.split(label) if part]
     return len(parts) > 1 and all(part in known for part in parts)
+
+
+def whole_numbers(labels: Collection[str], declared: Collection[str] = ()) -> dict[str, str]:
+    """Labels that are whole numbers written as floats, such as ``1.0``, and the whole numbers.
+
+    Programs make floats of a column of numbers as soon as one is missing. Where another label is text, or a fraction,
+    floats are left as they are.
+
+    Args:
+        labels: All labels of the table.
+        declared: Classes that the recipe or an earlier run declares. A float among them is the name of a class; a whole
+            number among them is meant by a float, whatever the other labels are.
+    """
+    numbers = {label: found for label in labels if (found := _WHOLE.fullmatch(label))}
+    is_number = all(label in numbers or is_missing(label, declared) for label in labels)
+    is_number &= not any(found[2] and label in declared for label, found in numbers.items())
+    return {
+        label: found[1]
+        for label, found in sorted(numbers.items(), key=lambda each: int(each[1][1]))
+        if found[2] and label not in declared and (is_number or found[1] in declared)
+    }
+
+
+def labels_were_floats(whole: Mapping[str, str]) -> str:
+    """Say which labels :func:`whole_numbers` found."""
+    named = first_named([f"{label} is {number}" for label, number in whole.items()])
+    return f"labels are written as floats, and read as whole numbers: {named}"
 
 
 def in_declared_order(found: Sequence[str], declared: Sequence[str] | None) -> list[str]:
@@ -114,3 +161,16 @@ def suspicious_names(classes: Sequence[str], declared: Collection[str] = ()) -> 
         for name in classes
         if name not in declared and (name.casefold() in SUSPICIOUS or is_missing(name) or split_called(name))
     ]
+
+
+def alike_names(classes: Sequence[str], declared: Collection[str] = ()) -> list[str]:
+    """Those of the classes whose names differ only in case or separators from that of another, such as `Cat`, `cat`.
+
+    Args:
+        classes: The label map.
+        declared: Classes that the recipe declares.
+    """
+    names: dict[str, list[str]] = {}
+    for name in classes:
+        names.setdefault(re.sub(r"[\s_-]+", " ", name.casefold()), []).append(name)
+    return [name for same in names.values() if len(same) > 1 and not {*same} <= {*declared} for name in same]

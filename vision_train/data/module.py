@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
 from vision_train.data.dataset import SampleDataset, SampleLoader, sample_loader
 from vision_train.data.kind import DataSection
-from vision_train.data.labels import listed_classes, suspicious_names
+from vision_train.data.labels import alike_names, listed_classes, suspicious_names
 from vision_train.data.sample import Sample
 from vision_train.data.sampler import EvaluationSampler, TrainingBatches
 from vision_train.errors import UserError
@@ -53,6 +53,7 @@ class SampleDataModule(LightningDataModule):
         warnings: What is likely to be wrong about them, or about how they are prepared.
         preparation: Who says how they are prepared, and what is assumed, in sentences.
         left_out: Samples that were taken out by :meth:`leave_out`.
+        drawn_from: Split -> all of its samples, where ``data.labels_per_class`` drew some of them.
     """
 
     noun: str
@@ -77,6 +78,7 @@ class SampleDataModule(LightningDataModule):
         self.warnings: list[str] = []
         self.preparation: list[str] = []
         self.left_out: list[Sample] = []
+        self.drawn_from: dict[str, Sequence[Sample]] = {}
         self._samples = dict(splits)
         self._datasets: list[SampleDataset] = []
         self._states: dict[str, dict[str, int]] = {}
@@ -109,15 +111,21 @@ class SampleDataModule(LightningDataModule):
         return {name: {split: counts[name] for split, counts in labelled.items()} for name in self.classes}
 
     def class_lines(self) -> list[str]:
-        """The classes with their counts, and a warning of names that are rarely those of classes; none without any."""
+        """The classes with their counts, and warnings of names that are rarely those of classes; none without any."""
         if not self.classes:
             return []
         lines = [listed_classes(self.class_counts)]
-        if odd := suspicious_names(self.classes, getattr(self.section, "classes", None) or ()):
+        declared = getattr(self.section, "classes", None) or ()
+        declare = f"else name all classes with data.classes=[{','.join(map(printable, self.classes))}]"
+        if odd := suspicious_names(self.classes, declared):
             lines.append(
                 f"warning: {first_named(odd)} {'is a class' if len(odd) == 1 else 'are classes'} here; if that is not "
-                f"what you mean, mend {self.section.named()} or its labels, else name all classes with "
-                f"data.classes=[{','.join(map(printable, self.classes))}]"
+                f"what you mean, mend {self.section.named()} or its labels, {declare}"
+            )
+        if alike := alike_names(self.classes, declared):
+            lines.append(
+                f"warning: {first_named(alike)} are classes of their own, though their names differ in nothing but "
+                f"case or separators; if they are one, mend {self.section.named()} or its labels, {declare}"
             )
         return lines
 
@@ -155,6 +163,8 @@ class SampleDataModule(LightningDataModule):
                 "measured on; name others"
             )
         self._samples[split] = kept
+        if split in self.drawn_from:
+            self.drawn_from[split] = [each for each in self.drawn_from[split] if each.identity not in identities]
 
     @property
     def skipped(self) -> dict[str, str]:

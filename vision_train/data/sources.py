@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
+from vision_train.data.annotations import annotations_among
+from vision_train.data.class_folders import IF_CLASSES, endings_read, read_class_folders
 from vision_train.data.decode import IMAGE_ENDINGS
-from vision_train.data.folders import Listing, Place, place_of
+from vision_train.data.folders import Listing
 from vision_train.data.image_section import BUNDLED, ImageFolderSection
-from vision_train.data.image_tables import DECLARE, FoundImages, read_csv
+from vision_train.data.image_tables import FoundImages, read_csv
 from vision_train.data.kind import SPLITS
-from vision_train.data.labels import class_name
 from vision_train.data.sample import ImageSample
-from vision_train.data.splits import split_called
+from vision_train.data.splits import mentions_split, splits_called
 from vision_train.data.toy.digits import digits_samples
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 
-_DECLARE = f"If they are classes, {DECLARE}"
+_IF_POOLED = "If they are no splits, put all of them into one folder inside data.root, or rename them"
 
 
 def read_samples(
@@ -65,7 +67,7 @@ def read_folder(root: Path, *, divided: bool = True, declared: Collection[str] =
     """Read ``root/CLASS/...`` or ``root/SPLIT/CLASS/...``; images may lie deeper inside a class folder.
 
     ``root`` is divided into splits where every folder in it is called like one
-    (:func:`vision_train.data.splits.split_called`). An image's id is its path below ``root``.
+    (:func:`vision_train.data.splits.splits_called`). An image's id is its path below ``root``.
 
     Args:
         root: The folder.
@@ -80,10 +82,10 @@ def read_folder(root: Path, *, divided: bool = True, declared: Collection[str] =
     splits = _split_folders(root, listing, declared, divided=divided)
     samples: list[ImageSample] = []
     for split, folder in splits.items():
-        samples += _class_folders(folder, root, split, listing, declared)
+        samples += read_class_folders(folder, root, split, listing, declared)
     if None not in splits:
         listing.leave_beside(root)
-    return FoundImages(samples, [*_renamed(splits), *listing.notes()])
+    return FoundImages(samples, [*_renamed(splits), *_deeper(samples, splits), *listing.notes()])
 
 
 def read_pool(root: Path, *, divided: bool = True) -> FoundImages:
@@ -97,7 +99,7 @@ def read_pool(root: Path, *, divided: bool = True) -> FoundImages:
         UserError: No image, or folders for validation or test without one for training or beside others.
     """
     listing = list_images_in(root)
-    splits = _split_folders(root, listing, divided=divided)
+    splits = _split_folders(root, listing, divided=divided, otherwise=_IF_POOLED)
     if None not in splits and (loose := listing.files(root)):
         names = [folder.name for folder in splits.values()]
         raise UserError(
@@ -109,42 +111,73 @@ def read_pool(root: Path, *, divided: bool = True) -> FoundImages:
         for split, folder in splits.items()
         for file in listing.below(folder, set())
     ]
+    notes = [*_renamed(splits), *listing.notes(), *_beside_images(samples, root)]
     if not samples:
-        raise UserError("; ".join([f"{root}: no images in it ({_endings()})", *listing.notes()]))
-    return FoundImages(samples, [*_renamed(splits), *listing.notes()])
+        raise UserError("; ".join([f"{root}: no images in it ({endings_read()})", *listing.notes()]))
+    return FoundImages(samples, notes)
+
+
+def _beside_images(samples: list[ImageSample], root: Path) -> list[str]:
+    """Say which pictures of a pool are called like masks of others."""
+    if not (found := annotations_among((Path(sample.place) for sample in samples), root)):
+        return []
+    named = first_named([f"{name} ({count:,})" for name, count in found.items()])
+    return [
+        "pictures that are called like masks, labels or small copies of others count as images: "
+        f"{named}; if they are none, move them out of data.root"
+    ]
 
 
 def _split_folders(
-    root: Path, listing: Listing, declared: Collection[str] = (), *, divided: bool
+    root: Path, listing: Listing, declared: Collection[str] = (), *, divided: bool, otherwise: str = IF_CLASSES
 ) -> dict[str | None, Path]:
-    """The folder of each split, in the order of splits; ``root`` itself, without a split, where nothing divides it."""
+    """The folder of each split, in the order of splits; ``root`` itself, without a split, where nothing divides it.
+
+    Args:
+        root: The folder.
+        listing: Lists it.
+        declared: Folders of these names are no splits.
+        divided: As for :func:`read_folder`.
+        otherwise: What messages tell those whose folders are no splits.
+    """
     names = [folder.name for folder in listing.folders(root)]
-    found = {name: split for name in names if name not in declared and (split := split_called(name))}
+    found = splits_called([name for name in names if name not in declared])
     split_of = dict(sorted(found.items(), key=lambda item: SPLITS.index(item[1])))
     if not split_of:
+        _refuse_mentioned(root, names, declared, otherwise)
         return {None: root}
-    if others := [name for name in names if name not in split_of and _holds_data(root / name, listing)]:
+    if others := [name for name in names if name not in split_of and _holds_data(root / name)]:
         raise UserError(
             f"{root}: holds {' and '.join(split_of)} and also {first_named(others)}. Beside folders of splits no other "
-            f"folder may lie; rename or move the rest. {_DECLARE}"
+            f"folder may lie; rename or move the rest. {otherwise}"
         )
     folders: dict[str | None, Path] = {}
     for split in SPLITS:
         called = [name for name, stands_for in split_of.items() if stands_for == split]
         if len(called) > 1:
             named = " and ".join(called)
-            raise UserError(f"{root}: {named} all stand for {split}; merge them, or rename one. {_DECLARE}")
+            raise UserError(f"{root}: {named} all stand for {split}; merge them, or rename one. {otherwise}")
         if called:
             folders[split] = root / called[0]
     if divided and "train" not in folders:
-        raise UserError(f"{root}: holds {' and '.join(split_of)}, but no folder train to learn from. {_DECLARE}")
+        raise UserError(f"{root}: holds {' and '.join(split_of)}, but no folder train to learn from. {otherwise}")
     return folders
 
 
-def _holds_data(folder: Path, listing: Listing) -> bool:
+def _refuse_mentioned(root: Path, names: list[str], declared: Collection[str], otherwise: str) -> None:
+    """Refuse folders that all have a split in their names, though none can be told to stand for one."""
+    mentioned = [name for name in names if name not in declared and mentions_split(name)]
+    if len(mentioned) > 1 and not any(_holds_data(root / name) for name in names if name not in mentioned):
+        raise UserError(
+            f"{printable(str(root))}: {first_named(mentioned)} have splits in their names, but are not called like "
+            f"one. If they are splits, call them train, val and test. {otherwise}"
+        )
+
+
+def _holds_data(folder: Path) -> bool:
     """Whether a folder is anything but a place where this program put its runs and pictures."""
-    before = listing.outputs
-    return bool(listing.below(folder, set())) or listing.outputs == before
+    listing = list_images_in(folder.parent)
+    return bool(listing.below(folder, set())) or not listing.holds_outputs(folder)
 
 
 def _renamed(splits: dict[str | None, Path]) -> list[str]:
@@ -153,62 +186,11 @@ def _renamed(splits: dict[str | None, Path]) -> list[str]:
     return [f"folders of splits: {', '.join(taken)} ({', '.join(map(str, splits))})"] if taken else []
 
 
-def _class_folders(
-    folder: Path, root: Path, split: str | None, listing: Listing, declared: Collection[str]
-) -> Iterator[ImageSample]:
-    class_folders = listing.folders(folder)
-    if not class_folders:
-        raise UserError(f"{folder}: no class folders. Put the images of each class into a folder with the class's name")
-    listing.leave_beside(folder)
-    folder_of: dict[str, Path] = {}
-    entered: set[Place] = {place_of(folder)}
-    if len(class_folders) == 1:
-        _refuse_wrapper(class_folders[0], listing, declared)
-    for class_folder in class_folders:
-        if split_called(class_folder.name) and class_folder.name not in declared:
-            raise UserError(
-                f"{printable(str(class_folder))}: is called like a split, inside a folder of a split; it cannot be a "
-                f"class. Move its folders up by one. {_DECLARE}"
-            )
-        _refuse_splits_inside(class_folder, listing, declared)
-        label = class_name(class_folder.name)
-        if label in folder_of:
-            raise UserError(
-                f"class folders `{folder_of[label]}` and `{class_folder}` have the same name but for invisible "
-                "characters; merge them or rename one"
-            )
-        outputs = listing.outputs
-        files = listing.below(class_folder, entered)
-        if not files and (listing.outputs > outputs or listing.leads_back(class_folder)):
-            continue  # nothing but what this program put there, or a link that leads back
-        if not files:
-            raise UserError(
-                f"class folder {printable(str(class_folder))}: no images in it ({_endings()}). Add some, or remove the "
-                f"folder. {'; '.join(listing.notes())}".rstrip()
-            )
-        folder_of[label] = class_folder
-        for file in files:
-            yield ImageSample(file.relative_to(root).as_posix(), str(file), label, split)
-
-
-def _refuse_wrapper(only: Path, listing: Listing, declared: Collection[str]) -> None:
-    """Refuse a single folder that holds the folders of splits, as archives are unpacked."""
-    if only.name not in declared and any(split_called(folder.name) for folder in listing.folders(only)):
-        root = printable(str(only))
-        raise UserError(f"{only.parent}: holds but one folder, with the splits in it; set data.root={root}")
-
-
-def _refuse_splits_inside(class_folder: Path, listing: Listing, declared: Collection[str]) -> None:
-    """Refuse a class folder that is divided itself: its test images would be trained on."""
-    inside = [folder.name for folder in listing.folders(class_folder)]
-    splits = [name for name in inside if split_called(name)]
-    if splits and class_folder.name not in declared:
-        raise UserError(
-            f"{printable(str(class_folder))}: holds {' and '.join(splits)}, which are called like splits, inside what "
-            f"would be a class. Put splits above classes, as in {splits[0]}/{class_folder.name}, or list the images "
-            f"with their splits in a csv (data.labels). If {class_folder.name} is a class without splits, {DECLARE}"
-        )
-
-
-def _endings() -> str:
-    return f"endings read: {' '.join(sorted(IMAGE_ENDINGS))}"
+def _deeper(samples: list[ImageSample], splits: dict[str | None, Path]) -> list[str]:
+    """Say which folders inside class folders hold images of the class."""
+    depth = 1 if None in splits else 2
+    below = Counter(parts[depth] for sample in samples if len(parts := sample.id.split("/")) > depth + 1)
+    if not below:
+        return []
+    named = first_named([f"{name} ({count:,})" for name, count in below.most_common()])
+    return [f"images in folders inside class folders count as images of the class: {named}"]

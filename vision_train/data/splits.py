@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from vision_train.data.kind import SPLITS
@@ -20,8 +20,11 @@ NAMES = {
     "test": ("test", "testing", "tst", "holdout", "hold out"),
 }
 """What people call each split, in small letters and with spaces between words."""
-_AROUND = "sets|set|datasets|dataset|data|split|folder|files|samples|images|image|imgs|img|pictures|pics|photos|seg|the"
-"""Words that say nothing about which split it is, as in `test_images` and `seg_train`."""
+FILLERS = (
+    "sets|set|datasets|dataset|data|split|folder|files|samples|images|image|imgs|img|pictures|pics|photos|seg|the"
+    r"|directory|dir|jpeg|jpg|png|new|resized|labeled|labelled|x|v\d+|\d+x\d+(?:px)?|\d+(?:px)?"
+)
+"""Pattern of words that say nothing about which split it is, as in `test_images`, `seg_train` and `train_224x224`."""
 
 Splits = dict[str, list[Any]]
 """Samples of `train`, `val` and `test`."""
@@ -29,20 +32,50 @@ S = TypeVar("S", bound=Divisible)
 
 _SPLIT_OF = {word: split for split, words in NAMES.items() for word in words}
 _WORDS = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
-_SPLIT = re.compile(rf"(?:(?:{_AROUND}) ?)*+(?P<split>{_WORDS})(?: ?(?:{_AROUND}))*+")
+_SPLIT = re.compile(rf"(?:(?:{FILLERS}) ?)*+(?P<split>{_WORDS})(?: ?(?:{FILLERS}))*+")
 
 
 def split_called(name: str) -> str | None:
     """The split that a folder, column or cell of this name stands for; None where it stands for none.
 
-    Case does not count, nor do separators, a number before or behind and words such as `set` and `images`: `Training`,
-    `valid`, `test_images`, `TestSet` and `train2017` are splits, `dev` and `eval` are `val`.
+    Case does not count, nor do separators, numbers and words such as `set`, `images` and `resized`: `Training`,
+    `valid`, `test_images`, `TestSet`, `train_v2` and `train2017` are splits, `dev` and `eval` are `val`.
     """
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # TestSet
-    words = re.sub(r"[\W_]+", " ", words.casefold()).strip()
-    words = re.sub(r"^\d+ | ?\d+$", "", words)
-    found = _SPLIT.fullmatch(words)
+    found = _SPLIT.fullmatch(" ".join(words_of(name)))
     return None if found is None else _SPLIT_OF[found["split"]]
+
+
+def splits_called(names: Collection[str]) -> dict[str, str]:
+    """The splits that those of several folders stand for which are called like one.
+
+    The words with which all names begin or end say nothing where the rest names several splits, as in `cars_train` and
+    `cars_test`.
+    """
+    found = {name: split for name in names if (split := split_called(name))}
+    if found:
+        return found
+    rests = zip(names, _without_common_words([words_of(name) for name in names]), strict=True)
+    found = {name: split for name, rest in rests if (split := split_called(" ".join(rest)))}
+    return found if len({*found.values()}) > 1 else {}
+
+
+def mentions_split(name: str) -> bool:
+    """Whether one of the words of a name is that of a split, as in `final_train_A`."""
+    return any(split_called(word) for word in words_of(name))
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in small letters: `TestSet` has two, as `test_set` has."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.sub(r"[\W_]+", " ", parted.casefold()).split()
+
+
+def _without_common_words(names: list[list[str]]) -> list[list[str]]:
+    """Names without the words that all of them begin with, and those that all of them end with."""
+    for place in (0, -1):
+        while len(names) > 1 and min(map(len, names)) > 1 and len({words[place] for words in names}) == 1:
+            names = [words[1:] if place == 0 else words[:-1] for words in names]
+    return names
 
 
 def by_split(samples: Iterable[S]) -> dict[str, list[S]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ from pathlib import Path
 from vision_train.data.kind import SPLITS
 from vision_train.data.splits import split_called
 from vision_train.errors import UserError
+from vision_train.files import printable
 
 SEPARATORS = ",;\t"
 """The one that divides the header into most columns is taken; the first of them where several do."""
 
+_DECLARED_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?(?=[\r\n])', re.IGNORECASE)
+"""The first line by which Excel is told the separator."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _EIGHT_BIT = ("utf-8-sig", "cp1252", "latin-1")
 """Encodings without zero bytes, the strictest first. Latin-1 refuses nothing, so that text always comes out."""
@@ -30,9 +34,10 @@ class Table:
 
     path: Path
     columns: list[str]
-    """Names in the order of the file. A column without a name is called by the empty string."""
+    """Names in the order of the file, in small letters where that tells them apart. A column without a name is called
+    by the empty string."""
     rows: list[Row]
-    """Rows with at least one value. Missing cells are empty; cells beyond the last column are left out."""
+    """Rows with at least one value. Missing cells are empty."""
 
     def rows_with(self, *columns: str, filled: bool = True) -> list[Row]:
         """Check that the table has certain columns.
@@ -65,7 +70,8 @@ def read_table(path: Path) -> Table:
     """Read a csv file; see :func:`read_text` and :func:`parse_table`.
 
     Raises:
-        UserError: The file cannot be read, is binary or no csv, or repeats the name of a column.
+        UserError: The file cannot be read, is binary or no csv, repeats the name of a column, or has a line with more
+            values than columns.
     """
     return parse_table(path, read_text(path))
 
@@ -92,15 +98,16 @@ def read_text(path: Path) -> str:
 def parse_table(path: Path, text: str) -> Table:
     """Parse the text of a csv file.
 
-    The columns are separated by commas, semicolons or tabs. The first line with a value names them. Lines without any
-    value, as spreadsheets leave them below a table, are skipped.
+    The columns are separated by commas, semicolons or tabs, or as a first line ``sep=;`` says. The first line with a
+    value names them; the case of names does not count. Lines without any value, as spreadsheets leave them below a
+    table, are skipped.
 
     Args:
         path: Name of the file in messages.
         text: Its content.
 
     Raises:
-        UserError: The text is no csv, or two columns have the same name.
+        UserError: The text is no csv, two columns have the same name, or a line has more values than columns.
     """
     try:
         lines = list(_filled_lines(text))
@@ -110,7 +117,20 @@ def parse_table(path: Path, text: str) -> Table:
     repeated = sorted({name for name in columns if name and columns.count(name) > 1})
     if repeated:
         raise UserError(f"{path}: two columns are called {', '.join(repeated)}; give each a name of its own")
+    named = max((place for place, name in enumerate(columns, 1) if name), default=0)
+    for line, cells in lines[1:]:
+        if beyond := [cell for cell in cells[named:] if cell]:
+            raise UserError(
+                f"{path} line {line}: `{printable(beyond[0])}` stands behind the last column, {columns[named - 1]}. "
+                "Quote values that hold the separator, or name the column"
+            )
+    columns = _in_small_letters(columns)
     return Table(path, columns, [(line, _by_column(columns, cells)) for line, cells in lines[1:]])
+
+
+def _in_small_letters(columns: list[str]) -> list[str]:
+    small = [name.casefold() for name in columns]
+    return [low if small.count(low) == 1 else name for low, name in zip(small, columns, strict=True)]
 
 
 def split_named(text: str, place: str, column: str = "split") -> str:
@@ -132,10 +152,12 @@ def split_named(text: str, place: str, column: str = "split") -> str:
 
 def _filled_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     """Number and cells of each line with a value, the header among them."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
+    declared = _DECLARED_SEPARATOR.match(text)
+    separator = declared[1] if declared else _separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     for cells in reader:
         stripped = [cell.strip() for cell in cells]
-        if any(stripped):
+        if any(stripped) and not (declared and reader.line_num == 1):
             yield reader.line_num, stripped
 
 
@@ -146,6 +168,6 @@ def _separator(text: str) -> str:
 
 def _by_column(columns: list[str], cells: list[str]) -> dict[str, str]:
     row = dict.fromkeys(columns, "")
-    # The first of several columns without a name is an index; those behind the last name are empty.
+    # The first of several columns without a name is an index; those behind the last named one are empty.
     row.update(reversed([*zip(columns, cells, strict=False)]))
     return row

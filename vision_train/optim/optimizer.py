@@ -115,8 +115,9 @@ def check_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
     if stored != own:
         raise UserError(
             f"the checkpoint's optimiser has {sum(stored)} parameters in {len(stored)} groups, and that of this recipe "
-            f"{sum(own)} in {len(own)}: an earlier version grouped them otherwise, or model.freeze or optim of the "
-            "recipe have changed, so the run cannot be resumed. Start a new one from its weights: model.checkpoint=RUN"
+            f"{sum(own)} in {len(own)}, so the run cannot be resumed: a key that divides or freezes parameters has "
+            "changed (optim.weight_decay to or from 0, optim.layer_decay, optim.lr_factors, model.freeze, "
+            "model.positions), or an earlier version grouped them otherwise"
         )
 
 

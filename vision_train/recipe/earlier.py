@@ -16,13 +16,17 @@ ONE_SECTION = {
 """Keys of `data` when one section served all kinds of data; no section of today has all of them."""
 
 
+SECTIONS = {"task", "seed", "data", "augment", "model", "method", "optim", "trainer", "run"}
+"""What a resolved recipe holds, and hardly one that someone wrote."""
+
+
 def upgraded(layer: Layer) -> Layer:
     """Rename and drop keys of a resolved recipe that has the `data` section of an earlier version.
 
     Only a resolved recipe holds all of those keys; a recipe that someone wrote is returned as it is, so that its
     mistakes are named. The keys of other kinds of data hold nothing there: they were refused when the run started.
     """
-    layer = _with_open_pixels(layer)
+    layer = _without_least_length(_with_open_pixels(layer))
     data, task = layer.values.get("data"), layer.values.get("task")
     if not isinstance(data, dict) or not data.keys() >= ONE_SECTION or task not in task_packages():
         return layer
@@ -34,6 +38,20 @@ def upgraded(layer: Layer) -> Layer:
         if key in names:
             origins["data", names[key], *inside] = origin
     return replace(layer, values={**layer.values, "data": kept}, origins=origins)
+
+
+def _without_least_length(layer: Layer) -> Layer:
+    """Leave out the least length of a training, which never acted; one that someone asks for today is refused."""
+    trainer = layer.values.get("trainer")
+    if not isinstance(trainer, dict):
+        return layer
+    resolved = layer.values.keys() >= SECTIONS
+    kept = {
+        key: value
+        for key, value in trainer.items()
+        if key not in ("min_epochs", "min_steps") or (value is not None and not resolved)
+    }
+    return replace(layer, values={**layer.values, "trainer": kept})
 
 
 def _with_open_pixels(layer: Layer) -> Layer:

@@ -204,7 +204,7 @@ class Model:
     """Standard deviation of a fresh classifier's weights, with biases of 0; null leaves what the model starts with."""
     min_matched_share: float = 0.9
     """Refuse a checkpoint that fills less than this share of the parameters of the model, or of its part (heads and
-    `fresh` tensors not counted)."""
+    `fresh` tensors not counted). Gaps within what a checkpoint fills are refused whatever the share."""
     attention: Literal["auto", "xformers", "sdpa", "math"] = "auto"
     """What computes attention: memory-efficient kernels of `xformers` (CUDA only), torch's `sdpa`, or plain `math`.
     `auto` takes the fastest that can run and records why it refused others; a name that cannot run is an error."""

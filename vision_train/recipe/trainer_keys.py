@@ -44,10 +44,6 @@ class TrainerKeys(TypedDict, total=False):
     max_steps: int | None
     """Train for this many optimiser steps, instead of `max_epochs` or if it comes first; the last one is validated.
     Null or -1 for no such limit."""
-    min_epochs: int | None
-    """Train at least this many epochs."""
-    min_steps: int | None
-    """Train at least this many optimiser steps."""
     max_time: str | dict[str, int] | None
     """Stop after this time: `DD:HH:MM:SS`, or a mapping such as `{hours: 2}`."""
     accelerator: Accelerator
@@ -94,7 +90,10 @@ class TrainerKeys(TypedDict, total=False):
     """Share batch-norm statistics between processes."""
 
 
+_NO_EARLY_END = "no training ends before what max_epochs, max_steps or max_time say; raise those"
 OWNED = {
+    "min_epochs": _NO_EARLY_END,
+    "min_steps": _NO_EARLY_END,
     "logger": "every run writes metrics.jsonl",
     "callbacks": "a recipe names no code; `optim.ema` and `run.select` set up what needs one",
     "plugins": "a recipe names no code",

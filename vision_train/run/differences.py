@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from vision_train.recipe import Recipe, to_plain
 from vision_train.recipe.layers import show
-from vision_train.run.conditions import Listed, digest_of
+from vision_train.run.sample_lists import EARLIER, ListedSample, SampleLists, digest_of, known_by
 
-Verdict = Literal["harmless", "accept", "refused"]
+Verdict = Literal["harmless", "accept", "accepted", "refused"]
 
 HARMLESS = (
     *("name", "description", "data.workers", "run.on_nan", "model.attention", "model.compile"),
     *("trainer.accelerator", "trainer.strategy", "trainer.deterministic", "trainer.benchmark"),
     *("trainer.inference_mode", "trainer.detect_anomaly", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps"),
-    *("trainer.limit_test_batches", "trainer.limit_predict_batches"),
+    *("trainer.limit_test_batches", "trainer.limit_predict_batches", "data.allow_overlap"),
 )
 """Keys that do not change what is learnt, rounding aside."""
+OTHER_NETWORK = "the weights so far are those of another network, also where their shapes fit"
 REFUSED = {
     "task": "another task trains another network",
     "seed": "what was drawn so far was drawn with the other one",
     "model.name": "the weights so far are those of the other network",
+    "model.args.*": OTHER_NETWORK,
+    "model.positions": OTHER_NETWORK,
+    "method.decoder.*": OTHER_NETWORK,
     "model.freeze": "the state of the optimiser belongs to other parameters",
     "optim.name": "the state of the optimiser is that of the other one",
     "optim.layer_decay": "the state of the optimiser belongs to other groups of parameters",
@@ -36,6 +40,8 @@ REFUSED = {
     "model.head_std": "acts at the start alone",
 }
 """Globs of keys that cannot change within a run -> why. All other keys change how it goes on, if that is accepted."""
+RATES = ("model.args.*drop*",)
+"""Globs of keys that are none of these: shares that are dropped in training."""
 SAMPLES = "data.samples"
 """The key under which other samples are accepted."""
 MOST_NAMED = 3
@@ -69,18 +75,21 @@ def recipe_differences(then: Recipe, now: Recipe) -> Iterator[Difference]:
         if key in old and key in new and old[key] == new[key]:
             continue
         was, became = (show(each[key]) if key in each else "not set" for each in (old, new))
-        why = next((reason for glob, reason in REFUSED.items() if fnmatchcase(key, glob)), "")
+        why = "" if _matches(key, RATES) else next((REFUSED[glob] for glob in REFUSED if _matches(key, [glob])), "")
         verdict: Verdict = "refused" if why else "harmless" if key in HARMLESS else "accept"
         yield Difference(key, was, became, verdict, why)
 
 
+def _matches(key: str, globs: Collection[str]) -> bool:
+    return any(fnmatchcase(key, glob) for glob in globs)
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Values by dotted key; an empty mapping has none."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        inside = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        flat |= inside
-    return flat
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def version_differences(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> Iterator[Difference]:
@@ -91,42 +100,64 @@ def version_differences(then: Mapping[str, str | None], now: Mapping[str, str | 
             yield Difference(package, old, new, "harmless", "figures may differ in their last digits")
 
 
-def sample_differences(then: Mapping[str, Mapping[str, Any]], listed_then: Listed, now: Listed) -> Iterator[Difference]:
-    """Splits with other samples or truths, and samples that were trained on and are now to be measured on.
+def sample_differences(
+    then: Mapping[str, Mapping[str, Any]],
+    before: SampleLists,
+    now: SampleLists,
+    *,
+    trained_on: Collection[str] = ("train",),
+    allow_overlap: bool = False,
+) -> Iterator[Difference]:
+    """Splits with other samples, truths or contents, and samples trained on that are now to be measured on.
 
     Args:
         then: Count and digest of each split, as the checkpoint has them.
-        listed_then: The samples themselves, as the phase wrote them; empty where that file is gone.
+        before: The samples themselves, as the phase wrote them; empty where that file is gone.
         now: Those of today.
+        trained_on: Splits that training draws from.
+        allow_overlap: Whether the recipe allows to measure on what was trained on.
     """
-    changed = [split for split in dict.fromkeys([*then, *now]) if _digest(then, split) != digest_of(now.get(split, {}))]
-    for split in changed:
-        old, new = listed_then.get(split, {}), now.get(split, {})
-        known = digest_of(old) == _digest(then, split)
-        said = _sample_changes(old, new) if known else f"{len(new):,} others"
-        yield Difference(SAMPLES, f"{then.get(split, {}).get('count', 0):,} of {split}", said, "accept")
-    learnt = listed_then.get("train", {})
+    for split in dict.fromkeys([*then, *now]):
+        old, new = before.get(split, []), now.get(split, [])
+        digest = then[split]["digest"] if split in then else digest_of([])
+        said = _sample_changes(old, new) if digest_of(old) == digest else f"{len(new):,} others"
+        if digest != digest_of(new) or _with_other_content(old, new):
+            yield Difference(SAMPLES, f"{then.get(split, {}).get('count', 0):,} of {split}", said, "accept")
+    learnt = [each for split in trained_on for name in (split, EARLIER + split) for each in before.get(name, [])]
+    known = known_by(learnt) | {each.id for each in learnt}
     for split in ("val", "test"):
-        if learnt and split in changed and (moved := [name for name in now.get(split, {}) if name in learnt]):
+        measured = {sample.id for sample in before.get(split, [])}
+        moved = [
+            each.id for each in now.get(split, []) if each.id not in measured and known & {each.id, *each.known_by}
+        ]
+        if moved:
             yield Difference(
                 SAMPLES,
                 f"{_some(moved)} trained on",
                 f"of {split}",
-                "refused",
+                "accept" if allow_overlap else "refused",
                 "the run would be measured on what it has learnt from",
             )
 
 
-def _digest(then: Mapping[str, Mapping[str, Any]], split: str) -> str:
-    return then[split]["digest"] if split in then else digest_of({})
+def _sample_changes(old: Sequence[ListedSample], new: Sequence[ListedSample]) -> str:
+    was, became = ({sample.id: sample.truth for sample in samples} for samples in (old, new))
+    common = [name for name in became if name in was]
+    other = [f"{name} from {was[name]} to {became[name]}" for name in common if was[name] != became[name]]
+    changes = {
+        "also": [name for name in became if name not in was],
+        "without": [name for name in was if name not in became],
+        "with another truth of": other,
+        "with another content of": _with_other_content(old, new),
+    }
+    said = [f"{what} {_some(names)}" for what, names in changes.items() if names]
+    return ", ".join(said) or "the same in another order"
 
 
-def _sample_changes(old: Mapping[str, str | None], new: Mapping[str, str | None]) -> str:
-    came, gone = [name for name in new if name not in old], [name for name in old if name not in new]
-    other = [f"{name} from {old[name]} to {new[name]}" for name in new if name in old and old[name] != new[name]]
-    parts = [f"{_some(names)} {what}" for names, what in ((came, "more"), (gone, "gone")) if names]
-    parts += [f"another truth of {_some(other)}"] if other else []
-    return ", ".join(parts) or "the same in another order"
+def _with_other_content(old: Sequence[ListedSample], new: Sequence[ListedSample]) -> list[str]:
+    """Samples whose files were replaced, as far as that is known."""
+    marks = {sample.id: sample.mark for sample in old}
+    return [each.id for each in new if each.mark and marks.get(each.id) and marks[each.id] != each.mark]
 
 
 def _some(names: list[str]) -> str:

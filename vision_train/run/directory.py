@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from vision_train import __version__
 from vision_train.artefacts import Artefact, Codec, Metric, write_artefact
 from vision_train.errors import UserError
-from vision_train.files import mark_output, write_json
+from vision_train.files import OUTPUT_MARK, mark_output, write_json
 from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, write_recipe
 
@@ -40,6 +41,8 @@ class RunDirectory:
     """Paths inside a run directory."""
 
     path: Path
+    made: tuple[Path, ...] = ()
+    """Folders around it that were made for it, the innermost first."""
 
     @property
     def recipe(self) -> Path:
@@ -117,6 +120,11 @@ class RunDirectory:
         """
         if self.seconds_so_far() < WORTH_KEEPING and not any(self.path.rglob("*.ckpt")):
             shutil.rmtree(self.path, ignore_errors=True)
+            for folder in self.made:
+                with suppress(OSError):  # another run has come to lie in it
+                    if {entry.name for entry in folder.iterdir()} <= {OUTPUT_MARK}:
+                        (folder / OUTPUT_MARK).unlink(missing_ok=True)
+                    folder.rmdir()
 
     def seconds_so_far(self) -> float:
         """Wall-clock seconds that the log covers."""
@@ -168,14 +176,22 @@ def create_run(recipe: Recipe, classes: list[str], run_dir: Path | None, command
         if told is None:
             raise UserError("processes started from outside must share one directory; name it with --run-dir")
         return RunDirectory(Path(told).absolute())
+    made = _absent((run_dir or RUNS / recipe.name / "0").absolute().parent)
     path = _claim(recipe.name, run_dir)
     os.environ[PASSED_ON] = str(path)
-    directory = RunDirectory(path)
+    directory = RunDirectory(path, made)
+    if RUNS.absolute() in made:
+        mark_output(RUNS)  # it may lie among images, and is left out of them while it is empty too
     mark_output(path)
     write_recipe(directory.recipe, recipe)
     write_json(directory.classes, classes)
     write_json(path / "environment.json", environment(recipe, command))
     return directory
+
+
+def _absent(folder: Path) -> tuple[Path, ...]:
+    """A folder and those around it, as far as they are not there yet."""
+    return tuple(place for place in (folder, *folder.parents) if not place.exists())
 
 
 def _claim(name: str, run_dir: Path | None) -> Path:

@@ -27,6 +27,7 @@ from vision_train.checkpoints.settle import same, shown
 from vision_train.errors import UserError
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import load_for_inference
+from vision_train.run.features import CLASSIFIERS
 from vision_train.run.phase import build_task
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -190,7 +191,7 @@ def _of_file(path: Path, model: str | None) -> _Source:
                 f"{key} {shown(told.get(key))} is taken from {told.sources[key]}; timm says {shown(pixels[key])}"
             )
             pixels[key] = told.get(key)
-    report, state = match_weights(network, weights, adapt=adapt_published)
+    report, state = match_weights(network, weights, adapt=adapt_published, heads=CLASSIFIERS)
     own = network.state_dict()
     if absent := [name for name in report.missing if own[name].is_floating_point()]:
         raise UserError(

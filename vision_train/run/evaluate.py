@@ -9,13 +9,15 @@ from pathlib import Path
 from rich.console import Console
 
 from vision_train.checkpoints import load_weights
+from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.recipe.sections import Mixing
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.directory import open_run
+from vision_train.run.learnt import learnt_before
 from vision_train.run.log import logging_to
-from vision_train.run.phase import prepare, scan
+from vision_train.run.phase import Scanned, prepare, scan
 from vision_train.run.trainer import build_trainer
 
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
@@ -40,31 +42,45 @@ def evaluate_run(
     Raises:
         UserError: There is no such run, it has no weights yet, or its data cannot be read.
     """
-    directory = open_run(run, with_weights=True)
-    recipe = load_for_inference(directory.recipe, overrides)
+    recipe = load_for_inference(open_run(run, with_weights=True).recipe, overrides)
     split = split or recipe.kind.judged
-    if split not in recipe.kind.splits:
-        raise UserError(f"--split {split}: is unknown; there are {', '.join(recipe.kind.splits)}")
-    own = load_recipe(directory.recipe, runnable=False).data
-    changed = {*recipe.data.differing(own), *_keys_of(overrides)}
-    section, notes = recipe.data.for_other_data(own, changed)
-    recipe = replace(recipe, data=section)
-    only = split if section.differing(own) else None
     with logging_to(None):
-        scanned = scan(recipe, directory.read_classes(), only)
-        if split not in (held := scanned.data.counts):
-            raise UserError(f"--split {split}: this run has no {scanned.data.noun} in it; there are {', '.join(held)}")
+        scanned, notes = _scan(run, recipe, split, _keys_of(overrides))
         prepared = prepare(scanned)
         load_weights(prepared.task.network, run, min_matched_share=1.0)
         if console:
             console.print("".join(f"note: {remark}\n" for remark in notes + prepared.data.notes), end="")
-        trainer = build_trainer(recipe, [BadSamples(prepared.data)])
+        trainer = build_trainer(prepared.recipe, [BadSamples(prepared.data)])
         prepared.task.test_split = split
         loaders = prepared.data.evaluation_loaders(split)
         trainer.test(prepared.task, dataloaders=loaders, verbose=False)
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
     skipped = len(loaders[0].dataset.skipped)  # samples of companions are no part of the split
     return {f"{split}/samples": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
+
+
+def _scan(run: Path, recipe: Recipe, split: str, named: set[str]) -> tuple[Scanned, list[str]]:
+    """List the samples of a split, with what the user should know of how other data are read."""
+    if split not in recipe.kind.splits:
+        raise UserError(f"--split {split}: is unknown; there are {', '.join(recipe.kind.splits)}")
+    directory = open_run(run)
+    own = load_recipe(directory.recipe, runnable=False).data
+    section, notes = recipe.data.for_other_data(own, {*recipe.data.differing(own), *named})
+    only = split if section.differing(own) else None
+    scanned = scan(replace(recipe, data=section), directory.read_classes(), only)
+    if split not in (held := scanned.data.counts):
+        raise UserError(f"--split {split}: this run has no {scanned.data.noun} in it; there are {', '.join(held)}")
+    if only or split not in ("train", "val"):  # whoever asks for those of its own data knows what they are
+        notes += _notes_on_learnt(scanned.data, split, run)
+    return scanned, notes
+
+
+def _notes_on_learnt(data: SampleDataModule, split: str, run: Path) -> list[str]:
+    learnt, notes = learnt_before(data.samples(split), str(run))
+    if learnt:
+        count = f"{len(learnt)} of the {data.counts[split]} {data.noun}, such as {learnt[0].id}"
+        notes.append(f"{count}, are among those that {run} learnt from; the figures will be too high")
+    return notes
 
 
 def _keys_of(overrides: Sequence[str]) -> set[str]:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from augment.geometry import View
+from augment.geometry import View, height_and_width
 from augment.pipeline import eval_pipeline
-from models.vit import adapt_published, build_model
+from models.vit import adapt_published
 from vision_train.artefacts import Table
-from vision_train.checkpoints import Weights, match_weights
+from vision_train.checkpoints import LoadReport, Weights, match_weights
 from vision_train.checkpoints.match import Adapt
 from vision_train.data.decode import decode
+from vision_train.data.image_dataset import resized_size
+from vision_train.data.sample import Pixels
 from vision_train.errors import BadSampleError, UserError
-from vision_train.recipe.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Channels, Preprocessing
+from vision_train.recipe.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 HALF = (0.5, 0.5, 0.5)
-PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+NORMALISATIONS = {
+    "ImageNet's mean and std": (IMAGENET_MEAN, IMAGENET_STD),
+    "mean and std 0.5": (HALF, HALF),
+    "pixels in [0, 1]": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+CLASSIFIERS = ("head", "head_dist", "head.fc", "fc", "classifier")
+"""Names of classifiers, which networks that give features lack."""
+Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -33,9 +42,18 @@ class Variant:
     """N D."""
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Features under each assumption, and why they may mean nothing."""
+
+    table: Table
+    problems: list[str]
+    """Why a recipe could not start from the weights, each with what to do; none where it could."""
+
+
 def compare_features(
-    weights: Weights, model: str, image_size: int, pixels: Preprocessing, images: Sequence[Path]
-) -> Table:
+    weights: Weights, build: Build, size: int | tuple[int, int], pixels: Preprocessing, images: Sequence[Path]
+) -> Compared:
     """Features of a few images as the weights are understood, and with each assumption left out.
 
     The similarity of an image's features to those under the assumption is near 1 where the assumption matters little.
@@ -44,8 +62,8 @@ def compare_features(
 
     Args:
         weights: What a file holds.
-        model: The timm model that it fills.
-        image_size: Side of the images.
+        build: Builds the network that it fills, without a classifier.
+        size: Side of the images, or height and width.
         pixels: How they are prepared.
         images: At least one image.
 
@@ -53,45 +71,45 @@ def compare_features(
         UserError: An image cannot be read, or the weights do not suit the model.
     """
     views = [_view(path) for path in images]
-
-    def features(network: nn.Module, mean: Channels, std: Channels) -> Tensor:
-        transform = eval_pipeline(image_size, mean, std, interpolation=pixels.interpolation)
-        with torch.inference_mode():
-            return network(torch.stack([transform(view).image for view in views])).float()
-
-    adapted, raw = _network(weights, model, image_size, adapt_published), _network(weights, model, image_size, None)
-    fresh = _network(None, model, image_size, None)
-    said = features(adapted, pixels.mean, pixels.std)
-    others = {
-        "ImageNet's mean and std": (IMAGENET_MEAN, IMAGENET_STD),
-        "mean and std 0.5": (HALF, HALF),
-        "pixels in [0, 1]": PLAIN,
-    }
+    (adapted, report), (raw, _) = (_filled(build, weights, adapt) for adapt in (adapt_published, None))
+    said = _features(adapted, views, size, pixels)
     variants = [Variant("as loaded", said)]
-    variants += [
-        Variant(f"normalisation: {name}", features(adapted, *values))
-        for name, values in others.items()
-        if values != (pixels.mean, pixels.std)
-    ]
-    variants.append(Variant("layout: names and shapes as in the file", features(raw, pixels.mean, pixels.std)))
-    variants.append(Variant("no weights at all", features(fresh, pixels.mean, pixels.std)))
-    return _table(said, variants, images)
+    for name, (mean, std) in NORMALISATIONS.items():
+        if (mean, std) != (pixels.mean, pixels.std):
+            other = _features(adapted, views, size, replace(pixels, mean=mean, std=std))
+            variants.append(Variant(f"normalisation: {name}", other))
+    as_in_file = _features(raw, views, size, pixels)
+    variants.append(Variant("layout: names and shapes as in the file", as_in_file))
+    variants.append(Variant("no weights at all", _features(_fresh(build), views, size, pixels)))
+    return Compared(_table(said, variants, images), report.problems())
 
 
-def _view(path: Path) -> View:
+def _features(
+    network: nn.Module, views: Sequence[View[Pixels]], size: int | tuple[int, int], pixels: Preprocessing
+) -> Tensor:
+    resize = resized_size(height_and_width(size), pixels.crop_share)
+    transform = eval_pipeline(size, pixels.mean, pixels.std, resize=resize, interpolation=pixels.interpolation)
+    with torch.inference_mode():
+        return network(torch.stack([transform(view).image for view in views])).float()
+
+
+def _view(path: Path) -> View[Pixels]:
     try:
         return View.whole(decode(str(path)))
     except BadSampleError as error:
         raise UserError(f"--features {path}: {error}; name images that can be read") from error
 
 
-def _network(weights: Weights | None, model: str, image_size: int, adapt: Adapt | None) -> nn.Module:
+def _fresh(build: Build) -> nn.Module:
     torch.manual_seed(0)  # what the weights do not fill is alike in all variants
-    network = build_model(model, num_classes=0, image_size=image_size)
-    if weights is not None:
-        _, state = match_weights(network, weights, adapt=adapt)
-        network.load_state_dict(state, strict=False)
-    return network.eval()
+    return build().eval()
+
+
+def _filled(build: Build, weights: Weights, adapt: Adapt | None) -> tuple[nn.Module, LoadReport]:
+    network = _fresh(build)
+    report, state = match_weights(network, weights, adapt=adapt, heads=CLASSIFIERS)
+    network.load_state_dict(state, strict=False)
+    return network, report
 
 
 def _table(said: Tensor, variants: Sequence[Variant], images: Sequence[Path]) -> Table:

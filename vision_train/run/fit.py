@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from vision_train.processes import gather_objects, launched_rank, leave_process_
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
 from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_run, relative
+from vision_train.run.last_checkpoint import last_checkpoint
 from vision_train.run.leakage import check_overlap, keep_apart
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
@@ -33,8 +34,8 @@ from vision_train.run.plan import (
     stored_recipes,
     summed,
 )
-from vision_train.run.resumption import check_fits, compare_with_checkpoint, started_from
-from vision_train.run.run_phase import last_checkpoint, publish, run_phase
+from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
+from vision_train.run.run_phase import publish, run_phase
 from vision_train.run.trainer import check_devices
 from vision_train.tasks.base import Task
 
@@ -66,9 +67,7 @@ def check_phases(plan: Plan) -> CheckedPhases:
             earlier = checked.scanned[phase.start].recipe if phase.start in checked.scanned else None
             checked.scanned[phase.name] = scan(phase.recipe, earlier=earlier)
         _keep_apart(phases, checked.scanned)
-        if launched_rank() == 0:  # those that it starts need not look again
-            for scanned in checked.scanned.values():
-                check_overlap(scanned.data)
+        _check_overlaps(checked.scanned.values())
         first = prepare(checked.scanned[phases[0].name])
         checked.ready[phases[0].name], checked.tasks[phases[0].name] = first, first.task
         for phase in phases[1:]:
@@ -78,6 +77,12 @@ def check_phases(plan: Plan) -> CheckedPhases:
         for name, task in checked.tasks.items():
             check_devices(checked.scanned[name].recipe, checked.scanned[name].data, task)
     return checked
+
+
+def _check_overlaps(scanned: Iterable[Scanned]) -> None:
+    if launched_rank() == 0:  # those that it starts need not look again
+        for each in scanned:
+            check_overlap(each.data)
 
 
 def _keep_apart(phases: list[Phase], scanned: dict[str, Scanned]) -> None:
@@ -134,18 +139,21 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
         make_plan: Makes the plan of phases, as when the run started.
 
     Raises:
-        UserError: There is no run, it is finished, its data has got other classes, or its recipe, data or versions
-            have changed in a way that is not accepted.
+        UserError: There is no run, it is finished, its data has got other classes or copies of training samples among
+            those of the test, its recipe, data or versions have changed in a way that is not accepted, or a key that is
+            accepted does not exist.
     """
     directory = open_run(run)
     if directory.summary.exists() and launched_rank() == 0:
         raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
     CONTENTS.recall(run.absolute().parent)
+    check_accepted(accept)
     plan = make_plan(load_recipe(directory.recipe, runnable=False), stored_recipes(directory))
     phases = [phase for phase in plan.known() if not read_finished(directory, phase.name)]
     with logging_to(None):
         scanned = {phase.name: _scan_again(directory, phase) for phase in phases}
         _keep_apart(phases, scanned)
+        _check_overlaps(scanned.values())
     _run_plan(directory, plan, CheckedPhases(scanned, accepted=accept), console)
     return directory
 
@@ -233,6 +241,7 @@ def _scan_late(directory: RunDirectory, plan: Plan, phase: Phase, checked: Check
         if result.name not in checked.scanned:
             checked.scanned[result.name] = _scan_again(directory, result)
         keep_apart(scanned.data, checked.scanned[result.name].data)
+    check_overlap(scanned.data)  # in all processes: one that stopped alone would leave the others waiting
     return scanned
 
 

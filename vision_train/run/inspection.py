@@ -5,28 +5,30 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import timm
 
-from vision_train.artefacts import Table
+from models.vit import build_model
 from vision_train.checkpoints import Provenance, Weights, provenance_of
 from vision_train.checkpoints.fitting import Fit, fitting_model
-from vision_train.checkpoints.settle import shown
+from vision_train.checkpoints.settle import KEYS, left_out, own_value, published_otherwise, same, shown, written
+from vision_train.data.image_section import USUAL_IMAGE_SIZE
 from vision_train.errors import UserError
-from vision_train.recipe import builtin_recipes, load_recipe
+from vision_train.recipe import Recipe, builtin_recipes, load_recipe
 from vision_train.recipe.preprocessing import Preprocessing
-from vision_train.run.features import compare_features
+from vision_train.run.features import Compared, compare_features
 
 
-def described(weights: Weights, named: str) -> dict[str, Any]:
+def described(weights: Weights, named: str, key: str | None = None) -> dict[str, Any]:
     """Architecture, input size, normalisation, classes and the recipe to use, each with who says so.
 
     Args:
         weights: What a file holds.
         named: What the user called it.
+        key: The network in it that the user named.
 
     Raises:
         UserError: A file beside the weights that says more cannot be read.
@@ -36,35 +38,43 @@ def described(weights: Weights, named: str) -> dict[str, Any]:
     fit = None if own else fitting_model(weights, _timm_architecture(told))
     facts: dict[str, Any] = {"architecture": _architecture(told, fit, own=own)}
     if fit is not None or told.get("image_size") is not None:
-        facts |= {"input size": _input_size(told, fit), **_pixels(told)}
-    facts |= {"classes": told.get("classes"), "recipe": _recipe(weights, named, fit)}
-    if told.remarks:
-        facts["remarks"] = "; ".join(told.remarks)
+        facts |= {"input size": _input_size(told, fit), **_pixels(told, fit)}
+    start = f"model.checkpoint={named}", *([f"model.checkpoint_key={key}"] if key else [])
+    facts |= {"classes": told.get("classes"), "recipe": _recipe(weights, " ".join(map(shlex.quote, start)), told, fit)}
+    if remarks := [*told.remarks, *([left_out(told)] if told.unused else [])]:
+        facts["remarks"] = "; ".join(remarks)
     return facts
 
 
 def compared_features(
     weights: Weights, named: str, model: str | None, image_size: int | None, images: Sequence[Path]
-) -> Table:
+) -> Compared:
     """The features of images under each assumption, of the model that is named or else found.
+
+    A run of ours says itself which network it trained.
 
     Raises:
         UserError: No model fits, or an image cannot be read.
     """
     told = provenance_of(weights, named)
-    fit = None if model else fitting_model(weights, _timm_architecture(told))
-    if model is None and fit is None:
+    args: dict[str, Any] = {}
+    found = None
+    if model is None and weights.recipe is not None:
+        section = weights.recipe.get("model")
+        section = section if isinstance(section, dict) else {}
+        model, args = section.get("name"), section.get("args") or {}
+    elif model is None and (fit := fitting_model(weights, _timm_architecture(told))):
+        model, found = fit.name, fit.image_size
+    if model is None:
         raise UserError(f"--features: no model of timm takes the weights of {weights.path}; name one with --model")
-    name = model or (fit.name if fit else "")
-    size = image_size or told.get("image_size") or (fit.image_size if fit else 224)
-    if not isinstance(size, int):
-        raise UserError(f"--features: {told.sources['image_size']} says images of {shown(size)}; name --image-size")
-    keys = ("mean", "std", "interpolation")
+    size = image_size or told.get("image_size") or found or 224
+    keys = ("mean", "std", "interpolation", "crop_share")
     pixels = Preprocessing(**{key: told.get(key) for key in keys if told.get(key) is not None})
     try:
-        return compare_features(weights, name, size, pixels, images)
+        build = partial(build_model, model, num_classes=0, image_size=size, **args)
+        return compare_features(weights, build, size, pixels, images)
     except ValueError as error:
-        raise UserError(f"--features with the model {name}: {error}") from error
+        raise UserError(f"--features with the model {model}: {error}") from error
 
 
 def _timm_architecture(told: Provenance) -> str | None:
@@ -76,9 +86,17 @@ def _architecture(told: Provenance, fit: Fit | None, *, own: bool) -> str:
     named = told.get("architecture")
     said = f"{named} ({told.sources['architecture']})" if named else ""
     if own or fit is None:
-        return said or "no model of timm takes nearly all of these tensors"
+        return said or "found no model of timm that takes nearly all of these tensors; try one with --model"
     how = "every tensor has its place" if fit.is_whole else fit.report.summary().partition(": ")[2].splitlines()[0]
-    return f"{fit.name} of timm, by its shapes ({how})" + (f"; {said}" if said and named != fit.name else "")
+    found = f"{fit.name} of timm, by its shapes ({how})"
+    if fit.others:
+        found = (
+            f"one of {', '.join((fit.name, *fit.others))} of timm, which have these shapes ({how}) and differ in "
+            "heads, windows, activations or the like"
+        )
+    if problems := fit.report.problems():
+        found = f"near to {found}, but `fit` would refuse it: {' '.join(problems)}"
+    return found + (f"; {said}" if said and named != fit.name else "")
 
 
 def _input_size(told: Provenance, fit: Fit | None) -> str:
@@ -87,7 +105,7 @@ def _input_size(told: Provenance, fit: Fit | None) -> str:
     return f"{fit.image_size} (by its shapes, or timm's for this model)" if fit else "nobody says"
 
 
-def _pixels(told: Provenance) -> dict[str, str]:
+def _pixels(told: Provenance, fit: Fit | None) -> dict[str, str]:
     """Normalisation, crop and interpolation; what nobody says is assumed."""
     assumed = Preprocessing()
 
@@ -96,13 +114,14 @@ def _pixels(told: Provenance) -> dict[str, str]:
         for key in keys:
             value, source = told.get(key), told.sources.get(key)
             texts.append(
-                f"{key} {shown(getattr(assumed, key))} (assumed; nobody says)"
+                f"{key} {shown(getattr(assumed, key))} (assumed where the recipe leaves it open; nobody says)"
                 if value is None
                 else f"{key} {shown(value)} ({source})"
             )
         return ", ".join(texts)
 
-    return {"normalisation": line("mean", "std"), "resizing": line("crop_share", "interpolation")}
+    otherwise = published_otherwise(fit.name) if fit and told.get("mean") is None else ""
+    return {"normalisation": line("mean", "std") + otherwise, "resizing": line("crop_share", "interpolation")}
 
 
 @cache
@@ -116,15 +135,33 @@ def _recipes() -> dict[str, str]:
     return found
 
 
-def _recipe(weights: Weights, named: str, fit: Fit | None) -> str:
-    start = shlex.quote(f"model.checkpoint={named}")
+def _recipe(weights: Weights, start: str, told: Provenance, fit: Fit | None) -> str:
     if weights.recipe is not None:
         return f"{weights.recipe.get('name')}, which it was trained with; start from it with {start}"
     if fit is None:
-        return "any whose network it fits (see `in a recipe` above, or try --model)"
+        return f"any whose network it fits (see `in a recipe` above, or try --model), with {start}"
     name = fit.name
     recipes = _recipes()
     near = difflib.get_close_matches(name, recipes, n=1, cutoff=0.0)
     recipe = recipes[name] if name in recipes else recipes[near[0]]
     keys = [] if name in recipes else [f"model.name={name}"]
-    return " ".join(["vision-train fit", recipe, *keys, start, "data.root=FOLDER"])
+    if fit.others:
+        keys = ["model.name=NAME"]
+    keys += _changes(load_recipe(recipe, runnable=False), told, fit)
+    command = " ".join(["vision-train fit", recipe, *keys, start, "data.root=FOLDER"])
+    return f"{command}, with one of the names above as NAME" if fit.others else command
+
+
+def _changes(recipe: Recipe, told: Provenance, fit: Fit) -> list[str]:
+    """What a recipe has to leave to the weights or set otherwise, so that images are prepared as they were for them."""
+    size = told.get("image_size") or fit.image_size
+    own = own_value(recipe, "image_size")
+    said = own if own is not None else told.get("image_size") or USUAL_IMAGE_SIZE
+    changes = [] if same(said, size) else [written({KEYS["image_size"]: size})]
+    for key in ("mean", "std", "crop_share", "interpolation"):
+        own, theirs = own_value(recipe, key), told.get(key)
+        differs = theirs is not None and not same(own, theirs)
+        # A share of the crop belongs to the size of the image.
+        if own is not None and (differs or (key == "crop_share" and changes and theirs is None)):
+            changes.append(f"{KEYS[key]}=null")
+    return changes

@@ -1,22 +1,14 @@
-"""Test samples that a phase or run must not learn from, or has learned from."""
+"""Samples that are in two splits at once, and those that a phase of a run must not learn from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from pathlib import Path
 
 from vision_train.data.content import CONTENTS, Shared
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
-from vision_train.recipe import load_recipe
-from vision_train.recipe.remote import is_remote
-from vision_train.run.plan import LAST
-
-DEEPEST = 4
-"""Folders between a weights file and the run directory: ``phases/<name>/checkpoints``, and the run itself."""
-
 
 MOST_NAMED = 3
 """Copies that a message names."""
@@ -31,7 +23,8 @@ def check_overlap(data: SampleDataModule) -> None:
     Raises:
         UserError: Test samples are copies of training samples, and ``data.allow_overlap`` is not set.
     """
-    splits = {name: data.samples(name) for name, count in data.counts.items() if count}
+    # Whether there are copies does not depend on the seed that draws some of the training samples.
+    splits = {name: data.drawn_from.get(name, data.samples(name)) for name, count in data.counts.items() if count}
     beside = {name for names in data.companions.values() for name in names}
     trained_on = {stream.split for stream in data.streams.values()}
     groups = CONTENTS.shared(splits)
@@ -101,38 +94,3 @@ def keep_apart(earlier: SampleDataModule, later: SampleDataModule) -> None:
             group[f"learnt {split}"] for group in groups if group.keys() & forbidden and f"learnt {split}" in group
         )
         earlier.leave_out(split, {sample.identity for samples in copies for sample in samples})
-
-
-def learnt_before(data: SampleDataModule, checkpoint: str) -> list[Sample]:
-    """Test samples among those that an earlier run was trained on or chosen by.
-
-    Args:
-        data: Data of the phase that starts from the checkpoint.
-        checkpoint: A run directory, or a weights file. Of a file that lies in no run directory nothing is known.
-
-    Raises:
-        UserError: The samples of the earlier run are there, but no longer as its recipe says.
-    """
-    tested = data.samples("test") if data.counts.get("test") else []
-    earlier = _data_of_run(Path(checkpoint)) if tested else []
-    learnt = [sample for each in earlier for split in each.counts if split != "test" for sample in each.samples(split)]
-    groups = CONTENTS.shared({"learnt": learnt, "tested": tested})
-    return [sample for group in groups for sample in group["tested"]]
-
-
-def _data_of_run(checkpoint: Path) -> list[SampleDataModule]:
-    """What the phases of a run learned from, without the samples that they left out."""
-    if is_remote(str(checkpoint)):
-        return []
-    places = [checkpoint, *checkpoint.absolute().parents[:DEEPEST]]
-    phases = next((found for place in places if (found := sorted(place.glob("phases/*/recipe.yaml")))), [])
-    built: dict[str, SampleDataModule] = {}
-    for file in phases:
-        recipe = load_recipe(file, runnable=False)
-        # Samples that are gone are none of those at hand.
-        if all(Path(place).exists() for place in recipe.data.paths()):
-            built[file.parent.name] = recipe.kind.load().build(recipe)
-    if result := built.get(LAST):
-        for name in built.keys() - {LAST}:
-            keep_apart(built[name], result)
-    return list(built.values())

@@ -78,9 +78,14 @@ class Meter(Callback):
         now = time.perf_counter()
         self._seconds += now - self._mark
         self._mark = now
-        if (batch_idx + 1) % self._every == 0 or trainer.is_last_batch:
+        if (batch_idx + 1) % self._every == 0 or trainer.is_last_batch or trainer.should_stop:
             self._write(trainer)
             self._mark = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the line of steps after which training ended by a limit that this callback did not see."""
+        if self._steps:
+            self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
         assert self._loss is not None

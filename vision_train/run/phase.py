@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer, seed_everything
 from rich.console import Console
 from torch import nn
 
@@ -30,17 +30,18 @@ from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
 from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check_lr_factors, freeze
-from vision_train.recipe import Recipe, to_plain, write_recipe
+from vision_train.recipe import Recipe, to_plain
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
-from vision_train.run.conditions import SAMPLES_FILE, conditions, write_samples
+from vision_train.run.conditions import conditions
 from vision_train.run.differences import Difference
 from vision_train.run.directory import RunDirectory
-from vision_train.run.leakage import learnt_before
+from vision_train.run.last_checkpoint import progress
+from vision_train.run.learnt import learnt_before
 from vision_train.run.meter import Meter
 from vision_train.run.progress import ProgressDisplay
-from vision_train.run.steps import EndAtStep, count_steps, limits_of, set_length, tell
+from vision_train.run.steps import EndAtStep, TrainingSteps, count_steps, going_on, limits_of, set_length, tell
 from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.tasks import task_packages
 from vision_train.tasks.base import Task
@@ -195,7 +196,9 @@ def _check_start(recipe: Recipe, part: str, checkpoint: str) -> None:
 def _notes_on_start(data: SampleDataModule, file: str) -> list[str]:
     """Whether the run that training starts from has ended, and which test samples it learnt from."""
     notes = [f"{file} is not finished; its best epoch so far is taken"] if RunDirectory(Path(file)).unfinished else []
-    if learnt := learnt_before(data, file):
+    learnt, unknown = learnt_before(data.samples("test") if data.counts.get("test") else [], file)
+    notes += unknown
+    if learnt:
         notes.append(
             f"{len(learnt)} of the {data.counts['test']} test {data.noun}, such as {learnt[0].id}, are among those "
             f"that {file} learnt from; test metrics will be too high"
@@ -231,27 +234,13 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     last = checkpoints / "last.ckpt"
     if log:
         checkpoints.mkdir(parents=True, exist_ok=True)
-        if prepared.resumed_with or not last.exists():
-            write_recipe(folder / "recipe.yaml", recipe)
-            write_samples(folder / SAMPLES_FILE, data)
-    meter = Meter(name, log, recipe.run.on_nan)
-    bad_samples = BadSamples(data)
-    clip = [ClipEachGradient(recipe.optim.clip_each_norm)] if recipe.optim.clip_each_norm else []
-    ema = recipe.optim.ema
-    average = [AverageWeights(ema.share_kept, warmup=ema.warmup)] if ema else []
-    frozen = [KeepFrozen(prepared.frozen)] if prepared.frozen else []
+    meter, bad_samples = Meter(name, log, recipe.run.on_nan), BadSamples(data)
     display = ProgressDisplay(meter, recipe, task.metrics, console)
     plain = build_trainer(recipe, [])
-    steps = count_steps(recipe, data, plain)
+    steps = going_on(count_steps(recipe, data, plain), recipe, *progress(last))
     trained_under = conditions(data, steps, plain.world_size) if log else {}
     keeper = EpochCheckpoints(checkpoints, recipe, trained_under, on_saved=display.epoch_saved)
-    end = [EndAtStep(steps.total)] if limits_of(recipe)[1] else []
-    # Whole windows before clipping, which is to see the gradient of the step.
-    callbacks = [
-        *(RandomState(recipe.seed), *frozen, WholeWindows(), *clip, *average, *end),
-        *(bad_samples, meter, display, keeper),
-    ]
-    trainer = build_trainer(recipe, callbacks, folder)
+    trainer = build_trainer(recipe, [*_training(prepared, steps), bad_samples, meter, display, keeper], folder)
     set_length(trainer, steps)
     tell(task, data, steps)
 
@@ -263,6 +252,17 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     figures = _figures(trainer, meter, keeper, task)
     skipped = [f"{name}: {reason}" for name, reason in bad_samples.skipped.items()]
     return PhaseResult(figures, task.artefacts(), list(task.warnings), skipped)
+
+
+def _training(prepared: Prepared, steps: TrainingSteps) -> list[Callback]:
+    """What acts on the weights and on the length of training, in the order in which it has to act."""
+    recipe, ema, norm = prepared.recipe, prepared.recipe.optim.ema, prepared.recipe.optim.clip_each_norm
+    callbacks: list[Callback] = [RandomState(recipe.seed)]
+    callbacks += [KeepFrozen(prepared.frozen)] if prepared.frozen else []
+    # Whole windows before clipping, which is to see the gradient of the step.
+    callbacks += [WholeWindows(), *([ClipEachGradient(norm)] if norm else [])]
+    callbacks += [AverageWeights(ema.share_kept, warmup=ema.warmup)] if ema else []
+    return callbacks + ([EndAtStep(steps.total)] if limits_of(recipe)[1] else [])
 
 
 def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Task) -> dict[str, float | int]:

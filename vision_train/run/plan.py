@@ -137,19 +137,21 @@ def _with_samples_of(asked: Any, earlier: Any) -> Any:
 
 
 def stored_recipes(directory: RunDirectory) -> dict[str, Recipe]:
-    """The recipes of the phases that a run directory keeps, by name."""
+    """The recipes of the phases that a run directory has begun, by name; the last one is that of the run itself."""
     folders = sorted(path.parent for path in directory.path.glob("phases/*/recipe.yaml"))
-    return {folder.name: load_recipe(folder / "recipe.yaml", runnable=False) for folder in folders}
+    files = {each.name: directory.recipe if each.name == LAST else each / "recipe.yaml" for each in folders}
+    return {name: load_recipe(file, runnable=False) for name, file in files.items()}
 
 
 def read_finished(directory: RunDirectory, name: str) -> FinishedPhase | None:
-    """A phase as it was left; None where it is not finished."""
+    """A phase as it was left; None where it is not finished, or its figures are damaged and have to be made again."""
     folder = directory.phase(name)
-    if not (folder / "phase.json").exists():
+    try:
+        content = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
+        figures = {key: math.nan if value is None else value for key, value in content["figures"].items()}
+        return FinishedPhase(name, folder, figures, content["skipped"])
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    content = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
-    figures = {key: math.nan if value is None else value for key, value in content["figures"].items()}
-    return FinishedPhase(name, folder, figures, content["skipped"])
 
 
 def summed(finished: Sequence[FinishedPhase]) -> dict[str, float | int]:

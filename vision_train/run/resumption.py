@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,17 +13,21 @@ from torch import nn
 
 from vision_train.errors import UserError
 from vision_train.optim import build_optimizer, check_groups
-from vision_train.recipe import Recipe, load_recipe, recipe_of
-from vision_train.run.conditions import SAMPLES_FILE, list_samples, read_samples, versions
+from vision_train.recipe import Recipe, explain, load_recipe, recipe_of
+from vision_train.recipe.catalogue import nearest_names
+from vision_train.run.conditions import versions
 from vision_train.run.differences import (
+    SAMPLES,
     Difference,
     recipe_differences,
     sample_differences,
     version_differences,
 )
 from vision_train.run.directory import RunDirectory, relative
+from vision_train.run.last_checkpoint import last_checkpoint, read_last
 from vision_train.run.phase import Prepared, Scanned
 from vision_train.run.plan import LAST, Phase
+from vision_train.run.sample_lists import SAMPLES_FILE, list_samples, read_samples
 from vision_train.run.steps import count_steps, limits_of
 from vision_train.run.trainer import build_trainer
 
@@ -51,6 +56,8 @@ def compare_with_checkpoint(
     refused = [each for each in found if each.verdict == "refused"]
     asked = [each for each in found if each.verdict == "accept" and not _is_accepted(each.key, accepted)]
     if not refused and not asked:
+        idle = [key for key in accepted if not any(_is_accepted(each.key, [key]) for each in found)]
+        scanned.data.notes += [f"--accept {key}: nothing of this name has changed" for key in idle]
         return found
     place = relative(directory.path)
     lines = "".join(f"\n  {each}" for each in found)
@@ -107,9 +114,22 @@ def started_from(directory: RunDirectory, phase: Phase) -> str | dict[str, str] 
 
 
 def _read(directory: RunDirectory, phase: Phase) -> dict[str, Any]:
-    last = directory.phase(phase.name) / "checkpoints" / "last.ckpt"
-    checkpoint: dict[str, Any] = torch.load(last, weights_only=True, map_location="cpu", mmap=True)
-    return checkpoint
+    return read_last(last_checkpoint(directory, phase.name))
+
+
+def check_accepted(accepted: Sequence[str]) -> None:
+    """Refuse keys that do not exist: nothing could be accepted by them.
+
+    Raises:
+        UserError: One is no key or section of a recipe.
+    """
+    keys = {key.name: key.kind for key in explain()}
+    known = {SAMPLES, *keys}
+    for key in accepted:
+        # A key that holds a mapping has others inside.
+        inside = any(kind and key.startswith(f"{name}.") for name, kind in keys.items())
+        if key not in known and not inside:
+            raise UserError(f"--accept {key}: is no key of a recipe{nearest_names(key, known)}")
 
 
 def _is_accepted(key: str, accepted: Sequence[str]) -> bool:
@@ -134,17 +154,15 @@ def _differences(
     # Of a phase that starts from another the plan sets it; an earlier version forgot it when it resumed.
     set_elsewhere = phase.start is not None or not kept
     now = _with_start_of(then, scanned.recipe) if set_elsewhere else scanned.recipe
-    found = list(recipe_differences(then, now))
+    found = [_of_classes(each, now, checkpoint["classes"]) for each in recipe_differences(then, now)]
     yield from found
     if phase.name == LAST and (file := folder / "recipe.yaml").is_file():
-        for each in recipe_differences(then, _with_start_of(then, load_recipe(file, runnable=False))):
-            name = f"{each.key} in {relative(file)}"
-            yield replace(each, key=name, verdict="harmless", why="that copy is not read; recipe.yaml of the run is")
+        yield from _of_copy(file, then)
     if phase.is_result and checkpoint["classes"] != (classes := scanned.data.classes):
         was, became = (", ".join(names) for names in (checkpoint["classes"], classes))
         yield Difference("classes.json", was, became, "refused", "a label is a place in this list")
     if kept:
-        yield from sample_differences(kept["samples"], read_samples(folder / SAMPLES_FILE), list_samples(scanned.data))
+        yield from _of_samples(folder / SAMPLES_FILE, kept["samples"], scanned)
     yield from _of_progress(now, scanned, checkpoint, {each.key for each in found})
     if kept:
         yield from version_differences(kept["versions"], versions())
@@ -152,6 +170,41 @@ def _differences(
         yield Difference(
             "last.ckpt", "of an earlier version", "this one", "harmless", "it says no samples and versions"
         )
+
+
+def _of_classes(found: Difference, now: Recipe, classes: Sequence[str]) -> Difference:
+    """What naming the classes means: nothing where they are those of the label map, which a run keeps."""
+    if found.key != "data.classes":
+        return found
+    if getattr(now.data, "classes", None) in (None, list(classes)):
+        return replace(found, verdict="harmless", why="the label map stays that of classes.json")
+    return replace(found, verdict="refused", why=f"the label map is {', '.join(classes)}, as in classes.json")
+
+
+def _of_copy(file: Path, then: Recipe) -> Iterator[Difference]:
+    """What was changed in a copy of the recipe, where it does not act."""
+    unread = "that copy is not read; recipe.yaml of the run is"
+    try:
+        copy = _with_start_of(then, load_recipe(file, runnable=False))
+    except UserError:
+        yield Difference(str(relative(file)), "a recipe", "damaged", "harmless", unread)
+        return
+    for each in recipe_differences(then, copy):
+        yield replace(each, key=f"{each.key} in {relative(file)}", verdict="harmless", why=unread)
+
+
+def _of_samples(file: Path, then: dict[str, Any], scanned: Scanned) -> Iterator[Difference]:
+    data, before = scanned.data, read_samples(file)
+    if before is None:
+        why = "samples are compared by their ids and truths as a whole, and it cannot be seen which were trained on"
+        yield Difference(str(relative(file)), "a list of samples", "gone or damaged", "harmless", why)
+    yield from sample_differences(
+        then,
+        before or {},
+        list_samples(data),
+        trained_on={stream.split for stream in data.streams.values()},
+        allow_overlap=data.section.allow_overlap,
+    )
 
 
 def _with_start_of(then: Recipe, now: Recipe) -> Recipe:

@@ -10,20 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from vision_train.artefacts import Artefact, Codec, Items, Table
-from vision_train.files import utf_8_path, write_json
+from vision_train.data.content import CONTENTS
+from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
-from vision_train.recipe import Recipe
+from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import attention_line, attention_table
 from vision_train.run.checkpointing import link_or_copy
 from vision_train.run.differences import Difference
 from vision_train.run.directory import RunDirectory, relative
+from vision_train.run.last_checkpoint import last_checkpoint, progress
 from vision_train.run.phase import Prepared, fit_phase
 from vision_train.run.plan import Phase
-from vision_train.run.steps import batch_in_words, concerns, count_steps, steps_in_words
+from vision_train.run.sample_lists import SAMPLES_FILE, read_samples, write_samples
+from vision_train.run.steps import batch_in_words, concerns, count_steps, going_on, steps_in_words
 from vision_train.run.trainer import build_trainer
 
 
@@ -48,6 +50,7 @@ def run_phase(
         directory.write_metrics(prepared.task.metrics)
         _announce(directory, phase, prepared, console)
         _note_start(directory, name, prepared, log)
+        _keep_conditions(directory, name, prepared)
     try:
         result = fit_phase(prepared, directory.phase(name), name, log, console)
     except KeyboardInterrupt:
@@ -87,7 +90,19 @@ def _note_start(directory: RunDirectory, name: str, prepared: Prepared, log: Met
         share = min((report.matched_share for report in prepared.load_reports), default=0.0)
         write_json(_share_file(directory, name), share)
     if any(line["phase"] == name for line in read_metrics(log.path)):
-        log.note_resumption(name, *_progress(directory, name))
+        epochs, steps = progress(last_checkpoint(directory, name))
+        log.note_resumption(name, max(epochs - 1, 0), steps)
+
+
+def _keep_conditions(directory: RunDirectory, name: str, prepared: Prepared) -> None:
+    """Write down recipe and samples, where the phase begins or goes on with others."""
+    goes_on, folder = last_checkpoint(directory, name).exists(), directory.phase(name)
+    if goes_on and not prepared.resumed_with:
+        return
+    write_recipe(folder / "recipe.yaml", prepared.recipe)
+    before = read_samples(folder / SAMPLES_FILE) if goes_on else None
+    write_samples(folder / SAMPLES_FILE, prepared.data, before or {})
+    CONTENTS.keep(directory.path.parent)
 
 
 def _renamed(phase: Phase, artefacts: list[Artefact]) -> list[Artefact]:
@@ -119,7 +134,7 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     title = table.title if phase.is_result else f"{table.title}, phase {name}"
     directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
     trainer = build_trainer(recipe, [])
-    steps = count_steps(recipe, data, trainer)
+    steps = going_on(count_steps(recipe, data, trainer), recipe, *progress(last_checkpoint(directory, name)))
     console.print(f"steps: {steps_in_words(steps)}; {batch_in_words(data, trainer, steps)}")
     for concern in concerns(recipe, data, trainer, steps):
         warn(concern, console)
@@ -145,29 +160,15 @@ def _announce_differences(directory: RunDirectory, name: str, found: list[Differ
     """Say what is otherwise than when the checkpoint was written, and keep it for the report."""
     epoch = _epochs_saved(directory, name)
     for each in found:
-        accepted = replace(each, verdict="harmless", why="accepted") if each.verdict == "accept" else each
+        accepted = replace(each, verdict="accepted", why="") if each.verdict == "accept" else each
         warn(f"not as in the recipe, data and versions of the last checkpoint: {accepted}", console)
     rows = [[each.key, each.then, each.now] for each in found]
     title = f"What was changed after epoch {epoch}, when the run was resumed"
     directory.write_artefacts([Table(f"{name}_resumed_{epoch}", title, ["what", "until then", "since"], rows)])
 
 
-def last_checkpoint(directory: RunDirectory, name: str) -> Path:
-    """Where a phase keeps its last epoch."""
-    return directory.phase(name) / "checkpoints" / "last.ckpt"
-
-
-def _progress(directory: RunDirectory, name: str) -> tuple[int, int]:
-    """Epoch, from 0, and step of a phase's last checkpoint; without one, the phase begins anew."""
-    if not last_checkpoint(directory, name).exists():
-        return 0, 0
-    with utf_8_path(last_checkpoint(directory, name)) as readable:
-        progress = torch.load(readable, weights_only=True, map_location="cpu", mmap=True)
-    return progress["epoch"], progress["global_step"]
-
-
 def _epochs_saved(directory: RunDirectory, name: str) -> int:
-    return _progress(directory, name)[0] + 1 if last_checkpoint(directory, name).exists() else 0
+    return progress(last_checkpoint(directory, name))[0]
 
 
 def publish(directory: RunDirectory, name: str) -> None:

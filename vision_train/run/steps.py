@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -75,6 +75,24 @@ def count_steps(recipe: Recipe, data: SampleDataModule, trainer: Trainer) -> Tra
         total=total,
         effective_batch=held * next(iter(data.step_sizes(trainer.world_size).values())),
     )
+
+
+def going_on(steps: TrainingSteps, recipe: Recipe, epochs: int, taken: int) -> TrainingSteps:
+    """The steps of a phase that goes on after some of its epochs, the last of which a limit may have cut short.
+
+    Args:
+        steps: Counted as if no epoch had been cut short.
+        recipe: Says when training ends.
+        epochs: Epochs behind it.
+        taken: Optimiser steps behind it.
+    """
+    missed = epochs * steps.per_epoch - taken
+    if missed <= 0:
+        return steps
+    most_epochs, most_steps = limits_of(recipe)
+    total = int(min(most_steps or math.inf, (most_epochs or math.inf) * steps.per_epoch - missed))
+    left = math.ceil(max(total - taken, 0) / steps.per_epoch)
+    return replace(steps, total=max(total, taken), epochs=epochs + left)
 
 
 def limits_of(recipe: Recipe) -> tuple[int | None, int | None]:

@@ -49,6 +49,11 @@ class Learnt:
         self._samples += size
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no loss was noted, as where a run that had been trained was resumed for its test alone."""
+        return not self._samples
+
+    @property
     def loss(self) -> float:
         """Mean loss of the epoch; NaN before the first sample."""
         return self._noted()[0].item()

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from vision_train.data.bags.bag import Bag
 from vision_train.data.bags.dataset import BagDataset
 from vision_train.data.bags.index import index_bags
-from vision_train.data.bags.samples import BagSample, join_bags
+from vision_train.data.bags.join import join_bags
+from vision_train.data.bags.samples import BagSample
 from vision_train.data.dataset import BAD
 from vision_train.errors import UserError
 

@@ -10,7 +10,7 @@ from vision_train.data.bags.bag import Bag, read_bag
 from vision_train.data.bags.cases import divide_bags
 from vision_train.data.bags.digits import BAGS, Variant, digit_bag_samples, digit_bags, make_digit_bags
 from vision_train.data.bags.index import index_bags
-from vision_train.data.bags.samples import join_bags
+from vision_train.data.bags.join import join_bags
 from vision_train.data.bags.tables import read_labels, read_splits
 from vision_train.errors import UserError
 

@@ -9,15 +9,15 @@ import torch
 
 from vision_train.data.bags.bag import Bag
 from vision_train.data.bags.index import BagIndex, index_bags
+from vision_train.data.bags.join import join_bags
 from vision_train.data.bags.samples import (
     BagSample,
     FeatureKind,
     check_feature_kind,
     feature_kind,
-    join_bags,
     map_labels,
 )
-from vision_train.data.bags.tables import Labels, SlideLabel
+from vision_train.data.bags.tables import Labels, SlideLabel, SlideSplits
 from vision_train.errors import UserError
 
 
@@ -39,10 +39,10 @@ def refusal(*arguments: Any, **options: Any) -> str:
 
 def test_labels_say_what_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "a", "b", "c")
-    joined = join_bags(index_bags(tmp_path), listed(b=SlideLabel("1", "case", "val"), a=SlideLabel("0")))
+    joined = join_bags(index_bags(tmp_path), listed(b=SlideLabel("1", "case", "val"), a=SlideLabel("0", None, "train")))
     assert [(sample.id, sample.truth, sample.group, sample.split) for sample in joined.samples] == [
         ("b", "1", "case", "val"),
-        ("a", "0", None, None),
+        ("a", "0", None, "train"),
     ]
     assert joined.notes() == ["left out, as they have no label: c"]
 
@@ -50,7 +50,7 @@ def test_labels_say_what_is_asked_for(tmp_path: Path) -> None:
 def test_splits_say_what_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "a", "b", "c", "d")
     splits = {"a": "train", "b": "test"}
-    joined = join_bags(index_bags(tmp_path), listed("a", "b", "c", "gone"), splits)
+    joined = join_bags(index_bags(tmp_path), listed("a", "b", "c", "gone"), SlideSplits(splits))
     assert {sample.id: sample.split for sample in joined.samples} == splits
     assert joined.notes() == [
         "left out, as they have no label: d",
@@ -68,7 +68,7 @@ def test_labels_of_the_files_themselves(written: Any, labels: dict[str, str]) ->
     index = index_bags(written("acmil"))
     samples = join_bags(index).samples
     assert {sample.id: sample.truth for sample in samples} == labels
-    assert [sample.split for sample in join_bags(index, splits={"007": "test"}).samples] == ["test"]
+    assert [sample.split for sample in join_bags(index, splits=SlideSplits({"007": "test"})).samples] == ["test"]
 
 
 def test_no_labels_at_all(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_everything_that_is_wrong_is_named_counted_or_skipped(tmp_path: Path) ->
 
 def test_slides_in_the_splits_without_a_label(tmp_path: Path) -> None:
     write(tmp_path, "a", "b")
-    message = refusal(index_bags(tmp_path), listed("a"), {"a": "train", "b": "test"})
+    message = refusal(index_bags(tmp_path), listed("a"), SlideSplits({"a": "train", "b": "test"}))
     assert message.startswith("1 bag(s) cannot be used. b: no label.")
 
 
@@ -118,7 +118,8 @@ def test_item_8_ids_with_leading_zeros_are_text(tmp_path: Path) -> None:
 def test_ids_with_endings_and_as_floats_are_those_of_the_features(tmp_path: Path) -> None:
     write(tmp_path, "12", "slide")
     write(tmp_path / "old", "ignored")
-    joined = join_bags(index_bags(tmp_path), listed("12.0", "slide.npy"), {"12": "train", "slide.h5": "test"})
+    splits = SlideSplits({"12": "train", "slide.h5": "test"})
+    joined = join_bags(index_bags(tmp_path), listed("12.0", "slide.npy"), splits)
     assert [(sample.id, sample.truth, sample.split) for sample in joined.samples] == [
         ("12", "0", "train"),
         ("slide", "0", "test"),
@@ -139,6 +140,25 @@ def test_labels_that_are_none_or_several(tmp_path: Path) -> None:
     labels.slides["b"] = SlideLabel("x|y")
     for on_bad in ("error", "skip"):
         assert re.search(r"`x\|y` of b.*data\.classes", refusal(index_bags(tmp_path), labels, on_bad=on_bad))
+
+
+def test_bags_in_no_split_are_left_out_where_others_are_in_one(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b", "c")
+    slides = listed("b", "c", a=SlideLabel("0", None, "test"))
+    joined = join_bags(index_bags(tmp_path), slides)
+    assert [sample.id for sample in joined.samples] == ["a"]
+    assert joined.notes() == ["left out, as they are in no split: b, c (2 in all)"]
+    assert len(join_bags(index_bags(tmp_path), listed("a", "b", "c")).samples) == 3
+
+
+def test_labels_that_were_made_floats_are_whole_numbers(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b", "c")
+    slides = Labels({bag_id: SlideLabel(label) for bag_id, label in zip("abc", ("1.0", "1", "2.0"), strict=True)}, {})
+    joined = join_bags(index_bags(tmp_path), slides)
+    assert [sample.truth for sample in joined.samples] == ["1", "1", "2"]
+    assert "1.0 is 1" in joined.notes()[0]
+    declared = join_bags(index_bags(tmp_path), slides, declared=["1.0", "1", "2.0"])
+    assert [sample.truth for sample in declared.samples] == ["1.0", "1", "2.0"]
 
 
 def test_mixed_encoders(tmp_path: Path) -> None:

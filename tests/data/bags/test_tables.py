@@ -36,7 +36,7 @@ def test_item_8_labels_and_splits_of_bracs(table: Path) -> None:
     )
     splits = {bag_id: slide.split for bag_id, slide in read_labels(table).slides.items()}
     assert splits == {"BRACS_1": "test", "BRACS_2": "train", "BRACS_3": None}
-    assert read_splits(table) == {"BRACS_1": "test", "BRACS_2": "train"}
+    assert read_splits(table).slides == {"BRACS_1": "test", "BRACS_2": "train"}
 
 
 def test_item_8_labels_of_json(tmp_path: Path) -> None:
@@ -56,6 +56,18 @@ def test_item_8_whatever_a_spreadsheet_writes(table: Path, encoding: str, delimi
         "b": "normal",
         "c": "normal",
     }
+
+
+def test_a_missing_case_is_no_patient(table: Path) -> None:
+    labels = read_labels(write(table, "slide_id,case_id,label\na,nan,0\nb,NA,1\nc,,1\nd,p,0\n"))
+    assert [slide.case for slide in labels.slides.values()] == [None, None, None, "p"]
+    assert "no case_id of 3 slides" in labels.notes[0]
+    assert "a, b, c (3 in all)" in labels.notes[0]
+    assert read_labels(write(table, "slide_id,label\na,0\n")).notes == []
+
+
+def test_slides_may_be_called_0_and_1(table: Path) -> None:
+    assert read_splits(write(table, "train,test\n0,1\n")).slides == {"0": "train", "1": "test"}
 
 
 def test_slides_without_a_label_and_slides_listed_twice(table: Path) -> None:
@@ -109,15 +121,20 @@ SPLITS = {"007": "train", "a": "train", "b": "train", "c": "val", "d": "test"}
         json.dumps({"train_names": ["007", "a", "b"], "val_names": ["c"], "test_names": ["d"]}),
         json.dumps({"train": ["007", "a", "b"], "val": ["c"], "test": ["d"]}),
         ",Training,valid,Test\n0,007,c,d\n1,a,nan,\n2,b.svs,,\n",
+        ",train,val,test\n007,True,,\na,True,False,\nb,TRUE,,\nc,,True,\nd,,,True\ne,,,False\n",
+        "slide_id,train,val,test\n007,1,0,0\na,1,0,0\nb,1,0,0\nc,0,1,0\nd,0,0,1\ne,0,0,0\n",
+        "slide_id,train,val,test\n007,1.0,,\na,1.0,,\nb,1.0,,\nc,,1.0,\nd,,,1.0\n",
+        "slide_id,split\n007,train\na,train\nb.svs,train\nc,val\nd,test\ne,nan\n",
         json.dumps({"training_ids": ["007", "a", "b"], "valid_ids": ["c"], "Test": ["d"], "fold": 0}),
     ],
     ids=[
         *("clam", "clam without an index", "clam bool", "bool of slide_id", "column", "acmil", "json"),
-        *("other names", "json of other names"),
+        "other names",
+        *("bool with gaps", "0 and 1", "floats with gaps", "column with nan", "json of other names"),
     ],
 )
 def test_item_8_splits_in_every_layout(table: Path, text: str) -> None:
-    assert read_splits(write(table, text)) == SPLITS
+    assert read_splits(write(table, text)).slides == SPLITS
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_digit_bags_are_made_with_the_command_that_reads_them(lines: Lines, vari
     assert (verb, words[0], keys["data.source"]) == ("fit", "acmil/digit_bags", "bags")
     index = index_bags(Path(keys["data.root"]))
     assert len(index.entries) == len(read_labels(Path(keys["data.labels"])).slides) == 9
-    assert set(read_splits(Path(keys["data.splits"]))) == set(index.entries)
+    assert set(read_splits(Path(keys["data.splits"])).slides) == set(index.entries)
 
 
 @pytest.mark.usefixtures("few_bags")

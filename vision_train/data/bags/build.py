@@ -12,13 +12,12 @@ from vision_train.data.bags import BUNDLED, Section
 from vision_train.data.bags.cases import divide_bags, shared_cases
 from vision_train.data.bags.dataset import BagDataset
 from vision_train.data.bags.index import index_bags
+from vision_train.data.bags.join import JoinedBags, join_bags
 from vision_train.data.bags.samples import (
     BagSample,
     FeatureKind,
-    JoinedBags,
     check_feature_kind,
     feature_kind,
-    join_bags,
     map_labels,
 )
 from vision_train.data.bags.sources import sources_of_pictures
@@ -88,7 +87,9 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     names = label_map(splits if classes else {"train": splits["train"]}, classes)
     names = names if classes else in_declared_order(names, section.classes)
     label_map(splits, names)
+    drawn_from = {}
     if section.labels_per_class is not None and not only:
+        drawn_from["train"] = splits["train"]
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)
     if not only:
         notes += _absent_classes(splits, names) + shared_cases(splits)
@@ -96,6 +97,7 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     check_feature_kind(found, FeatureKind(section.feature_width, section.encoder))
     resolved = replace(section, feature_width=found.width, encoder=section.encoder or found.encoder)
     module = BagDataModule(resolved, recipe.seed, splits, names, joined.skipped)
+    module.drawn_from |= drawn_from
     module.notes += notes
     return module
 

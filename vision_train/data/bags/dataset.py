@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vision_train.data.bags.bag import Bag, read_bag
-from vision_train.data.bags.samples import BagSample, bad_bags
+from vision_train.data.bags.join import bad_bags
+from vision_train.data.bags.samples import BagSample
 from vision_train.data.dataset import Batch, ClassLabels, OnBad, SampleDataset
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError

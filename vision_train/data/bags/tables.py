@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vision_train.files import first_named
 
 _ID, _LABEL, _CASE = "slide_id", "label", "case_id"
 _SPLIT_COLUMNS = ("split", "split_info")
+_TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
 _NAMES = re.compile(r"_(names|ids|slides)$")
 """What json calls a list of slides of a split, after its name."""
 
@@ -36,7 +38,7 @@ class SlideLabel:
     case: str | None = None
     """Patient or specimen. Its slides stay together when splits are cut."""
     split: str | None = None
-    """`train`, `val` or `test`; None where the table names none."""
+    """`train`, `val` or `test`; None where the table names none, or leaves the cell empty."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,19 @@ class Labels:
     slides: dict[str, SlideLabel]
     bad: dict[str, str]
     """Reason why a slide that is listed has no label, by id."""
+    written: dict[str, str] = field(default_factory=dict)
+    """What the table calls slides, by id, where it calls them otherwise."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know about the table."""
+
+
+@dataclass(frozen=True)
+class SlideSplits:
+    """Splits of slides by id."""
+
+    slides: dict[str, str]
+    written: dict[str, str] = field(default_factory=dict)
+    """As of :class:`Labels`."""
 
 
 def read_labels(path: Path) -> Labels:
@@ -64,18 +79,37 @@ def read_labels(path: Path) -> Labels:
         raise UserError(f"{path}: no slides in it")
     places: dict[str, list[str]] = {}
     slides: dict[str, SlideLabel] = {}
+    written: dict[str, str] = {}
     for place, row in rows:
         bag_id = slide_id(row[_ID])
         if not bag_id:
             raise UserError(f"{path} {place}: the {_ID} is empty")
         places.setdefault(bag_id, []).append(place)
-        slides[bag_id] = SlideLabel(row[_LABEL], row.get(_CASE) or None, _split_of(row, f"{path} {place}"))
+        written[bag_id] = row[_ID]
+        case = row.get(_CASE, "")
+        split = _split_of(row, f"{path} {place}")
+        slides[bag_id] = SlideLabel(row[_LABEL], None if is_missing(case) else case, split)
     bad = {bag_id: f"listed more than once in {path}" for bag_id, found in places.items() if len(found) > 1}
     bad |= {bag_id: f"no label in {path}" for bag_id, slide in slides.items() if not slide.label}
-    return Labels({bag_id: slide for bag_id, slide in slides.items() if bag_id not in bad}, bad)
+    notes = _without_case(path, slides) if any(_CASE in row for _, row in rows) else []
+    labelled = {bag_id: slide for bag_id, slide in slides.items() if bag_id not in bad}
+    return Labels(labelled, bad, _otherwise(written), notes)
 
 
-def read_splits(path: Path) -> dict[str, str]:
+def _without_case(path: Path, slides: dict[str, SlideLabel]) -> list[str]:
+    alone = [bag_id for bag_id, slide in slides.items() if slide.case is None]
+    if not alone:
+        return []
+    return [
+        f"{path}: no {_CASE} of {len(alone)} slides, each of which counts as a case of its own: {first_named(alone)}"
+    ]
+
+
+def _otherwise(written: dict[str, str]) -> dict[str, str]:
+    return {bag_id: name for bag_id, name in written.items() if name != bag_id}
+
+
+def read_splits(path: Path) -> SlideSplits:
     """Read the split of each slide.
 
     Args:
@@ -84,14 +118,16 @@ def read_splits(path: Path) -> dict[str, str]:
             ``test_names``.
 
     Returns:
-        Name of the split by id. Slides that the file puts into no split are left out.
+        Name of the split of each slide. Slides that the file puts into no split are left out.
 
     Raises:
         UserError: The file cannot be read, is none of these, or lists slides more than once.
     """
     splits: dict[str, list[str]] = {}
+    written: dict[str, str] = {}
     for name, split in _named_splits(path):
         splits.setdefault(slide_id(name), []).append(split)
+        written[slide_id(name)] = name
     if not splits:
         raise UserError(f"{path}: no slides in it")
     repeated = [f"{bag_id} ({' and '.join(found)})" for bag_id, found in splits.items() if len(found) > 1]
@@ -100,7 +136,7 @@ def read_splits(path: Path) -> dict[str, str]:
             f"{path}: slides listed more than once: {first_named(repeated)}. "
             "Put each slide into one split only; a slide that is trained on must not be tested on"
         )
-    return {bag_id: split for bag_id, (split,) in splits.items()}
+    return SlideSplits({bag_id: split for bag_id, (split,) in splits.items()}, _otherwise(written))
 
 
 def _label_rows(path: Path) -> Rows:
@@ -137,12 +173,18 @@ def _named_splits(path: Path) -> Iterator[tuple[str, str]]:
         )
 
 
-def _all_booleans(rows: Rows, columns: Iterable[str]) -> bool:
-    return all(row[name].lower() in ("true", "false") for _, row in rows for name in columns)
+def _all_booleans(rows: Rows, columns: Collection[str]) -> bool:
+    """Whether the columns of splits say of each row whether it belongs to them; an empty cell says that it does not."""
+    counts = Counter(row[name].casefold() for _, row in rows for name in columns)
+    del counts[""]
+    if not counts or not counts.keys() <= {*_TRUE, *_FALSE}:
+        return False
+    # Slides may be called 0 and 1, but then each is listed once.
+    return "true" in counts or "false" in counts or max(counts.values()) > 1
 
 
 def _is_true(cell: str) -> bool:
-    return cell.lower() == "true"
+    return cell.casefold() in _TRUE
 
 
 def _json_splits(path: Path, text: str) -> Iterator[tuple[str, str]]:
@@ -159,7 +201,7 @@ def _json_splits(path: Path, text: str) -> Iterator[tuple[str, str]]:
 
 def _split_of(row: dict[str, str], place: str) -> str | None:
     column = next((name for name in _SPLIT_COLUMNS if name in row), None)
-    if column is None or not row[column]:
+    if column is None or is_missing(row[column]):
         return None
     return split_named(row[column], place, column)
 

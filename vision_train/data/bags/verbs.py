@@ -130,11 +130,13 @@ def embed(
     from vision_train.cli.console import plain_console
     from vision_train.cli.progress import ItemProgress
     from vision_train.data.bags.tools.embed import Embedding, embed_images, images_by_id
+    from vision_train.data.dim_images import dim_images
     from vision_train.data.image_files import list_images
     from vision_train.run.encoder import load_encoder
 
     console = plain_console()
     found, remarks = list_images([images])
+    remarks += dim_images(found)
     files = images_by_id(map(Path, found))
     loaded = load_encoder(checkpoint, model, device=device, precision=precision)
     embedding = Embedding(folder, loaded.encoder, tile, keep_background, batch_size)

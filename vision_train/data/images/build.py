@@ -22,9 +22,12 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     splits = whole_split(found.samples, only) if only else divide(found.samples, section.splits)
     names = classes or in_declared_order(label_map(splits), section.classes)
     label_map(splits, names)
+    drawn_from = {}
     if section.labels_per_class is not None and not only:
+        drawn_from["train"] = splits["train"]
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)
     module = ImageDataModule(section, recipe.augment, recipe.seed, splits, names, ClassLabels(names))
+    module.drawn_from |= drawn_from
     module.notes += found.notes
     return module
 

@@ -20,20 +20,29 @@ def chance_warnings(scores: Scores, split: str, learnt: Learnt) -> list[str]:
     chance, lucky = guessing(labels)
     if not reached <= lucky:
         return []
+    return [
+        f"balanced accuracy on {split} is {reached:.1%}, which {len(labels)} images cannot tell from guessing "
+        f"({chance:.1%}). {_cause(split, learnt)}"
+    ]
+
+
+def _cause(split: str, learnt: Learnt) -> str:
+    """Why, as far as the training loss says, and what helps."""
+    compared = f"whether the labels belong to their images and whether train and {split} show the same"
+    if learnt.is_empty:
+        return (
+            "Either little was learnt: if the training loss in the report did not fall, change optim.lr, raise "
+            f"trainer.max_epochs, or set model.checkpoint. Or what was learnt does not carry over: see {compared}"
+        )
     losses = (
         f"the training loss of the last epoch is {learnt.loss:.3f}, where guessing has {learnt.loss_of_guessing:.3f}"
     )
     if learnt.loss < learnt.loss_of_guessing and not learnt.little:
-        cause = (
-            f"What was learnt ({losses}) does not carry over: see whether the labels belong to their images and "
-            f"whether train and {split} show the same; train on more images, augment more, or set model.checkpoint"
+        return (
+            f"What was learnt ({losses}) does not carry over: see {compared}; train on more images, augment more, or "
+            "set model.checkpoint"
         )
-    else:
-        cause = (
-            f"Little was learnt: {losses}. Change optim.lr (lower it where the loss rose), raise trainer.max_epochs, "
-            "or start from weights with model.checkpoint"
-        )
-    return [
-        f"balanced accuracy on {split} is {reached:.1%}, which {len(labels)} images cannot tell from guessing "
-        f"({chance:.1%}). {cause}"
-    ]
+    return (
+        f"Little was learnt: {losses}. Change optim.lr (lower it where the loss rose), raise trainer.max_epochs, or "
+        "start from weights with model.checkpoint"
+    )

@@ -11,7 +11,7 @@ from typing import Any
 from vision_train.data.bags.bag import BagEntry, describe_bag
 from vision_train.data.bags.formats import open_bag
 from vision_train.data.bags.index import BagIndex
-from vision_train.data.bags.samples import bad_bags
+from vision_train.data.bags.join import bad_bags
 from vision_train.data.bags.stored import COORDS, LABEL, BadBagError, StoredArray, StoredBag
 from vision_train.data.bags.tools.writing import STORED_AS, write_bag
 from vision_train.data.dataset import OnBad
