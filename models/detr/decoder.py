@@ -107,7 +107,9 @@ class Decoder(nn.Module):
             Logits and boxes of every layer.
         """
         relation = self.position_relation_embedding if relate else None
-        mask = None if blocked is None else torch.zeros_like(blocked, dtype=query.dtype).masked_fill_(blocked, -torch.inf)
+        mask = (
+            None if blocked is None else torch.zeros_like(blocked, dtype=query.dtype).masked_fill_(blocked, -torch.inf)
+        )
         bias, earlier = mask, boxes
         logits, found = [], []
         ratios = memory.valid_ratios.repeat(1, 1, 2)[:, None]  # B 1 V 4

@@ -133,7 +133,9 @@ class DenoisingGenerator(nn.Module):
 
     def _check(self, labels: Tensor) -> None:
         if labels.device.type == "cpu" and len(labels) and int(labels.max()) >= self.classes:
-            raise ValueError(f"a target has the label {int(labels.max())}, but there are {self.classes} classes from 0 on")
+            raise ValueError(
+                f"a target has the label {int(labels.max())}, but there are {self.classes} classes from 0 on"
+            )
 
     def _spoil_labels(self, labels: Tensor, noise: Noise) -> Tensor:
         return torch.where(noise.label_flip < 0.5 * self.label_noise, noise.label, labels)

@@ -48,7 +48,9 @@ class Encoder(nn.Module):
         memory_fusion: Whether the result is made of the input and the outputs of all layers; else it is the last one.
     """
 
-    def __init__(self, dim: int, heads: int, levels: int, hidden: int, depth: int, *, memory_fusion: bool = True) -> None:
+    def __init__(
+        self, dim: int, heads: int, levels: int, hidden: int, depth: int, *, memory_fusion: bool = True
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(dim, heads, levels, hidden) for _ in range(depth))
         self.memory_fusion: nn.Sequential | None = None

@@ -49,7 +49,8 @@ def embed_positions(padding_mask: Tensor, width: int, temperature: float = 10_00
 def valid_ratios(masks: Sequence[Tensor]) -> Tensor:
     """Shares of each level that are no padding, B x V x 2 (of the width, of the height), read at its first row and column."""
     return torch.stack(
-        [torch.stack(((~mask[:, 0]).float().mean(1), (~mask[:, :, 0]).float().mean(1)), dim=-1) for mask in masks], dim=1
+        [torch.stack(((~mask[:, 0]).float().mean(1), (~mask[:, :, 0]).float().mean(1)), dim=-1) for mask in masks],
+        dim=1,
     )
 
 

@@ -140,4 +140,3 @@ class Transformer(nn.Module):
 def _flat(levels: Sequence[Tensor]) -> Tensor:
     """B x D x h x w of each level -> B x S x D."""
     return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2)
-

@@ -97,7 +97,9 @@ def official() -> Official:
     images = [tensors["image0"], tensors["image1"]]
     sizes = torch.tensor([image.shape[1:] for image in images])
     targets = [
-        Target(to_centre(tensors[f"target{number}.boxes_xyxy"]) / size.flip(0).repeat(2), tensors[f"target{number}.labels"])
+        Target(
+            to_centre(tensors[f"target{number}.boxes_xyxy"]) / size.flip(0).repeat(2), tensors[f"target{number}.labels"]
+        )
         for number, size in enumerate(sizes)
     ]
     noise = Noise(*(tensors[f"train.noise.{name}"] for name in ("label_flip_u", "label_new", "box_sign01", "box_u")))

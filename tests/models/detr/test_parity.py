@@ -177,7 +177,10 @@ class TestPlaces:
 
     def test_tokens_and_proposals(self, golden):
         tensors, _ = golden("f_misc")
-        shapes, ratios = [tuple(shape) for shape in tensors["grid.spatial_shapes"].tolist()], tensors["grid.valid_ratios"]
+        shapes, ratios = (
+            [tuple(shape) for shape in tensors["grid.spatial_shapes"].tolist()],
+            tensors["grid.valid_ratios"],
+        )
         centres = token_centres(shapes, ratios)
         near(centres[:, :, None] * ratios[:, None], tensors["grid.reference_points"], 1e-6)
         near(propose_boxes(centres, shapes), tensors["grid.proposals"], 1e-6)

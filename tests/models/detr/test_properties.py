@@ -54,7 +54,10 @@ class TestRelation:
         changed = boxes * scaled + torch.tensor([moved, moved, 0, 0])
         # Float64 shows that the rule holds; float32 multiplies its rounding by 100.
         assert_close(
-            plainly(relation, changed, changed), plainly(relation, boxes, boxes), atol=max(within, 2e-2 * (1 - scaled)), rtol=0
+            plainly(relation, changed, changed),
+            plainly(relation, boxes, boxes),
+            atol=max(within, 2e-2 * (1 - scaled)),
+            rtol=0,
         )
 
     def test_item_3_the_row_measures_distances(self):
