@@ -222,12 +222,13 @@ class SampleDataModule(LightningDataModule):
     def _order(self, name: str, rank: int, world_size: int) -> TrainingBatches:
         first, stream = next(iter(self.streams)), self.streams[name]
         samples = self._samples[stream.split]
-        length = len(samples)
+        options: dict[str, Any] = {"groups": self.batch_groups(samples)}
         if name == first:
-            classes = [str(sample.truth) for sample in samples] if self.section.balanced else None
-            return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size, classes=classes)
-        epoch, purpose = len(self._order(first, rank, world_size)), f"shuffling of {name}"
-        return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size, batches=epoch, purpose=purpose)
+            options["classes"] = [str(sample.truth) for sample in samples] if self.section.balanced else None
+        else:
+            options["batches"] = len(self._order(first, rank, world_size))
+            options["purpose"] = f"shuffling of {name}"
+        return TrainingBatches(len(samples), stream.batch_size, self.seed, rank, world_size, **options)
 
     def val_dataloader(self) -> list[SampleLoader]:
         """Validation samples in order, then their companions."""
