@@ -71,12 +71,17 @@ def refuse_misread(images: Sequence[ListedImage], source: Path, order: str) -> N
     if len(beyond) < FEWEST or len(beyond) <= MISREAD * len(placed):
         return
     numbers = _NUMBERS[order]
-    for other, reading in READINGS.items():
-        if other != order and all(_inside(reading(*numbers(*corners)), size) for corners, size, _ in placed):
-            raise UserError(
-                f"{printable(str(source))}: {len(beyond)} of {len(placed)} boxes reach beyond their images as they are "
-                f"read ({order}), and none does if the numbers are {other}; write {order} (the first is {beyond[0]})"
-            )
+    fitting = [
+        other
+        for other, reading in READINGS.items()
+        if other != order and all(_inside(reading(*numbers(*corners)), size) for corners, size, _ in placed)
+    ]
+    if fitting:
+        raise UserError(
+            f"{printable(str(source))}: {len(beyond)} of {len(placed)} boxes reach beyond their images as they are "
+            f"read ({order}), and none does if the numbers are {' or '.join(fitting)}; write {order} (the first is "
+            f"{beyond[0]})"
+        )
 
 
 def _inside(corners: Corners, size: tuple[int, int]) -> bool:

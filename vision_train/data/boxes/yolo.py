@@ -64,11 +64,9 @@ def _described(path: Path) -> dict[str, Any]:
 
 def _names(path: Path, described: dict[str, Any]) -> dict[int, str]:
     names = described.get("names")
-    listed = names if isinstance(names, dict) else dict(enumerate(names or []))
     try:
-        found = {
-            int(number): class_name(str(name)) for number, name in sorted(listed.items(), key=lambda each: int(each[0]))
-        }
+        listed = names if isinstance(names, dict) else dict(enumerate(names or []))
+        found = dict(sorted((int(number), class_name(str(name))) for number, name in listed.items()))
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: `names` is no list of names, nor numbers with names; mend it") from error
     if not found:
