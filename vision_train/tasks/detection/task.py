@@ -21,6 +21,7 @@ from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.detection.exhibits import artefacts
 from vision_train.tasks.detection.precision import METRICS, measure
 from vision_train.tasks.detection.results import ImageResult, Results, ResultTable
 
@@ -103,7 +104,7 @@ class DetectionTask(Task):
     def detect(self, batch: Batch) -> Detections:
         """The likeliest boxes of each image, in pixels of the original."""
         found = self.network(batch["image"], batch["padding_mask"]).queries
-        sizes = batch["size"].to(found.boxes.device)
+        sizes = torch.tensor(batch["size"], device=found.boxes.device)
         return likeliest_boxes(found.logits[-1], found.boxes[-1], sizes, TOP)
 
     def new_scores(self) -> ResultTable:
@@ -121,8 +122,8 @@ class DetectionTask(Task):
         return measure(scores, self.classes)
 
     def conclude(self, scores: Results, split: str, measured: Mapping[str, float]) -> list[Artefact]:
-        """What the report shows of a test pass."""
-        return []
+        """Precision of each class, curves, and the hits of each image."""
+        return artefacts(scores, self.classes, split)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Detections:
         """The likeliest boxes of images without truth."""
@@ -146,7 +147,8 @@ def image_result(batch: Batch, found: Detections, place: int) -> ImageResult:
     def array(values: Tensor, kind: Any) -> Any:
         return values.detach().cpu().numpy().astype(kind)
 
-    size = batch["size"][place].flip(0).repeat(2).cpu().double()
+    height, width = batch["size"][place]
+    size = torch.tensor([width, height, width, height], dtype=torch.float64)
 
     def in_pixels(boxes: Tensor) -> Any:
         boxes = boxes.detach().cpu().double()
