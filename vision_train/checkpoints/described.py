@@ -75,7 +75,7 @@ def _in_open_clip(config: Mapping[str, Any], by: str) -> Described | None:
 
 
 def _named(by: str, name: Any, args: Any, image_size: Any) -> Described | None:
-    """Build what is named; None where no timm model is, as in runs on bags."""
+    """Build what is named; None where that is no model of timm."""
     if not isinstance(name, str) or (name != "vit" and not timm.is_model(name.partition(".")[0])):
         return None
     name = name.partition(".")[0]
