@@ -32,8 +32,8 @@ def check_boxes(place: Path, images: Path | None = None) -> tuple[list[str], boo
     Raises:
         UserError: They cannot be read at all.
     """
-    key = "root" if place.is_dir() else "labels"
-    section = Section(**{key: str(place)}, images=None if images is None else str(images))
+    beside = None if images is None else str(images)
+    section = Section(root=str(place), images=beside) if place.is_dir() else Section(labels=str(place), images=beside)
     findings = Findings()
     found = read_boxes(section, findings)
     _compare_sizes(found.samples, findings)

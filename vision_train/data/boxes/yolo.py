@@ -20,6 +20,8 @@ from vision_train.data.tables import read_text
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 
+IMAGES_FOLDER, LABELS_FOLDER = "images", "labels"
+"""Folders of which one mirrors the other."""
 BOX = 4
 """Numbers of a box."""
 SLACK = 0.05
@@ -102,7 +104,7 @@ def _below(folder: Path) -> Iterator[tuple[str | None, list[Path]]]:
     by_split: dict[str | None, list[Path]] = {}
     for file in list_images_in(folder).below(folder, set()):
         inside = file.parent.relative_to(folder).parts
-        split = next((found for part in inside if (found := split_called(part)) and part.lower() != "images"), None)
+        split = next((found for part in inside if (found := split_called(part))), None)
         by_split.setdefault(split, []).append(file)
     if not by_split:
         raise UserError(f"{folder}: no images in it; say where they are with data.images")
@@ -136,8 +138,8 @@ def label_file(image: Path) -> Path:
     """Where the boxes of an image stand: in the folder `labels` instead of `images`, or beside it."""
     parts = list(image.parts)
     for index in reversed(range(len(parts) - 1)):
-        if parts[index] == "images":
-            mirrored = Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
+        if parts[index] == IMAGES_FOLDER:
+            mirrored = Path(*parts[:index], LABELS_FOLDER, *parts[index + 1 :]).with_suffix(".txt")
             if mirrored.parent.is_dir() or not image.with_suffix(".txt").is_file():
                 return mirrored
             break
