@@ -100,3 +100,14 @@ def test_boxes_become_shares_of_the_image():
     boxes = np.array([[10.0, 20.0, 30.0, 60.0]])
     np.testing.assert_allclose(relative_boxes(boxes, (80, 40)), [[0.5, 0.5, 0.5, 0.5]])
     assert relative_boxes(np.zeros((0, 4)), (80, 40)).shape == (0, 4)
+
+
+def test_very_large_images_are_resized_without_a_copy_in_floats(monkeypatch):
+    view, _ = scene((60, 200))
+    evaluation = DetectionEvaluation(MEAN, STD, 30, 100)
+    usual = evaluation(view)
+    monkeypatch.setattr("augment.detection.AFFORDABLE", 100)
+    large = evaluation(view)
+    np.testing.assert_allclose(large.image, usual.image, atol=0.02)
+    np.testing.assert_array_equal(large.affine, usual.affine)
+    assert large.image.shape == (3, 30, 100)

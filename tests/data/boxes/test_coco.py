@@ -155,9 +155,10 @@ def test_boxes_in_another_order_of_numbers_are_refused(place, order, numbers):
         place.read()
 
 
-def test_sizes_that_the_json_lacks_are_read_from_the_images(place):
+@pytest.mark.parametrize("size", [None, (0, 0), ("wide", "high")])
+def test_sizes_that_the_json_lacks_are_read_from_the_images(place, size):
     place.pictures(size=(40, 30))
-    place.coco(BOX, size=None)
+    place.coco(BOX, size=size)
     assert place.truths()["a.png"].width == 40
 
 
