@@ -29,6 +29,8 @@ from augment.geometry import (
     translation,
 )
 
+AFFORDABLE = 2**24
+"""So many pixels are resized as floats; of more, such as panoramas, that would take gigabytes."""
 Channels = tuple[float, float, float]
 Rectangle = tuple[float, float, float, float]
 """left, top, right, bottom in pixels."""
@@ -107,12 +109,16 @@ class DetectionEvaluation:
 
     def __call__(self, view: View[Pixels], seed: int = 0) -> View[torch.Tensor]:
         """H W 3 pixels, bare or with boxes -> normalised image, 3 H W float32; ``seed`` is not used."""
-        height, width = published_size(view.image.shape[:2], self.short_side, self.longest)
+        rows, columns = view.image.shape[:2]
+        size = published_size((rows, columns), self.short_side, self.longest)
+        if rows * columns > AFFORDABLE:
+            view = resize_part(view, (0, 0, columns, rows), size)
+            return View(normalised(view.image, self.mean, self.std), view.affine, view.boxes, view.text)
         pixels = normalised(view.image, self.mean, self.std)
-        if (height, width) != view.image.shape[:2]:
+        if size != (rows, columns):
             # Not in 8 bits: the published model resizes floats.
-            pixels = interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
-        return moved(view, pixels, scale_to(view.image, (height, width)), (height, width))
+            pixels = interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
+        return moved(view, pixels, scale_to(view.image, size), size)
 
 
 def published_size(size: tuple[int, int], short_side: int, longest: int) -> tuple[int, int]:

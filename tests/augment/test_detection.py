@@ -20,12 +20,11 @@ from augment.detection import (
 from augment.geometry import View
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "relation_detr" / "f_misc.json"
+SIZES = json.loads(GOLDEN.read_text())["values"]["eval_resize_800_1333"]
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
-@pytest.mark.parametrize(
-    "case", json.loads(GOLDEN.read_text())["values"]["eval_resize_800_1333"], ids=lambda case: str(case["in_hw"])
-)
+@pytest.mark.parametrize("case", SIZES, ids=lambda case: str(case["in_hw"]))
 def test_images_are_evaluated_in_the_published_sizes(case):
     assert list(published_size(tuple(case["in_hw"]), 800, 1333)) == case["out_hw"]
 
@@ -94,12 +93,21 @@ def test_evaluation_normalises_and_resizes_without_rounding():
     result = DetectionEvaluation(MEAN, STD, 30, 100)(view)
     assert result.image.shape == (3, 30, 45)
     np.testing.assert_allclose(place_boxes(box, result.affine, (30, 45)), [[15, 10, 30, 20]])
-    np.testing.assert_allclose(
-        result.image[:, 15, 20], [(1 - m) / s for m, s in zip(MEAN, STD, strict=True)], rtol=1e-5
-    )
+    np.testing.assert_allclose(result.image[:, 15, 20], [2.5, 2.4, 7 / 3], rtol=1e-5)
 
 
 def test_boxes_become_shares_of_the_image():
     boxes = np.array([[10.0, 20.0, 30.0, 60.0]])
     np.testing.assert_allclose(relative_boxes(boxes, (80, 40)), [[0.5, 0.5, 0.5, 0.5]])
     assert relative_boxes(np.zeros((0, 4)), (80, 40)).shape == (0, 4)
+
+
+def test_very_large_images_are_resized_without_a_copy_in_floats(monkeypatch):
+    view, _ = scene((60, 200))
+    evaluation = DetectionEvaluation(MEAN, STD, 30, 100)
+    usual = evaluation(view)
+    monkeypatch.setattr("augment.detection.AFFORDABLE", 100)
+    large = evaluation(view)
+    np.testing.assert_allclose(large.image, usual.image, atol=0.02)
+    np.testing.assert_array_equal(large.affine, usual.affine)
+    assert large.image.shape == (3, 30, 100)

@@ -155,9 +155,10 @@ def test_boxes_in_another_order_of_numbers_are_refused(place, order, numbers):
         place.read()
 
 
-def test_sizes_that_the_json_lacks_are_read_from_the_images(place):
+@pytest.mark.parametrize("size", [None, (0, 0), ("wide", "high")])
+def test_sizes_that_the_json_lacks_are_read_from_the_images(place, size):
     place.pictures(size=(40, 30))
-    place.coco(BOX, size=None)
+    place.coco(BOX, size=size)
     assert place.truths()["a.png"].width == 40
 
 
@@ -227,3 +228,29 @@ def test_images_drawn_on_before_exif_turned_them_are_named(place):
     with pytest.raises(UserError, match=r"(?s)a\.jpg.*64 x 48.*48 x 64.*EXIF"):
         next(iter(place.build(only="val").split_loader("val")))
     assert sample.truth.width == 64
+
+
+def test_ids_are_paths_below_the_folder_that_all_images_are_in(place):
+    place.pictures("one/a.png", "two/b.png")
+    first = place.coco(BOX, name="one/x.json", images=["a.png"])
+    second = place.coco(BOX, name="two/x.json", images=["b.png"])
+    found = place.read(root=None, labels={"train": str(first), "val": str(second)})
+    assert [sample.id for sample in found.samples] == ["one/a.png", "two/b.png"]
+
+
+def test_a_folder_of_images_is_named_by_itself_or_for_each_split(place):
+    place.pictures("x/a.png", "y/a.png", "y/b.png")
+    path = place.coco(BOX, name="labels/boxes.json", images=["a.png"])
+    assert [*place.truths(root=None, labels=str(path), images=str(place.folder / "x"))] == ["a.png"]
+    second = place.coco(BOX, name="labels/v.json", images=["a.png"])
+    folders = {"train": str(place.folder / "x"), "val": str(place.folder / "y")}
+    found = place.read(root=None, labels={"train": str(path), "val": str(second)}, images=folders)
+    assert {sample.id: sample.split for sample in found.samples} == {"x/a.png": "train", "y/a.png": "val"}
+
+
+def test_one_file_is_divided_by_the_folders_of_its_images(place):
+    place.pictures("x/a.png", "y/b.png")
+    path = place.coco(BOX, images=["a.png", "b.png"])
+    folders = {"train": str(place.folder / "x"), "val": str(place.folder / "y")}
+    found = place.read(labels=str(path), images=folders)
+    assert [sample.split for sample in found.samples] == ["train", "val"]

@@ -10,11 +10,10 @@ from vision_train.data.boxes.correlation import correlation, mean_correlation, s
 from vision_train.errors import UserError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "relation_detr" / "f_misc.json"
+CASES = json.loads(GOLDEN.read_text())["values"]["mc"]
 
 
-@pytest.mark.parametrize(
-    "case", json.loads(GOLDEN.read_text())["values"]["mc"], ids=lambda case: str(len(case["xywh"]))
-)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(len(case["xywh"])))
 def test_the_metric_equals_the_official_script(case):
     assert mean_correlation(np.array(case["xywh"])) == pytest.approx(case["mc"], abs=1e-6)
 

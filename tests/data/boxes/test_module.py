@@ -241,3 +241,21 @@ def test_padding_is_at_the_right_and_bottom():
     assert image.shape == (2, 3, 64, 64)
     assert torch.equal(image[:, 0] == 0, mask)
     assert not mask[0, :33, :20].any()
+
+
+def test_evaluation_takes_batches_of_its_own_size(place):
+    module = many(place, batch_size=4, eval_batch_size=3)
+    module._samples["val"] = [*module.samples("train")]
+    assert [len(batch["id"]) for batch in module.split_loader("val")] == [3, 3, 3, 1]
+    assert module.evaluation_batches("val", processes=1) == 4
+    assert [len(batch["id"]) for batch in module.train_dataloader()] == [4, 4, 4]
+
+
+def test_an_epoch_that_was_cut_short_goes_on_with_the_same_batches(place):
+    module, again = many(place), many(place)
+    batches = [batch["id"] for batch in module.train_dataloader()]
+    loader = iter(again.train_dataloader())
+    taken = [next(loader)["id"] for _ in range(2)]
+    resumed = many(place)
+    resumed.load_state_dict(again.state_dict())
+    assert taken + [batch["id"] for batch in resumed.train_dataloader()] == batches

@@ -121,3 +121,13 @@ def test_a_file_that_does_not_describe_a_data_set_is_named(place, yaml):
     path = place.text("data.yaml", yaml)
     with pytest.raises(UserError, match=r"data\.yaml"):
         place.read(labels=str(path))
+
+
+def test_texts_of_images_that_a_list_leaves_out_are_no_mistake(place):
+    place.pictures("images/a.png", "images/b.png")
+    for name in "ab":
+        place.text(f"labels/{name}.txt", LINE)
+    place.text("train.txt", "images/a.png\n")
+    place.text("data.yaml", f"train: train.txt\n{YAML}")
+    assert [*place.truths()] == ["images/a.png"]
+    assert not place.findings.wrong

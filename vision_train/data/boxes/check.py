@@ -12,6 +12,7 @@ from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import Annotated, BoxSample, Findings
 from vision_train.data.boxes.find_images import picture_size
 from vision_train.data.boxes.read import FoundBoxes, read_boxes
+from vision_train.data.content import Contents
 from vision_train.data.kind import SPLITS
 from vision_train.files import first_named, printable
 
@@ -32,11 +33,12 @@ def check_boxes(place: Path, images: Path | None = None) -> tuple[list[str], boo
     Raises:
         UserError: They cannot be read at all.
     """
-    key = "root" if place.is_dir() else "labels"
-    section = Section(**{key: str(place)}, images=None if images is None else str(images))
+    beside = None if images is None else str(images)
+    section = Section(root=str(place), images=beside) if place.is_dir() else Section(labels=str(place), images=beside)
     findings = Findings()
     found = read_boxes(section, findings)
     _compare_sizes(found.samples, findings)
+    _compare_splits(found.samples, findings)
     _look_twice(found.samples, findings)
     lines = [*_described(found.samples), *_classes(found), *found.notes, *_absent(found)]
     lines += _listed("worth knowing", findings.handled)
@@ -53,6 +55,16 @@ def _compare_sizes(samples: Sequence[BoxSample], findings: Findings) -> None:
         elif size != (truth.width, truth.height):
             said = f"{truth.width} x {truth.height} annotated, {size[0]} x {size[1]} as it is shown"
             findings.mend("images of another size than their annotations say", f"{printable(sample.id)} ({said})")
+
+
+def _compare_splits(samples: Sequence[BoxSample], findings: Findings) -> None:
+    """Note images of which another split has a copy, whatever it is called."""
+    splits: dict[str, list[BoxSample]] = {}
+    for sample in samples:
+        splits.setdefault(sample.split or "train", []).append(sample)
+    for copies in Contents().shared(splits):
+        named = " and ".join(f"{split} {printable(members[0].id)}" for split, members in copies.items())
+        findings.mend("images that are in several splits", named)
 
 
 def _look_twice(samples: Sequence[BoxSample], findings: Findings) -> None:

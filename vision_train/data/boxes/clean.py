@@ -108,6 +108,8 @@ def _annotated(boxes: Sequence[ListedBox], size: tuple[int, int], findings: Find
 def _clipped(box: ListedBox, size: tuple[int, int], findings: Findings) -> Corners | None:
     """The part of a box that is on the image; None where it has no area there."""
     (x1, y1, x2, y2), (width, height) = box.corners, size
+    if 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height:
+        return box.corners
     if not all(map(math.isfinite, box.corners)):
         findings.mend("boxes that are not four numbers", box.place)
     elif x2 <= x1 or y2 <= y1:
@@ -116,7 +118,7 @@ def _clipped(box: ListedBox, size: tuple[int, int], findings: Findings) -> Corne
         findings.mend("boxes that lie outside of their image", box.place)
     else:
         clipped = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
-        if max(map(abs, map(float.__sub__, map(float, clipped), map(float, box.corners)))) > 1:
+        if max(-x1, -y1, x2 - width, y2 - height) > 1:
             findings.note("boxes clipped to their image, of which more than a pixel lies outside", box.place)
         return clipped
     return None

@@ -125,8 +125,12 @@ def _images(path: Path, images: list[Json], split: str | None, findings: Finding
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = image.get("width"), image.get("height")
-    return (int(width), int(height)) if width and height else None
+    """Width and height, where they are given; else the image itself says them."""
+    try:
+        width, height = int(image["width"]), int(image["height"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def _is_ignored(annotation: Mapping[str, Any]) -> bool:

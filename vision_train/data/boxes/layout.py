@@ -120,7 +120,7 @@ def _coco_files(folder: Path) -> list[Source]:
     places = [folder, *(each for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith("."))]
     files = [file for place in places for file in sorted(place.glob("*.json")) if not file.name.startswith(".")]
     wanted = [file for file in files if not file.name.startswith(_OTHER_COCO)]
-    return [Source(file, "coco", _split_of(file, folder)) for file in wanted]
+    return [Source(file, "coco", _split_of(file, folder)) for file in wanted or files]
 
 
 def _voc_folders(folder: Path) -> list[Source]:

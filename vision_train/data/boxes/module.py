@@ -62,8 +62,10 @@ class BoxDataModule(SampleDataModule):
         preparation = self._evaluation if stream is None else self._training
         return BoxDataset(list(samples), self.classes, preparation, self.section.on_bad if alone else "skip")
 
-    def batch_groups(self, samples: Sequence[Any]) -> list[int]:
-        """The interval of aspect ratios that each image lies in."""
+    def batch_groups(self, samples: Sequence[Any]) -> list[int] | None:
+        """The interval of aspect ratios that each image lies in; None of images whose size is not known before."""
+        if any(sample.truth is None for sample in samples):
+            return None
         return [bisect_right(ASPECTS, sample.truth.width / sample.truth.height) for sample in samples]
 
     def described(self) -> str:

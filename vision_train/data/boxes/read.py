@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ def read_boxes(section: Section, findings: Findings) -> FoundBoxes:
             refuse_misread(listed.images, source.path, _ORDER[source.format])
         lists.append((source, listed))
     images = [image for _, listed in lists for image in listed.images]
-    samples = _told_apart(_grouped(samples_of(images, root or _common_folder(lists), findings)))
+    samples = _told_apart(_grouped(samples_of(images, root or _common_folder(lists, section), findings)))
     if not samples:
         where = first_named([str(source.path) for source, _ in lists])
         raise UserError(f"{where}: not one image can be used; {'; '.join([*findings.wrong]) or 'it lists none'}")
@@ -97,9 +98,9 @@ def _divide_by_folder(images: Sequence[ListedImage], folders: Mapping[str, str])
         image.split = image.split or next(inside, None)
 
 
-def _common_folder(lists: Sequence[tuple[Source, Listed]]) -> Path | None:
-    """The folder of the only file of annotations; None where there are several."""
-    return lists[0][0].folder if len(lists) == 1 else None
+def _common_folder(lists: Sequence[tuple[Source, Listed]], section: Section) -> Path:
+    """The folder that all images are looked for in, which their ids are paths below."""
+    return Path(os.path.commonpath([folder for source, _ in lists for folder in _image_folders(source, section)]))
 
 
 def _grouped(samples: list[BoxSample]) -> list[BoxSample]:

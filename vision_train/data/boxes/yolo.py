@@ -12,6 +12,7 @@ import yaml
 
 from vision_train.data.boxes.annotations import Corners, Findings, Listed, ListedBox, ListedImage
 from vision_train.data.boxes.find_images import picture_size
+from vision_train.data.decode import is_image_file
 from vision_train.data.kind import SPLITS
 from vision_train.data.labels import class_name
 from vision_train.data.sources import list_images_in
@@ -20,6 +21,8 @@ from vision_train.data.tables import read_text
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 
+IMAGES_FOLDER, LABELS_FOLDER = "images", "labels"
+"""Folders of which one mirrors the other."""
 BOX = 4
 """Numbers of a box."""
 SLACK = 0.05
@@ -45,7 +48,7 @@ def read_yolo(path: Path, split: str | None, images: Path | None, findings: Find
         if split is None or place_split in (None, split):
             for file in files:
                 listed.images.append(_read_image(file, place_split or split, names, findings))
-    _note_alone(listed, path, findings)
+    _note_alone(listed, findings)
     return listed
 
 
@@ -102,7 +105,7 @@ def _below(folder: Path) -> Iterator[tuple[str | None, list[Path]]]:
     by_split: dict[str | None, list[Path]] = {}
     for file in list_images_in(folder).below(folder, set()):
         inside = file.parent.relative_to(folder).parts
-        split = next((found for part in inside if (found := split_called(part)) and part.lower() != "images"), None)
+        split = next((found for part in inside if (found := split_called(part))), None)
         by_split.setdefault(split, []).append(file)
     if not by_split:
         raise UserError(f"{folder}: no images in it; say where they are with data.images")
@@ -136,8 +139,8 @@ def label_file(image: Path) -> Path:
     """Where the boxes of an image stand: in the folder `labels` instead of `images`, or beside it."""
     parts = list(image.parts)
     for index in reversed(range(len(parts) - 1)):
-        if parts[index] == "images":
-            mirrored = Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
+        if parts[index] == IMAGES_FOLDER:
+            mirrored = Path(*parts[:index], LABELS_FOLDER, *parts[index + 1 :]).with_suffix(".txt")
             if mirrored.parent.is_dir() or not image.with_suffix(".txt").is_file():
                 return mirrored
             break
@@ -198,18 +201,18 @@ def _around(points: Sequence[float]) -> Corners:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _note_alone(listed: Listed, path: Path, findings: Findings) -> None:
-    """Note files of boxes whose image is not there."""
-    read = {image.place for image in listed.images}
-    folders = sorted({Path(place).parent for place in read})
-    for folder in folders:
-        for file in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
-            if str(file) not in read and file != path and not _lists_files(file):
+def _note_alone(listed: Listed, findings: Findings) -> None:
+    """Note files of boxes whose image is not there, in the folders of those that were read."""
+    images_of: dict[Path, set[Path]] = {}
+    for image in listed.images:
+        images_of.setdefault(Path(image.place).parent, set()).add(Path(image.name).parent)
+    for labels, folders in images_of.items():
+        stems = {file.stem for folder in folders if folder.is_dir() for file in folder.iterdir() if is_image_file(file)}
+        for file in sorted(labels.glob("*.txt")):
+            if file.stem not in stems and _holds_boxes(file):
                 findings.mend("files of boxes without their image", printable(str(file)))
 
 
-def _lists_files(file: Path) -> bool:
-    """Whether a text file is a list of images, or of classes, rather than boxes."""
-    if file.name in ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "README.txt"):
-        return True
-    return re.match(r"\s*-?[\d.]+[\s,]", file.read_text(encoding="utf-8", errors="replace")) is None
+def _holds_boxes(file: Path) -> bool:
+    """Whether a text file begins with numbers, unlike a list of images or classes."""
+    return re.match(r"\s*\d+(\.0*)?[\s,]+-?[\d.]", file.read_text(encoding="utf-8", errors="replace")) is not None
