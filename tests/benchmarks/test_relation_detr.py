@@ -2,9 +2,9 @@
 
     pytest tests/benchmarks/test_relation_detr.py --benchmark-enable -s
 
-The plain form is what the paper and its official code compute, written down as it reads: all 64 features of every pair
-are embedded and kept, what deformable attention samples is stacked, and each layer is matched and judged by itself. Both
-compute the same numbers, which the benchmark checks first. They take turns, so that other load falls on both alike.
+The plain form is what the paper and its official code compute, as it reads: all 64 features of every pair are embedded
+and kept, what deformable attention samples is stacked, and each layer is matched and judged by itself. Both compute the
+same numbers, which the benchmark checks first. They take turns, so that other load falls on both alike.
 """
 
 import statistics

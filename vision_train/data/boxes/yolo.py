@@ -12,7 +12,7 @@ import yaml
 
 from vision_train.data.boxes.annotations import Corners, Findings, Listed, ListedBox, ListedImage
 from vision_train.data.boxes.find_images import picture_size
-from vision_train.data.decode import is_image_file
+from vision_train.data.decode import IMAGE_ENDINGS
 from vision_train.data.kind import SPLITS
 from vision_train.data.labels import class_name
 from vision_train.data.sources import list_images_in
@@ -207,7 +207,7 @@ def _note_alone(listed: Listed, findings: Findings) -> None:
     for image in listed.images:
         images_of.setdefault(Path(image.place).parent, set()).add(Path(image.name).parent)
     for labels, folders in images_of.items():
-        stems = {file.stem for folder in folders if folder.is_dir() for file in folder.iterdir() if is_image_file(file)}
+        stems = {file.stem for folder in folders if folder.is_dir() for file in folder.iterdir() if _is_image(file)}
         for file in sorted(labels.glob("*.txt")):
             if file.stem not in stems and _holds_boxes(file):
                 findings.mend("files of boxes without their image", printable(str(file)))
@@ -216,3 +216,8 @@ def _note_alone(listed: Listed, findings: Findings) -> None:
 def _holds_boxes(file: Path) -> bool:
     """Whether a text file begins with numbers, unlike a list of images or classes."""
     return re.match(r"\s*\d+(\.0*)?[\s,]+-?[\d.]", file.read_text(encoding="utf-8", errors="replace")) is not None
+
+
+def _is_image(file: Path) -> bool:
+    """Whether a file is named like an image and not hidden."""
+    return file.suffix.lower() in IMAGE_ENDINGS and not file.name.startswith(".")
