@@ -17,24 +17,22 @@ from vision_train.tasks.detection.results import ImageResult, Results
 NMS_OVERLAP = 0.5
 """IoU from which a box of the same class counts as a double."""
 
-AP = Metric("ap", "average precision at IoU 0.50 to 0.95", shown="always")
-AP50 = Metric("ap50", "average precision at IoU 0.50", shown="always")
-AP75 = Metric("ap75", "average precision at IoU 0.75")
-SMALL = Metric("ap_small", "average precision of objects below 32 x 32 pixels")
-MEDIUM = Metric("ap_medium", "average precision of objects up to 96 x 96 pixels")
-LARGE = Metric("ap_large", "average precision of larger objects")
-DOUBLES = Metric(
-    "ap50_lost_to_doubles", "what AP50 gains if doubles are removed (non-maximum suppression at IoU 0.5)", better="less"
-)
+AP = Metric("ap", "AP (IoU 0.50 to 0.95)", shown="always")
+AP50 = Metric("ap50", "AP at IoU 0.50", shown="always")
+AP75 = Metric("ap75", "AP at IoU 0.75")
+SMALL = Metric("ap_small", "AP of objects below 32 x 32 pixels")
+MEDIUM = Metric("ap_medium", "AP of objects up to 96 x 96 pixels")
+LARGE = Metric("ap_large", "AP of larger objects")
+DOUBLES = Metric("ap50_lost_to_doubles", "AP50 that doubles cost (gained by suppression at IoU 0.5)", better="less")
 METRICS = (AP, AP50, AP75, SMALL, MEDIUM, LARGE, DOUBLES)
 
 
 def measure(results: Results, classes: Sequence[str]) -> dict[str, float]:
-    """The metrics of a pass; NaN where no image has an object of the size."""
+    """The metrics of a pass, without those of sizes that no object has; NaN where there is no object at all."""
     precision = precisions(results, classes)
     clean = precisions({name: without_doubles(result) for name, result in results.items()}, classes)
     ap50 = _mean(precision[0, :, :, 0])
-    return {
+    measured = {
         AP.name: _mean(precision[:, :, :, 0]),
         AP50.name: ap50,
         AP75.name: _mean(precision[5, :, :, 0]),
@@ -43,6 +41,8 @@ def measure(results: Results, classes: Sequence[str]) -> dict[str, float]:
         LARGE.name: _mean(precision[:, :, :, 3]),
         DOUBLES.name: _mean(clean[0, :, :, 0]) - ap50,
     }
+    of_sizes = (SMALL.name, MEDIUM.name, LARGE.name)
+    return {name: value for name, value in measured.items() if name not in of_sizes or not math.isnan(value)}
 
 
 def precisions(results: Results, classes: Sequence[str]) -> np.ndarray:
