@@ -46,7 +46,7 @@ def detection_losses(
         matches: Pairs of a query and a target.
         boxes_in_all: What losses are divided by; a scalar.
         class_loss: ``vfl`` or ``focal``.
-        counted: B x N, queries that count as background where they are not matched; None counts all.
+        counted: (L x) B x N, queries that count as background where they are not matched; None counts all.
     """
     logits, places = predictions.logits.float(), (matches.layer, matches.image, matches.query)
     boxes, labels = pad_targets(targets)
@@ -57,6 +57,7 @@ def detection_losses(
     matched = logits[(*places, label)]
     negative = _negative(logits, class_loss)
     if counted is not None:
+        counted = counted.expand(logits.shape[:-1]).index_put(places, torch.tensor(True, device=counted.device))
         negative = negative * counted[..., None]
     instead = _positive(matched, iou.detach(), class_loss) - _negative(matched, class_loss)
     layers = len(logits)
@@ -83,6 +84,26 @@ def _positive(logits: Tensor, iou: Tensor, class_loss: ClassLoss) -> Tensor:
     if class_loss == "vfl":
         return iou * functional.binary_cross_entropy_with_logits(logits, iou, reduction="none")
     return _ALPHA * (1 - logits.sigmoid()) ** _GAMMA * functional.softplus(-logits)
+
+
+@torch.no_grad()
+def outside_ignored(boxes: Tensor, targets: Sequence[Target]) -> Tensor | None:
+    """Which boxes do not lie by more than half in an ignored region of their image.
+
+    Args:
+        boxes: L x B x N x 4.
+        targets: Of each image.
+
+    Returns:
+        L x B x N; None where no image has such a region.
+    """
+    regions = [boxes.new_zeros(0, 4) if each.ignored is None else each.ignored.to(boxes) for each in targets]
+    if not sum(map(len, regions)):
+        return None
+    ignored = to_corners(torch.nn.utils.rnn.pad_sequence(regions, batch_first=True))[None, :, None]  # 1 B 1 m 4
+    corners = to_corners(boxes)[..., None, :]
+    inner = torch.minimum(corners[..., 2:], ignored[..., 2:]) - torch.maximum(corners[..., :2], ignored[..., :2])
+    return (inner.clamp(min=0).prod(-1) <= 0.5 * boxes[..., 2:].prod(-1)[..., None]).all(-1)
 
 
 def denoising_matches(queries: DenoisingQueries, counts: Sequence[int], layers: int) -> Matches:
@@ -147,7 +168,8 @@ class Criterion:
         losses: dict[str, Tensor] = {}
         matches = match(costs, counts, [repeats for _, repeats, _ in branches])
         for each, pairs, (_, repeats, suffix) in zip(predictions, matches, branches, strict=True):
-            found = detection_losses(each, targets, pairs, count_boxes(targets, repeats), self.class_loss)
+            counted = outside_ignored(each.boxes, targets)
+            found = detection_losses(each, targets, pairs, count_boxes(targets, repeats), self.class_loss, counted)
             layers = [*_names(len(each.logits) - 1), "_enc"]
             losses |= self._weighted(found, [layer + suffix for layer in layers])
         return losses | self._denoising(trained, targets, counts)

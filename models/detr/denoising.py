@@ -22,6 +22,8 @@ class Target(NamedTuple):
     """n x 4, centre and sides as shares of the image without padding."""
     labels: Tensor
     """n, from 0 to C - 1."""
+    ignored: Tensor | None = None
+    """m x 4, as ``boxes``: regions in which what is found is neither right nor wrong."""
 
 
 class Noise(NamedTuple):

@@ -238,6 +238,27 @@ class TestMatching:
         assert torch.equal(MatchingCosts()(predictions, targets), whole)
 
 
+def test_what_is_found_in_an_ignored_region_is_no_mistake():
+    from models.detr.criterion import count_boxes, detection_losses, outside_ignored
+
+    here, there = torch.tensor([0.2, 0.2, 0.1, 0.1]), torch.tensor([0.8, 0.8, 0.1, 0.1])
+    logits = torch.tensor([[[[3.0], [3.0], [-3.0]]]])
+    predictions = Predictions(logits, torch.stack((here, there, there))[None, None])
+    (plain,) = (Target(here[None], torch.tensor([0])),)
+    region = Target(plain.boxes, plain.labels, torch.tensor([[0.8, 0.8, 0.3, 0.3]]))
+    (pairs,) = match([MatchingCosts()(predictions, [plain])], [1], [1])
+    losses = [
+        detection_losses(
+            predictions, [each], pairs, count_boxes([each]), "focal", outside_ignored(predictions.boxes, [each])
+        ).label.item()
+        for each in (plain, region)
+    ]
+    alone = Predictions(logits[:, :, :1], predictions.boxes[:, :, :1])
+    expected = detection_losses(alone, [plain], pairs, count_boxes([plain]), "focal").label.item()
+    assert losses[0] > 1
+    assert losses[1] == pytest.approx(expected)
+
+
 def test_generalized_iou_is_that_of_torchvision():
     from torchvision.ops import box_iou, generalized_box_iou
 

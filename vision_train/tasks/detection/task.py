@@ -97,7 +97,7 @@ class DetectionTask(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Find boxes, with denoising and hybrid queries beside, and take all losses."""
-        targets = [Target(*each) for each in zip(batch["boxes"], batch["class_ids"], strict=True)]
+        targets = [Target(*each) for each in zip(batch["boxes"], batch["class_ids"], batch["ignore"], strict=True)]
         trained = self.network.learn(batch["image"], batch["padding_mask"], targets, generator=self._noise)
         return torch.stack([*self.criterion(trained, targets).values()]).sum()
 
