@@ -91,7 +91,7 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("decay=3", "decay: unknown key; did you mean optim.ema.decay?"),
         ("label_smoothing=0.1", "label_smoothing: unknown key; did you mean method.label_smoothing?"),
         ("zzz=3", "zzz: unknown key"),
-        ("task=clasification", "task: is `clasification`; expected classification | pretraining | bags; did you mean"),
+        ("task=clasification", "task: is `clasification`; expected classification | pretraining | bags | "),
         ("data.on_bad=ignore", "data.on_bad: is `ignore`; expected error | skip"),
         ("data.feature_width=3", "data.feature_width: unknown key"),
         ("seed=true", "seed: is true; expected a whole number"),

@@ -71,6 +71,11 @@ class DataSection:
         """Whether training draws equally many samples of every class."""
         return False
 
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Samples per process and step where nothing is learned."""
+        return self.batch_size
+
     def unset(self) -> Problems:
         """Yield the keys that only the user can give and has not given."""
         return iter(())

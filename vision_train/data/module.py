@@ -96,6 +96,10 @@ class SampleDataModule(LightningDataModule):
         """
         raise NotImplementedError
 
+    def batch_groups(self, samples: Sequence[Any]) -> Sequence[int] | None:
+        """The group of each sample where a training batch draws from one group alone; None where any go together."""
+        return None
+
     def described(self) -> str:
         """How many samples there are, in words."""
         raise NotImplementedError
@@ -208,7 +212,7 @@ class SampleDataModule(LightningDataModule):
     def evaluation_batches(self, split: str, processes: int) -> int:
         """Batches that each of so many processes evaluates for a split, its companions included."""
         lengths = [len(EvaluationSampler(self.counts[name], 0, processes)) for name in self._with_companions(split)]
-        return sum(-(-length // self.section.batch_size) for length in lengths)
+        return sum(-(-length // self.section.evaluation_batch_size) for length in lengths)
 
     def train_dataloader(self) -> SampleLoader | CombinedLoader:
         """Shuffled, augmented batches of the only stream, or of all of them by name."""
@@ -228,12 +232,13 @@ class SampleDataModule(LightningDataModule):
     def _order(self, name: str, rank: int, world_size: int) -> TrainingBatches:
         first, stream = next(iter(self.streams)), self.streams[name]
         samples = self._samples[stream.split]
-        length = len(samples)
+        options: dict[str, Any] = {"groups": self.batch_groups(samples)}
         if name == first:
-            classes = [str(sample.truth) for sample in samples] if self.section.balanced else None
-            return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size, classes=classes)
-        epoch, purpose = len(self._order(first, rank, world_size)), f"shuffling of {name}"
-        return TrainingBatches(length, stream.batch_size, self.seed, rank, world_size, batches=epoch, purpose=purpose)
+            options["classes"] = [str(sample.truth) for sample in samples] if self.section.balanced else None
+        else:
+            options["batches"] = len(self._order(first, rank, world_size))
+            options["purpose"] = f"shuffling of {name}"
+        return TrainingBatches(len(samples), stream.batch_size, self.seed, rank, world_size, **options)
 
     def val_dataloader(self) -> list[SampleLoader]:
         """Validation samples in order, then their companions."""
@@ -282,9 +287,8 @@ class SampleDataModule(LightningDataModule):
     def _eval_loader(self, samples: Sequence[Sample], keep_workers: bool = False) -> SampleLoader:
         dataset = self._dataset(samples, stream=None)
         order = EvaluationSampler(len(dataset), *self._rank_and_world_size())
-        return sample_loader(
-            dataset, order, self.section.batch_size, self.section.workers, seed=self.seed, keep_workers=keep_workers
-        )
+        batch_size, workers = self.section.evaluation_batch_size, self.section.workers
+        return sample_loader(dataset, order, batch_size, workers, seed=self.seed, keep_workers=keep_workers)
 
     def _dataset(self, samples: Sequence[Sample], *, stream: str | None) -> SampleDataset:
         dataset = self.make_dataset(samples, stream=stream, alone=self._rank_and_world_size()[1] == 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,7 +107,7 @@ def brief_truth(truth: Any) -> str | None:
 
 def _plain(truth: Any) -> Any:
     if is_dataclass(truth) and not isinstance(truth, type):
-        return asdict(truth)
+        return {each.name: getattr(truth, each.name) for each in fields(truth)}  # asdict copies all that is in it
     if isinstance(truth, np.ndarray | np.generic):
         return truth.tolist()
     raise TypeError(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from vision_train.data.grouping import arranged_by_group, as_array
 from vision_train.seeds import derive_seed
 
 Position = tuple[int, int]
@@ -48,6 +49,8 @@ class TrainingBatches(Sampler[list[Position]]):
         batches: Batches of an epoch; None for those of one pass.
         purpose: Tells the permutations of several streams apart.
         classes: Class of each sample, to draw equally many of every class; None draws every sample equally often.
+        groups: Group of each sample, such as its aspect ratio: a step of all processes draws from one group, but for a
+            few steps of what is left of several. None lets any go together.
 
     Attributes:
         epoch: Set it before each pass with :meth:`set_epoch` (Lightning does).
@@ -66,6 +69,7 @@ class TrainingBatches(Sampler[list[Position]]):
         batches: int | None = None,
         purpose: str = "shuffling",
         classes: Sequence[str] | None = None,
+        groups: Sequence[int] | None = None,
     ) -> None:
         self.length = length
         self.seed = seed
@@ -75,6 +79,7 @@ class TrainingBatches(Sampler[list[Position]]):
         self.epoch = 0
         self.cursor = 0
         self._members = None if classes is None else members_of(classes)
+        self._groups = as_array(groups)
         drawn = length if self._members is None else len(self._members) * balanced_draws(length, len(self._members))
         self.step_size = min(batch_size, drawn // world_size) * world_size
         """Samples of a step over all processes."""
@@ -116,7 +121,11 @@ class TrainingBatches(Sampler[list[Position]]):
         """The samples of one pass in their order, each with the number that tells its draws apart: n x 2."""
         if turn not in self._passes:
             draws = self._every_sample(turn) if self._members is None else self._every_class(turn)
-            order = np.random.default_rng(derive_seed(self.seed, self.purpose, turn)).permutation(len(draws))
+            random = np.random.default_rng(derive_seed(self.seed, self.purpose, turn))
+            order = random.permutation(len(draws))
+            if self._groups is not None:
+                begun = -turn * self._of_one_pass % self.step_size
+                order = arranged_by_group(order, self._groups[draws[:, 0]], self.step_size, begun, random)
             latest = {known: self._passes[known] for known in self._passes if known == turn - 1}
             self._passes = {**latest, turn: draws[order]}
         return self._passes[turn]

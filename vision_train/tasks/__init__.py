@@ -20,6 +20,7 @@ OWN = {
     "classification": "vision_train.tasks.classification",
     "pretraining": "vision_train.tasks.pretraining",
     "bags": "vision_train.tasks.bags",
+    "detection": "vision_train.tasks.detection",
 }
 
 

@@ -18,7 +18,7 @@ from vision_train.artefacts import Artefact, Metric, Pixels, Preview, PreviewRow
 from vision_train.errors import UserError
 from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
-from vision_train.tasks.scores import Scores, ScoreTable
+from vision_train.tasks.scores import Collected
 
 Batch = dict[str, Any]
 
@@ -57,7 +57,7 @@ class Task(LightningModule):
         effective_batch: Samples of an optimiser step over all processes; set by the run before training.
         class_counts: Training samples of each class; set by the run before training.
         test_split: Name under which the test loop reports; set by the run.
-        scores: Numbers of the samples of the current pass.
+        scores: What the current pass has collected, as :meth:`new_scores` began it.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -83,7 +83,7 @@ class Task(LightningModule):
         self.effective_batch = 0
         self.class_counts: list[int] = []
         self.test_split: str = recipe.kind.judged
-        self.scores: ScoreTable = ScoreTable(())
+        self.scores: Any = None
         self._artefacts: list[Artefact] = []
 
     @property
@@ -121,8 +121,8 @@ class Task(LightningModule):
         """Generators whose state belongs into a checkpoint."""
         return {}
 
-    def new_scores(self) -> ScoreTable:
-        """An empty table for the scores of a pass."""
+    def new_scores(self) -> Collected:
+        """Something empty that collects the scores of a pass, such as a :class:`ScoreTable`."""
         raise NotImplementedError
 
     def score(self, batch: Batch, loader: int = 0) -> Any:
@@ -137,8 +137,12 @@ class Task(LightningModule):
         """
         raise NotImplementedError
 
-    def measure(self, scores: Scores) -> dict[str, float]:
-        """The metrics of a pass by name, without a split's prefix. Called by all processes."""
+    def measure(self, scores: Any) -> dict[str, float]:
+        """The metrics of a pass by name, without a split's prefix. Called by all processes.
+
+        Args:
+            scores: What the collection of :meth:`new_scores` gathered.
+        """
         raise NotImplementedError
 
     def begin_gallery(self) -> None:
@@ -147,7 +151,7 @@ class Task(LightningModule):
     def consider(self, batch: Batch, output: Any) -> None:
         """Keep the most telling samples of a batch; ``output`` is what :meth:`score` returned."""
 
-    def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
+    def conclude(self, scores: Any, split: str, measured: Mapping[str, float]) -> list[Artefact]:
         """What the report shows of a test pass. Called by all processes; also fills :attr:`warnings`."""
         return []
 
@@ -232,7 +236,7 @@ class Task(LightningModule):
         gathered = self.scores.gather()
         self._artefacts = self.conclude(gathered, self.test_split, self._log_measured(gathered, self.test_split))
 
-    def _log_measured(self, scores: Scores, split: str) -> dict[str, float]:
+    def _log_measured(self, scores: Any, split: str) -> dict[str, float]:
         measured = self.measure(scores)
         values = {f"{split}/{name}": value for name, value in measured.items()}
         self.log_dict(values, rank_zero_only=False, sync_dist=False)

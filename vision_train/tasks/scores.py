@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -39,6 +40,13 @@ class Scores:
     def group_of_each(self) -> list[str] | None:
         """Group of each sample, a sample without one by itself; None where no sample has one."""
         return [self.groups.get(name, name) for name in self.ids] if self.groups else None
+
+
+class Collected(Protocol):
+    """What each process collects in a pass over a split."""
+
+    def gather(self) -> Any:
+        """What all processes collected, the same on each and every sample once. A collective call."""
 
 
 class ScoreTable:

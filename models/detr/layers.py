@@ -1,0 +1,96 @@
+"""Small layers that encoder, decoder and heads share."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from models.attention import attention
+
+PRIOR = 0.01
+"""Probability of every class at the start: most queries are background."""
+
+
+class Mlp(nn.Module):
+    """Linear layers with ReLU between them.
+
+    Args:
+        sizes: Width of the input, of each hidden layer, and of the output.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in itertools.pairwise(sizes))
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """... x first size -> ... x last size."""
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        return self.layers[-1](x)
+
+
+def box_head(dim: int) -> Mlp:
+    """A head that at first changes no box: its last layer is zero."""
+    head = Mlp((dim, dim, dim, 4))
+    nn.init.zeros_(head.layers[-1].weight)  # type: ignore[arg-type]
+    return head
+
+
+def class_head(dim: int, classes: int) -> nn.Linear:
+    """A head that at first finds every class improbable."""
+    head = nn.Linear(dim, classes)
+    nn.init.constant_(head.bias, -math.log((1 - PRIOR) / PRIOR))
+    return head
+
+
+class SelfAttention(nn.Module):
+    """Attention among queries, with the parameters of ``nn.MultiheadAttention`` and any additive bias.
+
+    Args:
+        dim: Width of the queries, D.
+        heads: Heads of attention, H.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(nn.Linear(dim, 3 * dim).weight.detach()))
+        self.in_proj_bias = nn.Parameter(nn.init.zeros_(self.in_proj_weight.new_empty(3 * dim)))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, query: Tensor, position: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend; positions count for queries and keys, not for values.
+
+        Args:
+            query: B x N x D.
+            position: B x N x D.
+            bias: Broadcasts to B x H x N x N; minus infinity blocks a pair.
+
+        Returns:
+            B x N x D.
+        """
+        dim = query.shape[-1]
+        weight, offset = self.in_proj_weight, self.in_proj_bias
+        placed = nn.functional.linear(query + position, weight[: 2 * dim], offset[: 2 * dim])
+        value = nn.functional.linear(query, weight[2 * dim :], offset[2 * dim :])
+        queries, keys, values = (
+            each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (*placed.chunk(2, dim=-1), value)
+        )
+        return self.out_proj(attention(queries, keys, values, bias).transpose(1, 2).flatten(2))
+
+
+def feed_forward_layers(dim: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:
+    """The two linear layers of a feed-forward network, of which a transformer layer keeps each under its own name."""
+    layers = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.weight)
+    return layers

@@ -1,0 +1,282 @@
+"""What must hold of Relation-DETR whatever its weights: the acceptance list of its specification."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch.testing import assert_close
+
+from models.detr.boxes import generalized_iou, interleave, to_corners
+from models.detr.criterion import Criterion
+from models.detr.decoder import Predictions
+from models.detr.denoising import DenoisingGenerator, Target, blocked_pairs
+from models.detr.matching import MatchingCosts, match
+from models.detr.relation import PositionRelation
+
+
+def random_boxes(*shape: int, smallest: float = 0.05, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    sides = smallest + (0.4 - smallest) * torch.rand(*shape, 2, generator=generator)
+    centres = sides / 2 + (1 - sides) * torch.rand(*shape, 2, generator=generator)
+    return torch.cat((centres, sides), dim=-1)
+
+
+def random_targets(counts, classes=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Target(random_boxes(count, seed=seed + number), torch.randint(classes, (count,), generator=generator))
+        for number, count in enumerate(counts)
+    ]
+
+
+def plainly(relation: PositionRelation, rows: torch.Tensor, columns: torch.Tensor, dtype=torch.float64) -> torch.Tensor:
+    """The relation as the paper writes it: an embedding of every pair, then a convolution."""
+    rows, columns = rows.to(dtype)[:, :, None], columns.to(dtype)[:, None]
+    places = torch.log((rows[..., :2] - columns[..., :2]).abs() / (rows[..., 2:] + 1e-5) + 1)
+    sizes = torch.log((rows[..., 2:] + 1e-5) / (columns[..., 2:] + 1e-5))
+    frequencies = 100 / 10_000 ** (torch.arange(8, dtype=dtype) / 8)
+    embedded = interleave(torch.cat((places, sizes), dim=-1)[..., None] * frequencies).flatten(-2)
+    return relation.pos_proj.to(dtype)(embedded.permute(0, 3, 1, 2))
+
+
+class TestRelation:
+    def test_item_1_a_box_and_itself(self):
+        relation = PositionRelation(8)
+        boxes = random_boxes(1, 20)
+        bias = relation(boxes, boxes).diagonal(dim1=2, dim2=3)
+        convolution = relation.pos_proj[0]
+        expected = (convolution.bias + convolution.weight.flatten(1)[:, 1::2].sum(1)).relu()
+        assert_close(bias, expected[None, :, None].expand_as(bias), atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize(("moved", "scaled", "within"), [(0.1, 1.0, 2e-5), (0.0, 0.5, 1e-3)])
+    def test_item_2_places_and_sizes_count_by_their_ratios(self, moved, scaled, within):
+        relation, boxes = PositionRelation(8), random_boxes(1, 20)
+        changed = boxes * scaled + torch.tensor([moved, moved, 0, 0])
+        # Float64 shows that the rule holds; float32 multiplies its rounding by 100.
+        assert_close(
+            plainly(relation, changed, changed),
+            plainly(relation, boxes, boxes),
+            atol=max(within, 2e-2 * (1 - scaled)),
+            rtol=0,
+        )
+
+    def test_item_3_the_row_measures_distances(self):
+        relation, boxes = PositionRelation(8), random_boxes(1, 20)
+        bias = relation(boxes, boxes)
+        assert (bias >= 0).all()
+        assert not torch.allclose(bias, bias.transpose(2, 3))
+
+    def test_item_4_boxes_get_no_gradient(self):
+        relation, boxes = PositionRelation(8), random_boxes(1, 20).requires_grad_()
+        relation(boxes, boxes).sum().backward()
+        assert boxes.grad is None
+        assert relation.pos_proj[0].weight.grad.abs().sum() > 0
+
+    @pytest.mark.parametrize("at_once", [2**20, 5000])
+    def test_item_5_equals_the_plain_form(self, monkeypatch, at_once):
+        monkeypatch.setattr("models.detr.relation._NUMBERS_AT_ONCE", at_once)
+        rows, columns = random_boxes(2, 30), random_boxes(2, 40, smallest=0.001, seed=1)
+        light, plain = PositionRelation(8), PositionRelation(8)
+        plain.load_state_dict(light.state_dict())
+        upstream = torch.randn(2, 8, 30, 40, generator=torch.Generator().manual_seed(0))
+        found, expected = light(rows, columns), plainly(plain, rows, columns)
+        assert_close(found.double(), expected, atol=1e-4, rtol=0)
+        found.backward(upstream)
+        expected.backward(upstream.double())
+        for ours, theirs in zip(light.parameters(), plain.parameters(), strict=True):
+            scale = theirs.grad.abs().max().item()
+            assert_close(ours.grad.double(), theirs.grad, atol=1e-4 * scale, rtol=0)
+
+    def test_item_5_nothing_of_the_size_of_all_embeddings_is_held(self):
+        """What is kept for the backward pass, and what is made at a time, beside the bias itself."""
+        relation, boxes = PositionRelation(8), random_boxes(1, 300)
+        largest = 0
+        original = torch.Tensor.sin
+
+        def watched(self, *args):
+            nonlocal largest
+            largest = max(largest, self.numel())
+            return original(self, *args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "sin", watched)
+            relation(boxes, boxes).sum().backward()
+        assert largest <= 2**20 < 300 * 300 * 32
+
+    def test_under_autocast_it_stays_float32(self):
+        relation, boxes = PositionRelation(8), random_boxes(1, 20)
+        with torch.autocast("cpu", torch.bfloat16):
+            bias = relation(boxes, boxes)
+        assert bias.dtype == torch.float32
+        assert_close(bias, relation(boxes, boxes), atol=0, rtol=0)
+
+
+class TestNetwork:
+    IMAGES = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    WHOLE = torch.zeros(2, 96, 128, dtype=torch.bool)
+
+    def test_item_4_hybrid_queries_know_no_relation(self, make_network):
+        network = make_network()
+        targets = random_targets([3, 2])
+        losses = Criterion()(network.learn(self.IMAGES, self.WHOLE, targets), targets)
+        sum(value for name, value in losses.items() if name.endswith("_hybrid")).backward()
+        assert network.transformer.decoder.position_relation_embedding.pos_proj[0].weight.grad is None
+
+    def test_item_6_spoilt_targets_do_not_leak(self, make_network):
+        network, targets = make_network(), random_targets([3, 2])
+        with torch.no_grad():
+            first, second = (
+                network.learn(self.IMAGES, self.WHOLE, targets, generator=torch.Generator().manual_seed(seed)).found
+                for seed in (0, 1)
+            )
+            alone = network(self.IMAGES, self.WHOLE)
+        assert torch.equal(first.queries.logits, second.queries.logits)
+        assert_close(first.queries.logits, alone.queries.logits, atol=1e-5, rtol=0)
+        assert_close(first.queries.boxes, alone.queries.boxes, atol=1e-5, rtol=0)
+
+    def test_item_7_denoising_of_an_image_knows_nothing_of_others(self, make_network):
+        """With empty slots hidden; the number of groups follows the fullest image, so its queries are compared."""
+        network = make_network()
+        one, other = random_targets([1, 3])
+        losses = []
+        for targets in ([one, other], [Target(one.boxes, one.labels), Target(other.boxes[:2], other.labels[:2])]):
+            spoilt = network.denoising_generator(targets, generator=torch.Generator().manual_seed(0))
+            blocked = blocked_pairs(spoilt, 20, hide_empty=True)
+            seen = ~blocked[0, 0, 0]
+            losses.append(int(seen[: spoilt.content.shape[1]].sum()))
+        assert losses == [2, 2], "a target and its negative, whatever the other image holds"
+
+    def test_item_10_an_image_without_targets_beside_another(self, make_network):
+        network = make_network()
+        targets = random_targets([3, 0])
+        losses = Criterion()(network.learn(self.IMAGES, self.WHOLE, targets), targets)
+        assert all(value.isfinite() for value in losses.values())
+        sum(losses.values()).backward()
+
+    def test_item_11_one_class(self, make_network):
+        network, targets = make_network(1), random_targets([3, 2], classes=1)
+        sum(Criterion()(network.learn(self.IMAGES, self.WHOLE, targets), targets).values()).backward()
+
+    def test_item_11_a_label_beyond_the_classes_is_refused(self, make_network):
+        network, (target,) = make_network(), random_targets([3])
+        with pytest.raises(ValueError, match="label 5, but there are 5 classes"):
+            network.learn(self.IMAGES[:1], self.WHOLE[:1], [Target(target.boxes, torch.tensor([0, 1, 5]))])
+
+    def test_item_12_fewer_tokens_than_queries(self, make_network):
+        network, targets = make_network(), random_targets([3, 2])
+        images, padding = self.IMAGES[:, :, :32, :32], self.WHOLE[:, :32, :32]
+        trained = network.learn(images, padding, targets)
+        tokens = 4 * 4 + 2 * 2 + 1
+        assert trained.found.queries.logits.shape[2] == min(20, tokens)
+        assert network(images[:, :, :16, :16], padding[:, :16, :16]).queries.logits.shape[2] == 2 * 2 + 1 + 1
+        sum(Criterion()(trained, targets).values()).backward()
+
+    def test_without_relation_hybrid_and_fusion_it_is_dino(self, make_network):
+        from dataclasses import replace
+
+        from models.detr.network import RelationDetr
+
+        network = make_network()
+        sizes = replace(self._sizes(), hybrid_queries=0, relation=False, memory_fusion=False)
+        dino = RelationDetr(network.backbone, (8, 12), 5, sizes, DenoisingGenerator(5, 32, 10))
+        names = dino.state_dict().keys()
+        assert not any(part in name for name in names for part in ("hybrid", "memory_fusion", "position_relation"))
+        targets = random_targets([3, 2])
+        losses = Criterion(class_loss="focal")(dino.learn(self.IMAGES, self.WHOLE, targets), targets)
+        assert not any(name.endswith("_hybrid") for name in losses)
+        sum(losses.values()).backward()
+        assert all(parameter.grad is not None for parameter in dino.parameters())
+
+    @staticmethod
+    def _sizes():
+        from models.detr.transformer import TransformerSizes
+
+        return TransformerSizes(32, 4, 64, 2, 3, 3, 20, 10)
+
+
+class TestMatching:
+    @pytest.mark.parametrize("tied", [False, True])
+    @pytest.mark.parametrize(("queries", "count"), [(12, 5), (5, 12)])
+    def test_item_8_the_total_cost_is_the_least(self, tied, queries, count):
+        costs = torch.rand(1, 1, queries, count, generator=torch.Generator().manual_seed(0))
+        if tied:
+            costs = (costs * 3).round()
+        (pairs,) = match([costs], [count], [1])
+        best = costs[0, 0].numpy()[linear_sum_assignment(costs[0, 0].numpy())].sum()
+        assert costs[0, 0, pairs.query, pairs.target].sum().item() == pytest.approx(best, abs=1e-5)
+
+    def test_item_8_a_row_of_nan_is_matched_last(self):
+        costs = torch.rand(1, 1, 6, 3, generator=torch.Generator().manual_seed(0))
+        costs[0, 0, 2] = float("nan")
+        (pairs,) = match([costs], [3], [1])
+        assert len(pairs.query) == 3
+        assert 2 not in pairs.query
+
+    def test_item_9_the_order_of_queries_targets_and_images_does_not_matter(self):
+        generator = torch.Generator().manual_seed(0)
+        predictions = Predictions(torch.randn(1, 2, 12, 5, generator=generator), random_boxes(1, 2, 12))
+        targets = random_targets([3, 2])
+        whole = self._losses(predictions, targets)
+        order = torch.randperm(12, generator=generator)
+        shuffled = Predictions(predictions.logits[:, :, order].flip(1), predictions.boxes[:, :, order].flip(1))
+        again = [Target(target.boxes.flip(0), target.labels.flip(0)) for target in reversed(targets)]
+        for one, other in zip(whole, self._losses(shuffled, again), strict=True):
+            assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+    @staticmethod
+    def _losses(predictions, targets):
+        from models.detr.criterion import count_boxes, detection_losses
+
+        (pairs,) = match([MatchingCosts()(predictions, targets)], [len(each.labels) for each in targets], [1])
+        return detection_losses(predictions, targets, pairs, count_boxes(targets))
+
+    def test_costs_of_many_targets_are_computed_in_parts(self, monkeypatch):
+        predictions = Predictions(torch.randn(2, 1, 30, 5), random_boxes(2, 1, 30))
+        targets = random_targets([40])
+        whole = MatchingCosts()(predictions, targets)
+        monkeypatch.setattr("models.detr.matching._PAIRS_AT_ONCE", 1000)
+        assert torch.equal(MatchingCosts()(predictions, targets), whole)
+
+
+def test_what_is_found_in_an_ignored_region_is_no_mistake():
+    from models.detr.criterion import count_boxes, detection_losses, outside_ignored
+
+    here, there = torch.tensor([0.2, 0.2, 0.1, 0.1]), torch.tensor([0.8, 0.8, 0.1, 0.1])
+    logits = torch.tensor([[[[3.0], [3.0], [-3.0]]]])
+    predictions = Predictions(logits, torch.stack((here, there, there))[None, None])
+    (plain,) = (Target(here[None], torch.tensor([0])),)
+    region = Target(plain.boxes, plain.labels, torch.tensor([[0.8, 0.8, 0.3, 0.3]]))
+    (pairs,) = match([MatchingCosts()(predictions, [plain])], [1], [1])
+    losses = [
+        detection_losses(
+            predictions, [each], pairs, count_boxes([each]), "focal", outside_ignored(predictions.boxes, [each])
+        ).label.item()
+        for each in (plain, region)
+    ]
+    alone = Predictions(logits[:, :, :1], predictions.boxes[:, :, :1])
+    expected = detection_losses(alone, [plain], pairs, count_boxes([plain]), "focal").label.item()
+    assert losses[0] > 1
+    assert losses[1] == pytest.approx(expected)
+
+
+def test_generalized_iou_is_that_of_torchvision():
+    from torchvision.ops import box_iou, generalized_box_iou
+
+    first, second = to_corners(random_boxes(9)), to_corners(random_boxes(7, seed=1))
+    iou, giou = generalized_iou(first[:, None], second)
+    assert_close(iou, box_iou(first, second), atol=1e-6, rtol=0)
+    assert_close(giou, generalized_box_iou(first, second), atol=1e-6, rtol=0)
+
+
+def test_boxes_without_an_area_have_finite_overlaps():
+    point = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
+    iou, giou = generalized_iou(point, point)
+    assert iou.item() == 0
+    assert np.isfinite(giou.item())
+
+
+def test_denoising_has_no_more_queries_than_asked():
+    generator = DenoisingGenerator(5, 8, count=100, most_queries=200)
+    queries = generator(random_targets([1500, 3]))
+    assert queries.content.shape[1] == 200
+    assert queries.filled[1].sum() == 2 * 3

@@ -1,0 +1,105 @@
+"""Images with boxes, from a recipe to batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vision_train.data.boxes import Section
+from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings
+from vision_train.data.boxes.dataset import BoxDataset, Preparation, original_pixels
+from vision_train.data.boxes.divide import divide_images, few
+from vision_train.data.boxes.module import BoxDataModule, evaluation_transform
+from vision_train.data.boxes.read import read_boxes
+from vision_train.data.dataset import SampleLoader, sample_loader
+from vision_train.data.image_files import check_start, list_images
+from vision_train.data.sampler import EvaluationSampler
+from vision_train.data.splits import Splits, whole_split
+from vision_train.errors import UserError
+from vision_train.files import first_named
+from vision_train.recipe.recipe import Recipe
+
+__all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
+
+
+def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> BoxDataModule:
+    """Read and check the images that a recipe names; as :meth:`vision_train.data.kind.Implementation.build`."""
+    section, findings = recipe.data, Findings()
+    found = read_boxes(section, findings)
+    left_out = findings.settle(section.on_bad)
+    splits, cut = (whole_split(found.samples, only), []) if only else divide_images(found.samples, section)
+    categories = found.categories if classes is None else _known(classes, found.categories, found.samples, section)
+    if not only:
+        splits["train"] = few(splits["train"], section, list(categories), recipe.seed)
+    section = replace(section, category_ids=list(categories.values()))
+    module = BoxDataModule(section, recipe.augment, recipe.seed, splits, categories)
+    module.notes += [*found.notes, *cut, *left_out]
+    module.warnings += [] if only else _never_learned(splits, list(categories))
+    return module
+
+
+def all_samples(recipe: Recipe) -> list[BoxSample]:
+    """Every image that a recipe names, whatever the seed draws of them."""
+    return read_boxes(recipe.data, Findings()).samples
+
+
+def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoader:
+    """Load images without annotations, to predict on; as :meth:`vision_train.data.kind.Implementation.loose`."""
+    section: Section = recipe.data
+    paths, notes = list_images(inputs)
+    preparation = Preparation(evaluation_transform(section, recipe.augment))
+    dataset = BoxDataset([BoxSample(path, path) for path in paths], [], preparation, section.on_bad)
+    dataset.notes += notes
+    return sample_loader(dataset, EvaluationSampler(len(dataset)), section.evaluation_batch_size, section.workers)
+
+
+def picture_sources(
+    samples: Sequence[BoxSample], section: Section, images: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What pictures of images are drawn from: the pixels of each, read when they are drawn.
+
+    Raises:
+        UserError: A folder of images is named, which is for other kinds of data.
+    """
+    if images is not None:
+        raise UserError(f"--images {images}: the samples of this run are images themselves; leave it out")
+    return {"originals": {sample.id: partial(original_pixels, sample) for sample in samples}}, []
+
+
+def _known(
+    classes: list[str], found: Mapping[str, CategoryId], samples: Sequence[BoxSample], section: Section
+) -> dict[str, CategoryId]:
+    """The number of each class of an earlier run: that of these annotations, or that of the run where they lack it.
+
+    Raises:
+        UserError: There are boxes of other classes.
+    """
+    held = Counter(label for sample in samples for label in sample.truth.labels)
+    if others := [name for name in held if name not in classes]:
+        raise UserError(
+            f"{section.named()}: has boxes of {first_named(sorted(others))}, which the run does not know; its classes "
+            f"are {first_named(classes)}"
+        )
+    own = dict(zip(classes, section.category_ids or range(1, len(classes) + 1), strict=False))
+    return {name: found.get(name, own.get(name, 0)) for name in classes}
+
+
+def _never_learned(splits: Splits, classes: list[str]) -> list[str]:
+    """Say which classes have no box in training, of all and of those that are measured."""
+    held = {name: {label for each in members for label in each.truth.labels} for name, members in splits.items()}
+    absent = [name for name in classes if name not in held["train"]]
+    measured = [name for name in absent if any(name in held[split] for split in ("val", "test"))]
+    rest = [name for name in absent if name not in measured]
+    told = []
+    if measured:
+        told.append(
+            f"no training image has a box of {first_named(measured)}, which val or test have: nothing can be learned "
+            "of it, and its AP will be 0; add training images of it"
+        )
+    if rest:
+        told.append(f"no image has a box of {first_named(rest)}, which the annotations list as a class")
+    return told

@@ -1,0 +1,1 @@
+"""Detection: classes and boxes of the objects in images."""

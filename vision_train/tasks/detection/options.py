@@ -1,0 +1,62 @@
+"""What a detection recipe may say under ``method``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vision_train.data.boxes import BOXES
+from vision_train.data.kind import Problems
+
+DATA = BOXES
+"""The kind of data that the task trains on."""
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Queries made of spoilt targets."""
+
+    count: int = 100
+    """Positive queries of an image at most, unless it has more targets; each group of them holds all targets."""
+    label_noise: float = 0.5
+    """Twice the share of targets whose label is drawn anew."""
+    box_noise: float = 1.0
+    """Share of half a side by which a corner moves at most; of negative queries twice as much."""
+    hide_empty: bool = True
+    """Hide slots that no target of an image fills, and count them in no loss. The official code shows them to other
+    queries and counts them as background, so that the loss of an image depends on the others in its batch."""
+    most_queries: int | None = 1000
+    """Queries at most; beyond, targets of images with very many objects are left out. Null sets no limit, as in the
+    official code, whose memory grows with the square."""
+
+    def problems(self) -> Problems:
+        """Yield counts and shares outside their range."""
+        if self.count < 1:
+            yield "count", f"is {self.count}; must be at least 1"
+        for key in ("label_noise", "box_noise"):
+            if not 0 <= getattr(self, key) <= 1:
+                yield key, f"is {getattr(self, key)}; must lie in [0, 1]"
+        if self.most_queries is not None and self.most_queries < 2:
+            yield "most_queries", f"is {self.most_queries}; must be at least 2, or null for no limit"
+
+
+@dataclass(frozen=True)
+class Method:
+    """Training objective: class, distance and generalised IoU of matched boxes, weighted 1, 5 and 2."""
+
+    class_loss: Literal["vfl", "focal"] = "vfl"
+    """Loss of the class: `vfl` asks a matched query for the IoU of its box, `focal` for 1."""
+    hybrid_repeats: int = 6
+    """Hybrid queries that each object is given, in training alone; see `model.args.hybrid_queries`."""
+    denoising: Denoising = field(default_factory=Denoising)
+    """Queries made of spoilt targets."""
+
+    def misplaced(self, recipe: Any) -> Problems:
+        """Yield data that detection has no use for."""
+        if getattr(recipe.data, "unlabelled", None):
+            yield "data.unlabelled", "names images without labels, which this task does not learn from; take it out"
+
+    def problems(self) -> Problems:
+        """Yield repeats that are none."""
+        if self.hybrid_repeats < 1:
+            yield "hybrid_repeats", f"is {self.hybrid_repeats}; must be at least 1"

@@ -1,0 +1,51 @@
+"""What was found in each image of a pass, and what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_train.processes import gather_objects
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """Detections and truth of one image; boxes are left, top, right, bottom in pixels of the original."""
+
+    scores: Numbers
+    """D, falling."""
+    labels: NDArray[np.int64]
+    """D."""
+    boxes: Numbers
+    """D x 4."""
+    true_labels: NDArray[np.int64]
+    """n."""
+    true_boxes: Numbers
+    """n x 4."""
+    ignored: Numbers
+    """m x 4: regions that neither count nor punish."""
+
+
+Results = dict[str, ImageResult]
+"""Id of an image -> its result, in the order of the ids."""
+
+
+class ResultTable:
+    """Collects the results of a pass in each process."""
+
+    def __init__(self) -> None:
+        self._results: Results = {}
+
+    def add(self, ids: Sequence[str], results: Sequence[ImageResult]) -> None:
+        """Note a batch."""
+        self._results |= dict(zip(ids, results, strict=True))
+
+    def gather(self) -> Results:
+        """The results of all processes, the same on each. A collective call."""
+        everyone = {name: result for part in gather_objects(self._results) for name, result in part.items()}
+        return {name: everyone[name] for name in sorted(everyone)}

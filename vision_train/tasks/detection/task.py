@@ -1,0 +1,165 @@
+"""Detection with Relation-DETR and, by switches of it, DINO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.detr.backbones import build_backbone
+from models.detr.criterion import Criterion
+from models.detr.denoising import DenoisingGenerator, Target
+from models.detr.network import RelationDetr
+from models.detr.postprocess import Detections, likeliest_boxes
+from models.detr.transformer import TransformerSizes
+from vision_train.artefacts import Artefact
+from vision_train.errors import UserError
+from vision_train.recipe.recipe import Recipe
+from vision_train.seeds import derive_seed
+from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.detection.exhibits import artefacts
+from vision_train.tasks.detection.precision import METRICS, measure
+from vision_train.tasks.detection.results import ImageResult, Results, ResultTable
+
+NETWORK = "relation_detr"
+TOP = 300
+"""Boxes of an image that count, as in COCO's results."""
+
+
+def build(recipe: Recipe, classes: list[str]) -> DetectionTask:
+    """Build the detector that a recipe names, and the task that trains it.
+
+    Raises:
+        UserError: The network does not exist or refuses its arguments.
+    """
+    if recipe.model.name != NETWORK:
+        raise UserError(
+            f"model.name={recipe.model.name}: a detector is {NETWORK}; name its backbone by model.args.backbone"
+        )
+    return DetectionTask(recipe, _build_network(recipe, len(classes)), classes)
+
+
+def _build_network(recipe: Recipe, classes: int) -> RelationDetr:
+    args = dict(recipe.model.args)
+    backbone, of_backbone = args.pop("backbone", "resnet50"), args.pop("backbone_args", {})
+    known = [field.name for field in fields(TransformerSizes)]
+    if unknown := sorted(args.keys() - {*known}):
+        raise UserError(f"model.args.{unknown[0]}: unknown; there are backbone, backbone_args, {', '.join(known)}")
+    try:
+        network, channels = build_backbone(backbone, **of_backbone)
+    except ValueError as error:
+        raise UserError(f"model.args.backbone={backbone}: {error}") from error
+    sizes, noise = TransformerSizes(**args), recipe.method.denoising
+    denoising = DenoisingGenerator(
+        classes, sizes.dim, noise.count, noise.label_noise, noise.box_noise, noise.most_queries
+    )
+    return RelationDetr(network, channels, classes, sizes, denoising, hide_empty=noise.hide_empty)
+
+
+class DetectionTask(Task):
+    """Trains a network that maps images to classes and boxes.
+
+    Args:
+        recipe: The checked recipe.
+        network: The network; the task owns it.
+        classes: C class names, in the order of the labels.
+    """
+
+    metrics = METRICS
+    heads = (
+        "transformer.encoder_class_head",
+        "transformer.hybrid_class_head",
+        "transformer.decoder.class_head",
+        "denoising_generator.label_encoder",
+    )
+    network: RelationDetr
+
+    def __init__(self, recipe: Recipe, network: RelationDetr, classes: Sequence[str]) -> None:
+        super().__init__(recipe, network, classes)
+        method = recipe.method
+        self.criterion = Criterion(
+            class_loss=method.class_loss, repeats=method.hybrid_repeats, hide_empty=method.denoising.hide_empty
+        )
+        self._noise = torch.Generator()
+        self.seed_generators(0)
+
+    def seed_generators(self, rank: int) -> None:
+        """Give the noise of each process its own seed."""
+        self._noise.manual_seed(derive_seed(self.recipe.seed, f"denoising noise of process {rank}"))
+
+    def random_generators(self) -> dict[str, torch.Generator]:
+        """Generators whose state belongs into a checkpoint."""
+        return {"denoising": self._noise}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Find boxes, with denoising and hybrid queries beside, and take all losses."""
+        targets = [Target(*each) for each in zip(batch["boxes"], batch["class_ids"], batch["ignore"], strict=True)]
+        trained = self.network.learn(batch["image"], batch["padding_mask"], targets, generator=self._noise)
+        return torch.stack([*self.criterion(trained, targets).values()]).sum()
+
+    def detect(self, batch: Batch) -> Detections:
+        """The likeliest boxes of each image, in pixels of the original."""
+        found = self.network(batch["image"], batch["padding_mask"]).queries
+        sizes = torch.tensor(batch["size"], device=found.boxes.device)
+        return likeliest_boxes(found.logits[-1], found.boxes[-1], sizes, TOP)
+
+    def new_scores(self) -> ResultTable:
+        """An empty collection of the results of a pass."""
+        return ResultTable()
+
+    def score(self, batch: Batch, loader: int = 0) -> Detections:
+        """Find boxes in a batch and note them beside the truth."""
+        found = self.detect(batch)
+        self.scores.add(batch["id"], [image_result(batch, found, place) for place in range(len(batch["id"]))])
+        return found
+
+    def measure(self, scores: Results) -> dict[str, float]:
+        """Average precisions."""
+        return measure(scores, self.classes)
+
+    def conclude(self, scores: Results, split: str, measured: Mapping[str, float]) -> list[Artefact]:
+        """Precision of each class, curves, and the hits of each image."""
+        return artefacts(scores, self.classes, split)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Detections:
+        """The likeliest boxes of images without truth."""
+        return self.detect(batch)
+
+    def predicted(self, batch: Batch, output: Detections) -> list[Predicted]:
+        """Boxes of each image."""
+        rows: list[Predicted] = []
+        for place, name in enumerate(batch["id"]):
+            boxes = [
+                {"label": self.classes[label], "score": score, "box": box}
+                for score, label, box in zip(*(each[place].tolist() for each in output), strict=True)
+            ]
+            rows.append(Predicted(name, {"boxes": boxes}))
+        return rows
+
+
+def image_result(batch: Batch, found: Detections, place: int) -> ImageResult:
+    """What was found in one image of a batch, and what is there, in pixels of the original."""
+
+    def array(values: Tensor, kind: Any) -> Any:
+        return values.detach().cpu().numpy().astype(kind)
+
+    height, width = batch["size"][place]
+    size = torch.tensor([width, height, width, height], dtype=torch.float64)
+
+    def in_pixels(boxes: Tensor) -> Any:
+        boxes = boxes.detach().cpu().double()
+        corners = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), dim=1)
+        return (corners * size).numpy()
+
+    return ImageResult(
+        array(found.scores[place], np.float64),
+        array(found.labels[place], np.int64),
+        array(found.boxes[place], np.float64),
+        array(batch["class_ids"][place], np.int64),
+        in_pixels(batch["boxes"][place]),
+        in_pixels(batch["ignore"][place]),
+    )
