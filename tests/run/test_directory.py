@@ -1,10 +1,12 @@
-"""What is left where a new run fails."""
+"""What is left where a new run fails, and who may train in a run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vision_train.data.folders import Listing
+from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run
 
@@ -44,3 +46,22 @@ def test_the_folder_of_runs_is_never_read_as_data() -> None:
     assert Path("runs").is_dir()
     Path("cat").mkdir()
     assert [folder.name for folder in Listing(Path(), ["png"], "images").folders(Path())] == ["cat"]
+
+
+def _hold(path: Path, held: Any, done: Any) -> None:
+    with RunDirectory(path).held():
+        held.set()
+        done.wait(60)
+
+
+def test_one_process_alone_trains_a_run(tmp_path, fresh_processes):
+    held, done = fresh_processes.Event(), fresh_processes.Event()
+    other = fresh_processes.Process(target=_hold, args=(tmp_path, held, done))
+    other.start()
+    assert held.wait(60)
+    with pytest.raises(UserError, match="another process is training this run"), RunDirectory(tmp_path).held():
+        pass
+    done.set()
+    other.join()
+    with RunDirectory(tmp_path).held():
+        pass

@@ -8,8 +8,8 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -112,6 +112,29 @@ class RunDirectory:
         """Write artefacts for the report; ``codecs`` store those of a kind of data."""
         for artefact in artefacts:
             write_artefact(self.artefacts, artefact, codecs)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training this run meanwhile.
+
+        The lock ends with the process, however it ends, and loader processes do not inherit it.
+
+        Raises:
+            UserError: Another process trains it.
+        """
+        if sys.platform == "win32":  # it has no such locks
+            yield
+            return
+        import fcntl
+
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise UserError(
+                    f"{self.path}: another process is training this run; wait until it ends, or stop it"
+                ) from error
+            yield
 
     def discard(self) -> None:
         """Remove a new run that failed before its first checkpoint, so that nothing half-made is left.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -180,7 +180,8 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
     log = MetricsLog(directory.metrics, directory.seconds_so_far()) if first_process else None
     console = console if first_process else Console(quiet=True)
     finished: list[FinishedPhase] = []
-    with logging_to(directory.path / "log.txt" if first_process else None), _process_group():
+    alone = directory.held() if first_process else nullcontext()
+    with alone, logging_to(directory.path / "log.txt" if first_process else None), _process_group():
         while (phase := plan.next(finished)) is not None:
             done = read_finished(directory, phase.name)
             if done is None:
