@@ -352,6 +352,10 @@ def test_not_a_run(refused, verb):
     refused(*verb, "photos", *more, says="photos: holds no recipe.yaml")
 
 
+def test_a_file_of_a_run_is_no_run(run, refused):
+    refused("fit", "--resume", run / "checkpoints" / "last.ckpt", says="a file of the run run, name that")
+
+
 def test_an_unfinished_run(run, refused):
     shutil.rmtree(run / "checkpoints")
     (run / "summary.json").unlink()

@@ -88,7 +88,8 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+        remedy = "; name the table in it, as in data.labels=FOLDER/labels.csv" if path.is_dir() else ""
+        raise UserError(f"{path}: {error.strerror}{remedy}") from error
     encodings = ("utf-16",) if content.startswith(_UTF_16) else () if b"\0" in content else _EIGHT_BIT
     for encoding in encodings:
         try:

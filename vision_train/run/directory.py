@@ -173,7 +173,10 @@ def open_run(path: Path, *, with_weights: bool = False) -> RunDirectory:
         UserError: There is no run at this place, or it has not come so far.
     """
     if not path.is_dir():
-        raise UserError(f"{path}: no such run directory")
+        above = (each for each in path.parents if path.exists() and (each / "classes.json").is_file())
+        run = next(above, None)
+        hint = "" if run is None else f"; it is a file of the run {run}, name that"
+        raise UserError(f"{path}: no such run directory{hint}")
     directory = RunDirectory(path.absolute())
     if not directory.recipe.is_file():
         raise UserError(f"{path}: holds no recipe.yaml, so it is not a run directory of vision-train")

@@ -129,7 +129,8 @@ def check_accepted(accepted: Sequence[str]) -> None:
         # A key that holds a mapping has others inside.
         inside = any(kind and key.startswith(f"{name}.") for name, kind in keys.items())
         if key not in known and not inside:
-            raise UserError(f"--accept {key}: is no key of a recipe{nearest_names(key, known)}")
+            several = "; give --accept once for each key" if "," in key else nearest_names(key, known)
+            raise UserError(f"--accept {key}: is no key of a recipe{several}")
 
 
 def _is_accepted(key: str, accepted: Sequence[str]) -> bool:
