@@ -114,7 +114,7 @@ def _pixels(told: Provenance, fit: Fit | None) -> dict[str, str]:
         for key in keys:
             value, source = told.get(key), told.sources.get(key)
             texts.append(
-                f"{key} {shown(getattr(assumed, key))} (not said with the weights; assumed where a recipe leaves it open)"
+                f"{key} {shown(getattr(assumed, key))} (assumed where a recipe leaves it open; nothing says it)"
                 if value is None
                 else f"{key} {shown(value)} ({source})"
             )
