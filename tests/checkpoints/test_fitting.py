@@ -11,6 +11,8 @@ from torch import Tensor
 from vision_train.checkpoints import read_weights
 from vision_train.checkpoints.fitting import Fit, fitting_model
 
+pytestmark = pytest.mark.slow  # builds models of timm by the dozen
+
 
 def state_of(name: str) -> dict[str, Tensor]:
     """Tensors of the right shapes that need no memory."""

@@ -13,6 +13,8 @@ from models.droppos.network import MaskedPositionNetwork
 from models.droppos.scores import score_positions
 from models.droppos.smoothing import decayed_sigma, position_targets
 
+pytestmark = pytest.mark.slow  # trains
+
 PATCHES, EPOCHS, STEPS = 16, 10, 150
 RAMP = torch.linspace(-1.5, 1.5, 16)
 GRADIENT = torch.stack([RAMP.expand(16, 16), RAMP[:, None].expand(16, 16), torch.zeros(16, 16)])
