@@ -115,6 +115,16 @@ def _marked(folder: Path) -> bool | frozenset[str]:
     return frozenset(map(str, listed)) if isinstance(listed, list) else True
 
 
+def refuse_full(folder: Path) -> None:
+    """Refuse a place for new files that holds some already, or is no folder.
+
+    Raises:
+        UserError: It is there, and is not an empty folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder; name another one")
+
+
 def check_writable(folder: Path, named_by: str) -> None:
     """Find out, leaving nothing behind, whether files can be put into a folder that may have yet to be made.
 

@@ -32,8 +32,8 @@ class Layout:
 
     title: str
     """What the file is."""
-    library: str
-    """Whose computation is the reference."""
+    package: str
+    """The package whose computation is the reference."""
     model: str
     """timm's name of the target."""
     args: dict[str, Any]

@@ -102,7 +102,7 @@ def rows() -> Iterator[str]:
             with tempfile.TemporaryDirectory() as folder:
                 found[size] = difference(layout, Path(folder), size)
         measured = ", ".join(f"{value:.1g} at {size} pixels" for size, value in found.items())
-        yield f"| {layout.title} | {layout.library} | `{layout.model}` | {measured} |"
+        yield f"| {layout.title} | {layout.package} | `{layout.model}` | {measured} |"
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ class Found(NamedTuple):
     """What the network says of a batch."""
 
     first_stage: Predictions
-    """Of the chosen tokens, one layer."""
+    """What one layer says of the chosen tokens."""
     queries: Predictions
-    """Of the queries that find each another object, all layers."""
+    """What all layers say of the matching queries, each of which finds another object."""
 
 
 class Trained(NamedTuple):
@@ -28,10 +28,10 @@ class Trained(NamedTuple):
 
     found: Found
     denoising: Predictions
-    """Of the queries made of spoilt targets."""
+    """What all layers say of the denoising queries, which are made of spoilt targets."""
     spoilt: DenoisingQueries
     hybrid: Found | None
-    """Of the queries several of which find the same object."""
+    """What they say of the hybrid queries, several of which find the same object; None without such queries."""
 
 
 class RelationDetr(nn.Module):

@@ -163,5 +163,6 @@ def test_views_share_no_affine_that_can_be_written_to():
 
 
 def test_views_travel_between_processes():
+    # As torch's loader sends it to a worker; the bytes are made here.
     view = pickle.loads(pickle.dumps(crop(View.whole(image(), BOXES, "text"), 1, 2, 9, 9)))
     assert (view.affine.tolist(), view.text) == (translation(-1, -2).tolist(), "text")

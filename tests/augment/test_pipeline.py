@@ -300,11 +300,13 @@ def test_a_text_is_kept_unless_its_image_is_mirrored() -> None:
 def test_pipelines_travel_to_spawned_workers() -> None:
     image = picture(40, 60)
     for pipeline in (train_pipeline(16, MEAN, STD, **EVERYTHING), eval_pipeline(16, MEAN, STD)):  # type: ignore[arg-type]
+        # As torch's loader sends it to a worker; the bytes are made here.
         assert torch.equal(run(pickle.loads(pickle.dumps(pipeline)), image, 3), run(pipeline, image, 3))
 
 
 def test_the_affine_travels_to_spawned_workers() -> None:
     pipeline = train_pipeline(24, MEAN, STD, **SMOOTH)  # type: ignore[arg-type]
+    # As torch's loader sends it to a worker; the bytes are made here.
     travelled = pickle.loads(pickle.dumps(pipeline))
     for seed in range(4):
         view = View.whole(picture(40, 60))

@@ -17,9 +17,9 @@ TOLERANCE = {"timm": 0.0, "transformers": 1e-5}
 
 @pytest.mark.parametrize(("layout", "size"), CASES, ids=[f"{layout.title} at {size}" for layout, size in CASES])
 def test_features_are_those_of_the_library(layout, size, tmp_path):
-    if layout.library == "transformers":
+    if layout.package == "transformers":
         pytest.importorskip("transformers")
-    assert layouts.difference(layout, tmp_path, size) <= TOLERANCE[layout.library]
+    assert layouts.difference(layout, tmp_path, size) <= TOLERANCE[layout.package]
 
 
 def test_the_table_of_the_documentation_has_these_rows():
@@ -27,4 +27,4 @@ def test_the_table_of_the_documentation_has_these_rows():
         line.split(" | ") for line in layouts.TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")
     ]
     written = [(row[0].removeprefix("| "), row[1]) for row in rows if row[1] in TOLERANCE]
-    assert written == [(layout.title, layout.library) for layout in layouts.LAYOUTS]
+    assert written == [(layout.title, layout.package) for layout in layouts.LAYOUTS]

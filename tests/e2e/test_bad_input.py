@@ -308,7 +308,7 @@ def test_trainer_key_that_cannot_work(refused, override, message):
     refused(*FIT, override, says=message)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU: it asks for one in vain")
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
 def test_a_gpu_that_is_not_there(refused, dry_run):
     refused(*FIT, "trainer.accelerator=gpu", *dry_run, says="trainer.accelerator=gpu: ")

@@ -4,19 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.fit import fit, resume
-from vision_train.tasks.detection.task import DetectionTask
+from vision_train.tasks.detection.task import DetectionTask, build
 
 OVERRIDES = ["trainer.limit_train_batches=3", "trainer.max_epochs=2", "optim.ema={decay: 0.5}"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    from rich.console import Console
-
     recipe = load_recipe("relation_detr/shapes", OVERRIDES, smoke=True)
     place = tmp_path_factory.mktemp("detection") / "run"
     return fit(recipe, run_dir=place, command=[], console=Console(quiet=True)).path
@@ -55,9 +55,6 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(run, tmp_path, monke
 
 
 def test_other_networks_and_sizes_are_refused_by_name():
-    from vision_train.errors import UserError
-    from vision_train.tasks.detection.task import build
-
     for override, named in (
         ("model.name=vit_tiny_patch16_224", "model.args.backbone"),
         ("model.args.backbone=resnet5x", "model.args.backbone=resnet5x"),

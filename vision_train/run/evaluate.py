@@ -70,7 +70,7 @@ def _scan(run: Path, recipe: Recipe, split: str, named: set[str]) -> tuple[Scann
     scanned = scan(replace(recipe, data=section), directory.read_classes(), only)
     if split not in (held := scanned.data.counts):
         raise UserError(f"--split {split}: this run has no {scanned.data.noun} in it; there are {', '.join(held)}")
-    if only or split not in ("train", "val"):  # whoever asks for those of its own data knows what they are
+    if only or split not in ("train", "val"):  # the training data of the run itself need no note
         notes += _notes_on_learnt(scanned.data, split, run)
     return scanned, notes
 

@@ -1,17 +1,22 @@
 """What must hold of Relation-DETR whatever its weights: the acceptance list of its specification."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch.testing import assert_close
+from torchvision.ops import box_iou, generalized_box_iou
 
 from models.detr.boxes import generalized_iou, interleave, to_corners
-from models.detr.criterion import Criterion
+from models.detr.criterion import Criterion, count_boxes, detection_losses, outside_ignored
 from models.detr.decoder import Predictions
 from models.detr.denoising import DenoisingGenerator, Target, blocked_pairs
 from models.detr.matching import MatchingCosts, match
+from models.detr.network import RelationDetr
 from models.detr.relation import PositionRelation
+from models.detr.transformer import TransformerSizes
 
 
 def random_boxes(*shape: int, smallest: float = 0.05, seed: int = 0) -> torch.Tensor:
@@ -172,10 +177,6 @@ class TestNetwork:
         sum(Criterion()(trained, targets).values()).backward()
 
     def test_without_relation_hybrid_and_fusion_it_is_dino(self, make_network):
-        from dataclasses import replace
-
-        from models.detr.network import RelationDetr
-
         network = make_network()
         sizes = replace(self._sizes(), hybrid_queries=0, relation=False, memory_fusion=False)
         dino = RelationDetr(network.backbone, (8, 12), 5, sizes, DenoisingGenerator(5, 32, 10))
@@ -189,8 +190,6 @@ class TestNetwork:
 
     @staticmethod
     def _sizes():
-        from models.detr.transformer import TransformerSizes
-
         return TransformerSizes(32, 4, 64, 2, 3, 3, 20, 10)
 
 
@@ -225,8 +224,6 @@ class TestMatching:
 
     @staticmethod
     def _losses(predictions, targets):
-        from models.detr.criterion import count_boxes, detection_losses
-
         (pairs,) = match([MatchingCosts()(predictions, targets)], [len(each.labels) for each in targets], [1])
         return detection_losses(predictions, targets, pairs, count_boxes(targets))
 
@@ -239,8 +236,6 @@ class TestMatching:
 
 
 def test_what_is_found_in_an_ignored_region_is_no_mistake():
-    from models.detr.criterion import count_boxes, detection_losses, outside_ignored
-
     here, there = torch.tensor([0.2, 0.2, 0.1, 0.1]), torch.tensor([0.8, 0.8, 0.1, 0.1])
     logits = torch.tensor([[[[3.0], [3.0], [-3.0]]]])
     predictions = Predictions(logits, torch.stack((here, there, there))[None, None])
@@ -260,8 +255,6 @@ def test_what_is_found_in_an_ignored_region_is_no_mistake():
 
 
 def test_generalized_iou_is_that_of_torchvision():
-    from torchvision.ops import box_iou, generalized_box_iou
-
     first, second = to_corners(random_boxes(9)), to_corners(random_boxes(7, seed=1))
     iou, giou = generalized_iou(first[:, None], second)
     assert_close(iou, box_iou(first, second), atol=1e-6, rtol=0)

@@ -27,7 +27,7 @@ from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.stored import StoredBag, array_in_memory
 from vision_train.data.bags.tools.writing import write_bag
 from vision_train.errors import UserError
-from vision_train.files import write_text
+from vision_train.files import refuse_full, write_text
 
 Variant = Literal["rare", "patterns"]
 
@@ -108,8 +108,7 @@ def make_digit_bags(folder: Path, variant: Variant, seed: int = 0) -> dict[str, 
     Raises:
         UserError: ``folder`` is not an empty folder, or it cannot be written, or h5py is missing.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; name another one")
+    refuse_full(folder)
     bags = digit_bags(variant, seed)
     features = folder / FEATURES_FOLDER
     try:

@@ -27,8 +27,9 @@ class Annotated:
     ignored: tuple[Corners, ...] = ()
     """Regions in which nothing counts for or against a detector: crowds, and what is marked difficult."""
     width: int = 0
+    """Width of the original image in pixels."""
     height: int = 0
-    """Of the original image, in pixels."""
+    """Height of the original image in pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings
-from vision_train.data.boxes.dataset import BoxDataset, Preparation, original_pixels
+from vision_train.data.boxes.dataset import BoxDataset, Preparation
 from vision_train.data.boxes.divide import divide_images, few
 from vision_train.data.boxes.module import BoxDataModule, evaluation_transform
 from vision_train.data.boxes.read import read_boxes
 from vision_train.data.dataset import SampleLoader, sample_loader
-from vision_train.data.image_files import check_start, list_images
+from vision_train.data.image_files import check_start, list_images, picture_sources
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import Splits, whole_split
 from vision_train.errors import UserError
@@ -55,19 +53,6 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
     dataset = BoxDataset([BoxSample(path, path) for path in paths], [], preparation, section.on_bad)
     dataset.notes += notes
     return sample_loader(dataset, EvaluationSampler(len(dataset)), section.evaluation_batch_size, section.workers)
-
-
-def picture_sources(
-    samples: Sequence[BoxSample], section: Section, images: Path | None
-) -> tuple[dict[str, Any], list[str]]:
-    """What pictures of images are drawn from: the pixels of each, read when they are drawn.
-
-    Raises:
-        UserError: A folder of images is named, which is for other kinds of data.
-    """
-    if images is not None:
-        raise UserError(f"--images {images}: the samples of this run are images themselves; leave it out")
-    return {"originals": {sample.id: partial(original_pixels, sample) for sample in samples}}, []
 
 
 def _known(

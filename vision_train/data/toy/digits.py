@@ -12,6 +12,7 @@ from PIL import Image
 
 from vision_train.data.sample import ImageSample
 from vision_train.errors import UserError
+from vision_train.files import refuse_full
 
 _SPLIT_SEED = 0
 
@@ -46,8 +47,7 @@ def make_digits(folder: Path) -> dict[str, int]:
     Raises:
         UserError: ``folder`` is not an empty folder, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; name another one")
+    refuse_full(folder)
     counts = {"train": 0, "val": 0, "test": 0}
     try:
         for sample in digits_samples():

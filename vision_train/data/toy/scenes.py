@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vision_train.errors import UserError
-from vision_train.files import write_json
+from vision_train.files import refuse_full, write_json
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels."""
@@ -54,8 +54,7 @@ def write_coco(scenes: Sequence[Scene], folder: Path) -> dict[str, int]:
     Raises:
         UserError: ``folder`` is not an empty folder, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; name another one")
+    refuse_full(folder)
     names = sorted({label for scene in scenes for label in scene.labels})
     splits = list(dict.fromkeys(scene.split for scene in scenes))
     try:
