@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -55,11 +56,12 @@ class DecoderLayer(nn.Module):
         self.linear1, self.linear2 = feed_forward_layers(dim, hidden)
         self.norm3 = nn.LayerNorm(dim)
 
-    def forward(self, query: Tensor, position: Tensor, boxes: Tensor, memory: Memory, bias: Tensor | None) -> Tensor:
+    def forward(
+        self, query: Tensor, position: Tensor, boxes: Tensor, levels: Sequence[Tensor], bias: Tensor | None
+    ) -> Tensor:
         """B x N x D -> B x N x D; boxes are B x N x V x 4, as shares of each level with its padding."""
         query = self.norm2(query + self.self_attn(query, position, bias))
-        attended = self.cross_attn(query + position, boxes, memory.tokens, memory.shapes, memory.padding_mask)
-        query = self.norm1(query + attended)
+        query = self.norm1(query + self.cross_attn(query + position, boxes, levels))
         return self.norm3(query + self.linear2(self.linear1(query).relu()))
 
 
@@ -91,8 +93,21 @@ class Decoder(nn.Module):
         start_alike(self.bbox_head)
         start_alike(nn.ModuleList(cast(DecoderLayer, layer).cross_attn for layer in self.layers))
 
+    def project(self, memory: Memory) -> Iterator[list[Tensor]]:
+        """What each layer reads from, one level after the other: it does not depend on the queries."""
+        for layer in self.layers:
+            attention = cast(DecoderLayer, layer).cross_attn
+            yield attention.project(memory.tokens, memory.shapes, memory.padding_mask)
+
     def forward(
-        self, query: Tensor, boxes: Tensor, memory: Memory, blocked: Tensor | None = None, *, relate: bool = True
+        self,
+        query: Tensor,
+        boxes: Tensor,
+        memory: Memory,
+        blocked: Tensor | None = None,
+        values: Iterable[Sequence[Tensor]] | None = None,
+        *,
+        relate: bool = True,
     ) -> Predictions:
         """Refine boxes.
 
@@ -101,6 +116,7 @@ class Decoder(nn.Module):
             boxes: B x N x 4, where each begins.
             memory: What is read from.
             blocked: Broadcasts to B x 1 x N x N, True where a query may not attend to another; None allows all.
+            values: What :meth:`project` made of the memory, where several calls share it; None makes it here.
             relate: Whether the position relation is used, if there is one.
 
         Returns:
@@ -113,20 +129,19 @@ class Decoder(nn.Module):
         bias, earlier = mask, boxes
         logits, found = [], []
         ratios = memory.valid_ratios.repeat(1, 1, 2)[:, None]  # B 1 V 4
-        for number, layer in enumerate(self.layers):
+        for number, (layer, levels) in enumerate(zip(self.layers, values or self.project(memory), strict=True)):
             seen = boxes.detach()[:, :, None] * ratios
             position = self.ref_point_head(embed_boxes(seen[:, :, 0], query.shape[-1] // 2).to(query.dtype))
             if number > 0:
                 position = position * self.query_scale(query)
-            query = layer(query, position, seen, memory, bias)
+            query = layer(query, position, seen, levels, bias)
             normed, head = self.norm(query), self.bbox_head[number]
             logits.append(self.class_head[number](normed))
             found.append((head(normed).float() + logit(boxes)).sigmoid())
             if number + 1 == len(self.layers):
                 break
             if relation is not None:
-                bias = relation(earlier, found[-1])
-                bias = bias if blocked is None else bias.masked_fill(blocked, -torch.inf)
+                bias = relation(earlier, found[-1], blocked)
             earlier = found[-1]
             boxes = (head(query).float() + logit(boxes.detach())).sigmoid()
         return Predictions(torch.stack(logits), torch.stack(found))

@@ -7,6 +7,7 @@ chunks and levels one after the other, and the backward pass samples again, so t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,8 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from models.detr.positions import Shapes
 
-_SAMPLES_AT_ONCE = 2**21
-"""Numbers that are sampled at a time, of all images and heads: 8 MiB in float32."""
+_SAMPLES_AT_ONCE = 2**20
+"""Numbers that are sampled at a time, of all images and heads: 4 MiB in float32."""
+_SAMPLES_AFFORDABLE = 4 * _SAMPLES_AT_ONCE
+"""So many numbers of a level are kept for the backward pass, which saves the time of sampling again."""
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -55,49 +58,59 @@ class MultiScaleDeformableAttention(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(
-        self, query: Tensor, references: Tensor, value: Tensor, shapes: Shapes, padding_mask: Tensor | None = None
-    ) -> Tensor:
+    def project(self, value: Tensor, shapes: Shapes, padding_mask: Tensor | None = None) -> list[Tensor]:
+        """What queries read from.
+
+        Args:
+            value: B x S x D, the tokens of all levels, one level after the other.
+            shapes: Height and width of each level.
+            padding_mask: B x S, True on padding, which counts as zeros.
+
+        Returns:
+            For each level B H x D/H x h x w.
+        """
+        values = self.value_proj(value)
+        if padding_mask is not None:
+            values = values.masked_fill(padding_mask[..., None], 0.0)
+        channels_first = values.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1).flatten(0, 1)
+        parts = channels_first.split([height * width for height, width in shapes], dim=-1)
+        return [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def forward(self, query: Tensor, references: Tensor, levels: Sequence[Tensor]) -> Tensor:
         """Attend.
 
         Args:
             query: B x N x D.
             references: B x N x V x 2, points, or B x N x V x 4, boxes; as shares of each level with its padding.
-            value: B x S x D, the tokens of all levels, one level after the other.
-            shapes: Height and width of each level.
-            padding_mask: B x S, True on padding, which counts as zeros.
+            levels: What :meth:`project` made of the tokens.
 
         Returns:
             B x N x D.
         """
         batch, queries, _ = query.shape
         by_head = (batch, queries, self.heads, self.levels, self.points)
-        values = self.value_proj(value)
-        if padding_mask is not None:
-            values = values.masked_fill(padding_mask[..., None], 0.0)
         offsets = self.sampling_offsets(query).view(*by_head, 2)
         weights = self.attention_weights(query).view(*by_head[:3], -1).softmax(-1).view(by_head)
-        return self.output_proj(sample(values, references, offsets, weights.to(values.dtype), shapes))
+        return self.output_proj(sample(levels, references, offsets, weights.to(levels[0].dtype)))
 
 
-def sample(values: Tensor, references: Tensor, offsets: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+def sample(levels: Sequence[Tensor], references: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     """Sum what is read bilinearly near references, weighted; outside of a level there are zeros.
 
     Args:
-        values: B x S x D, the tokens of all levels.
+        levels: B H x D/H x h x w each.
         references: B x N x V x 2 or 4, points or boxes.
         offsets: B x N x H x V x K x 2, where to read: see :func:`places_of`.
         weights: B x N x H x V x K.
-        shapes: Height and width of each level.
 
     Returns:
-        B x N x D, in the dtype of the values.
+        B x N x D, in the dtype of the levels.
     """
-    batch, queries, heads, _, points, _ = offsets.shape
-    levels = _split_levels(values, heads, shapes)
-    chunk = max(1, _SAMPLES_AT_ONCE // (batch * values.shape[-1] * points))
-    if queries <= chunk or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    queries, points = offsets.shape[1], offsets.shape[4]
+    of_query = points * levels[0].shape[0] * levels[0].shape[1]
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or queries * of_query <= _SAMPLES_AFFORDABLE:
         return _sample(levels, references, offsets, weights)
+    chunk = max(1, _SAMPLES_AT_ONCE // of_query)
     split = (each.split(chunk, dim=1) for each in (references, offsets, weights))
     if not torch.is_grad_enabled():
         return torch.cat([_sample(levels, *part) for part in zip(*split, strict=True)], dim=1)
@@ -123,24 +136,17 @@ def places_of(references: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
     return references[..., :2] + offsets / offsets.shape[4] * references[..., 2:] * 0.5
 
 
-def _split_levels(values: Tensor, heads: int, shapes: Shapes) -> list[Tensor]:
-    """B x S x D -> for each level B H x D/H x h x w."""
-    batch, _, dim = values.shape
-    channels_first = values.view(batch, -1, heads, dim // heads).permute(0, 2, 3, 1).flatten(0, 1)
-    parts = channels_first.split([height * width for height, width in shapes], dim=-1)
-    return [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _sample(levels: list[Tensor], references: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+def _sample(levels: Sequence[Tensor], references: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     batch, _, heads = offsets.shape[:3]
     shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
-    grids = (2 * places_of(references, offsets, shapes) - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # B H, V, N, K, 2
-    weights = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)  # B H, V, N, K
+    # Queries last: the sum over the points of a query then runs along memory.
+    grids = (2 * places_of(references, offsets, shapes) - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # B H, V, K, N, 2
+    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # B H, V, K, N
     total: Tensor | None = None
     for level, maps in enumerate(levels):
         grid = grids[:, level].to(maps.dtype)
         sampled = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        read = torch.einsum("bcnk,bnk->bcn", sampled, weights[:, level])
+        read = (sampled * weights[:, level, None]).sum(2)  # B H, D/H, N
         total = read if total is None else total + read
     assert total is not None
     return total.unflatten(0, (batch, heads)).flatten(1, 2).transpose(1, 2)

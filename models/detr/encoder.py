@@ -31,7 +31,8 @@ class EncoderLayer(nn.Module):
         self, tokens: Tensor, positions: Tensor, references: Tensor, shapes: Shapes, padding_mask: Tensor
     ) -> Tensor:
         """B x S x D -> B x S x D."""
-        attended = self.self_attn(tokens + positions, references, tokens, shapes, padding_mask)
+        levels = self.self_attn.project(tokens, shapes, padding_mask)
+        attended = self.self_attn(tokens + positions, references, levels)
         tokens = self.norm1(tokens + attended)
         return self.norm2(tokens + self.linear2(self.linear1(tokens).relu()))
 

@@ -95,12 +95,14 @@ class RelationDetr(nn.Module):
         memory, tokens, anchors, selection = self._first_stage(images, padding_mask)
         spoilt = self.denoising_generator(targets, noise, generator)
         matching = selection.boxes.shape[1]
+        values = list(transformer.decoder.project(memory))
         content = transformer.queries(selection, transformer.tgt_embed)
         together = transformer.decoder(
             torch.cat((spoilt.content, content), dim=1),
             torch.cat((spoilt.boxes, selection.boxes), dim=1),
             memory,
             blocked_pairs(spoilt, matching, hide_empty=self.hide_empty),
+            values,
         )
         slots = spoilt.content.shape[1]
         denoising, found = (
@@ -109,7 +111,7 @@ class RelationDetr(nn.Module):
                 together.logits.split((slots, matching), 2), together.boxes.split((slots, matching), 2), strict=True
             )
         )
-        hybrid = self._hybrid(memory, tokens, anchors) if transformer.hybrid_queries else None
+        hybrid = self._hybrid(memory, values, tokens, anchors) if transformer.hybrid_queries else None
         return Trained(Found(selection.predictions, found), denoising, spoilt, hybrid)
 
     def _first_stage(self, images: Tensor, padding_mask: Tensor) -> tuple[Memory, Tensor, Tensor, Selection]:
@@ -118,9 +120,10 @@ class RelationDetr(nn.Module):
         tokens, anchors = self.transformer.describe(memory, proposals)
         return memory, tokens, anchors, self.transformer.first_stage(tokens, anchors)
 
-    def _hybrid(self, memory: Memory, tokens: Tensor, anchors: Tensor) -> Found:
+    def _hybrid(self, memory: Memory, values: list[list[Tensor]], tokens: Tensor, anchors: Tensor) -> Found:
         transformer = self.transformer
         heads = transformer.hybrid_class_head, transformer.hybrid_bbox_head
         selection = transformer.select(tokens, anchors, transformer.hybrid_queries, heads)
         content = transformer.queries(selection, transformer.hybrid_tgt_embed)
-        return Found(selection.predictions, transformer.decoder(content, selection.boxes, memory, relate=False))
+        decoded = transformer.decoder(content, selection.boxes, memory, values=values, relate=False)
+        return Found(selection.predictions, decoded)
