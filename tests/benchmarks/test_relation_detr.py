@@ -3,8 +3,9 @@
     pytest tests/benchmarks/test_relation_detr.py --benchmark-enable -s
 
 The plain form is what the paper and its official code compute, as it reads: all 64 features of every pair are embedded
-and kept, what deformable attention samples is stacked, and each layer is matched and judged by itself. Both compute the
-same numbers, which the benchmark checks first. They take turns, so that other load falls on both alike.
+and kept, what deformable attention samples is stacked, each layer is matched and judged by itself, every token of the
+first stage gets a box, and each branch projects the memory for itself. Both compute the same numbers, which the
+benchmark checks first. They take turns, so that other load falls on both alike.
 """
 
 import statistics
@@ -27,14 +28,16 @@ from models.detr import deformable
 from models.detr.backbones import build_backbone
 from models.detr.boxes import interleave, to_corners, wave_lengths
 from models.detr.criterion import Criterion
-from models.detr.decoder import Predictions
+from models.detr.decoder import Decoder, Predictions
 from models.detr.denoising import Target
+from models.detr.layers import Mlp
 from models.detr.network import RelationDetr, Trained
 from models.detr.relation import PositionRelation
-from models.detr.transformer import TransformerSizes
+from models.detr.transformer import Selection, Transformer, TransformerSizes
 
 ROUNDS = 3
 SIDE = 384
+DECODER = Decoder.forward
 
 
 class PlainRelation(nn.Module):
@@ -147,11 +150,28 @@ class PlainCriterion:
         }
 
 
+def plain_select(
+    transformer: Transformer, tokens: Tensor, anchors: Tensor, count: int, heads: tuple[nn.Linear, Mlp]
+) -> Selection:
+    """Every token gets a box, of which the likeliest are kept."""
+    logits, boxes = heads[0](tokens), (heads[1](tokens) + anchors).sigmoid()
+    chosen = logits.amax(-1).topk(min(count, tokens.shape[1]), dim=1).indices[..., None]
+    logits, boxes = (each.gather(1, chosen.expand(-1, -1, each.shape[-1])) for each in (logits, boxes))
+    return Selection(Predictions(logits[None], boxes[None]), boxes.detach())
+
+
+def plain_decoder(decoder: Decoder, *given: Any, values: Any = None, relate: bool = True) -> Predictions:
+    """Each branch projects the memory for itself."""
+    return DECODER(decoder, *given[:4], relate=relate)
+
+
 @contextmanager
 def plainly(network: RelationDetr | None = None) -> Iterator[None]:
-    """Within, deformable attention and the relation of a network are computed plainly."""
+    """Within, everything that a network computes in another way than the paper writes it is computed plainly."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(deformable, "sample", plain_sample))
+        stack.enter_context(mock.patch.object(Transformer, "select", plain_select))
+        stack.enter_context(mock.patch.object(Decoder, "forward", plain_decoder))
         if network is not None:
             decoder = network.transformer.decoder
             light = decoder.position_relation_embedding
