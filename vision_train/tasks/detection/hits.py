@@ -31,23 +31,31 @@ def count_hits(result: ImageResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         wanted = result.true_boxes[result.true_labels == label]
         overlaps = overlap(result.boxes[members], wanted)
         for column, least in enumerate(OVERLAPS):
-            hit[members, column] = _take(overlaps, least)
+            hit[members, column] = take(overlaps, least) >= 0
     counted = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
     excused = (covered(result.boxes[counted], result.ignored) > 0.5) & ~hit[counted].any(axis=1)
     counted = counted[~excused]
     return result.scores[counted], result.labels[counted], hit[counted]
 
 
-def _take(overlaps: np.ndarray, least: float) -> np.ndarray:
-    """For each detection in turn, whether it finds a free object that it overlaps so much."""
+def take(overlaps: np.ndarray, least: float) -> np.ndarray:
+    """Let each detection in turn take the free object that it overlaps most, and at least so much.
+
+    Args:
+        overlaps: D x n, the likeliest detection first.
+        least: Overlap that an object must have.
+
+    Returns:
+        The object of each detection, D; -1 where it takes none.
+    """
     free = np.ones(overlaps.shape[1], dtype=bool)
-    hit = np.zeros(len(overlaps), dtype=bool)
-    for row, values in enumerate(overlaps):
-        left = np.where(free, values, -1.0)
-        if left.size and left.max() >= least:
-            free[len(left) - 1 - int(left[::-1].argmax())] = False  # of equal ones the last, as COCO does
-            hit[row] = True
-    return hit
+    taken = np.full(len(overlaps), -1)
+    for row in np.flatnonzero((overlaps >= least).any(axis=1)):
+        left = np.where(free, overlaps[row], -1.0)
+        if left.max() >= least:
+            taken[row] = len(left) - 1 - int(left[::-1].argmax())  # of equal ones the last, as COCO does
+            free[taken[row]] = False
+    return taken
 
 
 def overlap(first: Numbers, second: Numbers) -> np.ndarray:
