@@ -27,13 +27,12 @@ class Verdict(IntEnum):
     """What a detection is; the last one, what an object is."""
 
     HIT = 0
-    IGNORED = 1
-    CLASS = 2
-    PLACE = 3
-    BOTH = 4
-    DOUBLE = 5
-    BACKGROUND = 6
-    MISSED = 7
+    CLASS = 1
+    PLACE = 2
+    BOTH = 3
+    DOUBLE = 4
+    BACKGROUND = 5
+    MISSED = 6
 
 
 ERRORS = {
@@ -57,6 +56,8 @@ class Judged:
     """D, a :class:`Verdict` each."""
     objects: NDArray[np.int64]
     """D: the object that a detection hits or, of the wrong class or place, would have hit; -1 for none."""
+    ignored: NDArray[np.bool_]
+    """D: hits nothing and lies in an ignored region, so that it is no error; if it ``mends`` one, it may do so."""
     mends: NDArray[np.bool_]
     """D: of the wrong class or place, and the likeliest such detection of an object that none hits."""
     missed: NDArray[np.bool_]
@@ -64,7 +65,7 @@ class Judged:
 
     def count(self, error: Verdict) -> int:
         """How many errors of one kind there are."""
-        return int(self.missed.sum() if error == Verdict.MISSED else (self.verdicts == error).sum())
+        return int(self.missed.sum() if error == Verdict.MISSED else ((self.verdicts == error) & ~self.ignored).sum())
 
 
 def judge(result: ImageResult, thresholds: Numbers | None = None) -> Judged:
@@ -83,7 +84,7 @@ def judge(result: ImageResult, thresholds: Numbers | None = None) -> Judged:
     free[taken[taken >= 0]] = False
     ignored = (taken < 0) & (covered(boxes, result.ignored) > FOREGROUND)
     own, other = np.where(same, overlaps, 0.0), np.where(same, 0.0, overlaps)
-    verdicts = _verdicts(taken, ignored, own, other, own * ~free)
+    verdicts = _verdicts(taken, own, other, own * ~free)
     objects = taken.copy()
     for verdict, wanted in ((Verdict.PLACE, own), (Verdict.CLASS, other)):
         rows = np.flatnonzero(verdicts == verdict)
@@ -91,7 +92,7 @@ def judge(result: ImageResult, thresholds: Numbers | None = None) -> Judged:
     mends = _first_of_each(objects, np.isin(verdicts, (Verdict.CLASS, Verdict.PLACE)), free)
     missed = free.copy()
     missed[objects[mends]] = False
-    return Judged(places, verdicts, objects, mends, missed)
+    return Judged(places, verdicts, objects, ignored, mends, missed)
 
 
 def _counted(result: ImageResult, thresholds: Numbers | None) -> NDArray[np.int64]:
@@ -106,15 +107,12 @@ def _counted(result: ImageResult, thresholds: Numbers | None) -> NDArray[np.int6
     return places[np.argsort(-result.scores[places], kind="stable")]
 
 
-def _verdicts(
-    taken: np.ndarray, ignored: np.ndarray, own: np.ndarray, other: np.ndarray, used: np.ndarray
-) -> np.ndarray:
-    """D verdicts, of overlaps (D x n) with objects of the same class, of other classes, and of the same that are hit."""
+def _verdicts(taken: np.ndarray, own: np.ndarray, other: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """D verdicts, of overlaps (D x n) with objects of the same class, of other classes, and with those that are hit."""
     best_own, best_other, best_used = (np.max(each, axis=1, initial=0.0) for each in (own, other, used))
     there = own.shape[1] > 0
     rules = {
         Verdict.HIT: taken >= 0,
-        Verdict.IGNORED: ignored,
         Verdict.PLACE: (best_own >= BACKGROUND) & (best_own <= FOREGROUND) & there,
         Verdict.CLASS: best_other >= FOREGROUND,
         Verdict.DOUBLE: best_used >= FOREGROUND,
@@ -163,15 +161,15 @@ def costs(results: Results, classes: Sequence[str]) -> dict[Verdict, Cost]:
         labels = result.labels[each.places]
         true = labels.copy()
         true[each.mends] = result.true_labels[each.objects[each.mends]]
-        rows.append(np.stack((result.scores[each.places], labels, true, each.verdicts, each.mends)))
-    scores, labels, true, verdicts, mends = np.concatenate(rows, axis=1)
-    counted, mends = verdicts != Verdict.IGNORED, mends.astype(bool)
+        rows.append(np.stack((result.scores[each.places], labels, true, each.verdicts, each.mends, each.ignored)))
+    scores, labels, true, verdicts, mends, ignored = np.concatenate(rows, axis=1)
+    counted, mends = ignored == 0, mends == 1
     hit = verdicts == Verdict.HIT
     before = _ap50(scores[counted], labels[counted], hit[counted], truths)
     found = {}
     for error in ERRORS:
         wrong = verdicts == error
-        kept = counted & (~wrong | mends)
+        kept = np.where(wrong, mends, counted)
         wanted = truths - missed if error == Verdict.MISSED else truths
         # A class of which all are missed keeps its precision of 0 where something is taken for it.
         wanted = np.where((wanted == 0) & np.isin(np.arange(len(classes)), labels[kept]) & (truths > 0), 1, wanted)
