@@ -1,0 +1,1 @@
+"""What is drawn of images with boxes."""
