@@ -165,6 +165,41 @@ class ImageGrid:
 
 
 @dataclass(frozen=True)
+class MarkedBox:
+    """A box on a picture."""
+
+    corners: tuple[float, float, float, float]
+    """Left, top, right, bottom in pixels of the picture."""
+    caption: str
+    kind: str
+    """Which of :attr:`BoxPictures.kinds` it is; its colour stands for that."""
+
+
+@dataclass(frozen=True)
+class BoxPicture:
+    """A picture that is shown several times, each time with other boxes."""
+
+    id: str
+    caption: str
+    pixels: Pixels
+    """H W 3."""
+    panels: dict[str, list[MarkedBox]]
+    """Heading -> boxes, the most important first."""
+
+
+@dataclass(frozen=True)
+class BoxPictures:
+    """Pictures with boxes of several kinds, drawn by the kind of data that has boxes."""
+
+    name: str
+    title: str
+    pictures: list[BoxPicture]
+    kinds: dict[str, str]
+    """Name of each kind of boxes -> what it means; the first kind is what is right."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Recomputed:
     """How a metric that is no mean over items is recomputed from the columns of some of them."""
 
