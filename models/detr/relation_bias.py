@@ -1,4 +1,4 @@
-"""The learned relation as a function of two numbers that can be drawn: how far another box lies, and how large it is."""
+"""The learned relation as a function of what can be drawn: how far another box lies, and how large it is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from models.detr.relation import PositionRelation
 
 SIZE_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
-FARTHEST, STEPS = 4.0, 40
-"""Largest distance, in sides of the box that attends, and the number of steps up to it."""
+STEPS = 26
+"""Steps of the distance, from 0 to 4.1 sides; each is as wide as the shortest wave of the embedding is long there."""
 DIRECTIONS, WITHIN_STEP = 16, 10
-"""Places that a value is the mean of. The embedding of distances has waves of an eighth of a side, which no eye needs."""
+"""Places that a value is the mean of, so that the shortest wave, which no eye needs, is levelled."""
 _SIDE = 0.05
 """Of the box that attends, as a share of the image; all lengths are measured in it."""
 
@@ -44,7 +44,8 @@ def mean_bias(relation: PositionRelation) -> tuple[list[float], np.ndarray]:
         Distances (D) in sides of the box, the middle of each step, and biases (H x R x D) for ``SIZE_RATIOS``.
     """
     weight = next(relation.parameters())
-    steps = (torch.arange(STEPS * WITHIN_STEP) + 0.5) * FARTHEST / (STEPS * WITHIN_STEP)
+    wave = 2 * torch.pi / relation.scale  # of log(1 + distance)
+    steps = torch.expm1((torch.arange(STEPS * WITHIN_STEP) + 0.5) / WITHIN_STEP * wave)
     angles = torch.arange(DIRECTIONS) * 2 * torch.pi / DIRECTIONS
     offsets = steps[:, None, None] * torch.stack((angles.cos(), angles.sin()), dim=-1) * _SIDE  # steps, directions, 2
     rows = torch.full((1, 1, 4), 0.5)

@@ -140,5 +140,6 @@ BOXES = KindOfData(
     section=Section,
     noun="images",
     implementation="vision_train.data.boxes.build",
+    report="vision_train.report.boxes",
     verbs="vision_train.data.boxes.verbs",
 )

@@ -15,7 +15,7 @@ from vision_train.tasks.detection.tables import Shown
 TOGETHER = 6
 """Classes in a chart: as many lines can be told apart."""
 BINS = 10
-SIDES = 20
+SIDES = 12
 """Steps of the sizes of boxes."""
 
 
@@ -34,10 +34,10 @@ def precision_curves(precision: np.ndarray, classes: Sequence[str], split: str) 
         f"IoU {least:.2f}": precision[place][:, there].mean(1).tolist()
         for place, least in ((0, 0.5), (5, 0.75), (9, 0.95))
     }
-    curves = [_by_recall(f"{split}_precision", f"Precision by recall, mean of classes, {split}", means)]
+    curves = [_by_recall(f"{split}_precision", f"Precision by recall on {split}, mean of classes", means)]
     by_ap50 = there[np.argsort(precision[0][:, there].mean(0), kind="stable")]
     for name, words, chosen in _groups(by_ap50):
-        title = f"Precision by recall at IoU 0.5, {words}, {split}"
+        title = f"Precision by recall on {split} at IoU 0.5, {words}"
         lines = {f"{classes[index]} {precision[0][:, index].mean():.2f}": precision[0][:, index] for index in chosen}
         listed = {name: values.tolist() for name, values in lines.items()}
         curves.append(_by_recall(f"{split}_precision_{name}", title, listed, "Beside each class its AP50."))
@@ -72,12 +72,12 @@ def confidence_curve(results: Results, split: str) -> list[Curve]:
     middles = (np.arange(BINS) + 0.5) / BINS
     shares = np.divide(np.bincount(bins, hits, BINS), counts, out=np.full(BINS, np.nan), where=counts > 0)
     filled = counts > 0
-    lines = {"hit an object at IoU 0.5": shares[filled].tolist(), "as probable": middles[filled].tolist()}
+    lines = {"detections": shares[filled].tolist(), "if probabilities were exact": middles[filled].tolist()}
     counted = ", ".join(f"{count:,}" for count in counts[filled])
-    note = f"Detections behind each point, from left to right: {counted}."
-    title = f"How many detections of a probability are right, {split}"
+    note = f"Right: hits an object at IoU 0.5. Detections behind each point, from left to right: {counted}."
+    title = f"Share of detections of {split} that are right"
     labels = "probability", "share that is right"
-    return [Curve(f"{split}_confidence", title, *labels, middles[filled].tolist(), lines, note)]
+    return [Curve(f"{split}_probabilities", title, *labels, middles[filled].tolist(), lines, note)]
 
 
 def size_curve(shown: Sequence[Shown], split: str) -> list[Curve]:
@@ -94,5 +94,5 @@ def size_curve(shown: Sequence[Shown], split: str) -> list[Curve]:
     lines = {name: np.histogram(each, edges)[0].astype(float).tolist() for name, each in sides.items()}
     middles = ((edges[1:] + edges[:-1]) / 2).tolist()
     labels = "side in pixels, the square root of the area", "boxes"
-    title = f"Sizes of objects and of detections from the thresholds on, {split}"
-    return [Curve(f"{split}_box_sizes", title, *labels, middles, lines)]
+    note = "Of detections, those that count."
+    return [Curve(f"{split}_size_curve", f"Sizes of objects and detections of {split}", *labels, middles, lines, note)]

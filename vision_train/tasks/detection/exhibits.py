@@ -14,24 +14,25 @@ from vision_train.tasks.detection.errors import judge
 from vision_train.tasks.detection.hits import count_hits
 from vision_train.tasks.detection.precision import AP, AP50, precisions
 from vision_train.tasks.detection.results import Numbers, Results
-from vision_train.tasks.detection.tables import Shown, class_table, error_table, size_table, summary_table
+from vision_train.tasks.detection.tables import Shown, class_tables, error_table, size_table, summary_table
 
 
-def artefacts(results: Results, classes: Sequence[str], split: str, thresholds: Numbers) -> list[Artefact]:
+def artefacts(results: Results, classes: Sequence[str], split: str, thresholds: Numbers, chosen: str) -> list[Artefact]:
     """Errors, precision of each class, sizes, and the hits of each image.
 
     Args:
         results: Detections and truth of each image.
         classes: K class names.
         split: What was tested.
-        thresholds: Probability of each class from which detections are counted, K.
+        thresholds: Probability of each class from which its detections count, K.
+        chosen: How the thresholds were chosen, a sentence.
     """
     precision = precisions(results, classes)  # 10 101 K 4
     shown = [Shown(result, judge(result, thresholds)) for result in results.values()]
     return [
-        summary_table(shown, classes, split),
+        summary_table(shown, classes, split, chosen),
         error_table(results, shown, classes, split),
-        class_table(shown, classes, precision[..., 0], thresholds, split),
+        *class_tables(shown, classes, precision[..., 0], thresholds, split),
         size_table(shown, precision, split),
         *precision_curves(precision[..., 0], classes, split),
         *confidence_curve(results, split),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from vision_train.tasks.detection.results import ImageResult, Numbers, Results
 
 SMALL, LARGE = 32**2, 96**2
 """Areas in pixels at which objects of medium size begin and end, as COCO has it."""
-SIZES = {"small": f"below {32} x {32}", "medium": f"up to {96} x {96}", "large": "larger"}
+SIZES = ("small, below 32 x 32", "medium", "large, above 96 x 96")
 NAMED = 10
 """So many classes are named in a sentence."""
 
@@ -36,19 +36,26 @@ class Shown(NamedTuple):
         return self.judged.objects[self.judged.verdicts == Verdict.HIT]
 
 
-def summary_table(shown: Sequence[Shown], classes: Sequence[str], split: str) -> Table:
-    """How much there was and was found, and in words what could not be measured."""
+def summary_table(shown: Sequence[Shown], classes: Sequence[str], split: str, chosen: str) -> Table:
+    """How much there was and was found, and in words what could not be measured.
+
+    Args:
+        shown: The images.
+        classes: K class names.
+        split: What was tested.
+        chosen: A sentence on which detections count.
+    """
     objects = _per_class([each.result.true_labels for each in shown], len(classes))
     rows = [
         ["images", len(shown)],
         ["images without objects", sum(not len(each.result.true_labels) for each in shown)],
         ["objects", int(objects.sum())],
         ["objects found", sum(len(each.hits) for each in shown)],
-        ["detections from the thresholds on", sum(len(each.counted) for each in shown)],
+        ["detections that count", sum(len(each.counted) for each in shown)],
         ["ignored regions", sum(len(each.result.ignored) for each in shown)],
     ]
-    columns = ["what", "number"]
-    return Table(f"{split}_summary", f"Result on {split}", columns, rows, " ".join(_remarks(shown, objects, classes)))
+    note = " ".join([*_remarks(shown, objects, classes), chosen])
+    return Table(f"{split}_summary", f"Result on {split}", ["what", "number"], rows, note)
 
 
 def _remarks(shown: Sequence[Shown], objects: np.ndarray, classes: Sequence[str]) -> list[str]:
@@ -65,30 +72,24 @@ def _remarks(shown: Sequence[Shown], objects: np.ndarray, classes: Sequence[str]
 
 
 def error_table(results: Results, shown: Sequence[Shown], classes: Sequence[str], split: str) -> Table:
-    """The errors of each kind and what they cost."""
+    """The errors of each kind and what they cost, the most costly first."""
     found = costs(results, classes)
-    rows = [
-        [
-            name,
-            meaning,
-            None if math.isnan(found[error].ap50) else round(found[error].ap50, 4),
-            sum(each.judged.count(error) for each in shown),
-            found[error].count,
-        ]
-        for error, (name, meaning) in ERRORS.items()
-    ]
+    rows: list[list[Any]] = []
+    for error in sorted(ERRORS, key=lambda error: -np.nan_to_num(found[error].ap50)):
+        lost = None if math.isnan(found[error].ap50) else found[error].ap50
+        rows.append([ERRORS[error][0], lost, sum(each.judged.count(error) for each in shown), found[error].count])
+    meanings = "\n".join(f"{name}: {meaning}" for name, meaning in ERRORS.values())
     note = (
-        "Kinds and costs as TIDE defines them (Bolya et al., ECCV 2020). The cost is the AP50 that would be gained if "
-        "errors of this kind alone were mended; costs do not add up. It is measured over all detections, most of which "
-        "are improbable; those from the thresholds on are what a user of the detector sees."
+        "AP50 lost: what AP50 would gain if errors of this kind alone were mended, over all detections, most of which "
+        "are improbable. Losses do not add up. Counted: errors among the detections that count. Kinds and losses are "
+        f"those of TIDE (Bolya et al., ECCV 2020).\n{meanings}"
     )
-    columns = ["error", "a detection that", "AP50 lost", "from thresholds on", "of all detections"]
-    return Table(f"{split}_errors", f"Errors on {split}", columns, rows, note)
+    return Table(f"{split}_errors", f"Errors on {split}", ["error", "AP50 lost", "counted", "in all"], rows, note)
 
 
-def class_table(
+def class_tables(
     shown: Sequence[Shown], classes: Sequence[str], precision: np.ndarray, thresholds: Numbers, split: str
-) -> Table:
+) -> list[Table]:
     """Average precision of each class, and what its threshold gives.
 
     Args:
@@ -101,18 +102,30 @@ def class_table(
     objects = _per_class([each.result.true_labels for each in shown], len(classes))
     claimed = _per_class([each.result.labels[each.counted] for each in shown], len(classes))
     hits = _per_class([each.result.true_labels[each.hits] for each in shown], len(classes))
-    rows = []
+    averages, counts = [], []
     for index, name in enumerate(classes):
         of_class = precision[:, :, index]
         there = bool((of_class > -1).any())
         ap, ap50 = (float(each.mean()) if there else None for each in (of_class, of_class[0]))
-        right = hits[index] / claimed[index] if claimed[index] else None
-        recall = hits[index] / objects[index] if objects[index] else None
-        numbers = [int(objects[index]), int(claimed[index]), ap, ap50, right, recall]
-        rows.append([name, *numbers, f"{thresholds[index]:.2f}"])
-    note = "Detections, precision and recall count from the threshold of the class on, at IoU 0.5."
-    columns = ["class", "objects", "detections", "AP", "AP50", "precision", "recall", "threshold"]
-    return Table(f"{split}_classes", f"Classes of {split}", columns, rows, note)
+        averages.append([name, int(objects[index]), ap, ap50])
+        shares = [_share(hits[index], whole[index]) for whole in (claimed, objects)]
+        counts.append([name, f"{thresholds[index]:.2f}", int(claimed[index]), *shares])
+    note = "Of the detections from the threshold of the class on, at IoU 0.5."
+    names = f"{split}_classes", f"{split}_detections"
+    return [
+        Table(names[0], f"Average precision of each class of {split}", ["class", "objects", "AP", "AP50"], averages),
+        Table(
+            names[1],
+            f"Detections of each class of {split}",
+            ["class", "threshold", "detections", "precision", "recall"],
+            counts,
+            note,
+        ),
+    ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
 
 
 def size_table(shown: Sequence[Shown], precision: np.ndarray, split: str) -> Table:
@@ -121,14 +134,13 @@ def size_table(shown: Sequence[Shown], precision: np.ndarray, split: str) -> Tab
     found = _per_size([each.result.true_boxes[each.hits] for each in shown])
     claimed = _per_size([each.result.boxes[each.counted] for each in shown])
     rows = []
-    for index, (name, range_) in enumerate(SIZES.items()):
+    for index, name in enumerate(SIZES):
         of_size = precision[..., index + 1]
         there = of_size[of_size > -1]
-        recall = float(found[index] / objects[index]) if objects[index] else None
         ap = float(there.mean()) if there.size else None
-        rows.append([f"{name}, {range_}", int(objects[index]), int(claimed[index]), ap, recall])
+        rows.append([name, int(objects[index]), int(claimed[index]), ap, _share(found[index], objects[index])])
     columns = ["size in pixels", "objects", "detections", "AP", "recall"]
-    note = "Detections and recall count from the thresholds on, at IoU 0.5."
+    note = "Recall is that of the detections that count, at IoU 0.5."
     return Table(f"{split}_sizes", f"Sizes of boxes of {split}", columns, rows, note)
 
 

@@ -16,14 +16,15 @@ from models.detr.denoising import DenoisingGenerator, Target
 from models.detr.network import RelationDetr
 from models.detr.postprocess import Detections, likeliest_boxes
 from models.detr.transformer import TransformerSizes
-from vision_train.artefacts import Artefact
+from vision_train.artefacts import Artefact, Pixels
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Predicted, Task
-from vision_train.tasks.detection.exhibits import artefacts
+from vision_train.tasks.detection.exhibits import artefacts, relation_bias
 from vision_train.tasks.detection.precision import METRICS, measure
-from vision_train.tasks.detection.results import ImageResult, Results, ResultTable
+from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable
+from vision_train.tasks.detection.worst_images import WorstImages
 
 NETWORK = "relation_detr"
 TOP = 300
@@ -84,6 +85,8 @@ class DetectionTask(Task):
         self.criterion = Criterion(
             class_loss=method.class_loss, repeats=method.hybrid_repeats, hide_empty=method.denoising.hide_empty
         )
+        self.thresholds: Numbers | None = None
+        self._worst: WorstImages | None = None
         self._noise = torch.Generator()
         self.seed_generators(0)
 
@@ -111,19 +114,49 @@ class DetectionTask(Task):
         """An empty collection of the results of a pass."""
         return ResultTable()
 
-    def score(self, batch: Batch, loader: int = 0) -> Detections:
+    def score(self, batch: Batch, loader: int = 0) -> list[ImageResult]:
         """Find boxes in a batch and note them beside the truth."""
         found = self.detect(batch)
-        self.scores.add(batch["id"], [image_result(batch, found, place) for place in range(len(batch["id"]))])
-        return found
+        results = [image_result(batch, found, place) for place in range(len(batch["id"]))]
+        self.scores.add(batch["id"], results)
+        return results
 
     def measure(self, scores: Results) -> dict[str, float]:
         """Average precisions."""
         return measure(scores, self.classes)
 
+    def begin_gallery(self) -> None:
+        """Begin to keep the images with most errors."""
+        self._worst = WorstImages(self.classes, self._shown_from())
+
+    def consider(self, batch: Batch, output: list[ImageResult]) -> None:
+        """Keep the images of a batch with most errors."""
+        assert self._worst is not None
+
+        def pixels_of(place: int) -> Pixels:
+            inside = ~batch["padding_mask"][place]
+            return self.pixels_of(batch["image"][place][:, inside.any(1)][:, :, inside.any(0)])
+
+        self._worst.add(batch, output, pixels_of)
+
     def conclude(self, scores: Results, split: str, measured: Mapping[str, float]) -> list[Artefact]:
-        """Precision of each class, curves, and the hits of each image."""
-        return artefacts(scores, self.classes, split)
+        """Errors, tables and curves, the images with most errors, and what the relation of boxes has learned."""
+        assert self._worst is not None
+        thresholds, chosen = self._shown_from(), self._chosen()
+        shown = artefacts(scores, self.classes, split, thresholds, chosen)
+        shown.append(self._worst.pictures(split, chosen))
+        relation = self.network.transformer.decoder.position_relation_embedding
+        return shown if relation is None else [*shown, relation_bias(relation, split)]
+
+    def _chosen(self) -> str:
+        if self.thresholds is None:
+            return "A detection counts from a probability of 0.5 on; no validation chose a threshold."
+        return (
+            "A detection counts if its probability reaches the threshold of its class, the one with the best F1 on val."
+        )
+
+    def _shown_from(self) -> Numbers:
+        return np.full(len(self.classes), 0.5) if self.thresholds is None else self.thresholds
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Detections:
         """The likeliest boxes of images without truth."""

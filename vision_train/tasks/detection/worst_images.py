@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from vision_train.artefacts import BoxPicture, BoxPictures, MarkedBox, Pixels
 from vision_train.tasks.base import Batch
@@ -15,15 +16,17 @@ from vision_train.tasks.detection.errors import ERRORS, Judged, Verdict, judge
 from vision_train.tasks.detection.results import ImageResult, Numbers
 from vision_train.tasks.gallery import Gallery
 
-KEPT = 12
+KEPT = 8
 LONGEST_SIDE = 640
 """Pictures are shrunk to this, in pixels, before they are kept."""
 RIGHT = "right"
 """What a hit, and an object that is found, is called."""
 IGNORED = "ignored"
+_SHOWN = (Verdict.CLASS, Verdict.PLACE, Verdict.BOTH, Verdict.DOUBLE, Verdict.MISSED, Verdict.BACKGROUND)
+"""In this order, missed objects are red."""
 KINDS = {
     RIGHT: "a detection that finds an object, or an object that is found",
-    **{name: meaning for name, meaning in ERRORS.values()},
+    **dict(ERRORS[verdict] for verdict in _SHOWN),
     IGNORED: "a region that counts neither for nor against a detection, and what was found there",
 }
 
@@ -71,7 +74,7 @@ class WorstImages:
             remark: From which probability detections are shown.
         """
         worst = [self._picture(name, entry) for name, entry in self._gallery.gather().items()]
-        return BoxPictures(f"{split}_worst_images", f"Images of {split} with most errors", worst, KINDS, remark)
+        return BoxPictures(f"{split}_mistakes", f"Images of {split} with most errors", worst, KINDS, remark)
 
     def _picture(self, name: str, entry: _Worst) -> BoxPicture:
         result, judged, scale = entry.result, entry.judged, np.tile(entry.scale, 2)
@@ -105,11 +108,11 @@ def _kind(verdict: int) -> str:
     return RIGHT if verdict == Verdict.HIT else ERRORS[Verdict(verdict)][0]
 
 
-def _shrunk(pixels: Pixels, affine: object, result: ImageResult, judged: Judged) -> _Worst:
+def _shrunk(pixels: Pixels, affine: Tensor, result: ImageResult, judged: Judged) -> _Worst:
     """An image as the network saw it, of at most ``LONGEST_SIDE``; only what is drawn of its detections is kept."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    matrix = np.asarray(affine)
+    matrix = affine.cpu().numpy()
     across, down = picture.width / pixels.shape[1], picture.height / pixels.shape[0]
     return _Worst(np.asarray(picture), (across * matrix[0, 0], down * matrix[1, 1]), result, judged)
 
