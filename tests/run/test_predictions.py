@@ -58,7 +58,7 @@ def test_a_table_has_the_rows_of_samples_that_have_any_number_of_them(tmp_path):
 
 def test_one_json_is_what_the_kind_of_data_makes_of_all_results(tmp_path):
     class Results:
-        notes: list[str] = []
+        notes = ()
 
         def document(self, predictions):
             return [{"name": name, "of": of} for name, of in predictions]
