@@ -1,19 +1,15 @@
 """Kinds of errors and their costs: equal to TIDE's own code, and right in cases that can be seen through."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vision_train.tasks.detection.errors import ERRORS, Verdict, costs, judge
 from vision_train.tasks.detection.precision import measure
-from vision_train.tasks.detection.results import ImageResult
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "tide" / "errors.json"
 CLASSES = ["a", "b", "c", "d"]
-TIDE = {
+NAMES = {
     Verdict.CLASS: "Cls",
     Verdict.PLACE: "Loc",
     Verdict.BOTH: "Both",
@@ -23,56 +19,17 @@ TIDE = {
 }
 
 
-def result(found=(), truth=(), ignored=()) -> ImageResult:
-    """Detections (score, class, left, right) and objects (class, left, right), all from top 0 to bottom 10."""
-
-    def boxes(sides):
-        return np.array([(left, 0, right, 10) for left, right in sides], dtype=np.float64).reshape(-1, 4)
-
-    return ImageResult(
-        np.array([row[0] for row in found], dtype=np.float64),
-        np.array([row[1] for row in found], dtype=np.int64),
-        boxes(row[2:] for row in found),
-        np.array([row[0] for row in truth], dtype=np.int64),
-        boxes(row[1:] for row in truth),
-        boxes(ignored),
-    )
-
-
-@pytest.fixture(scope="module")
-def golden():
-    return json.loads(GOLDEN.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def results(golden):
-    def array(values, kind, *shape):
-        return np.array(values, dtype=kind).reshape(shape)
-
-    return {
-        f"{number:02d}": ImageResult(
-            array(image["scores"], np.float64, -1),
-            array(image["labels"], np.int64, -1),
-            array(image["boxes"], np.float64, -1, 4),
-            array(image["true_labels"], np.int64, -1),
-            array(image["true_boxes"], np.float64, -1, 4),
-            array(image["ignored"], np.float64, -1, 4),
-        )
-        for number, image in enumerate(golden["images"])
-    }
-
-
-def test_errors_and_their_costs_are_those_of_tide(golden, results):
-    found = costs(results, CLASSES)
-    assert list(found) == list(ERRORS) == list(TIDE)
-    assert {TIDE[error]: cost.count for error, cost in found.items()} == golden["counts"]
+def test_errors_and_their_costs_are_those_of_tide(tide, tide_results):
+    found = costs(tide_results, CLASSES)
+    assert list(found) == list(ERRORS) == list(NAMES)
+    assert {NAMES[error]: cost.count for error, cost in found.items()} == tide["counts"]
     for error, cost in found.items():
-        assert cost.ap50 == pytest.approx(golden["costs"][TIDE[error]], abs=1e-9), error
+        assert cost.ap50 == pytest.approx(tide["costs"][NAMES[error]], abs=1e-9), error
         assert cost.ap50 > 0  # the fixture has something of everything
 
 
-def test_costs_are_gained_above_the_ap50_beside_them(golden, results):
-    assert measure(results, CLASSES)["ap50"] == pytest.approx(golden["ap50"], abs=1e-9)
+def test_costs_are_gained_above_the_ap50_beside_them(tide, tide_results):
+    assert measure(tide_results, CLASSES)["ap50"] == pytest.approx(tide["ap50"], abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -90,20 +47,20 @@ def test_costs_are_gained_above_the_ap50_beside_them(golden, results):
         ([(0.9, 0, 0, 10), (0.8, 0, 6, 16)], [(0, 0, 10)], [Verdict.HIT, Verdict.PLACE], 0),
     ],
 )
-def test_what_a_detection_is(found, truth, verdicts, missed):
-    judged = judge(result(found, truth))
+def test_what_a_detection_is(make_result, found, truth, verdicts, missed):
+    judged = judge(make_result(found, truth))
     assert judged.verdicts.tolist() == verdicts
     assert judged.count(Verdict.MISSED) == missed
 
 
-def test_of_several_wrong_detections_of_an_object_the_likeliest_would_have_found_it():
-    judged = judge(result([(0.9, 1, 0, 10), (0.8, 0, 6, 16), (0.7, 1, 1, 11)], [(0, 0, 10)]))
+def test_of_several_wrong_detections_of_an_object_the_likeliest_would_have_found_it(make_result):
+    judged = judge(make_result([(0.9, 1, 0, 10), (0.8, 0, 6, 16), (0.7, 1, 1, 11)], [(0, 0, 10)]))
     assert judged.mends.tolist() == [True, False, False]
-    assert costs({"a": result([(0.9, 1, 0, 10)], [(0, 0, 10)])}, CLASSES)[Verdict.CLASS].ap50 == pytest.approx(1.0)
+    assert costs({"a": make_result([(0.9, 1, 0, 10)], [(0, 0, 10)])}, CLASSES)[Verdict.CLASS].ap50 == pytest.approx(1.0)
 
 
-def test_what_lies_in_an_ignored_region_is_no_error():
-    found = result([(0.9, 0, 40, 50), (0.8, 0, 0, 10)], [(0, 0, 10)])
+def test_what_lies_in_an_ignored_region_is_no_error(make_result):
+    found = make_result([(0.9, 0, 40, 50), (0.8, 0, 0, 10)], [(0, 0, 10)])
     punished, excused = found, replace(found, ignored=np.array([[38.0, 0.0, 60.0, 10.0]]))
     assert judge(punished).count(Verdict.BACKGROUND) == 1
     assert judge(excused).count(Verdict.BACKGROUND) == 0
@@ -111,22 +68,22 @@ def test_what_lies_in_an_ignored_region_is_no_error():
     assert costs({"a": excused}, CLASSES)[Verdict.BACKGROUND].ap50 == 0
 
 
-def test_only_detections_above_the_threshold_of_their_class_are_judged():
-    found = result([(0.9, 0, 0, 10), (0.6, 1, 40, 50), (0.5, 0, 40, 50)], [(0, 0, 10), (1, 20, 30)])
+def test_only_detections_above_the_threshold_of_their_class_are_judged(make_result):
+    found = make_result([(0.9, 0, 0, 10), (0.6, 1, 40, 50), (0.5, 0, 40, 50)], [(0, 0, 10), (1, 20, 30)])
     judged = judge(found, np.array([0.7, 0.55]))
     assert judged.places.tolist() == [0, 1]
     assert judged.count(Verdict.BACKGROUND) == 1
     assert judged.count(Verdict.MISSED) == 1
 
 
-def test_a_class_that_is_missed_whole_costs_what_taking_it_out_gains():
+def test_a_class_that_is_missed_whole_costs_what_taking_it_out_gains(make_result):
     # Class a is found; class b is missed whole, and nothing is taken for it: without b, AP50 is that of a.
-    found = {"a": result([(0.9, 0, 0, 10)], [(0, 0, 10), (1, 40, 50)])}
+    found = {"a": make_result([(0.9, 0, 0, 10)], [(0, 0, 10), (1, 40, 50)])}
     assert costs(found, CLASSES)[Verdict.MISSED].ap50 == pytest.approx(0.5)
 
 
-def test_nothing_found_and_nothing_there():
-    empty = costs({"a": result()}, CLASSES)
+def test_nothing_found_and_nothing_there(make_result):
+    empty = costs({"a": make_result()}, CLASSES)
     assert all(cost.count == 0 and np.isnan(cost.ap50) for cost in empty.values())
-    missed = costs({"a": result(truth=[(0, 0, 10)])}, CLASSES)
+    missed = costs({"a": make_result(truth=[(0, 0, 10)])}, CLASSES)
     assert missed[Verdict.MISSED].count == 1
