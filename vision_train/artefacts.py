@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -70,9 +70,23 @@ class Bars:
     """Label and probability, likeliest first."""
 
 
-Drawing = Bars | Callable[[Pixels], Pixels]
-"""What the picture of a prediction shows: bars, or a function from the original pixels (H W 3) to those of the
-picture."""
+@dataclass(frozen=True, eq=False)
+class BoxesOnImage:
+    """Boxes on an image, each of a class."""
+
+    corners: NDArray[np.float64]
+    """n x 4: left, top, right, bottom in pixels of the image that they are drawn on; they may reach beyond it."""
+    class_ids: NDArray[np.int64]
+    """n."""
+    classes: Sequence[str]
+    """Name of each class."""
+    scores: NDArray[np.float64] | None = None
+    """n, in [0, 1], falling; None where boxes are the truth."""
+    note: str = ""
+    """What the reader should know of the choice, such as a threshold."""
+
+    def __len__(self) -> int:
+        return len(self.corners)
 
 
 OWN, PARTNER = (35, 96, 197), (232, 139, 26)
@@ -103,6 +117,8 @@ class PreviewRow:
     captions: dict[str, str] = field(default_factory=dict)
     """Heading of a column -> small text below the picture."""
     panel: LabelPanel | None = None
+    boxes: dict[str, BoxesOnImage] = field(default_factory=dict)
+    """Heading of a column -> boxes on its picture, in pixels of that; ``original`` heads the image as on disk."""
 
 
 @dataclass(frozen=True)
