@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,14 +16,17 @@ from models.detr.denoising import DenoisingGenerator, Target
 from models.detr.network import RelationDetr
 from models.detr.postprocess import Detections, likeliest_boxes
 from models.detr.transformer import TransformerSizes
-from vision_train.artefacts import Artefact
+from vision_train.artefacts import Artefact, PreviewRow
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.detection.exhibits import artefacts
+from vision_train.tasks.detection.outputs import image_detections, predicted_boxes
 from vision_train.tasks.detection.precision import METRICS, measure
+from vision_train.tasks.detection.preview import preview_rows
 from vision_train.tasks.detection.results import ImageResult, Results, ResultTable
+from vision_train.tasks.detection.thresholds import choose_thresholds, limits, told
 
 NETWORK = "relation_detr"
 TOP = 300
@@ -129,16 +132,26 @@ class DetectionTask(Task):
         """The likeliest boxes of images without truth."""
         return self.detect(batch)
 
+    def calibrate(self, scores: Results) -> dict[str, Any]:
+        """Scores from which on boxes are shown."""
+        return choose_thresholds(scores, self.classes)
+
+    def prediction_notes(self) -> list[str]:
+        """Which boxes are shown."""
+        return [told(self.calibration, self.classes, self.recipe.method.threshold)]
+
     def predicted(self, batch: Batch, output: Detections) -> list[Predicted]:
-        """Boxes of each image."""
-        rows: list[Predicted] = []
-        for place, name in enumerate(batch["id"]):
-            boxes = [
-                {"label": self.classes[label], "score": score, "box": box}
-                for score, label, box in zip(*(each[place].tolist() for each in output), strict=True)
-            ]
-            rows.append(Predicted(name, {"boxes": boxes}))
-        return rows
+        """The boxes of each image that are shown, and all of them for a file of results."""
+        least = limits(self.calibration, self.classes, self.recipe.method.threshold)
+        numbers = self.recipe.data.category_ids or range(1, len(self.classes) + 1)
+        return [
+            predicted_boxes(name, image_detections(output, place), least, self.classes, numbers)
+            for place, name in enumerate(batch["id"])
+        ]
+
+    def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
+        """A row for each image of a batch with its boxes, as augmentation leaves them and back on the original."""
+        return preview_rows(self, batch)
 
 
 def image_result(batch: Batch, found: Detections, place: int) -> ImageResult:
