@@ -82,11 +82,8 @@ class BoxesOnImage:
     """Name of each class."""
     scores: NDArray[np.float64] | None = None
     """n, in [0, 1], falling; None where boxes are the truth."""
-    note: str = ""
-    """What the reader should know of the choice, such as a threshold."""
-
-    def __len__(self) -> int:
-        return len(self.corners)
+    least: NDArray[np.float64] | None = None
+    """Score that boxes of each class need to be among these; None where nothing is left out."""
 
 
 OWN, PARTNER = (35, 96, 197), (232, 139, 26)

@@ -86,9 +86,9 @@ def test_as_many_classes_in_a_chart_as_can_be_told_apart(make_result, count, cha
     assert all(isinstance(curve, Curve) and len(curve.lines) <= 6 for curve in curves.values())
 
 
-def test_detections_of_a_probability_that_are_right(make_result):
+def test_detections_of_a_score_that_are_right(make_result):
     results = {"a": make_result([(0.95, 0, 0, 10), (0.92, 0, 40, 50), (0.31, 0, 20, 30)], [(0, 0, 10), (0, 20, 30)])}
-    curve = shown(results, ["a"])["probabilities"]
+    curve = shown(results, ["a"])["scores"]
     assert curve.x == pytest.approx([0.35, 0.95])
     assert curve.lines["detections"] == [1.0, 0.5]
 
@@ -96,12 +96,12 @@ def test_detections_of_a_probability_that_are_right(make_result):
 @pytest.mark.parametrize(
     ("found", "truth", "classes", "said"),
     [
-        ([], [], CLASSES, "no object in these images"),
-        ([(0.9, 0, 0, 10)], [], CLASSES, "no object in these images"),
-        ([], [(0, 0, 10)], CLASSES, "Nothing was found"),
+        ([], [], CLASSES, "no object in the images"),
+        ([(0.9, 0, 0, 10)], [], CLASSES, "no object in the images"),
+        ([], [(0, 0, 10)], CLASSES, "nothing was found"),
         ([(0.2, 0, 0, 10)], [(0, 0, 10)], ["a"], CHOSEN),  # below the threshold
         ([(0.9, 0, 0, 10)], [(0, 0, 10)], ["a"], CHOSEN),
-        ([(0.9, 0, 0, 10)], [(0, 0, 10)], [f"class {number}" for number in range(91)], "and 80 more"),
+        ([(0.9, 0, 0, 10)], [(0, 0, 10)], [f"class {number}" for number in range(91)], "(90 in all)"),
     ],
 )
 def test_a_page_of_little_data_says_so(make_result, tmp_path, found, truth, classes, said):

@@ -1,4 +1,4 @@
-"""Curves of a pass of detection: precision by recall, how far probabilities can be trusted, sizes of boxes."""
+"""Curves of a pass of detection: precision by recall, how far scores can be trusted, sizes of boxes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from vision_train.artefacts import Curve
 from vision_train.statistics.metrics import RECALLS
-from vision_train.tasks.detection.hits import count_hits
+from vision_train.tasks.detection.hits import OVERLAPS, count_hits
 from vision_train.tasks.detection.results import Results
 from vision_train.tasks.detection.tables import Shown
 
@@ -60,9 +60,9 @@ def _groups(ranked: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
     return [("worst", f"the {TOGETHER} worst classes", worst), ("best", words, best)]
 
 
-def confidence_curve(results: Results, split: str) -> list[Curve]:
-    """The share of the detections of a probability that hit an object; nothing where there is no detection."""
-    found = [count_hits(result) for result in results.values()]
+def score_curve(results: Results, split: str) -> list[Curve]:
+    """The share of the detections of a score that hit an object; nothing where there is no detection."""
+    found = [count_hits(result, OVERLAPS[:1]) for result in results.values()]
     scores = np.concatenate([np.zeros(0), *(scores for scores, *_ in found)])
     hits = np.concatenate([np.zeros(0, dtype=bool), *(hit[:, 0] for *_, hit in found)])
     if not len(scores):
@@ -72,12 +72,12 @@ def confidence_curve(results: Results, split: str) -> list[Curve]:
     middles = (np.arange(BINS) + 0.5) / BINS
     shares = np.divide(np.bincount(bins, hits, BINS), counts, out=np.full(BINS, np.nan), where=counts > 0)
     filled = counts > 0
-    lines = {"detections": shares[filled].tolist(), "if probabilities were exact": middles[filled].tolist()}
+    lines = {"detections": shares[filled].tolist(), "if scores were probabilities": middles[filled].tolist()}
     counted = ", ".join(f"{count:,}" for count in counts[filled])
     note = f"Right: hits an object at IoU 0.5. Detections behind each point, from left to right: {counted}."
     title = f"Share of detections of {split} that are right"
-    labels = "probability", "share that is right"
-    return [Curve(f"{split}_probabilities", title, *labels, middles[filled].tolist(), lines, note)]
+    labels = "score", "share that is right"
+    return [Curve(f"{split}_scores", title, *labels, middles[filled].tolist(), lines, note)]
 
 
 def size_curve(shown: Sequence[Shown], split: str) -> list[Curve]:

@@ -73,7 +73,7 @@ def judge(result: ImageResult, thresholds: Numbers | None = None) -> Judged:
 
     Args:
         result: Of one image.
-        thresholds: Probability of each class from which detections count; None counts all, as TIDE does.
+        thresholds: Score of each class from which on detections count; None counts all, as TIDE does.
     """
     places = _counted(result, thresholds)
     labels, boxes = result.labels[places], result.boxes[places]

@@ -9,7 +9,7 @@ import numpy as np
 from models.detr.relation import PositionRelation
 from models.detr.relation_bias import SIZE_RATIOS, RelationBias, mean_bias
 from vision_train.artefacts import Artefact, Items, Recomputed
-from vision_train.tasks.detection.curves import confidence_curve, precision_curves, size_curve
+from vision_train.tasks.detection.curves import precision_curves, score_curve, size_curve
 from vision_train.tasks.detection.errors import judge
 from vision_train.tasks.detection.hits import count_hits
 from vision_train.tasks.detection.precision import AP, AP50, precisions
@@ -24,18 +24,18 @@ def artefacts(results: Results, classes: Sequence[str], split: str, thresholds: 
         results: Detections and truth of each image.
         classes: K class names.
         split: What was tested.
-        thresholds: Probability of each class from which its detections count, K.
+        thresholds: Score of each class from which on its detections count, K.
         chosen: How the thresholds were chosen, a sentence.
     """
     precision = precisions(results, classes)  # 10 101 K 4
     shown = [Shown(result, judge(result, thresholds)) for result in results.values()]
     return [
-        summary_table(shown, classes, split, chosen),
+        summary_table(results, shown, classes, split, chosen),
         error_table(results, shown, classes, split),
         *class_tables(shown, classes, precision[..., 0], thresholds, split),
         size_table(shown, precision, split),
         *precision_curves(precision[..., 0], classes, split),
-        *confidence_curve(results, split),
+        *score_curve(results, split),
         *size_curve(shown, split),
         items(results, classes, split),
     ]

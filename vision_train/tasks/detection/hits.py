@@ -12,26 +12,27 @@ MOST = 100
 """Detections of a class in an image that count."""
 
 
-def count_hits(result: ImageResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Let each detection, the likeliest first, take the free object of its class that it overlaps most.
 
     Args:
         result: Of one image.
+        overlaps: T, each an IoU from which a detection hits.
 
     Returns:
-        Scores (D) and labels (D) of the detections that count, and whether each hits at each overlap (D x 10). Those
+        Scores (D) and labels (D) of the detections that count, and whether each hits at each overlap (D x T). Those
         that hit nothing and lie by more than half in an ignored region do not count.
     """
     kept: list[np.ndarray] = []
-    hit = np.zeros((len(result.scores), len(OVERLAPS)), dtype=bool)
+    hit = np.zeros((len(result.scores), len(overlaps)), dtype=bool)
     for label in np.unique(result.labels):
         members = np.flatnonzero(result.labels == label)
         members = members[np.argsort(-result.scores[members], kind="stable")][:MOST]
         kept.append(members)
         wanted = result.true_boxes[result.true_labels == label]
-        overlaps = overlap(result.boxes[members], wanted)
-        for column, least in enumerate(OVERLAPS):
-            hit[members, column] = take(overlaps, least) >= 0
+        shared = overlap(result.boxes[members], wanted)
+        for column, least in enumerate(overlaps):
+            hit[members, column] = take(shared, least) >= 0
     counted = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
     excused = (covered(result.boxes[counted], result.ignored) > 0.5) & ~hit[counted].any(axis=1)
     counted = counted[~excused]

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vision_train.artefacts import Table
+from vision_train.files import first_named
 from vision_train.tasks.detection.errors import ERRORS, Judged, Verdict, costs
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results
 
 SMALL, LARGE = 32**2, 96**2
 """Areas in pixels at which objects of medium size begin and end, as COCO has it."""
 SIZES = ("small, below 32 x 32", "medium", "large, above 96 x 96")
-NAMED = 10
-"""So many classes are named in a sentence."""
 
 
 class Shown(NamedTuple):
@@ -36,11 +35,12 @@ class Shown(NamedTuple):
         return self.judged.objects[self.judged.verdicts == Verdict.HIT]
 
 
-def summary_table(shown: Sequence[Shown], classes: Sequence[str], split: str, chosen: str) -> Table:
+def summary_table(results: Results, shown: Sequence[Shown], classes: Sequence[str], split: str, chosen: str) -> Table:
     """How much there was and was found, and in words what could not be measured.
 
     Args:
-        shown: The images.
+        results: The images.
+        shown: The same.
         classes: K class names.
         split: What was tested.
         chosen: A sentence on which detections count.
@@ -54,21 +54,25 @@ def summary_table(shown: Sequence[Shown], classes: Sequence[str], split: str, ch
         ["detections that count", sum(len(each.counted) for each in shown)],
         ["ignored regions", sum(len(each.result.ignored) for each in shown)],
     ]
-    note = " ".join([*_remarks(shown, objects, classes), chosen])
+    warnings = [f"Warning: {text}." for text in lacking(results)]
+    note = " ".join(filter(None, [*warnings, _absent(objects, classes), chosen]))
     return Table(f"{split}_summary", f"Result on {split}", ["what", "number"], rows, note)
 
 
-def _remarks(shown: Sequence[Shown], objects: np.ndarray, classes: Sequence[str]) -> list[str]:
-    if not objects.sum():
-        return ["There is no object in these images, so that there is no average precision."]
-    said = []
-    if not any(len(each.result.scores) for each in shown):
-        said.append("Nothing was found in any image.")
+def lacking(results: Results) -> list[str]:
+    """Why there is nothing to measure, as sentences without a full stop."""
+    if not any(len(result.true_labels) for result in results.values()):
+        return ["there is no object in the images that were tested, so that there is no average precision"]
+    if not any(len(result.scores) for result in results.values()):
+        return ["nothing was found in any image"]
+    return []
+
+
+def _absent(objects: np.ndarray, classes: Sequence[str]) -> str:
     absent = [name for name, count in zip(classes, objects, strict=True) if not count]
-    if absent:
-        named = ", ".join(absent[:NAMED]) + (f" and {len(absent) - NAMED} more" if len(absent) > NAMED else "")
-        said.append(f"No object here is of {named}: averages leave {'it' if len(absent) == 1 else 'them'} out.")
-    return said
+    if not absent or not objects.sum():
+        return ""
+    return f"No object is of {first_named(absent)}: averages leave {'it' if len(absent) == 1 else 'them'} out."
 
 
 def error_table(results: Results, shown: Sequence[Shown], classes: Sequence[str], split: str) -> Table:
@@ -80,8 +84,8 @@ def error_table(results: Results, shown: Sequence[Shown], classes: Sequence[str]
         rows.append([ERRORS[error][0], lost, sum(each.judged.count(error) for each in shown), found[error].count])
     meanings = "\n".join(f"{name}: {meaning}" for name, meaning in ERRORS.values())
     note = (
-        "AP50 lost: what AP50 would gain if errors of this kind alone were mended, over all detections, most of which "
-        "are improbable. Losses do not add up. Counted: errors among the detections that count. Kinds and losses are "
+        "AP50 lost: what AP50 would gain if errors of this kind alone were mended, over all detections, whatever "
+        "their scores. Losses do not add up. Counted: errors among the detections that count. Kinds and losses are "
         f"those of TIDE (Bolya et al., ECCV 2020).\n{meanings}"
     )
     return Table(f"{split}_errors", f"Errors on {split}", ["error", "AP50 lost", "counted", "in all"], rows, note)

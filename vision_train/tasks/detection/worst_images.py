@@ -44,7 +44,7 @@ class WorstImages:
 
     Args:
         classes: K class names.
-        thresholds: Probability of each class from which detections are counted and shown.
+        thresholds: Score of each class from which on detections are counted and shown.
     """
 
     def __init__(self, classes: Sequence[str], thresholds: Numbers) -> None:
@@ -71,7 +71,7 @@ class WorstImages:
 
         Args:
             split: What was tested.
-            remark: From which probability detections are shown.
+            remark: Which detections are shown.
         """
         worst = [self._picture(name, entry) for name, entry in self._gallery.gather().items()]
         return BoxPictures(f"{split}_mistakes", f"Images of {split} with most errors", worst, KINDS, remark)
