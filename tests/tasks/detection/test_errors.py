@@ -19,8 +19,12 @@ NAMES = {
 }
 
 
+def costs_of(results, classes):
+    return costs(results, [judge(result) for result in results.values()], classes)
+
+
 def test_errors_and_their_costs_are_those_of_tide(tide, tide_results):
-    found = costs(tide_results, CLASSES)
+    found = costs_of(tide_results, CLASSES)
     assert list(found) == list(ERRORS) == list(NAMES)
     assert {NAMES[error]: cost.count for error, cost in found.items()} == tide["counts"]
     for error, cost in found.items():
@@ -56,7 +60,9 @@ def test_what_a_detection_is(make_result, found, truth, verdicts, missed):
 def test_of_several_wrong_detections_of_an_object_the_likeliest_would_have_found_it(make_result):
     judged = judge(make_result([(0.9, 1, 0, 10), (0.8, 0, 6, 16), (0.7, 1, 1, 11)], [(0, 0, 10)]))
     assert judged.mends.tolist() == [True, False, False]
-    assert costs({"a": make_result([(0.9, 1, 0, 10)], [(0, 0, 10)])}, CLASSES)[Verdict.CLASS].ap50 == pytest.approx(1.0)
+    assert costs_of({"a": make_result([(0.9, 1, 0, 10)], [(0, 0, 10)])}, CLASSES)[Verdict.CLASS].ap50 == pytest.approx(
+        1.0
+    )
 
 
 def test_what_lies_in_an_ignored_region_is_no_error(make_result):
@@ -64,8 +70,8 @@ def test_what_lies_in_an_ignored_region_is_no_error(make_result):
     punished, excused = found, replace(found, ignored=np.array([[38.0, 0.0, 60.0, 10.0]]))
     assert judge(punished).count(Verdict.BACKGROUND) == 1
     assert judge(excused).count(Verdict.BACKGROUND) == 0
-    assert costs({"a": punished}, CLASSES)[Verdict.BACKGROUND].ap50 == pytest.approx(0.5)
-    assert costs({"a": excused}, CLASSES)[Verdict.BACKGROUND].ap50 == 0
+    assert costs_of({"a": punished}, CLASSES)[Verdict.BACKGROUND].ap50 == pytest.approx(0.5)
+    assert costs_of({"a": excused}, CLASSES)[Verdict.BACKGROUND].ap50 == 0
 
 
 def test_only_detections_above_the_threshold_of_their_class_are_judged(make_result):
@@ -79,11 +85,11 @@ def test_only_detections_above_the_threshold_of_their_class_are_judged(make_resu
 def test_a_class_that_is_missed_whole_costs_what_taking_it_out_gains(make_result):
     # Class a is found; class b is missed whole, and nothing is taken for it: without b, AP50 is that of a.
     found = {"a": make_result([(0.9, 0, 0, 10)], [(0, 0, 10), (1, 40, 50)])}
-    assert costs(found, CLASSES)[Verdict.MISSED].ap50 == pytest.approx(0.5)
+    assert costs_of(found, CLASSES)[Verdict.MISSED].ap50 == pytest.approx(0.5)
 
 
 def test_nothing_found_and_nothing_there(make_result):
-    empty = costs({"a": make_result()}, CLASSES)
+    empty = costs_of({"a": make_result()}, CLASSES)
     assert all(cost.count == 0 and np.isnan(cost.ap50) for cost in empty.values())
-    missed = costs({"a": make_result(truth=[(0, 0, 10)])}, CLASSES)
+    missed = costs_of({"a": make_result(truth=[(0, 0, 10)])}, CLASSES)
     assert missed[Verdict.MISSED].count == 1

@@ -35,7 +35,7 @@ def test_errors_are_listed_with_their_costs_the_most_costly_first(tide_results):
     table = shown(tide_results)["errors"]
     lost = [row[1] for row in table.rows]
     assert lost == sorted(lost, reverse=True)
-    found = costs(tide_results, CLASSES)
+    found = costs(tide_results, [judge(result) for result in tide_results.values()], CLASSES)
     doubles = rows(table)["double"]
     assert doubles[0] == found[Verdict.DOUBLE].ap50
     assert doubles[2] == found[Verdict.DOUBLE].count

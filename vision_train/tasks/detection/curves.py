@@ -8,7 +8,7 @@ import numpy as np
 
 from vision_train.artefacts import Curve
 from vision_train.statistics.metrics import RECALLS
-from vision_train.tasks.detection.hits import OVERLAPS, count_hits
+from vision_train.tasks.detection.errors import Judged, Verdict
 from vision_train.tasks.detection.results import Results
 from vision_train.tasks.detection.tables import Shown
 
@@ -60,11 +60,19 @@ def _groups(ranked: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
     return [("worst", f"the {TOGETHER} worst classes", worst), ("best", words, best)]
 
 
-def score_curve(results: Results, split: str) -> list[Curve]:
-    """The share of the detections of a score that hit an object; nothing where there is no detection."""
-    found = [count_hits(result, OVERLAPS[:1]) for result in results.values()]
-    scores = np.concatenate([np.zeros(0), *(scores for scores, *_ in found)])
-    hits = np.concatenate([np.zeros(0, dtype=bool), *(hit[:, 0] for *_, hit in found)])
+def score_curve(results: Results, judged: Sequence[Judged], split: str) -> list[Curve]:
+    """The share of the detections of a score that hit an object; nothing where there is no detection.
+
+    Args:
+        results: The images.
+        judged: All detections of each.
+        split: What was tested.
+    """
+    listed = [
+        (result.scores[each.places][~each.ignored], each.verdicts[~each.ignored] == Verdict.HIT)
+        for result, each in zip(results.values(), judged, strict=True)
+    ]
+    scores, hits = (np.concatenate(parts) for parts in zip(*listed, strict=True))
     if not len(scores):
         return []
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)

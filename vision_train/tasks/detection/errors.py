@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_train.statistics.metrics import average_precision
-from vision_train.tasks.detection.hits import MOST, covered, overlap, take
+from vision_train.tasks.detection.hits import covered, likeliest, overlap, take
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
@@ -75,7 +75,9 @@ def judge(result: ImageResult, thresholds: Numbers | None = None) -> Judged:
         result: Of one image.
         thresholds: Score of each class from which on detections count; None counts all, as TIDE does.
     """
-    places = _counted(result, thresholds)
+    places = likeliest(result)
+    if thresholds is not None:
+        places = places[result.scores[places] >= thresholds[result.labels[places]]]
     labels, boxes = result.labels[places], result.boxes[places]
     same = labels[:, None] == result.true_labels
     overlaps = overlap(boxes, result.true_boxes)
@@ -93,18 +95,6 @@ def judge(result: ImageResult, thresholds: Numbers | None = None) -> Judged:
     missed = free.copy()
     missed[objects[mends]] = False
     return Judged(places, verdicts, objects, ignored, mends, missed)
-
-
-def _counted(result: ImageResult, thresholds: Numbers | None) -> NDArray[np.int64]:
-    """The likeliest detections of each class, likeliest first."""
-    shown = (
-        np.ones(len(result.scores), dtype=bool) if thresholds is None else result.scores >= thresholds[result.labels]
-    )
-    for label in np.unique(result.labels):
-        members = np.flatnonzero(result.labels == label)
-        shown[members[np.argsort(-result.scores[members], kind="stable")][MOST:]] = False
-    places = np.flatnonzero(shown)
-    return places[np.argsort(-result.scores[places], kind="stable")]
 
 
 def _verdicts(taken: np.ndarray, own: np.ndarray, other: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -141,7 +131,7 @@ class Cost:
     """AP50 that would be gained if they were mended; NaN where there is no object."""
 
 
-def costs(results: Results, classes: Sequence[str]) -> dict[Verdict, Cost]:
+def costs(results: Results, judged: Sequence[Judged], classes: Sequence[str]) -> dict[Verdict, Cost]:
     """Count the errors of each kind, and measure AP50 without them.
 
     A detection of the wrong class or place is given the right one, if it is the likeliest of an object that none hits,
@@ -149,13 +139,13 @@ def costs(results: Results, classes: Sequence[str]) -> dict[Verdict, Cost]:
 
     Args:
         results: Detections and truth of each image.
+        judged: All detections of each.
         classes: K class names.
     """
-    judged = [(result, judge(result)) for result in results.values()]
     truths = np.zeros(len(classes), dtype=np.int64)
     missed = truths.copy()
     rows = []
-    for result, each in judged:
+    for result, each in zip(results.values(), judged, strict=True):
         truths += np.bincount(result.true_labels, minlength=len(classes))
         missed += np.bincount(result.true_labels[each.missed], minlength=len(classes))
         labels = result.labels[each.places]
@@ -174,7 +164,7 @@ def costs(results: Results, classes: Sequence[str]) -> dict[Verdict, Cost]:
         # A class of which all are missed keeps its precision of 0 where something is taken for it.
         wanted = np.where((wanted == 0) & np.isin(np.arange(len(classes)), labels[kept]) & (truths > 0), 1, wanted)
         after = _ap50(scores[kept], np.where(wrong, true, labels)[kept], (hit | wrong)[kept], wanted)
-        found[error] = Cost(sum(each.count(error) for _, each in judged), max(after - before, 0.0))
+        found[error] = Cost(sum(each.count(error) for each in judged), max(after - before, 0.0))
     return found
 
 

@@ -28,14 +28,15 @@ def artefacts(results: Results, classes: Sequence[str], split: str, thresholds: 
         chosen: How the thresholds were chosen, a sentence.
     """
     precision = precisions(results, classes)  # 10 101 K 4
+    judged = [judge(result) for result in results.values()]
     shown = [Shown(result, judge(result, thresholds)) for result in results.values()]
     return [
         summary_table(results, shown, classes, split, chosen),
-        error_table(results, shown, classes, split),
+        error_table(results, judged, shown, classes, split),
         *class_tables(shown, classes, precision[..., 0], thresholds, split),
         size_table(shown, precision, split),
         *precision_curves(precision[..., 0], classes, split),
-        *score_curve(results, split),
+        *score_curve(results, judged, split),
         *size_curve(shown, split),
         items(results, classes, split),
     ]

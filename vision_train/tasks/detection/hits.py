@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vision_train.tasks.detection.results import ImageResult, Numbers
 
@@ -23,20 +24,21 @@ def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> tuple[np.nd
         Scores (D) and labels (D) of the detections that count, and whether each hits at each overlap (D x T). Those
         that hit nothing and lie by more than half in an ignored region do not count.
     """
-    kept: list[np.ndarray] = []
-    hit = np.zeros((len(result.scores), len(overlaps)), dtype=bool)
-    for label in np.unique(result.labels):
-        members = np.flatnonzero(result.labels == label)
-        members = members[np.argsort(-result.scores[members], kind="stable")][:MOST]
-        kept.append(members)
-        wanted = result.true_boxes[result.true_labels == label]
-        shared = overlap(result.boxes[members], wanted)
-        for column, least in enumerate(overlaps):
-            hit[members, column] = take(shared, least) >= 0
-    counted = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
-    excused = (covered(result.boxes[counted], result.ignored) > 0.5) & ~hit[counted].any(axis=1)
-    counted = counted[~excused]
-    return result.scores[counted], result.labels[counted], hit[counted]
+    counted = likeliest(result)
+    same = result.labels[counted][:, None] == result.true_labels
+    shared = np.where(same, overlap(result.boxes[counted], result.true_boxes), -1.0)
+    hit = np.stack([take(shared, least) >= 0 for least in overlaps], axis=1)
+    excused = (covered(result.boxes[counted], result.ignored) > 0.5) & ~hit.any(axis=1)
+    return result.scores[counted][~excused], result.labels[counted][~excused], hit[~excused]
+
+
+def likeliest(result: ImageResult) -> NDArray[np.int64]:
+    """Places of the ``MOST`` likeliest detections of each class, the likeliest of all first."""
+    order = np.lexsort((-result.scores, result.labels))
+    _, starts, counts = np.unique(result.labels[order], return_index=True, return_counts=True)
+    rank = np.arange(len(order)) - np.repeat(starts, counts)
+    kept = np.sort(order[rank < MOST])
+    return kept[np.argsort(-result.scores[kept], kind="stable")]
 
 
 def take(overlaps: np.ndarray, least: float) -> np.ndarray:

@@ -75,9 +75,11 @@ def _absent(objects: np.ndarray, classes: Sequence[str]) -> str:
     return f"No object is of {first_named(absent)}: averages leave {'it' if len(absent) == 1 else 'them'} out."
 
 
-def error_table(results: Results, shown: Sequence[Shown], classes: Sequence[str], split: str) -> Table:
-    """The errors of each kind and what they cost, the most costly first."""
-    found = costs(results, classes)
+def error_table(
+    results: Results, judged: Sequence[Judged], shown: Sequence[Shown], classes: Sequence[str], split: str
+) -> Table:
+    """The errors of each kind and what they cost, the most costly first; ``judged`` are all detections."""
+    found = costs(results, judged, classes)
     rows: list[list[Any]] = []
     for error in sorted(ERRORS, key=lambda error: -np.nan_to_num(found[error].ap50)):
         lost = None if math.isnan(found[error].ap50) else found[error].ap50
