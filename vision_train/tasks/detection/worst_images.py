@@ -74,14 +74,18 @@ class WorstImages:
             remark: Which detections are shown.
         """
         worst = [self._picture(name, entry) for name, entry in self._gallery.gather().items()]
-        return BoxPictures(f"{split}_mistakes", f"Images of {split} with most errors", worst, KINDS, remark)
+        note = (
+            f"{remark} An object has the colour of the detection that finds it, or of the likeliest one that would have "
+            "found it with another class or place."
+        )
+        return BoxPictures(f"{split}_mistakes", f"Images of {split} with most errors", worst, KINDS, note)
 
     def _picture(self, name: str, entry: _Worst) -> BoxPicture:
         result, judged, scale = entry.result, entry.judged, np.tile(entry.scale, 2)
-        hit = set(judged.objects[judged.verdicts == Verdict.HIT].tolist())
+        fates = _fates(judged)
         ignored = [MarkedBox(_corners(box * scale), "", IGNORED) for box in result.ignored]
         truth = [
-            MarkedBox(_corners(box * scale), self.classes[label], RIGHT if at in hit else ERRORS[Verdict.MISSED][0])
+            MarkedBox(_corners(box * scale), self.classes[label], _kind(fates.get(at, Verdict.MISSED)))
             for at, (label, box) in enumerate(zip(result.true_labels, result.true_boxes, strict=True))
         ]
         found = [
@@ -102,6 +106,12 @@ def caption(result: ImageResult, judged: Judged) -> str:
     counts = Counter({ERRORS[error][0]: judged.count(error) for error in ERRORS})
     errors = ", ".join(f"{count} {name}" for name, count in counts.most_common() if count)
     return f"{hits} of {len(result.true_labels)} objects found; {errors}"
+
+
+def _fates(judged: Judged) -> dict[int, int]:
+    """What each object is that a detection hits, or would have hit with another class or place."""
+    decided = (judged.verdicts == Verdict.HIT) | judged.mends
+    return dict(zip(judged.objects[decided].tolist(), judged.verdicts[decided].tolist(), strict=True))
 
 
 def _kind(verdict: int) -> str:
