@@ -62,6 +62,7 @@ def test_where_nothing_was_right_that_is_said():
     assert chosen == {"thresholds": {}}
     assert limits(chosen, ["cat"], None).tolist() == [0.5]
     assert "not one box" in told(chosen, ["cat"], None)
+    assert "no validation" in told({}, ["cat"], None)
     assert choose_thresholds({}, ["cat"]) == {"thresholds": {}}
 
 
