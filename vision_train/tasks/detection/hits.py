@@ -30,6 +30,8 @@ def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> tuple[np.nd
         members = members[np.argsort(-result.scores[members], kind="stable")][:MOST]
         kept.append(members)
         wanted = result.true_boxes[result.true_labels == label]
+        if not len(wanted):
+            continue
         shared = overlap(result.boxes[members], wanted)
         for column, least in enumerate(overlaps):
             hit[members, column] = _take(shared, least)
