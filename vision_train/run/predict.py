@@ -69,7 +69,9 @@ def predict_run(
     loader = recipe.kind.load().loose(recipe, inputs, learner=f"the run {run}")
     check_outputs(out, render, ENDINGS if recipe.kind.results is None else (*ENDINGS, RESULTS))
     results = recipe.kind.open_results(recipe, task.classes, loader.dataset.samples) if out.suffix == RESULTS else None
-    for note in [*loader.dataset.notes, *task.prediction_notes(), *(results.notes if results else [])]:
+    # A file of results holds all that was found; only pictures and tables leave something out.
+    notes = [] if results and not render else task.prediction_notes()
+    for note in [*loader.dataset.notes, *notes, *(results.notes if results else [])]:
         console.print(f"note: {note}")
     opened = _open_renderer(render, images, recipe, loader, console) if render else nullcontext()
     with logging_to(None), opened as renderer:

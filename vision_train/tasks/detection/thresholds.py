@@ -85,9 +85,10 @@ def told(calibration: Mapping[str, Any], classes: Sequence[str], asked: float | 
     if asked is not None:
         return f"boxes are shown from a score of {asked:g} on (method.threshold)"
     if TOGETHER not in calibration:
+        why = "not one box on the validation images was right" if calibration else "no validation chose one"
         return (
-            f"boxes are shown from a score of {UNKNOWN:g} on, which nothing speaks for: not one box on the validation "
-            f"images was right when these weights were saved; {other}"
+            f"boxes are shown from a score of {UNKNOWN:g} on, which nothing speaks for: {why} when these weights were "
+            f"saved; {other}"
         )
     own = calibration[CLASSES]
     listed = first_named([f"{name} {own[name]:.2f}" for name in classes if name in own])

@@ -75,8 +75,8 @@ class WorstImages:
         """
         worst = [self._picture(name, entry) for name, entry in self._gallery.gather().items()]
         note = (
-            f"{remark} An object has the colour of the detection that finds it, or of the likeliest one that would have "
-            "found it with another class or place."
+            f"{remark} An object has the colour of the detection that finds it, or of the likeliest one that would "
+            "have found it with another class or place."
         )
         return BoxPictures(f"{split}_mistakes", f"Images of {split} with most errors", worst, KINDS, note)
 
