@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 
 from vision_train.artefacts import BoxesOnImage, Pixels, PreviewRow
 from vision_train.report.boxes.drawing import colour_of, draw_boxes, fit_with_boxes
-from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, fitted, shortened
+from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, shortened
 from vision_train.report.fonts import font
+from vision_train.report.preview_sheet import fit_bare
 
 SMALLEST, ENLARGED = 320, 640
 """Pictures whose sides are no longer than the first are enlarged to sides no longer than the second, in pixels."""
@@ -60,7 +61,7 @@ def fit_row(row: PreviewRow, heading: str, pixels: Pixels, side: int) -> Image.I
     """A picture of a preview within a square, with its boxes and their classes."""
     boxes = row.boxes.get(heading)
     if boxes is None:
-        return fitted(Image.fromarray(pixels), side, side)
+        return fit_bare(row, heading, pixels, side)
     return Image.fromarray(_drawn(*fit_with_boxes(pixels, boxes.corners, side, side), boxes))
 
 

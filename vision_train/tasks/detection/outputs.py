@@ -8,6 +8,7 @@ import numpy as np
 
 from models.detr.postprocess import Detections
 from vision_train.artefacts import BoxesOnImage
+from vision_train.errors import UserError
 from vision_train.tasks.base import CsvRows, Predicted
 from vision_train.tasks.detection.results import Numbers
 
@@ -36,8 +37,16 @@ def predicted_boxes(
         least: C, score from which on boxes of each class are shown.
         classes: C names.
         category_ids: C, the number of each class in the annotations.
+
+    Raises:
+        UserError: Scores or corners are not finite.
     """
     scores, labels, corners = found
+    if not (np.isfinite(scores).all() and np.isfinite(corners).all()):
+        raise UserError(
+            f"{name}: the network finds boxes that are not finite; predict with trainer.precision=32, or with another "
+            "run"
+        )
     shown = np.flatnonzero(scores >= least[labels])
     rows = [
         (
