@@ -11,6 +11,7 @@ import numpy as np
 from vision_train.artefacts import Table
 from vision_train.files import first_named
 from vision_train.tasks.detection.errors import ERRORS, Judged, Verdict, costs
+from vision_train.tasks.detection.precision import DOUBLES
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results
 
 SMALL, LARGE = 32**2, 96**2
@@ -88,7 +89,8 @@ def error_table(
     note = (
         "AP50 lost: what AP50 would gain if errors of this kind alone were mended, over all detections, whatever "
         "their scores. Losses do not add up. Counted: errors among the detections that count. Kinds and losses are "
-        f"those of TIDE (Bolya et al., ECCV 2020).\n{meanings}"
+        f"those of TIDE (Bolya et al., ECCV 2020). The metric {DOUBLES.title} is measured by non-maximum suppression.\n"
+        f"{meanings}"
     )
     return Table(f"{split}_errors", f"Errors on {split}", ["error", "AP50 lost", "counted", "in all"], rows, note)
 
