@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -70,9 +70,20 @@ class Bars:
     """Label and probability, likeliest first."""
 
 
-Drawing = Bars | Callable[[Pixels], Pixels]
-"""What the picture of a prediction shows: bars, or a function from the original pixels (H W 3) to those of the
-picture."""
+@dataclass(frozen=True, eq=False)
+class BoxesOnImage:
+    """Boxes on an image, each of a class."""
+
+    corners: NDArray[np.float64]
+    """n x 4: left, top, right, bottom in pixels of the image that they are drawn on; they may reach beyond it."""
+    class_ids: NDArray[np.int64]
+    """n."""
+    classes: Sequence[str]
+    """Name of each class."""
+    scores: NDArray[np.float64] | None = None
+    """n, in [0, 1], falling; None where boxes are the truth."""
+    least: NDArray[np.float64] | None = None
+    """Score that boxes of each class need to be among these; None where nothing is left out."""
 
 
 OWN, PARTNER = (35, 96, 197), (232, 139, 26)
@@ -103,6 +114,8 @@ class PreviewRow:
     captions: dict[str, str] = field(default_factory=dict)
     """Heading of a column -> small text below the picture."""
     panel: LabelPanel | None = None
+    boxes: dict[str, BoxesOnImage] = field(default_factory=dict)
+    """Heading of a column -> boxes on its picture, in pixels of that; ``original`` heads the image as on disk."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,41 @@ class ImageGrid:
     images: list[np.ndarray]
     """Each H W 3, uint8."""
     captions: list[str] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class MarkedBox:
+    """A box on a picture."""
+
+    corners: tuple[float, float, float, float]
+    """Left, top, right, bottom in pixels of the picture."""
+    caption: str
+    kind: str
+    """Which of :attr:`BoxPictures.kinds` it is; its colour stands for that."""
+
+
+@dataclass(frozen=True)
+class BoxPicture:
+    """A picture that is shown several times, each time with other boxes."""
+
+    id: str
+    caption: str
+    pixels: Pixels
+    """H W 3."""
+    panels: dict[str, list[MarkedBox]]
+    """Heading -> boxes, the most important first."""
+
+
+@dataclass(frozen=True)
+class BoxPictures:
+    """Pictures with boxes of several kinds, drawn by the kind of data that has boxes."""
+
+    name: str
+    title: str
+    pictures: list[BoxPicture]
+    kinds: dict[str, str]
+    """Name of each kind of boxes -> what it means; the first kind is what is right."""
     note: str = ""
 
 

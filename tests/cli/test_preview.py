@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from vision_train.cli import app
 from vision_train.files import OUTPUT_MARK, written_names
-from vision_train.report.images.preview import ROW
+from vision_train.report.preview_sheet import BELOW, SIDE
 
 SMALL = ["data.batch_size=8", "model.args.embed_dim=24", "model.args.depth=1"]
 
@@ -28,7 +28,7 @@ def preview(*arguments: str) -> Result:
 def test_draws_a_picture_and_says_what_it_shows():
     result = preview("quickstart", *SMALL, "--count", "3")
     assert result.exit_code == 0, result.output
-    assert Image.open("preview.png").height > 3 * ROW
+    assert Image.open("preview.png").height > 3 * (SIDE + BELOW)
     first, second = result.stdout.splitlines()
     assert first == "preview.png"
     assert second.startswith("3 training ")
@@ -70,7 +70,7 @@ def test_a_mistake_is_one_message_and_exit_2(place: Path, arguments: list[str], 
 def test_images_of_pretraining_are_shown_augmented():
     result = preview("droppos/digits", "model.args.embed_dim=24", "model.args.depth=1", "--count", "2")
     assert result.exit_code == 0, result.output
-    assert Image.open("preview.png").height > 2 * ROW
+    assert Image.open("preview.png").height > 2 * (SIDE + BELOW)
     assert result.stdout.splitlines()[0] == "preview.png"
 
 

@@ -29,10 +29,14 @@ def test_evaluation_repeats_the_result(run):
     assert summary["train/steps"] == 6
 
 
-def test_the_report_shows_classes_and_precision(run):
+def test_the_report_shows_classes_errors_pictures_and_the_relation(run):
     page = (run / "report.html").read_text()
     for word in ("circle", "square", "triangle", "Average precision of each class"):
         assert word in page
+    for word in ("Errors on test", "wrong place", "with most errors", "objects found", "Head 1"):
+        assert word in page
+    for fault in ("Not shown", "Could not be read"):
+        assert fault not in page
 
 
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(run, tmp_path, monkeypatch, quiet):

@@ -7,7 +7,7 @@ import pytest
 
 from vision_train.errors import UserError
 from vision_train.run.predictions import check_outputs, write_predictions
-from vision_train.tasks.base import Predicted
+from vision_train.tasks.base import CsvRows, Predicted
 
 TOP = ({"tumour": 0.75, "normal": 0.25}, {"normal": 0.625, "tumour": 0.375})
 PREDICTIONS = [
@@ -38,6 +38,36 @@ def test_a_table_has_the_numbers_and_texts_of_the_rows_where_a_task_gives_no_cel
     rows = [{"age": 3, "boxes": [[0, 1]], "top": {"a": 1.0}}, {"age": 4.5, "sure": True}]
     write_predictions(tmp_path / "out.csv", [Predicted(str(n), row) for n, row in enumerate(rows)], "path")
     assert table(tmp_path / "out.csv") == [["path", "age", "sure"], ["0", "3", ""], ["1", "4.500000", "True"]]
+
+
+def test_a_table_has_the_rows_of_samples_that_have_any_number_of_them(tmp_path):
+    columns = ("label", "score")
+    cells = {"a": [("x", 0.5), ("y,z", 0.25)], "none": [], "b": [("x", 1.0)]}
+    predictions = [Predicted(name, {}, cells=CsvRows(columns, rows)) for name, rows in cells.items()]
+    written = write_predictions(tmp_path / "out.csv", predictions, "path", "images")
+    assert written == "3 rows of 3 images"
+    assert table(tmp_path / "out.csv") == [
+        ["path", "label", "score"],
+        ["a", "x", "0.500000"],
+        ["a", "y,z", "0.250000"],
+        ["b", "x", "1.000000"],
+    ]
+    write_predictions(tmp_path / "out.csv", predictions[1:2], "path")
+    assert table(tmp_path / "out.csv") == [["path", "label", "score"]]
+
+
+def test_one_json_is_what_the_kind_of_data_makes_of_all_results(tmp_path):
+    class Results:
+        notes = ()
+
+        def document(self, predictions):
+            return [{"name": name, "of": of} for name, of in predictions]
+
+    predictions = [Predicted(name, {}, results=number) for number, name in enumerate("ab")]
+    assert write_predictions(tmp_path / "out.json", predictions, "path", "images", Results()) == "2 results of 2 images"
+    assert json.loads((tmp_path / "out.json").read_text()) == [{"name": "a", "of": 0}, {"name": "b", "of": 1}]
+    with pytest.raises(UserError, match=r"out\.json: ends in neither \.jsonl nor \.csv$"):
+        check_outputs(tmp_path / "out.json", None)
 
 
 def test_lines_hold_the_whole_row_in_its_order(tmp_path):

@@ -18,7 +18,10 @@ def predict(
             "recipe keys to change, such as data.on_bad=skip.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Table to write: .jsonl or .csv.")] = Path("predictions.jsonl"),
+    out: Annotated[
+        Path,
+        typer.Option(help="File to write: .jsonl or .csv; .json for boxes in the format of COCO's results."),
+    ] = Path("predictions.jsonl"),
     render: Annotated[Path | None, typer.Option(help="Folder for pictures of each prediction.")] = None,
     images: Annotated[
         Path | None,

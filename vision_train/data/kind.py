@@ -192,6 +192,20 @@ class Implementation(Protocol):
         """
 
 
+class ResultsFile(Protocol):
+    """Predictions as one json, in the format that the field's tools read."""
+
+    notes: list[str]
+    """What the user should know of it."""
+
+    def document(self, predictions: Sequence[tuple[str, Any]]) -> Any:
+        """All predictions as plain values.
+
+        Args:
+            predictions: Id and ``Predicted.results`` of each sample.
+        """
+
+
 @dataclass(frozen=True)
 class KindOfData:
     """One kind of data. The engine asks this object and never compares names."""
@@ -210,11 +224,28 @@ class KindOfData:
     """Column of the ids in a table of predictions."""
     report: str | None = None
     """Dotted name of the module that draws this kind of data, such as ``vision_train.report.images``."""
+    results: str | None = None
+    """Dotted name of the module whose ``open_results`` makes a :class:`ResultsFile`; None where the field has none."""
     renamed: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Keys that the section had in an earlier version -> what they are called now."""
     verbs: str | None = None
     """Dotted name of the module whose ``add_verbs(data, make)`` adds commands to ``vision-train data`` and ``data
     make``."""
+
+    def open_results(self, recipe: Recipe, classes: list[str], samples: Sequence[Any]) -> ResultsFile:
+        """Prepare a json of predictions.
+
+        Args:
+            recipe: The recipe of the run that predicts.
+            classes: Its label map.
+            samples: The samples that are predicted.
+
+        Raises:
+            UserError: It cannot be written for these samples.
+        """
+        assert self.results is not None
+        module = importlib.import_module(self.results)
+        return cast(ResultsFile, module.open_results(recipe, classes, samples))
 
     def load_report(self) -> ModuleType | None:
         """Import what draws this kind of data, if it adds anything to a report."""

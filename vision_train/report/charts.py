@@ -43,6 +43,8 @@ class LineChart:
     """What y measures, where the title does not say it."""
     x_range: tuple[float, float] | None = None
     """Ends of the x axis, for charts that are compared; by default those of the lines, or 0 if it is near."""
+    y_range: tuple[float, float] | None = None
+    """What the y axis covers, for charts that are compared; by default what the lines do."""
     unit_square: bool = False
     """Show exactly [0, 1] on both axes, for shares against shares."""
     last_values: bool = True

@@ -49,7 +49,8 @@ def line_chart(chart: LineChart) -> Markup:
     ys = [value for line in lines for values in (line.y, *(line.spread or ())) for value in values]
     ys = [value for value in ys if math.isfinite(value)]
     x_scale = Scale(*((0.0, 1.0) if chart.unit_square else chart.x_range or _x_range(xs)), LEFT, RIGHT)
-    y_ticks = ticks(0.0, 1.0) if chart.unit_square else ticks(*_y_range(ys, shares=written is format_percent))
+    y_range = (0.0, 1.0) if chart.unit_square else chart.y_range or _y_range(ys, shares=written is format_percent)
+    y_ticks = ticks(*y_range)
     y_scale = Scale(y_ticks[0], y_ticks[-1], BOTTOM, TOP)
     thinned = [thin(line) for line in lines]
     ends = "; ".join(f"{line.name} ends at {_last(line, written)}" for line in lines)

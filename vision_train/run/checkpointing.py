@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from vision_train.processes import gather_objects
 from vision_train.recipe import Recipe, to_plain
+from vision_train.run.best_weights import CALIBRATION
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Task
 
@@ -82,11 +83,13 @@ class EpochCheckpoints(Checkpoint):
         return value > self.best_value if self.recipe.run.select.mode == "max" else value < self.best_value
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the file readable on its own: the label map, the recipe and what it was trained under."""
+        """Add what makes the file readable on its own: label map, recipe, conditions, and how it is to predict."""
         assert isinstance(pl_module, Task)
         checkpoint["conditions"] = self.conditions
         checkpoint["classes"] = pl_module.classes
         checkpoint["recipe"] = to_plain(self.recipe)
+        if pl_module.calibration:
+            checkpoint[CALIBRATION] = pl_module.calibration
 
     def state_dict(self) -> dict[str, Any]:
         return {"value": self.best_value, "epoch": self.best_epoch, "metrics": self.best_metrics}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vision_train.checkpoints import load_weights
 from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.recipe.sections import Mixing
 from vision_train.run.bad_samples import BadSamples
+from vision_train.run.best_weights import load_best
 from vision_train.run.directory import open_run
 from vision_train.run.learnt import learnt_before
 from vision_train.run.log import logging_to
@@ -47,7 +47,7 @@ def evaluate_run(
     with logging_to(None):
         scanned, notes = _scan(run, recipe, split, _keys_of(overrides))
         prepared = prepare(scanned)
-        load_weights(prepared.task.network, run, min_matched_share=1.0)
+        load_best(prepared.task, run)
         if console:
             console.print("".join(f"note: {remark}\n" for remark in notes + prepared.data.notes), end="")
         trainer = build_trainer(prepared.recipe, [BadSamples(prepared.data)])

@@ -20,7 +20,6 @@ from vision_train.checkpoints import (
     Weights,
     fresh_names,
     load_start,
-    load_weights,
     match_weights,
     read_weights,
     settle,
@@ -33,6 +32,7 @@ from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check
 from vision_train.recipe import Recipe, to_plain
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
+from vision_train.run.best_weights import load_best
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
 from vision_train.run.conditions import conditions
 from vision_train.run.differences import Difference
@@ -245,7 +245,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     tell(task, data, steps)
 
     call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    load_weights(task.network, checkpoints / "best.ckpt", min_matched_share=1.0)
+    load_best(task, checkpoints / "best.ckpt")
     task.test_split = recipe.kind.judged
     loaders = data.evaluation_loaders(task.test_split)
     call_trainer(trainer, "test", task, dataloaders=loaders, verbose=False)

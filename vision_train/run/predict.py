@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from vision_train.checkpoints import load_weights
 from vision_train.data.dataset import SampleLoader
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
+from vision_train.run.best_weights import load_best
 from vision_train.run.directory import open_run
 from vision_train.run.evaluate import load_for_inference
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
-from vision_train.run.predictions import check_outputs, write_predictions
+from vision_train.run.predictions import ENDINGS, RESULTS, check_outputs, write_predictions
 from vision_train.run.trainer import build_trainer
 from vision_train.tasks.base import Predicted, Task
 
@@ -49,7 +50,7 @@ def predict_run(
         run: A run directory; its best weights are used.
         inputs: Files, folders and tables, as the kind of data of the run reads them.
         overrides: Recipe keys to change, such as ``data.on_bad=skip``.
-        out: ``.jsonl`` or ``.csv``.
+        out: ``.jsonl`` or ``.csv``; ``.json`` for the results of a kind of data whose field has a format of them.
         render: Folder for pictures of each prediction.
         images: Folder of images that samples were made of, called like them, for the pictures.
         console: Where to report.
@@ -64,17 +65,21 @@ def predict_run(
     recipe = load_for_inference(directory.recipe, overrides)
     task = build_task(recipe, directory.read_classes())
     _check_predicts(task, run, render)
-    load_weights(task.network, run, min_matched_share=1.0)
+    load_best(task, run)
     loader = recipe.kind.load().loose(recipe, inputs, learner=f"the run {run}")
-    check_outputs(out, render)
-    for note in loader.dataset.notes:
+    check_outputs(out, render, ENDINGS if recipe.kind.results is None else (*ENDINGS, RESULTS))
+    results = recipe.kind.open_results(recipe, task.classes, loader.dataset.samples) if out.suffix == RESULTS else None
+    # A file of results holds all that was found; only pictures and tables leave something out.
+    notes = [] if results and not render else task.prediction_notes()
+    for note in [*loader.dataset.notes, *notes, *(results.notes if results else [])]:
         console.print(f"note: {note}")
     opened = _open_renderer(render, images, recipe, loader, console) if render else nullcontext()
     with logging_to(None), opened as renderer:
-        collected = _Collect(renderer)
+        collected = _Collect(renderer, keep_results=results is not None)
         build_trainer(recipe, [collected]).predict(task, dataloaders=loader, return_predictions=False)
-    write_predictions(out, list(collected.predictions.values()), recipe.kind.id_column)
-    console.print(f"{len(collected.predictions)} predictions in {out}")
+    kind, predictions = recipe.kind, list(collected.predictions.values())
+    written = write_predictions(out, predictions, kind.id_column, kind.noun, results)
+    console.print(f"{written} in {out}")
     for remark in renderer.remarks() if renderer else []:
         console.print(remark)
     report_skipped(console, recipe, loader.dataset.skipped)
@@ -114,8 +119,8 @@ def report_skipped(console: Console, recipe: Recipe, skipped: Mapping[str, str])
 class _Collect(Callback):
     """Keeps predictions and draws them; a sample that stands in for a skipped one counts once."""
 
-    def __init__(self, renderer: Renderer | None) -> None:
-        self.renderer = renderer
+    def __init__(self, renderer: Renderer | None, *, keep_results: bool) -> None:
+        self.renderer, self.keep_results = renderer, keep_results
         self.predictions: dict[str, Predicted] = {}
 
     def on_predict_batch_end(
@@ -132,4 +137,5 @@ class _Collect(Callback):
             if predicted.id not in self.predictions:
                 if self.renderer is not None and predicted.drawing is not None:
                     self.renderer.add(predicted.id, predicted.drawing)
-                self.predictions[predicted.id] = Predicted(predicted.id, predicted.row, cells=predicted.cells)
+                results = predicted.results if self.keep_results else None
+                self.predictions[predicted.id] = replace(predicted, drawing=None, results=results)

@@ -65,6 +65,8 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
 def _texts(shown: Preview) -> Iterator[str]:
     for row in shown.rows:
         yield from (row.id, *row.captions.values())
+        for boxes in row.boxes.values():
+            yield from {boxes.classes[label] for label in boxes.class_ids}
         if row.panel:
             yield from (row.panel.label, row.panel.partner, row.panel.partner_label)
 

@@ -24,6 +24,16 @@ Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class CsvRows:
+    """The rows of one sample in a csv: none, one or several."""
+
+    columns: tuple[str, ...]
+    """The same for all samples."""
+    rows: Sequence[Sequence[Any]]
+    """Each with a value for every column."""
+
+
+@dataclass(frozen=True)
 class Predicted:
     """What a task says of one sample."""
 
@@ -31,10 +41,12 @@ class Predicted:
     row: dict[str, Any]
     """Its line in a table of JSON lines."""
     drawing: Any = None
-    """What its picture shows: ``artefacts.Bars``, a function from the original pixels (H W 3, uint8) to those of the
-    picture, or what the kind of data knows to draw; None for no picture."""
-    cells: dict[str, Any] = field(default_factory=dict)
-    """Its row in a csv, where that holds other columns than the numbers and texts of ``row``."""
+    """What its picture shows: ``artefacts.Bars`` or ``BoxesOnImage``, a function from the original pixels (H W 3,
+    uint8) to those of the picture, or what the kind of data knows to draw; None for no picture."""
+    cells: dict[str, Any] | CsvRows = field(default_factory=dict)
+    """Its row in a csv, where that holds other columns than the numbers and texts of ``row``; or its rows."""
+    results: Any = None
+    """What a file of results holds of it, for the kind of data whose field has such files (``KindOfData.results``)."""
 
 
 class Task(LightningModule):
@@ -58,6 +70,7 @@ class Task(LightningModule):
         class_counts: Training samples of each class; set by the run before training.
         test_split: Name under which the test loop reports; set by the run.
         scores: What the current pass has collected, as :meth:`new_scores` began it.
+        calibration: What :meth:`calibrate` decided of these weights; stored with them and loaded with the best ones.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -84,6 +97,7 @@ class Task(LightningModule):
         self.class_counts: list[int] = []
         self.test_split: str = recipe.kind.judged
         self.scores: Any = None
+        self.calibration: dict[str, Any] = {}
         self._artefacts: list[Artefact] = []
 
     @property
@@ -145,6 +159,19 @@ class Task(LightningModule):
         """
         raise NotImplementedError
 
+    def calibrate(self, scores: Any) -> dict[str, Any]:
+        """Decide on the validation data how these weights predict, such as by which threshold.
+
+        Called by all processes.
+
+        Args:
+            scores: What the collection of :meth:`new_scores` gathered.
+
+        Returns:
+            Plain values, which a checkpoint keeps; nothing where there is nothing to decide.
+        """
+        return {}
+
     def begin_gallery(self) -> None:
         """Begin to keep the most telling samples of a test pass."""
 
@@ -158,6 +185,10 @@ class Task(LightningModule):
     def artefacts(self) -> list[Artefact]:
         """What the last test pass has to show."""
         return self._artefacts
+
+    def prediction_notes(self) -> list[str]:
+        """What the reader of predictions should know of how they came about, such as a threshold."""
+        return []
 
     def predicted(self, batch: Batch, output: Any) -> list[Predicted]:
         """What the network says of each sample of a batch without truth; ``output`` is that of :meth:`predict_step`."""
@@ -221,7 +252,9 @@ class Task(LightningModule):
         self.score(batch, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_measured(self.scores.gather(), "val")
+        gathered = self.scores.gather()
+        self.calibration = self.calibrate(gathered)
+        self._log_measured(gathered, "val")
 
     def on_test_epoch_start(self) -> None:
         self.begin_pass()

@@ -121,7 +121,7 @@ def test_nothing_found_and_nothing_there():
     there = replace(random_result(0), scores=nothing.scores, labels=nothing.labels, boxes=nothing.boxes)
     assert measure({"image": there}, CLASSES)["ap"] == 0
     assert np.isnan(measure({"image": nothing}, CLASSES)["ap"])
-    assert artefacts({"image": nothing}, CLASSES, "test")
+    assert artefacts({"image": nothing}, CLASSES, "test", np.full(3, 0.5), "")
 
 
 def test_results_come_in_the_order_of_their_ids():

@@ -140,5 +140,7 @@ BOXES = KindOfData(
     section=Section,
     noun="images",
     implementation="vision_train.data.boxes.build",
+    report="vision_train.report.boxes",
+    results="vision_train.data.boxes.results",
     verbs="vision_train.data.boxes.verbs",
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from PIL import Image
 
-    from vision_train.report.images.renderer import Renderer
+    from vision_train.report.prediction_pictures import Renderer
 
 HEADING = ""
 """Images add no section to a report."""
@@ -37,9 +37,10 @@ def open_renderer(folder: Path, *, originals: Mapping[str, Callable[[], Pixels]]
         folder: Made if absent.
         originals: Every image that may be added, by id -> a function that reads its pixels, H W 3.
     """
-    from vision_train.report.images import renderer
+    from vision_train.report import prediction_pictures
+    from vision_train.report.images.predictions import draw_bars, labels_of
 
-    return renderer.open_renderer(folder, originals)
+    return prediction_pictures.open_renderer(folder, originals, draw_bars, labels_of)
 
 
 def render_preview(title: str, preview: Preview, originals: Mapping[str, Pixels]) -> Image.Image:
@@ -50,6 +51,6 @@ def render_preview(title: str, preview: Preview, originals: Mapping[str, Pixels]
         preview: The rows.
         originals: Id of each row -> H W 3, as on disk.
     """
-    from vision_train.report.images import preview as drawing
+    from vision_train.report import preview_sheet
 
-    return drawing.render_preview(title, preview, originals)
+    return preview_sheet.render_preview(title, preview, originals)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
+from vision_train.artefacts import Bars, Pixels
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, fitted, shortened
 from vision_train.report.fonts import font
 
@@ -16,6 +17,16 @@ TALLEST = 540
 MARGIN, ROW, BAR = 14, 34, 6
 TEXT_SIZE, TITLE_SIZE = 13, 14
 FULL, EMPTY = "#2360c5", "#e3e7ec"
+
+
+def draw_bars(original: Pixels, title: str, drawing: Bars) -> Image.Image:
+    """Original pixels, H W 3 -> a picture with bars below it."""
+    return render_prediction(Image.fromarray(original), title, drawing.bars)
+
+
+def labels_of(drawing: Bars) -> list[str]:
+    """The labels of bars."""
+    return [label for label, _ in drawing.bars]
 
 
 def render_prediction(image: Image.Image, title: str, bars: Sequence[tuple[str, float]]) -> Image.Image:

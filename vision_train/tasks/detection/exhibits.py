@@ -6,46 +6,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vision_train.artefacts import Artefact, Curve, Items, Recomputed, Table
+from models.detr.relation import PositionRelation
+from models.detr.relation_bias import SIZE_RATIOS, RelationBias, mean_bias
+from vision_train.artefacts import Artefact, Items, Recomputed
+from vision_train.tasks.detection.curves import precision_curves, score_curve, size_curve
+from vision_train.tasks.detection.errors import judge
 from vision_train.tasks.detection.hits import count_hits
 from vision_train.tasks.detection.precision import AP, AP50, precisions
-from vision_train.tasks.detection.results import Results
-
-RECALLS = np.linspace(0, 1, 101)
-
-
-def artefacts(results: Results, classes: Sequence[str], split: str) -> list[Artefact]:
-    """Average precision of each class, precision at each recall, and the hits of each image."""
-    precision = precisions(results, classes)[..., 0]  # 10 101 K
-    return [_by_class(results, classes, precision, split), *_curves(precision, split), items(results, classes, split)]
+from vision_train.tasks.detection.results import Numbers, Results
+from vision_train.tasks.detection.tables import Shown, class_tables, error_table, size_table, summary_table
 
 
-def _by_class(results: Results, classes: Sequence[str], precision: np.ndarray, split: str) -> Table:
-    counts = np.zeros(len(classes), dtype=int)
-    for result in results.values():
-        counts += np.bincount(result.true_labels, minlength=len(classes))
-    rows = []
-    for index, name in enumerate(classes):
-        of_class = precision[:, :, index]
-        there = bool((of_class > -1).any())
-        ap, ap50 = (float(each.mean()) if there else None for each in (of_class, of_class[0]))
-        rows.append([name, int(counts[index]), ap, ap50])
-    return Table(
-        f"{split}_classes", f"Average precision of each class of {split}", ["class", "boxes", "AP", "AP50"], rows
-    )
+def artefacts(results: Results, classes: Sequence[str], split: str, thresholds: Numbers, chosen: str) -> list[Artefact]:
+    """Errors, precision of each class, sizes, and the hits of each image.
 
-
-def _curves(precision: np.ndarray, split: str) -> list[Curve]:
-    """Precision at each recall, the mean of the classes."""
-    there = precision[0, 0] > -1
-    if not there.any():
-        return []
-    lines = {
-        f"IoU {least:.2f}": precision[place][:, there].mean(1).tolist()
-        for place, least in ((0, 0.5), (5, 0.75), (9, 0.95))
-    }
-    title = f"Precision at each recall, {split}"
-    return [Curve(f"{split}_precision", title, "recall", "precision", RECALLS.tolist(), lines)]
+    Args:
+        results: Detections and truth of each image.
+        classes: K class names.
+        split: What was tested.
+        thresholds: Score of each class from which on its detections count, K.
+        chosen: How the thresholds were chosen, a sentence.
+    """
+    precision = precisions(results, classes)  # 10 101 K 4
+    judged = [judge(result) for result in results.values()]
+    shown = [Shown(result, judge(result, thresholds)) for result in results.values()]
+    return [
+        summary_table(results, shown, classes, split, chosen),
+        error_table(results, judged, shown, classes, split),
+        *class_tables(shown, classes, precision[..., 0], thresholds, split),
+        size_table(shown, precision, split),
+        *precision_curves(precision[..., 0], classes, split),
+        *score_curve(results, judged, split),
+        *size_curve(shown, split),
+        items(results, classes, split),
+    ]
 
 
 def items(results: Results, classes: Sequence[str], split: str) -> Items:
@@ -63,3 +57,14 @@ def items(results: Results, classes: Sequence[str], split: str) -> Items:
         AP50.name: Recomputed("average_precision", {"hit": "hit50"}),
     }
     return Items(f"{split}_items", list(results), columns=columns, recomputed=recomputed)
+
+
+def relation_bias(relation: PositionRelation, split: str) -> RelationBias:
+    """What each head has learned of where boxes lie to each other."""
+    distances, heads = mean_bias(relation)
+    note = (
+        "What is added to the attention that the query of one box pays to that of another, averaged over directions. "
+        "1 multiplies the attention by 2.7 before it is normalised."
+    )
+    title = "What the relation of boxes adds to attention"
+    return RelationBias(f"{split}_relation", title, distances, [*SIZE_RATIOS], heads.tolist(), note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vision_train.tasks.detection.results import ImageResult, Numbers
 
@@ -12,42 +13,52 @@ MOST = 100
 """Detections of a class in an image that count."""
 
 
-def count_hits(result: ImageResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Let each detection, the likeliest first, take the free object of its class that it overlaps most.
 
     Args:
         result: Of one image.
+        overlaps: T, each an IoU from which a detection hits.
 
     Returns:
-        Scores (D) and labels (D) of the detections that count, and whether each hits at each overlap (D x 10). Those
+        Scores (D) and labels (D) of the detections that count, and whether each hits at each overlap (D x T). Those
         that hit nothing and lie by more than half in an ignored region do not count.
     """
-    kept: list[np.ndarray] = []
-    hit = np.zeros((len(result.scores), len(OVERLAPS)), dtype=bool)
-    for label in np.unique(result.labels):
-        members = np.flatnonzero(result.labels == label)
-        members = members[np.argsort(-result.scores[members], kind="stable")][:MOST]
-        kept.append(members)
-        wanted = result.true_boxes[result.true_labels == label]
-        overlaps = overlap(result.boxes[members], wanted)
-        for column, least in enumerate(OVERLAPS):
-            hit[members, column] = _take(overlaps, least)
-    counted = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
-    excused = (covered(result.boxes[counted], result.ignored) > 0.5) & ~hit[counted].any(axis=1)
-    counted = counted[~excused]
-    return result.scores[counted], result.labels[counted], hit[counted]
+    counted = likeliest(result)
+    same = result.labels[counted][:, None] == result.true_labels
+    shared = np.where(same, overlap(result.boxes[counted], result.true_boxes), -1.0)
+    hit = np.stack([take(shared, least) >= 0 for least in overlaps], axis=1)
+    excused = (covered(result.boxes[counted], result.ignored) > 0.5) & ~hit.any(axis=1)
+    return result.scores[counted][~excused], result.labels[counted][~excused], hit[~excused]
 
 
-def _take(overlaps: np.ndarray, least: float) -> np.ndarray:
-    """For each detection in turn, whether it finds a free object that it overlaps so much."""
+def likeliest(result: ImageResult) -> NDArray[np.int64]:
+    """Places of the ``MOST`` likeliest detections of each class, the likeliest of all first."""
+    order = np.lexsort((-result.scores, result.labels))
+    _, starts, counts = np.unique(result.labels[order], return_index=True, return_counts=True)
+    rank = np.arange(len(order)) - np.repeat(starts, counts)
+    kept = np.sort(order[rank < MOST])
+    return kept[np.argsort(-result.scores[kept], kind="stable")]
+
+
+def take(overlaps: np.ndarray, least: float) -> np.ndarray:
+    """Let each detection in turn take the free object that it overlaps most, and at least so much.
+
+    Args:
+        overlaps: D x n, the likeliest detection first.
+        least: Overlap that an object must have.
+
+    Returns:
+        The object of each detection, D; -1 where it takes none.
+    """
     free = np.ones(overlaps.shape[1], dtype=bool)
-    hit = np.zeros(len(overlaps), dtype=bool)
-    for row, values in enumerate(overlaps):
-        left = np.where(free, values, -1.0)
-        if left.size and left.max() >= least:
-            free[len(left) - 1 - int(left[::-1].argmax())] = False  # of equal ones the last, as COCO does
-            hit[row] = True
-    return hit
+    taken = np.full(len(overlaps), -1)
+    for row in np.flatnonzero((overlaps >= least).any(axis=1)):
+        left = np.where(free, overlaps[row], -1.0)
+        if left.max() >= least:
+            taken[row] = len(left) - 1 - int(left[::-1].argmax())  # of equal ones the last, as COCO does
+            free[taken[row]] = False
+    return taken
 
 
 def overlap(first: Numbers, second: Numbers) -> np.ndarray:

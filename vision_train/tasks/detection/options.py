@@ -50,6 +50,9 @@ class Method:
     """Hybrid queries that each object is given, in training alone; see `model.args.hybrid_queries`."""
     denoising: Denoising = field(default_factory=Denoising)
     """Queries made of spoilt targets."""
+    threshold: float | None = None
+    """Score from which on `predict` shows boxes in pictures and tables; null takes, for each class, that at which F1 on
+    the validation images is largest. It has no part in training."""
 
     def misplaced(self, recipe: Any) -> Problems:
         """Yield data that detection has no use for."""
@@ -57,6 +60,8 @@ class Method:
             yield "data.unlabelled", "names images without labels, which this task does not learn from; take it out"
 
     def problems(self) -> Problems:
-        """Yield repeats that are none."""
+        """Yield values outside their range."""
         if self.hybrid_repeats < 1:
             yield "hybrid_repeats", f"is {self.hybrid_repeats}; must be at least 1"
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            yield "threshold", f"is {self.threshold}; must lie in [0, 1]"

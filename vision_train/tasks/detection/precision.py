@@ -23,7 +23,8 @@ AP75 = Metric("ap75", "AP at IoU 0.75")
 SMALL = Metric("ap_small", "AP of objects below 32 x 32 pixels")
 MEDIUM = Metric("ap_medium", "AP of objects up to 96 x 96 pixels")
 LARGE = Metric("ap_large", "AP of larger objects")
-DOUBLES = Metric("ap50_lost_to_doubles", "AP50 that doubles cost (gained by suppression at IoU 0.5)", better="less")
+DOUBLES = Metric("ap50_lost_to_doubles", "AP50 lost to doubles", better="less")
+"""What AP50 would gain if, of boxes of a class that overlap by IoU 0.5 or more, only the likeliest stayed."""
 METRICS = (AP, AP50, AP75, SMALL, MEDIUM, LARGE, DOUBLES)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,14 +16,19 @@ from models.detr.denoising import DenoisingGenerator, Target
 from models.detr.network import RelationDetr
 from models.detr.postprocess import Detections, likeliest_boxes
 from models.detr.transformer import TransformerSizes
-from vision_train.artefacts import Artefact
+from vision_train.artefacts import Artefact, Pixels, PreviewRow
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Predicted, Task
-from vision_train.tasks.detection.exhibits import artefacts
+from vision_train.tasks.detection.exhibits import artefacts, relation_bias
+from vision_train.tasks.detection.outputs import image_detections, predicted_boxes
 from vision_train.tasks.detection.precision import METRICS, measure
-from vision_train.tasks.detection.results import ImageResult, Results, ResultTable
+from vision_train.tasks.detection.preview import preview_rows
+from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable
+from vision_train.tasks.detection.tables import lacking
+from vision_train.tasks.detection.thresholds import choose_thresholds, counted_from, limits, told
+from vision_train.tasks.detection.worst_images import WorstImages
 
 NETWORK = "relation_detr"
 TOP = 300
@@ -84,6 +89,7 @@ class DetectionTask(Task):
         self.criterion = Criterion(
             class_loss=method.class_loss, repeats=method.hybrid_repeats, hide_empty=method.denoising.hide_empty
         )
+        self._worst: WorstImages | None = None
         self._noise = torch.Generator()
         self.seed_generators(0)
 
@@ -111,34 +117,69 @@ class DetectionTask(Task):
         """An empty collection of the results of a pass."""
         return ResultTable()
 
-    def score(self, batch: Batch, loader: int = 0) -> Detections:
+    def score(self, batch: Batch, loader: int = 0) -> list[ImageResult]:
         """Find boxes in a batch and note them beside the truth."""
         found = self.detect(batch)
-        self.scores.add(batch["id"], [image_result(batch, found, place) for place in range(len(batch["id"]))])
-        return found
+        results = [image_result(batch, found, place) for place in range(len(batch["id"]))]
+        self.scores.add(batch["id"], results)
+        return results
 
     def measure(self, scores: Results) -> dict[str, float]:
         """Average precisions."""
         return measure(scores, self.classes)
 
+    def begin_gallery(self) -> None:
+        """Begin to keep the images with most errors."""
+        self._worst = WorstImages(self.classes, self._limits())
+
+    def consider(self, batch: Batch, output: list[ImageResult]) -> None:
+        """Keep the images of a batch with most errors."""
+        assert self._worst is not None
+
+        def pixels_of(place: int) -> Pixels:
+            inside = ~batch["padding_mask"][place]
+            return self.pixels_of(batch["image"][place][:, inside.any(1)][:, :, inside.any(0)])
+
+        self._worst.add(batch, output, pixels_of)
+
     def conclude(self, scores: Results, split: str, measured: Mapping[str, float]) -> list[Artefact]:
-        """Precision of each class, curves, and the hits of each image."""
-        return artefacts(scores, self.classes, split)
+        """Errors, tables and curves, the images with most errors, and what the relation of boxes has learned."""
+        assert self._worst is not None
+        rule = counted_from(self.calibration, self.recipe.method.threshold)
+        shown = artefacts(scores, self.classes, split, self._limits(), rule)
+        shown.append(self._worst.pictures(split, rule))
+        self.warnings = lacking(scores)
+        relation = self.network.transformer.decoder.position_relation_embedding
+        return shown if relation is None else [*shown, relation_bias(relation, split)]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Detections:
         """The likeliest boxes of images without truth."""
         return self.detect(batch)
 
+    def calibrate(self, scores: Results) -> dict[str, Any]:
+        """Scores from which on boxes are shown."""
+        return choose_thresholds(scores, self.classes)
+
+    def prediction_notes(self) -> list[str]:
+        """Which boxes are shown."""
+        return [told(self.calibration, self.classes, self.recipe.method.threshold)]
+
     def predicted(self, batch: Batch, output: Detections) -> list[Predicted]:
-        """Boxes of each image."""
-        rows: list[Predicted] = []
-        for place, name in enumerate(batch["id"]):
-            boxes = [
-                {"label": self.classes[label], "score": score, "box": box}
-                for score, label, box in zip(*(each[place].tolist() for each in output), strict=True)
-            ]
-            rows.append(Predicted(name, {"boxes": boxes}))
-        return rows
+        """The boxes of each image that are shown, and all of them for a file of results."""
+        least = self._limits()
+        numbers = self.recipe.data.category_ids or range(1, len(self.classes) + 1)
+        return [
+            predicted_boxes(name, image_detections(output, place), least, self.classes, numbers)
+            for place, name in enumerate(batch["id"])
+        ]
+
+    def _limits(self) -> Numbers:
+        """The score from which on a box of each class is shown and counted."""
+        return limits(self.calibration, self.classes, self.recipe.method.threshold)
+
+    def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
+        """A row for each image of a batch with its boxes, as augmentation leaves them and back on the original."""
+        return preview_rows(self, batch)
 
 
 def image_result(batch: Batch, found: Detections, place: int) -> ImageResult:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vision_train.artefacts import Bars
 from vision_train.report.images import open_renderer
-from vision_train.report.images.renderer import below_common_parent
+from vision_train.report.prediction_pictures import below_common_parent
 
 RED = np.full((4, 6, 3), (255, 0, 0), dtype=np.uint8)
 

@@ -14,18 +14,28 @@ from vision_train.report.fonts import font
 FRAME = "#c9ced6"
 SIDE = 224
 """Square that each picture is fitted into, in pixels: the usual input is shown as it is."""
+Fit = Callable[[PreviewRow, str, Pixels, int], Image.Image]
+"""Takes a row, the heading of a picture, its pixels and a side; brings the picture into a square of that side."""
 TEXT_WIDTH = 344
 """Width of the column that says how the label is shared, in pixels."""
 MARGIN, GAP, LINE, BAR = 24, 16, 20, 8
 HEADER, HEADINGS, NOTE = 64, 34, 22
-ROW = SIDE + 2 * LINE + 34
+BELOW = 2 * LINE + 34
+"""Height of what stands below the pictures of a row, up to the next one."""
 WITH = "with "
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 19, 14, 13
 ORIGINAL, LABEL = "original", "label"
 """Headings of the first column, and of the last where rows share their labels."""
 
 
-def render_preview(title: str, preview: Preview, originals: Mapping[str, Pixels]) -> Image.Image:
+def fit_bare(row: PreviewRow, heading: str, pixels: Pixels, side: int) -> Image.Image:
+    """A picture with nothing drawn over it."""
+    return fitted(Image.fromarray(pixels), side, side)
+
+
+def render_preview(
+    title: str, preview: Preview, originals: Mapping[str, Pixels], *, side: int = SIDE, fit: Fit = fit_bare
+) -> Image.Image:
     """Draw the rows below one another.
 
     Small pictures are enlarged by a whole factor with sharp pixels, large ones shrunk, each within a square of the same
@@ -35,59 +45,66 @@ def render_preview(title: str, preview: Preview, originals: Mapping[str, Pixels]
         title: Heads the picture, such as the recipe's name.
         preview: At least one row.
         originals: Id of each row -> H W 3, as on disk.
+        side: Square that each picture is fitted into, in pixels.
+        fit: Fits one, and draws over it.
     """
     rows, notes = preview.rows, preview.notes
     headings = [ORIGINAL, *dict.fromkeys(heading for row in rows for heading in row.pictures)]
     panel = any(row.panel for row in rows)
-    width = 2 * MARGIN + len(headings) * (SIDE + GAP) - GAP + (GAP + TEXT_WIDTH if panel else 0)
+    width = 2 * MARGIN + len(headings) * (side + GAP) - GAP + (GAP + TEXT_WIDTH if panel else 0)
     below = GAP + NOTE * len(notes) if notes else 0
-    canvas = Image.new("RGB", (width, HEADER + HEADINGS + ROW * len(rows) + below + MARGIN // 2), PAPER)
+    canvas = Image.new("RGB", (width, HEADER + HEADINGS + (side + BELOW) * len(rows) + below + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(canvas)
     room = width - 2 * MARGIN
     _line(draw, (MARGIN, 18), title, room, size=TITLE_SIZE, bold=True, keep=ending)
     _line(draw, (MARGIN, 44), preview.summary, room, ink=MUTED)
     for column, heading in enumerate([*headings, *([LABEL] if panel else [])]):
-        draw.text((_left(column), HEADER + 8), heading, fill=INK, font=font(SMALL_SIZE, bold=True))
+        draw.text((_left(column, side), HEADER + 8), heading, fill=INK, font=font(SMALL_SIZE, bold=True))
     for number, row in enumerate(rows):
-        top = HEADER + HEADINGS + ROW * number
-        _draw_row(canvas, draw, row, {ORIGINAL: originals[row.id], **row.pictures}, headings, top)
+        top = HEADER + HEADINGS + (side + BELOW) * number
+        pictures = {ORIGINAL: originals[row.id], **row.pictures}
+        fitted_pictures = {heading: fit(row, heading, pixels, side) for heading, pixels in pictures.items()}
+        _draw_row(canvas, row, fitted_pictures, headings, top, side)
+        _write_below(draw, row, originals[row.id].shape[:2], top + side + 5, side)
         if row.panel:
-            _draw_panel(draw, row.panel, _left(len(headings)), top)
-    top = HEADER + HEADINGS + ROW * len(rows) + GAP // 2
+            _draw_panel(draw, row.panel, _left(len(headings), side), top)
+    top = HEADER + HEADINGS + (side + BELOW) * len(rows) + GAP // 2
     for number, note in enumerate(notes):
         _line(draw, (MARGIN, top + NOTE * number), note, room, ink=MUTED)
     return canvas
 
 
-def _left(column: int) -> int:
-    return MARGIN + column * (SIDE + GAP)
+def _left(column: int, side: int = SIDE) -> int:
+    return MARGIN + column * (side + GAP)
 
 
 def _draw_row(
     canvas: Image.Image,
-    draw: ImageDraw.ImageDraw,
     row: PreviewRow,
-    pictures: Mapping[str, Pixels],
+    pictures: Mapping[str, Image.Image],
     headings: Sequence[str],
     top: int,
+    side: int,
 ) -> None:
+    draw = ImageDraw.Draw(canvas)
     for column, heading in enumerate(headings):
-        left = _left(column)
+        left = _left(column, side)
         # A frame, or a white picture would be lost on the paper.
-        draw.rectangle((left - 1, top - 1, left + SIDE, top + SIDE), fill=BACKDROP, outline=FRAME)
-        if heading in pictures:
-            picture = fitted(Image.fromarray(pictures[heading]), SIDE, SIDE)
-            canvas.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
+        draw.rectangle((left - 1, top - 1, left + side, top + side), fill=BACKDROP, outline=FRAME)
+        if picture := pictures.get(heading):
+            canvas.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
         if heading in row.captions:
-            _line(draw, (left, top + SIDE + 5), row.captions[heading], SIDE, ink=MUTED)
-    below = top + SIDE + 5
-    _line(draw, (_left(0), below), row.id, SIDE, keep=ending)
-    height, width = pictures[ORIGINAL].shape[:2]
-    size = f"{width} × {height}"
-    room = SIDE - font(SMALL_SIZE).getlength(size) - 12
+            _line(draw, (left, top + side + 5), row.captions[heading], side, ink=MUTED)
+
+
+def _write_below(draw: ImageDraw.ImageDraw, row: PreviewRow, size: Sequence[int], top: int, side: int) -> None:
+    """Name and size of the original, and its label where rows share theirs."""
+    _line(draw, (_left(0), top), row.id, side, keep=ending)
+    written = f"{size[1]} × {size[0]}"
+    room = side - font(SMALL_SIZE).getlength(written) - 12
     if row.panel:
-        _line(draw, (_left(0), below + LINE), row.panel.label, room, ink=MUTED)
-    draw.text((_left(0) + SIDE, below + LINE), size, fill=MUTED, font=font(SMALL_SIZE), anchor="ra")
+        _line(draw, (_left(0), top + LINE), row.panel.label, room, ink=MUTED)
+    draw.text((_left(0) + side, top + LINE), written, fill=MUTED, font=font(SMALL_SIZE), anchor="ra")
 
 
 def _draw_panel(draw: ImageDraw.ImageDraw, panel: LabelPanel, left: int, top: int) -> None:

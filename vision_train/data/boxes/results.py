@@ -1,0 +1,113 @@
+"""Predictions in the format of COCO's results, with the ids of the annotations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vision_train.artefacts import BoxesOnImage
+from vision_train.data.boxes import FILES, Section
+from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings
+from vision_train.data.boxes.read import FoundBoxes, read_boxes
+from vision_train.errors import UserError
+from vision_train.files import first_named
+from vision_train.recipe.recipe import Recipe
+
+ImageId = int | str
+
+
+class CocoResults:
+    """A list of boxes, each with ``image_id``, ``category_id``, ``bbox`` (left, top, width, height) and ``score``.
+
+    Args:
+        image_ids: Id of each image, by the id of its sample.
+        category_ids: Number of each class.
+        notes: Where the ids come from.
+    """
+
+    def __init__(
+        self, image_ids: Mapping[str, ImageId], category_ids: Sequence[CategoryId], notes: Sequence[str]
+    ) -> None:
+        self.image_ids, self.category_ids, self.notes = image_ids, category_ids, list(notes)
+
+    def document(self, predictions: Sequence[tuple[str, BoxesOnImage]]) -> list[dict[str, Any]]:
+        """All boxes of all images, in original pixels; no threshold is applied."""
+        return [entry for name, boxes in predictions for entry in self._entries(self.image_ids[name], boxes)]
+
+    def _entries(self, image_id: ImageId, boxes: BoxesOnImage) -> list[dict[str, Any]]:
+        assert boxes.scores is not None
+        corners = boxes.corners.copy()
+        corners[:, 2:] -= corners[:, :2]
+        columns = zip(boxes.class_ids.tolist(), corners.tolist(), boxes.scores.tolist(), strict=True)
+        return [
+            {"image_id": image_id, "category_id": self.category_ids[label], "bbox": sides, "score": score}
+            for label, sides, score in columns
+        ]
+
+
+def open_results(recipe: Recipe, classes: list[str], samples: Sequence[BoxSample]) -> CocoResults:
+    """Find the ids of the images and classes that are predicted.
+
+    An image has the id of the recipe's annotations where those list its file. Else it has the number that its name is,
+    as of COCO's own images, or the name itself, as other detectors' tools write it.
+
+    Args:
+        recipe: Its ``data`` names the annotations.
+        classes: The label map of the run.
+        samples: The images.
+
+    Raises:
+        UserError: Two images would get one id, or two classes one number.
+    """
+    section: Section = recipe.data
+    found, notes = _annotations(section)
+    listed = {os.path.realpath(each.place): each.image_id for each in found.samples if each.image_id is not None}
+    files = {sample.id: os.path.realpath(sample.place) for sample in samples}
+    named = {name: _of_name(file) for name, file in files.items() if file not in listed}
+    image_ids = {name: listed[file] if file in listed else named[name] for name, file in files.items()}
+    _refuse_shared(image_ids)
+    if named:
+        names = first_named([f"{place} -> {number}" for place, number in named.items()])
+        notes.append(f"image_id is taken from the file's name of images that no annotations list: {names}")
+    return CocoResults(image_ids, _category_ids(section, classes, found), notes)
+
+
+def _annotations(section: Section) -> tuple[FoundBoxes, list[str]]:
+    """What the annotations list; nothing, and why, where they cannot be read, which does not hinder predicting."""
+    if section.source != FILES:
+        return FoundBoxes([], {}, []), []
+    try:
+        return read_boxes(section, Findings()), []
+    except UserError as error:
+        return FoundBoxes([], {}, []), [f"no ids of images are taken from the annotations: {error}"]
+
+
+def _of_name(place: str) -> ImageId:
+    stem = Path(place).stem
+    return int(stem) if stem.isdecimal() else stem
+
+
+def _refuse_shared(image_ids: Mapping[str, ImageId]) -> None:
+    owners: dict[ImageId, str] = {}
+    for name, image_id in image_ids.items():
+        if (other := owners.setdefault(image_id, name)) != name:
+            raise UserError(
+                f"{other} and {name}: both would have the image_id {image_id}; name the one file of annotations that "
+                "results are to be compared with, by data.labels=FILE, and the images of that one alone, or write "
+                "--out FILE.jsonl"
+            )
+
+
+def _category_ids(section: Section, classes: Sequence[str], found: FoundBoxes) -> list[CategoryId]:
+    """The number of each class in the annotations that are named; where they lack it, that of the run."""
+    own = section.category_ids or range(1, len(classes) + 1)
+    numbers = [found.categories.get(name, number) for name, number in zip(classes, own, strict=True)]
+    for index, number in enumerate(numbers):
+        if number in numbers[:index]:
+            raise UserError(
+                f"{section.named()}: gives {classes[numbers.index(number)]} the number {number}, which in the run "
+                f"{classes[index]} has; list both in the annotations, or write --out FILE.jsonl"
+            )
+    return numbers

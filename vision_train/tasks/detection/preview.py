@@ -1,0 +1,46 @@
+"""Training images with their boxes, as augmentation leaves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from vision_train.artefacts import BoxesOnImage, PreviewRow
+from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.detection.results import Numbers
+
+AUGMENTED, ORIGINAL = "augmented", "original"
+
+
+def preview_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:
+    """A row for each image of a batch, without its padding; on the original are the boxes that training keeps.
+
+    Args:
+        task: Knows the classes and how pixels were normalised.
+        batch: A training batch.
+    """
+    for place, name in enumerate(batch["id"]):
+        unpadded = ~batch["padding_mask"][place]
+        height, width = int(unpadded.any(1).sum()), int(unpadded.any(0).sum())
+        boxes = batch["boxes"][place].double().numpy() * (width, height, width, height)
+        corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+        labels = batch["class_ids"][place].numpy()
+        before = _mapped_back(corners, batch["affine"][place].numpy())
+        counted = f"{width} × {height}, {len(labels)} box{'' if len(labels) == 1 else 'es'}"
+        yield PreviewRow(
+            name,
+            {AUGMENTED: task.pixels_of(batch["image"][place, :, :height, :width])},
+            {AUGMENTED: counted},
+            boxes={
+                AUGMENTED: BoxesOnImage(corners, labels, task.classes),
+                ORIGINAL: BoxesOnImage(before, labels, task.classes),
+            },
+        )
+
+
+def _mapped_back(corners: Numbers, affine: Numbers) -> Numbers:
+    """Boxes in pixels of the network -> those of the original; a mirrored box has its left side right again."""
+    inverse = np.linalg.inv(affine)
+    ends = [corners[:, part] @ inverse[:2, :2].T + inverse[:2, 2] for part in (slice(0, 2), slice(2, 4))]
+    return np.concatenate([np.minimum(*ends), np.maximum(*ends)], axis=1)
