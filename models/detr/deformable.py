@@ -95,8 +95,10 @@ def sample(values: Tensor, references: Tensor, offsets: Tensor, weights: Tensor,
     """
     batch, queries, heads, _, points, _ = offsets.shape
     levels = _split_levels(values, heads, shapes)
+    if torch.compiler.is_compiling():  # a traced program takes any number of images: chunks cannot depend on it
+        return _sample(levels, references, offsets, weights)
     chunk = max(1, _SAMPLES_AT_ONCE // (batch * values.shape[-1] * points))
-    if queries <= chunk or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if queries <= chunk:
         return _sample(levels, references, offsets, weights)
     split = (each.split(chunk, dim=1) for each in (references, offsets, weights))
     if not torch.is_grad_enabled():

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from models.attention import attention
@@ -85,7 +86,9 @@ class SelfAttention(nn.Module):
         queries, keys, values = (
             each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (*placed.chunk(2, dim=-1), value)
         )
-        return self.out_proj(attention(queries, keys, values, bias).transpose(1, 2).flatten(2))
+        attended = attention(queries, keys, values, bias)
+        # How it lies in memory depends on the kernel, so that a view of it could not be exported.
+        return self.out_proj(torch.cat(attended.unbind(1), dim=-1))
 
 
 def feed_forward_layers(dim: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:

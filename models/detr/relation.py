@@ -21,6 +21,8 @@ from models.detr.boxes import wave_lengths
 _EPSILON = 1e-5
 _NUMBERS_AT_ONCE = 2**18
 """Sines held at a time, and as many cosines: 1 MiB, which stays in a cache."""
+_NUMBERS_IN_A_PROGRAM = 2**22
+"""Those of an image at a time in a traced program, in which each repetition is written out."""
 
 
 class PositionRelation(nn.Module):
@@ -91,7 +93,7 @@ def _relate(rows: Tensor, columns: Tensor, weight: Tensor, bias: Tensor, frequen
     of_sines, of_cosines = weight[:, 0:half:2], weight[:, 1:half:2]
     for part, sines, cosines in _embedded_distances(rows, columns, frequencies):
         flat = torch.addmm(of_sines @ sines, of_cosines, cosines)  # H, B n M
-        relation[:, :, part] += flat.unflatten(1, (len(rows), -1, columns.shape[1])).transpose(0, 1)
+        relation[:, :, part] += flat.unflatten(1, (rows.shape[0], -1, columns.shape[1])).transpose(0, 1)
     return relation.relu_()
 
 
@@ -102,7 +104,10 @@ def _embedded_distances(rows: Tensor, columns: Tensor, frequencies: Tensor) -> I
         The rows, and sines and cosines, 2 waves x B n M each, so that heads are products of matrices.
     """
     batch, count = rows.shape[0], columns.shape[1]
-    step = max(1, _NUMBERS_AT_ONCE // max(1, batch * count * 2 * len(frequencies)))
+    numbers = count * 2 * len(frequencies)
+    # A traced program takes any number of images, so its steps cannot depend on it.
+    traced = torch.compiler.is_compiling()
+    step = max(1, _NUMBERS_IN_A_PROGRAM // numbers if traced else _NUMBERS_AT_ONCE // max(1, batch * numbers))
     to, frequencies = columns[..., :2].permute(2, 0, 1)[:, :, None], frequencies[:, None]
     for start in range(0, rows.shape[1], step):
         part = slice(start, start + step)

@@ -23,7 +23,9 @@ from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.detection.exhibits import artefacts
 from vision_train.tasks.detection.precision import METRICS, measure
+from vision_train.tasks.detection.program import exported
 from vision_train.tasks.detection.results import ImageResult, Results, ResultTable
+from vision_train.tasks.exported import Exported
 
 NETWORK = "relation_detr"
 TOP = 300
@@ -94,6 +96,10 @@ class DetectionTask(Task):
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return {"denoising": self._noise}
+
+    def exported(self, size: tuple[int, int] | None) -> Exported:
+        """The detector as a program of its own."""
+        return exported(self.network, self.recipe, self.classes, size, TOP)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Find boxes, with denoising and hybrid queries beside, and take all losses."""
