@@ -30,6 +30,8 @@ class MultiScaleDeformableAttention(nn.Module):
         points: Points that a head reads of each level, K.
     """
 
+    no_scores = "reads single points: there are no scores for a backend to compute"
+
     def __init__(self, dim: int, heads: int, levels: int, points: int = 4) -> None:
         super().__init__()
         self.heads, self.levels, self.points = heads, levels, points

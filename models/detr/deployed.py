@@ -15,8 +15,10 @@ STRIDE = 32
 """Sides of what the network sees are multiples of this; what they lack is padding."""
 _SHARES_UP_TO = 1.5
 """Images with no larger value hold shares of 1, others levels up to 255. Resampled shares may exceed 1 a little."""
-_DARKEST, _BRIGHTEST = -0.5, 1.5
-"""Shares beyond these are no pixels: the image was normalised before, or is in 16 bits."""
+_NORMALISED_UP_TO = 3.0
+"""No image that was normalised with usual means and deviations holds more."""
+_OVERSHOOT = 0.2
+"""Share of the largest value by which a resampled image may fall below 0."""
 
 
 class DeployedDetector(nn.Module):
@@ -42,8 +44,8 @@ class DeployedDetector(nn.Module):
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find boxes.
 
-        A traced program cannot raise. Of an image that holds no pixels, such as one that was normalised before, all
-        scores are NaN.
+        A traced program cannot raise. Of an image that holds no pixels, such as one that was normalised before or has
+        16 bits, all scores are NaN.
 
         Args:
             image: B x 3 x H x W float32, red, green and blue; each image in 0..1 or in 0..255, which its largest value
@@ -62,8 +64,13 @@ class DeployedDetector(nn.Module):
         pixels, padding = _padded(pixels.masked_fill(padding[:, None], 0.0), padding)
         found = self.network(pixels, padding).queries
         scores, labels, boxes = likeliest_boxes(found.logits[-1], found.boxes[-1], size, self.top)
-        usable = (smallest * scale >= 255 * _DARKEST) & (largest * scale <= 255 * _BRIGHTEST)
-        return scores.where(usable[:, 0, 0], torch.nan), labels, boxes
+        return scores.where(_are_pixels(smallest, largest)[:, 0, 0], torch.nan), labels, boxes
+
+
+def _are_pixels(smallest: Tensor, largest: Tensor) -> Tensor:
+    """Whether an image of such values is neither normalised already nor in more than 8 bits."""
+    dark = (largest > _SHARES_UP_TO) & (largest <= _NORMALISED_UP_TO) & (smallest < 0)
+    return (smallest >= -_OVERSHOOT * largest) & ~dark & (largest <= 255 * _SHARES_UP_TO)
 
 
 def _outside(size: Tensor, height: int, width: int) -> Tensor:

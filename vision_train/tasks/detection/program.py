@@ -97,7 +97,7 @@ def furthest(expected: Tensors, found: Tensors, side: int) -> float:
     apart = apart.masked_fill(expected["labels"][:, :, None] != found["labels"][:, None], torch.inf)
     nearest = torch.cat((apart.amin(1), apart.amin(2)), dim=1)
     ranked = (expected["scores"] - found["scores"]).abs()
-    return torch.cat((nearest, ranked.double()), dim=1).nan_to_num(torch.inf).max().item()
+    return torch.cat((nearest, ranked.double()), dim=1).nan_to_num(torch.inf, posinf=torch.inf).max().item()
 
 
 def _numbers(detections: Tensors, side: int) -> Tensor:
