@@ -75,9 +75,9 @@ class AttentionReceipt:
 def install_attention(model: nn.Module, backend: str = "auto") -> AttentionReceipt:
     """Route every attention of a model through ``models.attention.attention``, in place.
 
-    Supported are modules of ours (``AttentionModule``), and timm's ``Attention`` (ViT, DeiT, DINOv2), ``AttentionRope``,
-    ``EvaAttention`` (EVA, DINOv3) and Swin's ``WindowAttention``. Installing again changes the backend. A compiled model
-    must be installed before it is compiled.
+    Supported are modules of ours (``AttentionModule``), and timm's ``Attention`` (ViT, DeiT, DINOv2),
+    ``AttentionRope``, ``EvaAttention`` (EVA, DINOv3) and Swin's ``WindowAttention``. Installing again changes the
+    backend. A compiled model must be installed before it is compiled.
 
     Args:
         model: Any network; may live on the meta device.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from models.detr.positions import Shapes
+from models.detr.positions import Shapes, widths_and_heights
 
 _SAMPLES_AT_ONCE = 2**21
 """Numbers that are sampled at a time, of all images and heads: 8 MiB in float32."""
@@ -122,8 +122,7 @@ def places_of(references: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
     """
     offsets, references = offsets.float(), references[:, :, None, :, None].float()
     if references.shape[-1] == 2:
-        sizes = torch.tensor([(width, height) for height, width in shapes], device=offsets.device)
-        return references + offsets / sizes[:, None]
+        return references + offsets / widths_and_heights(shapes, offsets.device)[:, None]
     return references[..., :2] + offsets / offsets.shape[4] * references[..., 2:] * 0.5
 
 

@@ -52,10 +52,10 @@ def test_without_relation_no_bias_learns():
 
 
 def test_a_backbone_of_attention_is_routed_too():
-    backbone, channels = build_backbone("vit_tiny_patch16_224", (64, 64), depth=1, embed_dim=32, num_heads=2)
+    backbone, channels = build_backbone("vit_tiny_patch16_224", (64, 64), depth=3, embed_dim=32, num_heads=2)
     sizes = TransformerSizes(32, 2, 64, encoder_layers=1, decoder_layers=2, queries=5, hybrid_queries=0)
     receipt = install_attention(RelationDetr(backbone, channels, 2, sizes), "math")
-    assert receipt.installed == {"SelfAttention": 2, "Attention": 1}
+    assert receipt.installed == {"SelfAttention": 2, "Attention": 3}
 
 
 def test_a_backend_that_is_unknown_or_cannot_run_is_refused_with_the_key():
