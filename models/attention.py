@@ -12,7 +12,7 @@ from functools import cache
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -93,6 +93,53 @@ def choose_backend(call: AttentionCall, backend: str = "auto") -> Choice:
     if problem is None and call.compiling:
         problem = "torch.compile cannot trace its dispatch; sdpa is compiled together with the network"
     return Choice("sdpa", {"xformers": problem}) if problem else Choice("xformers")
+
+
+class AttentionModule(nn.Module):
+    """A module that has its attention computed by :func:`attention`, through the backend that it is told."""
+
+    backend: str = "auto"
+    weight_dropout: float = 0.0
+    """Probability of dropping an attention weight in training."""
+    has_bias: bool = False
+    """Whether calls in training have a bias."""
+
+    @property
+    def head_width(self) -> int:
+        """Width of a head of query, key and value."""
+        raise NotImplementedError
+
+    @property
+    def learns_bias(self) -> bool:
+        """Whether the bias receives a gradient in training."""
+        return False
+
+    def expected_call(
+        self, device: torch.device, dtype: torch.dtype, *, training: bool, compiled: bool
+    ) -> AttentionCall:
+        """Describe the calls that the module will make.
+
+        Args:
+            device: Where it will run; the module itself may be elsewhere, even on meta.
+            dtype: What it computes in: that of autocast, or of its weights.
+            training: Whether gradients and attention dropout are needed.
+            compiled: Whether it runs under ``torch.compile``.
+        """
+        capability, problem = cuda_facts(device.type, device.index)
+        return AttentionCall(
+            device_type=device.type,
+            dtype=dtype,
+            head_dim=self.head_width,
+            value_dim=self.head_width,
+            capability=capability,
+            has_bias=self.has_bias,
+            bias_needs_gradient=training and self.learns_bias,
+            inputs_need_gradient=training and any(parameter.requires_grad for parameter in self.parameters()),
+            dropout=self.weight_dropout if training else 0.0,
+            deterministic=torch.are_deterministic_algorithms_enabled(),
+            compiling=compiled,
+            xformers_problem=problem,
+        )
 
 
 def _xformers_refusal(call: AttentionCall) -> str | None:
@@ -225,10 +272,21 @@ def attention(
     chosen = choose_backend(AttentionCall.of(query, key, value, bias, dropout), backend).backend
     if chosen == "xformers":
         return _memory_efficient(query, key, value, bias, dropout)
-    if chosen == "math":
-        with sdpa_kernel(SDPBackend.MATH):
+    if kernels := sdpa_kernels(chosen, query.device.type, has_bias=bias is not None):
+        with sdpa_kernel(kernels):
             return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+
+
+def sdpa_kernels(backend: str, device_type: str, *, has_bias: bool) -> list[SDPBackend]:
+    """PyTorch's kernels that a backend leaves it; an empty list leaves it all.
+
+    cuDNN, which PyTorch prefers on Hopper, is reported to give wrong gradients under a bias (pytorch issues 191612 and
+    196678), and the flash kernel takes none. The memory-efficient kernel returns the gradient of the bias.
+    """
+    if backend == "math":
+        return [SDPBackend.MATH]
+    return [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH] if has_bias and device_type == "cuda" else []
 
 
 def _under_autocast(tensor: Tensor) -> Tensor:

@@ -16,16 +16,15 @@ from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.attention import additive_bias, attention
+from models.attention import AttentionModule, additive_bias, attention
 
 Observe = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """Reads something off (query, key, bias), all ``B H N D`` with the heads of the query, as they enter the softmax."""
 
 
-class RoutedAttention(nn.Module):
+class RoutedAttention(AttentionModule):
     """What the routed forms of timm's attention modules share."""
 
-    backend: str = "auto"
     observe: Observe | None = None
     """Called on the next forward passes; for ``models.attention_row``, which sets it for the length of one pass."""
     observed: Tensor | None = None
@@ -35,11 +34,21 @@ class RoutedAttention(nn.Module):
     proj: nn.Linear
     proj_drop: nn.Dropout
 
+    @property
+    def head_width(self) -> int:
+        """Width of a head."""
+        return self.proj.in_features // self.num_heads
+
+    @property
+    def weight_dropout(self) -> float:  # type: ignore[override]
+        """That of timm's dropout layer."""
+        return self.attn_drop.p
+
     def route(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
         """Attend, and bring the heads together again: B H N D to B N (H D)."""
         if self.observe is not None:
             self.observed = self.observe(query, key, bias)
-        dropout = self.attn_drop.p if self.training else 0.0
+        dropout = self.weight_dropout if self.training else 0.0
         return attention(query, key, value, bias, dropout, self.backend).transpose(1, 2).flatten(2)
 
 
@@ -127,6 +136,13 @@ class RoutedEvaAttention(_RoutedRotary, EvaAttention):
 
 class RoutedWindowAttention(RoutedAttention, WindowAttention):
     """Attention of Swin: within windows, with a relative position bias that learns."""
+
+    has_bias = True
+
+    @property
+    def learns_bias(self) -> bool:
+        """Whether the table of biases is trained."""
+        return self.relative_position_bias_table.requires_grad
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend within windows, x (B W) N C; the mask, W N N, is added to the scores."""

@@ -1,4 +1,4 @@
-"""Installing ``models.attention`` into timm's models, and the receipt of what computes their attention."""
+"""Installing ``models.attention`` into timm's models and our own, and the receipt of what computes their attention."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from models.attention import BACKENDS, AttentionCall, choose_backend, cuda_facts
-from models.routed_attention import ROUTED, RoutedAttention, RoutedWindowAttention, timm_class
+from models.attention import BACKENDS, AttentionModule, choose_backend
+from models.routed_attention import ROUTED, timm_class
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class AttentionReceipt:
             ValueError: The backend asked for by name cannot run there.
         """
         calls = Counter(
-            (timm_class(module).__name__, _expected_call(module, device, dtype, training=training, compiled=compiled))
+            (timm_class(module).__name__, module.expected_call(device, dtype, training=training, compiled=compiled))
             for module in model.modules()
-            if isinstance(module, RoutedAttention)
+            if isinstance(module, AttentionModule)
         )
         uses = []
         for (attention_class, call), modules in calls.items():
@@ -73,10 +73,11 @@ class AttentionReceipt:
 
 
 def install_attention(model: nn.Module, backend: str = "auto") -> AttentionReceipt:
-    """Route every attention of a timm model through ``models.attention.attention``, in place.
+    """Route every attention of a model through ``models.attention.attention``, in place.
 
-    Supported are timm's ``Attention`` (ViT, DeiT, DINOv2), ``AttentionRope``, ``EvaAttention`` (EVA, DINOv3) and Swin's
-    ``WindowAttention``. Installing again changes the backend. A compiled model must be installed before it is compiled.
+    Supported are modules of ours (``AttentionModule``), and timm's ``Attention`` (ViT, DeiT, DINOv2),
+    ``AttentionRope``, ``EvaAttention`` (EVA, DINOv3) and Swin's ``WindowAttention``. Installing again changes the
+    backend. A compiled model must be installed before it is compiled.
 
     Args:
         model: Any network; may live on the meta device.
@@ -91,6 +92,7 @@ def install_attention(model: nn.Module, backend: str = "auto") -> AttentionRecei
         raise ValueError(f"attention backend {backend!r} is unknown; it is auto, {', '.join(BACKENDS)}")
     routed = [module for module in model.modules() if timm_class(module) in ROUTED]
     others = sorted({type(module).__name__ for module in _other_attention(model)})
+    samplers = {type(module).__name__: reason for module in model.modules() if (reason := _has_no_scores(module))}
     if others and backend != "auto":
         supported = ", ".join(known.__name__ for known in ROUTED)
         raise ValueError(
@@ -99,10 +101,17 @@ def install_attention(model: nn.Module, backend: str = "auto") -> AttentionRecei
         )
     for module in routed:
         module.__class__ = ROUTED[timm_class(module)]
-        module.backend = backend  # type: ignore[assignment]
-    installed = Counter(timm_class(module).__name__ for module in routed)
+    ours = [module for module in model.modules() if isinstance(module, AttentionModule)]
+    for module in ours:
+        module.backend = backend
+    installed = Counter(timm_class(module).__name__ for module in ours)
     kept = dict.fromkeys(others, "cannot be routed; it keeps its own computation")
-    return AttentionReceipt(backend, dict(installed), kept)
+    return AttentionReceipt(backend, dict(installed), kept | samplers)
+
+
+def _has_no_scores(module: nn.Module) -> str:
+    """Why a module that is called attention has no scores of queries and keys, for any backend to compute."""
+    return str(getattr(module, "no_scores", ""))
 
 
 def _other_attention(model: nn.Module) -> Iterator[nn.Module]:
@@ -116,28 +125,6 @@ def _other_attention(model: nn.Module) -> Iterator[nn.Module]:
 
     for module in model.modules():
         within = (inner for inner in module.modules() if inner is not module)
-        if timm_class(module) not in ROUTED and is_attention(module) and not any(map(is_attention, within)):
+        known = timm_class(module) in ROUTED or isinstance(module, AttentionModule) or _has_no_scores(module)
+        if not known and is_attention(module) and not any(map(is_attention, within)):
             yield module
-
-
-def _expected_call(
-    module: RoutedAttention, device: torch.device, dtype: torch.dtype, *, training: bool, compiled: bool
-) -> AttentionCall:
-    """Describe the calls that a routed module will make."""
-    capability, problem = cuda_facts(device.type, device.index)
-    learns_bias = isinstance(module, RoutedWindowAttention) and module.relative_position_bias_table.requires_grad
-    width = module.proj.in_features // module.num_heads
-    return AttentionCall(
-        device_type=device.type,
-        dtype=dtype,
-        head_dim=width,
-        value_dim=width,
-        capability=capability,
-        has_bias=isinstance(module, RoutedWindowAttention),
-        bias_needs_gradient=training and learns_bias,
-        inputs_need_gradient=training and any(parameter.requires_grad for parameter in module.parameters()),
-        dropout=module.attn_drop.p if training else 0.0,
-        deterministic=torch.are_deterministic_algorithms_enabled(),
-        compiling=compiled,
-        xformers_problem=problem,
-    )

@@ -38,7 +38,7 @@ class MovingAverage(nn.Module):
         self.warmup = warmup
         self.updates = 0
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        if network._compiled_call_impl is not None:
+        if any(module._compiled_call_impl is not None for module in network.modules()):
             self.network.compile()  # a copy is not compiled
         self._first: dict[str, str] = {}
         """The first name of each tensor by all of its names: tied weights have several."""

@@ -13,8 +13,7 @@ _EPSILON = 1e-3
 
 def logit(share: Tensor) -> Tensor:
     """Invert the sigmoid; shares within 0.001 of 0 or 1, or beyond, give a finite number."""
-    share = share.clamp(0, 1)
-    return torch.log(share.clamp(min=_EPSILON) / (1 - share).clamp(min=_EPSILON))
+    return torch.log(share.clamp(_EPSILON, 1.0) / (1 - share).clamp(_EPSILON, 1.0))
 
 
 def embed_boxes(boxes: Tensor, width: int, temperature: float = 10_000.0) -> Tensor:

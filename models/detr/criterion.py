@@ -57,7 +57,7 @@ def detection_losses(
     matched = logits[(*places, label)]
     negative = _negative(logits, class_loss)
     if counted is not None:
-        counted = counted.expand(logits.shape[:-1]).index_put(places, torch.tensor(True, device=counted.device))
+        counted = counted.expand(logits.shape[:-1]).index_put(places, counted.new_ones(()))
         negative = negative * counted[..., None]
     instead = _positive(matched, iou.detach(), class_loss) - _negative(matched, class_loss)
     layers = len(logits)
@@ -115,14 +115,15 @@ def denoising_matches(queries: DenoisingQueries, counts: Sequence[int], layers: 
         for group in range(queries.groups)
         for place in range(min(count, queries.per_group))
     ]
-    image, query, target = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).T.to(device).repeat(1, layers)
+    listed = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).T.to(device, non_blocking=True)
+    image, query, target = listed.repeat(1, layers)
     return Matches(torch.arange(layers, device=device).repeat_interleave(len(pairs)), image, query, target)
 
 
 def count_boxes(targets: Sequence[Target], repeats: int = 1) -> Tensor:
     """Targets of a process on average over all processes, each counted ``repeats`` times; at least 1."""
     device = targets[0].boxes.device
-    total = torch.tensor(float(repeats * sum(len(target.labels) for target in targets)), device=device)
+    total = torch.full((), float(repeats * sum(len(target.labels) for target in targets)), device=device)
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(total)

@@ -45,13 +45,14 @@ class DecoderLayer(nn.Module):
         heads: Heads of attention.
         levels: Feature maps.
         hidden: Width of the hidden layer of the feed-forward network.
+        related: Whether the bias among its queries is learned.
     """
 
-    def __init__(self, dim: int, heads: int, levels: int, hidden: int) -> None:
+    def __init__(self, dim: int, heads: int, levels: int, hidden: int, *, related: bool = False) -> None:
         super().__init__()
         self.cross_attn = MultiScaleDeformableAttention(dim, heads, levels)
         self.norm1 = nn.LayerNorm(dim)
-        self.self_attn = SelfAttention(dim, heads)
+        self.self_attn = SelfAttention(dim, heads, learns_bias=related)
         self.norm2 = nn.LayerNorm(dim)
         self.linear1, self.linear2 = feed_forward_layers(dim, hidden)
         self.norm3 = nn.LayerNorm(dim)
@@ -82,7 +83,9 @@ class Decoder(nn.Module):
         self, dim: int, heads: int, levels: int, hidden: int, depth: int, classes: int, *, relation: bool = True
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(dim, heads, levels, hidden) for _ in range(depth))
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, heads, levels, hidden, related=relation and number > 0) for number in range(depth)
+        )
         self.ref_point_head = Mlp((2 * dim, dim, dim))
         self.query_scale = Mlp((dim, dim, dim))
         self.class_head = nn.ModuleList(class_head(dim, classes) for _ in range(depth))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from models.detr.positions import Shapes
+from models.detr.positions import Shapes, widths_and_heights
 
 _SAMPLES_AT_ONCE = 2**20
 """Numbers that are sampled at a time, of all images and heads: 4 MiB in float32."""
@@ -32,6 +32,8 @@ class MultiScaleDeformableAttention(nn.Module):
         levels: Feature maps, V.
         points: Points that a head reads of each level, K.
     """
+
+    no_scores = "reads single points: there are no scores for a backend to compute"
 
     def __init__(self, dim: int, heads: int, levels: int, points: int = 4) -> None:
         super().__init__()
@@ -106,9 +108,11 @@ def sample(levels: Sequence[Tensor], references: Tensor, offsets: Tensor, weight
     Returns:
         B x N x D, in the dtype of the levels.
     """
+    if torch.compiler.is_compiling():  # a traced program takes any number of images: chunks cannot depend on it
+        return _sample(levels, references, offsets, weights)
     queries, points = offsets.shape[1], offsets.shape[4]
     of_query = points * levels[0].shape[0] * levels[0].shape[1]
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or queries * of_query <= _SAMPLES_AFFORDABLE:
+    if queries * of_query <= _SAMPLES_AFFORDABLE:
         return _sample(levels, references, offsets, weights)
     chunk = max(1, _SAMPLES_AT_ONCE // of_query)
     split = (each.split(chunk, dim=1) for each in (references, offsets, weights))
@@ -131,8 +135,7 @@ def places_of(references: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
     """
     offsets, references = offsets.float(), references[:, :, None, :, None].float()
     if references.shape[-1] == 2:
-        sizes = torch.tensor([(width, height) for height, width in shapes], device=offsets.device)
-        return references + offsets / sizes[:, None]
+        return references + offsets / widths_and_heights(shapes, offsets.device)[:, None]
     return references[..., :2] + offsets / offsets.shape[4] * references[..., 2:] * 0.5
 
 

@@ -117,7 +117,8 @@ class DenoisingGenerator(nn.Module):
         labels = torch.cat([target.labels[:most] for target in targets])
         self._check(labels)
         if noise is None:
-            noise = Noise(*(each.to(boxes.device) for each in self.draw(2 * groups * len(labels), generator)))
+            drawn = self.draw(2 * groups * len(labels), generator)
+            noise = Noise(*(each.to(boxes.device, non_blocking=True) for each in drawn))
         content = self.label_encoder(self._spoil_labels(labels.repeat(2 * groups), noise))
         spoilt = self._spoil_boxes(boxes.repeat(2 * groups, 1), noise, groups)
         image, slot = _slots([min(len(target.labels), most) for target in targets], groups, most, boxes.device)
@@ -144,7 +145,7 @@ class DenoisingGenerator(nn.Module):
 
     def _spoil_boxes(self, boxes: Tensor, noise: Noise, groups: int) -> Tensor:
         """Move each corner by a share of half a side, that of a negative by one to two halves."""
-        negative = torch.tensor([0.0, 1.0], device=boxes.device).repeat(groups)
+        negative = torch.arange(2.0, device=boxes.device).repeat(groups)
         negative = negative.repeat_interleave(len(boxes) // max(1, 2 * groups))
         shares = (2.0 * noise.box_sign - 1) * (noise.box_shift + negative[:, None])
         halves = (boxes[:, 2:] / 2).repeat(1, 2)
@@ -156,7 +157,9 @@ def _slots(counts: Sequence[int], groups: int, most: int, device: torch.device) 
     image = torch.tensor([number for number, count in enumerate(counts) for _ in range(count)], dtype=torch.long)
     within = torch.tensor([place for count in counts for place in range(count)], dtype=torch.long)
     starts = torch.arange(2 * groups).repeat_interleave(len(within)) * most
-    return image.repeat(2 * groups).to(device), (starts + within.repeat(2 * groups)).to(device)
+    places = torch.stack((image.repeat(2 * groups), starts + within.repeat(2 * groups)))
+    image, slot = places.to(device, non_blocking=True)
+    return image, slot
 
 
 def blocked_pairs(denoising: DenoisingQueries, matching: int, *, hide_empty: bool = False) -> Tensor:

@@ -6,9 +6,10 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-from models.attention import attention
+from models.attention import AttentionModule, attention
 
 PRIOR = 0.01
 """Probability of every class at the start: most queries are background."""
@@ -50,22 +51,35 @@ def class_head(dim: int, classes: int) -> nn.Linear:
     return head
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(AttentionModule):
     """Attention among queries, with the parameters of ``nn.MultiheadAttention`` and any additive bias.
 
     Args:
         dim: Width of the queries, D.
         heads: Heads of attention, H.
+        learns_bias: Whether the bias that it is called with learns; one that blocks pairs does not.
     """
 
-    def __init__(self, dim: int, heads: int) -> None:
+    has_bias = True
+
+    def __init__(self, dim: int, heads: int, *, learns_bias: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self._learns_bias = heads, learns_bias
         self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(nn.Linear(dim, 3 * dim).weight.detach()))
         self.in_proj_bias = nn.Parameter(nn.init.zeros_(self.in_proj_weight.new_empty(3 * dim)))
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
+
+    @property
+    def head_width(self) -> int:
+        """Width of a head."""
+        return self.out_proj.in_features // self.heads
+
+    @property
+    def learns_bias(self) -> bool:
+        """Whether the bias receives a gradient in training."""
+        return self._learns_bias
 
     def forward(self, query: Tensor, position: Tensor, bias: Tensor | None) -> Tensor:
         """Attend; positions count for queries and keys, not for values.
@@ -85,7 +99,9 @@ class SelfAttention(nn.Module):
         queries, keys, values = (
             each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (*placed.chunk(2, dim=-1), value)
         )
-        return self.out_proj(attention(queries, keys, values, bias).transpose(1, 2).flatten(2))
+        attended = attention(queries, keys, values, bias, backend=self.backend)
+        # How it lies in memory depends on the kernel, so that a view of it could not be exported.
+        return self.out_proj(torch.cat(attended.unbind(1), dim=-1))
 
 
 def feed_forward_layers(dim: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:

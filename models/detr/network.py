@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,11 @@ class RelationDetr(nn.Module):
         self.transformer = Transformer(sizes, classes)
         self.denoising_generator = denoising or DenoisingGenerator(classes, sizes.dim)
         self.hide_empty = hide_empty
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the parts that :meth:`forward` and :meth:`learn` share, with the arguments of ``torch.compile``."""
+        for part in (self.backbone, self.neck, self.transformer.encoder, self.transformer.decoder):
+            part.compile(*args, **kwargs)
 
     def forward(self, images: Tensor, padding_mask: Tensor) -> Found:
         """Find boxes.

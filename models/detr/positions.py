@@ -18,6 +18,12 @@ SMALLEST_SIDE = 0.05
 """Side of the boxes proposed on the finest level; it doubles from level to level."""
 
 
+def widths_and_heights(shapes: Shapes, device: torch.device) -> Tensor:
+    """V x 2, of each level; filled in on the device, since the host would wait for a copy."""
+    sides = [torch.full((1,), float(side), device=device) for height, width in shapes for side in (width, height)]
+    return torch.cat(sides).view(-1, 2)
+
+
 def padding_of_levels(padding_mask: Tensor, shapes: Shapes) -> list[Tensor]:
     """Sample the mask of the pixels (B H W, True on padding) at the nearest pixel of each token, level by level."""
     pixels = padding_mask[:, None].float()

@@ -21,6 +21,8 @@ from models.detr.boxes import wave_lengths
 _EPSILON = 1e-5
 _NUMBERS_AT_ONCE = 2**18
 """Sines held at a time, and as many cosines and phases: 1 MiB each, which stays in a cache."""
+_NUMBERS_IN_A_PROGRAM = 2**22
+"""Those of an image at a time in a traced program, in which each repetition is written out."""
 
 
 class PositionRelation(nn.Module):
@@ -94,13 +96,12 @@ def _relate(
     rows: Tensor, columns: Tensor, weight: Tensor, bias: Tensor, frequencies: Tensor, blocked: Tensor | None
 ) -> Tensor:
     half = weight.shape[1] // 2
-    relation = _of_sizes(rows, columns, weight[:, half:], frequencies)
+    relation = _of_sizes(rows, columns, weight[:, half:], frequencies)  # H B N M
     relation += bias[:, None, None, None]
-    by_place, pairs, start = torch.cat((weight[:, 0:half:2], weight[:, 1:half:2]), dim=1), relation.flatten(1), 0
-    for _, _, embedded in _embedded_distances(rows, columns, frequencies):
-        end = start + embedded.shape[1]
-        pairs[:, start:end].addmm_(by_place, embedded)
-        start = end
+    by_place = torch.cat((weight[:, 0:half:2], weight[:, 1:half:2]), dim=1)
+    for images, part, embedded in _embedded_distances(rows, columns, frequencies):
+        here = relation[:, images, part]
+        here += (by_place @ embedded).view_as(here)
     relation = relation.relu_().transpose(0, 1)
     return relation if blocked is None else relation.masked_fill_(blocked, -torch.inf)
 
@@ -112,13 +113,14 @@ def _embedded_distances(rows: Tensor, columns: Tensor, frequencies: Tensor) -> I
         Images, rows, and the sines and then the cosines of their pairs, 4 waves x b n M, so that heads are a product of
         matrices. They are overwritten by the next ones: fresh memory for each costs as much as the sines.
     """
-    waves = 2 * len(frequencies)
-    if torch.compiler.is_compiling():
-        phases = _distances(rows, columns)[:, None] * frequencies[:, None]
-        yield slice(None), slice(None), torch.cat((phases.sin(), phases.cos())).flatten(0, 1)
+    waves, of_row = 2 * len(frequencies), 2 * len(frequencies) * columns.shape[1]
+    if torch.compiler.is_compiling():  # a traced program takes any number of images: steps cannot depend on it
+        for part in _steps(rows.shape[1], _NUMBERS_IN_A_PROGRAM // of_row):
+            phases = _distances(rows[:, part], columns)[:, None] * frequencies[:, None]
+            yield slice(None), part, torch.cat((phases.sin(), phases.cos())).flatten(0, 1)
         return
     held = rows.new_empty(0)
-    for images, part in _blocks(rows.shape[0], rows.shape[1], columns.shape[1] * waves):
+    for images, part in _blocks(rows.shape[0], rows.shape[1], of_row):
         distances = _distances(rows[images, part], columns[images])
         pairs = distances.shape[1]
         if not len(held):  # no later block is larger
@@ -140,10 +142,15 @@ def _distances(rows: Tensor, columns: Tensor) -> Tensor:
 def _blocks(batch: int, rows: int, of_row: int) -> Iterator[tuple[slice, slice]]:
     """Images and rows that are related at a time: several images whole, or some rows of one."""
     images = max(1, _NUMBERS_AT_ONCE // max(1, rows * of_row))
-    step = rows if images > 1 else max(1, _NUMBERS_AT_ONCE // max(1, of_row))
-    for image in range(0, batch, images):
-        for row in range(0, rows, max(1, step)):
-            yield slice(image, image + images), slice(row, row + step)
+    for several in _steps(batch, images):
+        for part in _steps(rows, rows if images > 1 else _NUMBERS_AT_ONCE // max(1, of_row)):
+            yield several, part
+
+
+def _steps(count: int, step: int) -> Iterator[slice]:
+    """Slices of at most ``step``, but of one at least."""
+    step = max(1, step)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def _phases(boxes: Tensor, frequencies: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsB
 
 from models.attention import choose_backend
 from models.routed_attention import ROUTED, RoutedAttention
-from models.timm_attention import _expected_call, install_attention
+from models.timm_attention import install_attention
 from models.vit import adapt_published
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mixpro"
@@ -179,7 +179,7 @@ class TestReceipt:
 
     @pytest.mark.parametrize("training", [True, False])
     def test_tells_of_a_device_that_is_not_at_hand(self, monkeypatch, training):
-        monkeypatch.setattr("models.timm_attention.cuda_facts", lambda kind, index: ((9, 0), None))
+        monkeypatch.setattr("models.attention.cuda_facts", lambda kind, index: ((9, 0), None))
         with torch.device("meta"):
             network = VisionTransformer(**SMALL)
         facts = {"device": torch.device("cuda"), "dtype": torch.float16, "training": training}
@@ -196,7 +196,7 @@ class TestReceipt:
         network.train()(images(network))
         assert len(made) == sum(use.modules for use in decided.uses)
         routed = [module for module in network.modules() if isinstance(module, RoutedAttention)]
-        assert set(made) == {_expected_call(each, CPU, torch.float32, training=True, compiled=False) for each in routed}
+        assert set(made) == {each.expected_call(CPU, torch.float32, training=True, compiled=False) for each in routed}
 
     def test_a_backend_by_name_that_cannot_run_there_is_an_error(self):
         network = VisionTransformer(**SMALL)

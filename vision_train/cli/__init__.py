@@ -14,6 +14,7 @@ from vision_train.cli.console import write_anywhere
 from vision_train.cli.data import data
 from vision_train.cli.doctor import doctor
 from vision_train.cli.evaluate import evaluate
+from vision_train.cli.export import export
 from vision_train.cli.fit import fit
 from vision_train.cli.inspect import inspect
 from vision_train.cli.predict import predict
@@ -59,7 +60,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (fit, evaluate, predict, compare, preview, recipes, inspect, doctor):
+for verb in (fit, evaluate, predict, export, compare, preview, recipes, inspect, doctor):
     app.command()(verb)
 app.add_typer(data, name="data")
 

@@ -18,6 +18,7 @@ from vision_train.artefacts import Artefact, Metric, Pixels, Preview, PreviewRow
 from vision_train.errors import UserError
 from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
+from vision_train.tasks.exported import Exported
 from vision_train.tasks.scores import Collected
 
 Batch = dict[str, Any]
@@ -127,6 +128,17 @@ class Task(LightningModule):
             UserError: The network does not encode images.
         """
         raise UserError(f"task={self.recipe.task}: its network encodes no images; name another checkpoint")
+
+    def exported(self, size: tuple[int, int] | None) -> Exported:
+        """The network as a program of its own.
+
+        Args:
+            size: Height and width of the images that it takes; None takes those of the recipe.
+
+        Raises:
+            UserError: The task has no such program.
+        """
+        raise UserError(f"task={self.recipe.task}: its network cannot be exported; predict with the run itself")
 
     def seed_generators(self, rank: int) -> None:
         """Give the random draws of this process a seed of their own."""

@@ -16,6 +16,7 @@ from models.detr.denoising import DenoisingGenerator, Target
 from models.detr.network import RelationDetr
 from models.detr.postprocess import Detections, likeliest_boxes
 from models.detr.transformer import TransformerSizes
+from models.timm_attention import AttentionReceipt, install_attention
 from vision_train.artefacts import Artefact, Pixels, PreviewRow
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
@@ -25,10 +26,12 @@ from vision_train.tasks.detection.exhibits import artefacts, relation_bias
 from vision_train.tasks.detection.outputs import image_detections, predicted_boxes
 from vision_train.tasks.detection.precision import METRICS, measure
 from vision_train.tasks.detection.preview import preview_rows
+from vision_train.tasks.detection.program import exported
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable
 from vision_train.tasks.detection.tables import lacking
 from vision_train.tasks.detection.thresholds import choose_thresholds, counted_from, limits, told
 from vision_train.tasks.detection.worst_images import WorstImages
+from vision_train.tasks.exported import Exported
 
 NETWORK = "relation_detr"
 TOP = 300
@@ -39,13 +42,18 @@ def build(recipe: Recipe, classes: list[str]) -> DetectionTask:
     """Build the detector that a recipe names, and the task that trains it.
 
     Raises:
-        UserError: The network does not exist or refuses its arguments.
+        UserError: The network does not exist or refuses its arguments, or its attention cannot be computed as asked.
     """
     if recipe.model.name != NETWORK:
         raise UserError(
             f"model.name={recipe.model.name}: a detector is {NETWORK}; name its backbone by model.args.backbone"
         )
-    return DetectionTask(recipe, _build_network(recipe, len(classes)), classes)
+    network = _build_network(recipe, len(classes))
+    try:
+        receipt = install_attention(network, recipe.model.attention)
+    except ValueError as error:
+        raise UserError(f"model.attention={recipe.model.attention}: {error}") from error
+    return DetectionTask(recipe, network, classes, receipt)
 
 
 def _build_network(recipe: Recipe, classes: int) -> RelationDetr:
@@ -72,6 +80,7 @@ class DetectionTask(Task):
         recipe: The checked recipe.
         network: The network; the task owns it.
         classes: C class names, in the order of the labels.
+        attention: What computes the attention of its queries and of its backbone.
     """
 
     metrics = METRICS
@@ -83,8 +92,10 @@ class DetectionTask(Task):
     )
     network: RelationDetr
 
-    def __init__(self, recipe: Recipe, network: RelationDetr, classes: Sequence[str]) -> None:
-        super().__init__(recipe, network, classes)
+    def __init__(
+        self, recipe: Recipe, network: RelationDetr, classes: Sequence[str], attention: AttentionReceipt
+    ) -> None:
+        super().__init__(recipe, network, classes, attention)
         method = recipe.method
         self.criterion = Criterion(
             class_loss=method.class_loss, repeats=method.hybrid_repeats, hide_empty=method.denoising.hide_empty
@@ -100,6 +111,10 @@ class DetectionTask(Task):
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return {"denoising": self._noise}
+
+    def exported(self, size: tuple[int, int] | None) -> Exported:
+        """The detector as a program of its own."""
+        return exported(self.network, self.recipe, self.classes, size, TOP)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Find boxes, with denoising and hybrid queries beside, and take all losses."""

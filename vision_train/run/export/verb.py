@@ -1,0 +1,124 @@
+"""Exporting a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from vision_train.checkpoints import load_weights
+from vision_train.errors import UserError
+from vision_train.files import check_writable, write_json, written_whole
+from vision_train.run.directory import open_run
+from vision_train.run.evaluate import load_for_inference
+from vision_train.run.export.formats import FORMATS, Runner
+from vision_train.run.log import logging_to
+from vision_train.run.phase import build_task
+from vision_train.tasks.exported import Exported, Tensors
+
+TOLERANCE = 1e-4
+"""Largest difference between the written program and PyTorch."""
+PICTURES, DRAWS = 3, 12
+"""Batches on which both have to agree, and as many that are drawn at most to find them."""
+
+
+def export_run(
+    run: Path, name: str, *, out: Path | None, size: tuple[int, int] | None, console: Console
+) -> tuple[Path, Path]:
+    """Write the network of a run's best weights as a program, run it, and keep it where it computes the same.
+
+    Args:
+        run: A run directory.
+        name: Of the format.
+        out: The file; None puts it into the working directory, called like the recipe.
+        size: Height and width of the images that the program takes; None takes those of the recipe.
+        console: Where to report.
+
+    Returns:
+        The program, and the JSON file beside it that describes it.
+
+    Raises:
+        UserError: There is no such run or format, its task cannot be exported, the place cannot be written, a package
+            is missing, or the written program computes something else.
+    """
+    if name not in FORMATS:
+        raise UserError(f"--format {name}: is unknown; there are {', '.join(FORMATS)}")
+    written_as = FORMATS[name]
+    directory = open_run(run, with_weights=True)
+    recipe = load_for_inference(directory.recipe)
+    out = out or Path(Path(recipe.name).name + written_as.suffix)
+    _check_place(out, written_as.suffix)
+    task = build_task(recipe, directory.read_classes())
+    exported = task.exported(size)
+    written_as.check_installed(name)
+    load_weights(task.network, run, min_matched_share=1.0)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    card = {**exported.card, "format": name, "run": str(run)}
+    with logging_to(None), written_whole(out) as temporary:
+        console.print(f"exporting {recipe.model.name} as {name}; a large network takes minutes")
+        written_as.write(exported, temporary)
+        compared = compare(exported, written_as.open(exported, temporary), out)
+    beside = out.with_name(f"{out.name}.json")
+    write_json(beside, {**card, "largest_difference": compared})
+    console.print(f"{out}: computes what PyTorch does (largest difference {compared:.1e}); described in {beside}")
+    return out, beside
+
+
+def _check_place(out: Path, suffix: str) -> None:
+    if out.suffix != suffix:
+        raise UserError(f"--out {out}: does not end in {suffix}, as files of this format do")
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; name a file")
+    check_writable(out.parent, "--out")
+
+
+def compare(exported: Exported, run: Runner, out: Path) -> float:
+    """Run the written program beside PyTorch on drawn inputs: two samples at a time, and each alone.
+
+    Networks that choose have inputs on which a change of the last bit changes the choice. What PyTorch itself computes
+    otherwise where the input changes by a millionth says nothing about a program, and is drawn again.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        UserError: It exceeds the tolerance, or all that was drawn is on the edge of a choice.
+    """
+    generator = torch.Generator().manual_seed(1)
+    differences: list[float] = []
+    for _ in range(DRAWS):
+        for inputs in _together_and_alone(exported.draw(generator)):
+            expected = exported.run(inputs)
+            if exported.difference(expected, exported.run(_nudged(inputs, generator))) <= TOLERANCE:
+                differences.append(exported.difference(expected, run(inputs)))
+        if len(differences) >= PICTURES:
+            break
+    if not differences:
+        raise UserError(
+            f"{out}: cannot be compared with PyTorch, whose own results change where an input changes by a millionth; "
+            "nothing was written. Train the run for longer"
+        )
+    if not max(differences) <= TOLERANCE:
+        raise UserError(
+            f"{out}: computes something else than PyTorch (largest difference {max(differences):.1e}, allowed "
+            f"{TOLERANCE:.0e}); nothing was written. Another version of torch or of onnxruntime may help, or another "
+            "--format"
+        )
+    return max(differences)
+
+
+def _together_and_alone(inputs: Tensors) -> list[Tensors]:
+    count = len(next(iter(inputs.values())))
+    alone = [{name: tensor[place : place + 1] for name, tensor in inputs.items()} for place in range(count)]
+    return [inputs, *alone]
+
+
+def _nudged(inputs: Tensors, generator: torch.Generator) -> Tensors:
+    """Inputs whose numbers are changed by up to a millionth; counts and indices stay."""
+    return {
+        name: tensor * (1 + 1e-6 * (2 * torch.rand(tensor.shape, generator=generator) - 1))
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in inputs.items()
+    }
