@@ -1,18 +1,20 @@
 """What must hold of Relation-DETR whatever its weights: the acceptance list of its specification."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch.nn.functional import softplus
 from torch.testing import assert_close
 from torchvision.ops import box_iou, generalized_box_iou
 
 from models.detr.boxes import generalized_iou, interleave, to_corners
 from models.detr.criterion import Criterion, count_boxes, detection_losses, outside_ignored
 from models.detr.decoder import Predictions
-from models.detr.denoising import DenoisingGenerator, Target, blocked_pairs
+from models.detr.denoising import DenoisingGenerator, Target
 from models.detr.matching import MatchingCosts, match
 from models.detr.network import RelationDetr
 from models.detr.relation import PositionRelation
@@ -34,13 +36,18 @@ def random_targets(counts, classes=5, seed=0):
     ]
 
 
+def numbers_of(rows: torch.Tensor, columns: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
+    """The four numbers of each pair of boxes, B x N x M x 4, as the paper writes them."""
+    rows, columns = rows[:, :, None], columns[:, None]
+    places = torch.log((rows[..., :2] - columns[..., :2]).abs() / (rows[..., 2:] + epsilon) + 1)
+    sizes = torch.log((rows[..., 2:] + epsilon) / (columns[..., 2:] + epsilon))
+    return torch.cat((places, sizes), dim=-1)
+
+
 def plainly(relation: PositionRelation, rows: torch.Tensor, columns: torch.Tensor, dtype=torch.float64) -> torch.Tensor:
     """The relation as the paper writes it: an embedding of every pair, then a convolution."""
-    rows, columns = rows.to(dtype)[:, :, None], columns.to(dtype)[:, None]
-    places = torch.log((rows[..., :2] - columns[..., :2]).abs() / (rows[..., 2:] + 1e-5) + 1)
-    sizes = torch.log((rows[..., 2:] + 1e-5) / (columns[..., 2:] + 1e-5))
     frequencies = 100 / 10_000 ** (torch.arange(8, dtype=dtype) / 8)
-    embedded = interleave(torch.cat((places, sizes), dim=-1)[..., None] * frequencies).flatten(-2)
+    embedded = interleave(numbers_of(rows.to(dtype), columns.to(dtype))[..., None] * frequencies).flatten(-2)
     return relation.pos_proj.to(dtype)(embedded.permute(0, 3, 1, 2))
 
 
@@ -53,23 +60,29 @@ class TestRelation:
         expected = (convolution.bias + convolution.weight.flatten(1)[:, 1::2].sum(1)).relu()
         assert_close(bias, expected[None, :, None].expand_as(bias), atol=1e-5, rtol=0)
 
-    @pytest.mark.parametrize(("moved", "scaled", "within"), [(0.1, 1.0, 2e-5), (0.0, 0.5, 1e-3)])
-    def test_item_2_places_and_sizes_count_by_their_ratios(self, moved, scaled, within):
-        relation, boxes = PositionRelation(8), random_boxes(1, 20)
+    @pytest.mark.parametrize(
+        ("moved", "scaled", "features", "bias"),
+        [(0.1, 1.0, 1e-6, 2e-5), (0.0, 0.5, 2e-4, None), (0.0, 0.01, 2e-2, None)],
+    )
+    def test_item_2_places_and_sizes_count_by_their_ratios(self, moved, scaled, features, bias):
+        """As far as the small constant that keeps divisors from 0 allows; without it they are the same."""
+        relation, boxes = PositionRelation(8), random_boxes(1, 20).double()
         changed = boxes * scaled + torch.tensor([moved, moved, 0, 0])
-        # Float64 shows that the rule holds; float32 multiplies its rounding by 100.
-        assert_close(
-            plainly(relation, changed, changed),
-            plainly(relation, boxes, boxes),
-            atol=max(within, 2e-2 * (1 - scaled)),
-            rtol=0,
-        )
+        assert_close(numbers_of(changed, changed), numbers_of(boxes, boxes), atol=features, rtol=0)
+        exact = (numbers_of(each, each, epsilon=0.0) for each in (changed, boxes))
+        assert_close(*exact, atol=1e-12, rtol=0)
+        if bias is not None:
+            assert_close(plainly(relation, changed, changed), plainly(relation, boxes, boxes), atol=bias, rtol=0)
+            light = PositionRelation(8)
+            assert_close(light(changed, changed), light(boxes, boxes), atol=1e-3, rtol=0)  # float32, times 100
 
     def test_item_3_the_row_measures_distances(self):
-        relation, boxes = PositionRelation(8), random_boxes(1, 20)
-        bias = relation(boxes, boxes)
-        assert (bias >= 0).all()
-        assert not torch.allclose(bias, bias.transpose(2, 3))
+        boxes = random_boxes(1, 20)
+        places, sizes = numbers_of(boxes, boxes).split(2, dim=-1)
+        assert_close(sizes, -sizes.transpose(1, 2), atol=1e-6, rtol=0)
+        assert (places >= 0).all()
+        assert not torch.allclose(places, places.transpose(1, 2))
+        assert (PositionRelation(8)(boxes, boxes) >= 0).all()
 
     def test_item_4_boxes_get_no_gradient(self):
         relation, boxes = PositionRelation(8), random_boxes(1, 20).requires_grad_()
@@ -139,17 +152,31 @@ class TestNetwork:
         assert_close(first.queries.logits, alone.queries.logits, atol=1e-5, rtol=0)
         assert_close(first.queries.boxes, alone.queries.boxes, atol=1e-5, rtol=0)
 
-    def test_item_7_denoising_of_an_image_knows_nothing_of_others(self, make_network):
-        """With empty slots hidden; the number of groups follows the fullest image, so its queries are compared."""
-        network = make_network()
-        one, other = random_targets([1, 3])
-        losses = []
-        for targets in ([one, other], [Target(one.boxes, one.labels), Target(other.boxes[:2], other.labels[:2])]):
-            spoilt = network.denoising_generator(targets, generator=torch.Generator().manual_seed(0))
-            blocked = blocked_pairs(spoilt, 20, hide_empty=True)
-            seen = ~blocked[0, 0, 0]
-            losses.append(int(seen[: spoilt.content.shape[1]].sum()))
-        assert losses == [2, 2], "a target and its negative, whatever the other image holds"
+    @pytest.mark.parametrize("hide_empty", [True, False])
+    def test_item_7_denoising_of_an_image_knows_nothing_of_others(self, make_network, hide_empty):
+        """Its denoising losses add nothing to those of the others, and do not change with their counts.
+
+        The number of groups follows the fullest image, so that a target and its negatives stand in one group here. The
+        official code shows and punishes empty slots: there the losses change.
+        """
+        network = make_network(hide_empty=hide_empty)
+        criterion = Criterion(hide_empty=hide_empty)
+        network.denoising_generator.count = 1  # one group, whatever the counts
+        network.denoising_generator.label_noise = network.denoising_generator.box_noise = 0.0
+        (one,), sums = random_targets([2]), []
+        for others in (2, 4, 9):
+            targets = [one, *random_targets([others], seed=7)]
+            trained = network.learn(self.IMAGES, self.WHOLE, targets)
+            mine = trained._replace(
+                denoising=Predictions(*(each[:, :1] for each in trained.denoising)),
+                spoilt=trained.spoilt._replace(
+                    content=trained.spoilt.content[:1], boxes=trained.spoilt.boxes[:1], filled=trained.spoilt.filled[:1]
+                ),
+            )
+            losses = criterion._denoising(mine, [one], [2])
+            sums.append(torch.stack([*losses.values()]).sum())
+        unchanged = all(torch.allclose(each, sums[0], rtol=1e-5, atol=0) for each in sums)
+        assert unchanged == hide_empty
 
     def test_item_10_an_image_without_targets_beside_another(self, make_network):
         network = make_network()
@@ -175,6 +202,21 @@ class TestNetwork:
         assert trained.found.queries.logits.shape[2] == min(20, tokens)
         assert network(images[:, :, :16, :16], padding[:, :16, :16]).queries.logits.shape[2] == 2 * 2 + 1 + 1
         sum(Criterion()(trained, targets).values()).backward()
+
+    def test_item_12_heads_begin_rare_alike_and_at_their_references(self, make_network):
+        transformer = make_network().transformer
+        decoder = transformer.decoder
+        heads = [*decoder.class_head, transformer.encoder_class_head, transformer.hybrid_class_head]
+        assert all(torch.equal(head.bias, torch.full((5,), -math.log(99))) for head in heads)
+        for head in (*decoder.bbox_head, transformer.encoder_bbox_head, transformer.hybrid_bbox_head):
+            assert not head.layers[-1].weight.any()
+            assert not head.layers[-1].bias.any()
+        for first, *others in (decoder.class_head, decoder.bbox_head, [layer.cross_attn for layer in decoder.layers]):
+            for other in others:
+                assert all(map(torch.equal, first.parameters(), other.parameters()))
+        first, second, *_ = decoder.layers
+        assert not torch.equal(first.linear1.weight, second.linear1.weight)
+        assert not torch.equal(first.self_attn.in_proj_weight, second.self_attn.in_proj_weight)
 
     def test_without_relation_hybrid_and_fusion_it_is_dino(self, make_network):
         network = make_network()
@@ -221,6 +263,17 @@ class TestMatching:
         again = [Target(target.boxes.flip(0), target.labels.flip(0)) for target in reversed(targets)]
         for one, other in zip(whole, self._losses(shuffled, again), strict=True):
             assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+    def test_item_9_an_image_without_targets_adds_to_the_background_alone(self):
+        generator = torch.Generator().manual_seed(0)
+        predictions = Predictions(torch.randn(1, 3, 12, 5, generator=generator), random_boxes(1, 3, 12))
+        targets = random_targets([3, 2])
+        first = Predictions(predictions.logits[:, :2], predictions.boxes[:, :2])
+        before, after = self._losses(first, targets), self._losses(predictions, [*targets, *random_targets([0])])
+        assert_close(after.distance, before.distance, atol=1e-6, rtol=0)
+        assert_close(after.giou, before.giou, atol=1e-6, rtol=0)
+        background = 0.75 * predictions.logits[:, 2].sigmoid() ** 2 * softplus(predictions.logits[:, 2])
+        assert_close(after.label - before.label, background.sum((1, 2)) / 5, atol=1e-4, rtol=1e-5)
 
     @staticmethod
     def _losses(predictions, targets):

@@ -79,7 +79,12 @@ def _never_learned(splits: Splits, classes: list[str]) -> list[str]:
     absent = [name for name in classes if name not in held["train"]]
     measured = [name for name in absent if any(name in held[split] for split in ("val", "test"))]
     rest = [name for name in absent if name not in measured]
-    told = []
+    told = [
+        f"no {split} image has a box, so that its AP is not defined: name a {split} split with boxes, or cut one with "
+        "data.splits"
+        for split in ("val", "test")
+        if not held[split]
+    ]
     if measured:
         told.append(
             f"no training image has a box of {first_named(measured)}, which val or test have: nothing can be learned "

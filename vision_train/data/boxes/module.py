@@ -11,6 +11,7 @@ from augment.detection import DetectionEvaluation, DetectionTraining, RandomPart
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import CategoryId
 from vision_train.data.boxes.dataset import BoxDataset, Preparation, Transform
+from vision_train.data.dim_images import dim_images
 from vision_train.data.labels import listed_classes
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample
@@ -54,6 +55,7 @@ class BoxDataModule(SampleDataModule):
         self.category_ids = list(categories.values())
         listed = {sample.id: getattr(sample, "image_id", None) for members in splits.values() for sample in members}
         self.image_ids = {name: number for name, number in listed.items() if number is not None}
+        self.warnings += dim_images([sample.place for members in splits.values() for sample in members])
         self._training = Preparation(training_transform(section, augment), seed, section.min_side)
         self._evaluation = Preparation(evaluation_transform(section, augment), seed)
 
