@@ -8,8 +8,13 @@ from vision_train.recipe import load_recipe
 from vision_train.tasks.detection.precision import measure
 from vision_train.tasks.detection.task import build
 
-STEPS = 130
-SIZES = ("model.args.encoder_layers=1", "model.args.decoder_layers=2", "model.args.queries=20")
+STEPS = 120
+SIZES = (
+    "model.args.encoder_layers=1",
+    "model.args.decoder_layers=2",
+    "model.args.queries=20",
+    "method.denoising.count=32",
+)
 
 
 @pytest.mark.slow
