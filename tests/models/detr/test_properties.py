@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import softplus
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import box_iou, generalized_box_iou
 
 from models.detr.boxes import generalized_iou, interleave, to_corners
@@ -218,6 +219,22 @@ class TestNetwork:
         assert not torch.equal(first.linear1.weight, second.linear1.weight)
         assert not torch.equal(first.self_attn.in_proj_weight, second.self_attn.in_proj_weight)
 
+    def test_boxes_of_zero_size_and_at_the_border_give_finite_losses_and_gradients(self, make_network):
+        network = make_network()
+        odd = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0.5], [0.5, 0.5, 1, 1], [0.2, 0.2, 1e-9, 0.3]])
+        targets = [Target(odd, torch.zeros(5, dtype=torch.long)), Target(odd[:1], torch.zeros(1, dtype=torch.long))]
+        losses = Criterion()(network.learn(self.IMAGES, self.WHOLE, targets), targets)
+        assert all(value.isfinite() for value in losses.values())
+        sum(losses.values()).backward()
+        assert all(each.grad.isfinite().all() for each in network.parameters() if each.grad is not None)
+
+    @pytest.mark.parametrize("size", [(32, 32), (32, 3200)])
+    def test_small_images_and_panoramas(self, make_network, size):
+        network, targets = make_network(), random_targets([3])
+        images, padding = torch.randn(1, 3, *size), torch.zeros(1, *size, dtype=torch.bool)
+        sum(Criterion()(network.learn(images, padding, targets), targets).values()).backward()
+        assert network(images, padding).queries.boxes.isfinite().all()
+
     def test_without_relation_hybrid_and_fusion_it_is_dino(self, make_network):
         network = make_network()
         sizes = replace(self._sizes(), hybrid_queries=0, relation=False, memory_fusion=False)
@@ -319,6 +336,38 @@ def test_boxes_without_an_area_have_finite_overlaps():
     iou, giou = generalized_iou(point, point)
     assert iou.item() == 0
     assert np.isfinite(giou.item())
+
+
+class Largest(TorchDispatchMode):
+    """Watches the largest tensor that anything returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, list | tuple) else [result]:
+            if isinstance(each, torch.Tensor):
+                self.numbers = max(self.numbers, each.numel())
+        return result
+
+
+def test_a_step_with_1500_objects_holds_nothing_of_the_size_of_all_pairs(make_network):
+    """Neither pairs of denoising queries, of which there would be 3,000, nor the corners of all pairs to be matched."""
+    network = make_network()
+    network.denoising_generator.most_queries = 200
+    network.transformer.tgt_embed = torch.nn.Embedding(400, 32)
+    images, padding = torch.randn(1, 3, 256, 256), torch.zeros(1, 256, 256, dtype=torch.bool)
+    targets = random_targets([1500])
+    with Largest() as watched:
+        trained = network.learn(images, padding, targets)
+        losses = Criterion()(trained, targets)
+        torch.stack([*losses.values()]).sum().backward()
+    queries, layers, heads = 400 + 200, 4, 4
+    assert watched.numbers <= max(2**22, layers * 400 * 1500, heads * queries**2)
+    assert watched.numbers < layers * 400 * 1500 * 4 < heads * (400 + 3000) ** 2
+    assert all(value.isfinite() for value in losses.values())
 
 
 def test_denoising_has_no_more_queries_than_asked():
