@@ -9,8 +9,7 @@ from torch import distributed
 
 from models.detr.criterion import Criterion, count_boxes
 from models.detr.denoising import Target
-from tests.models.detr.conftest import tiny_network
-from tests.models.detr.test_properties import random_targets
+from tests.models.detr.conftest import random_targets, tiny_network
 
 COUNTS = (1, 4, 0, 7)  # 5 boxes in the first process, 7 in the second
 PARTS = (slice(0, 2), slice(2, 4))
