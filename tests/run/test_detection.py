@@ -27,7 +27,10 @@ data: {batch_size: 2, workers: 0}
 model: {args: {dim: 32, heads: 2, encoder_layers: 1, decoder_layers: 2, queries: 10}}
 trainer: {max_epochs: 1, limit_train_batches: 2, limit_val_batches: 2, limit_test_batches: 2}
 """
-OVERRIDES = ["trainer.limit_train_batches=3", "trainer.max_epochs=2", "optim.ema={decay: 0.5}"]
+OVERRIDES = [
+    *("trainer.limit_train_batches=3", "trainer.max_epochs=2", "optim.ema={decay: 0.5}"),
+    "data.mixing={mosaic: 0.5, mixup: 0.5}",
+]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,9 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(run, tmp_path, monke
     whole, cut = (json.loads((path / "summary.json").read_text()) for path in (run, tmp_path / "cut"))
     for name in ("test/ap", "test/ap50", "val/ap"):
         assert cut[name] == whole[name]
+    ours, theirs = (torch.load(path / "checkpoints/last.ckpt", weights_only=True) for path in (tmp_path / "cut", run))
+    for state in ("state_dict", "averaged"):
+        assert all(torch.equal(value, theirs[state][name]) for name, value in ours[state].items())
 
 
 def _fit(rank: int, overrides: tuple[str, ...], run_dir: Path) -> None:
