@@ -66,7 +66,7 @@ def _is_local(host: str) -> bool:
 LOADED = (
     *("vision_train.run.fit", "vision_train.run.evaluate", "vision_train.run.predict", "vision_train.run.preview"),
     *("vision_train.run.dry_run", "vision_train.run.inspection", "vision_train.cli"),
-    *(f"vision_train.tasks.{task}.task" for task in ("classification", "pretraining", "bags")),
+    *(f"vision_train.tasks.{task}.task" for task in ("classification", "pretraining", "bags", "detection")),
 )
 """What fresh processes have imported: with all that it needs, this takes longer than most trainings of the tests."""
 

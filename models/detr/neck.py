@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm of any map; torch refuses groups of a single value, of which nothing but the bias is left.
+
+    A small image has such groups where D is 32: the coarsest level of 64 x 64 pixels is one pixel.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """B x C x h x w -> the same."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class ChannelMapper(nn.Module):
@@ -26,7 +38,7 @@ class ChannelMapper(nn.Module):
                 nn.Conv2d(width, dim, 1, bias=False)
                 if level < self.maps
                 else nn.Conv2d(width, dim, 3, stride=2, padding=1, bias=False),
-                nn.GroupNorm(32, dim),
+                GroupNorm(32, dim),
             )
             for level, width in enumerate(inputs)
         )

@@ -29,6 +29,8 @@ def check_overlap(data: SampleDataModule) -> None:
     trained_on = {stream.split for stream in data.streams.values()}
     groups = CONTENTS.shared(splits)
     for first, second in combinations(splits, 2):
+        if splits[first] is splits[second]:
+            continue  # one split under two names, which whoever named it has told
         pairs = _copies(groups, first, second, same_file=(first in beside) == (second in beside))
         if not pairs:
             continue

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vision_train.errors import UserError
+from vision_train.files import first_named, printable
 from vision_train.metrics_log import MetricsLog
+from vision_train.processes import gather_objects
+
+
+def ids_in(batch: Any) -> list[str]:
+    """Ids of the samples in a batch of the house's form, of all its streams."""
+    if not isinstance(batch, dict):
+        return []
+    return list(batch["id"]) if "id" in batch else [each for part in batch.values() for each in ids_in(part)]
 
 
 def samples_in(batch: Any) -> int:
     """Number of samples in a batch of the house's form, streams of several kinds added up."""
-    if not isinstance(batch, dict):
-        return 0
-    if "id" in batch:
-        return len(batch["id"])
-    return sum(samples_in(part) for part in batch.values())
+    return len(ids_in(batch))
 
 
 class Meter(Callback):
     """Counts samples and seconds, logs a training line every few steps and a validation line every epoch.
 
     The share of time waiting for data is the time between two steps over all time, as the training loop sees it.
-    Losses are summed on the device and read only when a line is due, so that a GPU is not made to wait.
+    Losses stay on the device and are read only when a line is due, so that a GPU is not made to wait.
 
     Args:
         phase: Name of the phase in the log.
@@ -44,7 +50,8 @@ class Meter(Callback):
         self._mark = 0.0
 
     def _reset(self) -> None:
-        self._loss: torch.Tensor | None = None
+        self._losses: list[torch.Tensor] = []
+        self._ids: list[list[str]] = []  # of the samples of each of these steps
         self._steps, self._samples, self._wait, self._seconds = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,8 +78,8 @@ class Meter(Callback):
     ) -> None:
         """Count the step; write a line when one is due."""
         # Lightning has divided it by the number of batches that share a step.
-        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
-        self._loss = loss if self._loss is None else self._loss + loss
+        self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
+        self._ids.append(ids_in(batch))
         self._steps += 1
         self._samples += samples_in(batch) * trainer.world_size
         now = time.perf_counter()
@@ -88,10 +95,10 @@ class Meter(Callback):
             self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
-        assert self._loss is not None
-        loss = (self._loss / self._steps).item()
+        losses = torch.stack(self._losses).tolist()
         if self.on_nan == "stop":
-            self._check_finite(trainer, loss)
+            self._check_finite(trainer, losses)
+        loss = sum(losses) / self._steps
         self.total_samples += self._samples
         self.total_seconds += self._seconds
         self.total_wait += self._wait
@@ -107,16 +114,18 @@ class Meter(Callback):
             self.metrics_log.append(self.phase, trainer.current_epoch, trainer.global_step, self.latest)
         self._reset()
 
-    def _check_finite(self, trainer: Trainer, loss: float) -> None:
+    def _check_finite(self, trainer: Trainer, losses: Sequence[float]) -> None:
         # All processes decide together; one that stopped alone would leave the others waiting for its gradients.
-        if not trainer.strategy.reduce_boolean_decision(math.isfinite(loss), all=True):
-            raise UserError(
-                f"the training loss is no longer finite (epoch {trainer.current_epoch + 1}, by step "
-                f"{trainer.global_step}); lower optim.lr, lengthen optim.warmup_epochs, set "
-                "trainer.gradient_clip_val=1.0, or leave 16-bit precision. Checkpoints of earlier epochs are kept; "
-                "run.on_nan=continue trains on regardless",
-                shared=True,
-            )
+        if trainer.strategy.reduce_boolean_decision(all(map(math.isfinite, losses)), all=True):
+            return
+        first = next((ids for loss, ids in zip(losses, self._ids, strict=True) if not math.isfinite(loss)), [])
+        named = first_named([printable(each) for part in gather_objects(first) for each in part])
+        raise UserError(
+            f"the training loss is no longer finite (epoch {trainer.current_epoch + 1}, by step {trainer.global_step}; "
+            f"first with {named}); lower optim.lr, lengthen optim.warmup_epochs, set trainer.gradient_clip_val=1.0, or "
+            "leave 16-bit precision. Checkpoints of earlier epochs are kept; run.on_nan=continue trains on regardless",
+            shared=True,
+        )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the validation metrics; where training goes on within the epoch, its clock starts anew."""

@@ -156,7 +156,7 @@ def average_precision(columns: Columns, counts: np.ndarray) -> np.ndarray:
     """
     image = np.repeat(np.arange(len(columns["score"])), [len(found) for found in columns["score"]])
     scores = np.fromiter(chain.from_iterable(columns["score"]), np.float64, len(image))
-    hits = np.array(list(chain.from_iterable(columns["hit"])), dtype=np.float64)
+    hits = np.array(list(chain.from_iterable(columns["hit"])), dtype=bool)
     hits = hits.reshape(len(image), -1) if len(image) else np.empty((0, 1))  # D T
     truths = np.array(columns["truths"], dtype=np.float64).reshape(counts.shape[1], -1)  # N C
     class_ids = np.zeros(len(image))
@@ -167,24 +167,28 @@ def average_precision(columns: Columns, counts: np.ndarray) -> np.ndarray:
         members = np.flatnonzero(class_ids == index)
         ordered = members[np.argsort(-scores[members], kind="stable")]
         drawn, wanted = counts[:, image[ordered]], counts @ truths[:, index]
-        of_class += [np.mean([_precision(hit, drawn, wanted) for hit in hits[ordered].T], axis=0)]
+        claimed = np.cumsum(drawn, axis=1)
+        # Precision peaks at hits, so no other point is ever read.
+        places = [np.flatnonzero(hit) for hit in hits[ordered].T]
+        precisions = [_precision(drawn[:, each], claimed[:, each], wanted) for each in places]
+        of_class.append(np.mean(precisions, axis=0))
     return _mean_of_defined(of_class)
 
 
-def _precision(hit: np.ndarray, drawn: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _precision(drawn: np.ndarray, claimed: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Mean precision at ``RECALLS`` in each of R resamples; NaN where nothing is wanted.
 
     Args:
-        hit: D, 0 or 1, by falling score.
-        drawn: R x D.
-        wanted: R.
+        drawn: R x H, how often each of H hits was drawn, by falling score.
+        claimed: R x H, detections drawn up to each hit.
+        wanted: R, objects drawn.
     """
-    places = np.flatnonzero(hit)  # precision peaks at hits, so no other point is ever read
-    claimed, found = np.cumsum(drawn, axis=1)[:, places], np.cumsum(drawn[:, places], axis=1)
+    found = np.cumsum(drawn, axis=1)
     precision = np.maximum.accumulate(_divide(found, claimed, 0.0)[:, ::-1], axis=1)[:, ::-1]
-    precision = np.pad(precision, ((0, 0), (0, 1)))  # recalls that are not reached
     recall = _divide(found, np.broadcast_to(wanted[:, None], found.shape))
-    read = [row[np.searchsorted(reached, RECALLS)].mean() for row, reached in zip(precision, recall, strict=True)]
+    # Each recall is read at the first hit that reaches it; those that no hit reaches count as a precision of 0.
+    reached = np.searchsorted(RECALLS, recall, side="right")
+    read = (precision * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
     return np.where(wanted > 0, read, np.nan)
 
 

@@ -259,3 +259,18 @@ def test_an_epoch_that_was_cut_short_goes_on_with_the_same_batches(place):
     resumed = many(place)
     resumed.load_state_dict(again.state_dict())
     assert taken + [batch["id"] for batch in resumed.train_dataloader()] == batches
+
+
+def test_batches_that_are_padded_in_evaluation_are_told(place):
+    def notes(count):
+        return [note for note in many(place, eval_batch_size=count).notes if "data.eval_batch_size" in note]
+
+    assert not notes(1)
+    assert not notes(2), "images of one size need no padding"
+    place.coco(BOX, name="v.json", images=["wide.png"], size=(96, 48))
+    place.pictures("wide.png", size=(96, 48))
+    labels = {"train": str(place.folder / "boxes.json"), "val": str(place.folder / "v.json")}
+    assert not [note for note in place.build(labels=labels).notes if "eval_batch_size" in note]
+    place.coco({**BOX, "image_id": 1}, name="t.json", images=["00.png"])
+    several = place.build(labels={**labels, "test": str(place.folder / "t.json")}, eval_batch_size=2)
+    assert any("data.eval_batch_size=1" in note for note in several.notes)

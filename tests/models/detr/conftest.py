@@ -104,3 +104,18 @@ def official() -> Official:
     ]
     noise = Noise(*(tensors[f"train.noise.{name}"] for name in ("label_flip_u", "label_new", "box_sign01", "box_u")))
     return Official(tensors, values, network, *batch(images), sizes, targets, noise)
+
+
+def random_boxes(*shape: int, smallest: float = 0.05, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    sides = smallest + (0.4 - smallest) * torch.rand(*shape, 2, generator=generator)
+    centres = sides / 2 + (1 - sides) * torch.rand(*shape, 2, generator=generator)
+    return torch.cat((centres, sides), dim=-1)
+
+
+def random_targets(counts, classes=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Target(random_boxes(count, seed=seed + number), torch.randint(classes, (count,), generator=generator))
+        for number, count in enumerate(counts)
+    ]

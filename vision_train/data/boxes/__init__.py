@@ -34,6 +34,28 @@ class Crop:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """Training images that are made of several, with the boxes of all. They are drawn for each image and epoch."""
+
+    mosaic: float = 0.0
+    """Share of the images that are put together from random parts of four."""
+    mixup: float = 0.0
+    """Share of the images, mosaics included, that are blended with a random part of another one, about half and half;
+    the boxes of both count fully."""
+    epochs: int | None = None
+    """Mix in so many first epochs, and train on plain images in the rest, as YOLOX does in its last fifteen; null mixes
+    in all."""
+
+    def problems(self) -> Problems:
+        """Yield values outside their range."""
+        for key in ("mosaic", "mixup"):
+            if not 0 <= getattr(self, key) <= 1:
+                yield key, f"is {getattr(self, key)}; must lie between 0 and 1"
+        if self.epochs is not None and self.epochs < 0:
+            yield "epochs", f"is {self.epochs}; must be 0 or more"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section(DataSection):
     """Images with any number of boxes each. Images of one batch are padded to the largest."""
 
@@ -61,6 +83,8 @@ class Section(DataSection):
     """Short sides of training images, of which one is drawn for each; null takes `short_side`."""
     crop: Crop | None = None
     """Crop some of the training images; null crops none."""
+    mixing: Mixing | None = None
+    """Make some of the training images of several; null makes none."""
     min_side: float = 1.0
     """Boxes of training images that are narrower or lower than this after augmentation, in pixels, are dropped."""
     background: Literal["keep", "drop"] = "keep"

@@ -36,6 +36,7 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     section = replace(section, category_ids=list(categories.values()))
     module = BoxDataModule(section, recipe.augment, recipe.seed, splits, categories)
     module.notes += [*found.notes, *cut, *left_out]
+    module.notes += _padded(splits, section)
     module.warnings += [] if only else _never_learned(splits, list(categories))
     return module
 
@@ -73,13 +74,29 @@ def _known(
     return {name: found.get(name, own.get(name, 0)) for name in classes}
 
 
+def _padded(splits: Splits, section: Section) -> list[str]:
+    """Say that scores depend on what an image is evaluated beside, where they do."""
+    sizes = {(each.truth.width, each.truth.height) for split in ("val", "test") for each in splits[split]}
+    if section.eval_batch_size == 1 or len(sizes) < 2:
+        return []
+    return [
+        f"data.eval_batch_size={section.eval_batch_size}: images of unlike sizes are padded to be measured together, "
+        "which changes scores a little; data.eval_batch_size=1 measures as published results were"
+    ]
+
+
 def _never_learned(splits: Splits, classes: list[str]) -> list[str]:
     """Say which classes have no box in training, of all and of those that are measured."""
     held = {name: {label for each in members for label in each.truth.labels} for name, members in splits.items()}
     absent = [name for name in classes if name not in held["train"]]
     measured = [name for name in absent if any(name in held[split] for split in ("val", "test"))]
     rest = [name for name in absent if name not in measured]
-    told = []
+    told = [
+        f"no {split} image has a box, so that its AP is not defined: name a {split} split with boxes, or cut one with "
+        "data.splits"
+        for split in ("val", "test")
+        if not held[split]
+    ]
     if measured:
         told.append(
             f"no training image has a box of {first_named(measured)}, which val or test have: nothing can be learned "

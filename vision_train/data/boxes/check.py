@@ -10,10 +10,11 @@ import numpy as np
 
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import Annotated, BoxSample, Findings
-from vision_train.data.boxes.find_images import picture_size
 from vision_train.data.boxes.read import FoundBoxes, read_boxes
 from vision_train.data.content import Contents
+from vision_train.data.decode import decode_large
 from vision_train.data.kind import SPLITS
+from vision_train.errors import BadSampleError
 from vision_train.files import first_named, printable
 
 SMALL, MEDIUM = 32**2, 96**2
@@ -49,11 +50,13 @@ def check_boxes(place: Path, images: Path | None = None) -> tuple[list[str], boo
 def _compare_sizes(samples: Sequence[BoxSample], findings: Findings) -> None:
     for sample in samples:
         truth: Annotated = sample.truth
-        size = picture_size(Path(sample.place))
-        if size is None:
-            findings.mend("images that cannot be read", printable(sample.id))
-        elif size != (truth.width, truth.height):
-            said = f"{truth.width} x {truth.height} annotated, {size[0]} x {size[1]} as it is shown"
+        try:
+            height, width = decode_large(sample.place).shape[:2]  # the pixels too: a file may be cut short
+        except BadSampleError as error:
+            findings.mend("images that cannot be read", f"{printable(sample.id)} ({error})")
+            continue
+        if (width, height) != (truth.width, truth.height):
+            said = f"{truth.width} x {truth.height} annotated, {width} x {height} as it is shown"
             findings.mend("images of another size than their annotations say", f"{printable(sample.id)} ({said})")
 
 

@@ -37,10 +37,10 @@ def read_coco(path: Path, split: str | None, findings: Findings) -> Listed:
         image = images.get(key) if isinstance(key, int | str) else None
         if image is None:
             findings.mend("annotations of images that the file does not list", f"{place}")
-        elif (name := names.get(annotation.get("category_id"))) is None:
+        elif (name := _name(names, annotation.get("category_id"))) is None:
             findings.mend(
                 "annotations of categories that the file does not list",
-                f"{place} (category {annotation.get('category_id')})",
+                f"{place} (category {printable(str(annotation.get('category_id')))})",
             )
         elif (corners := _corners(annotation, place, findings)) is not None:
             image.boxes.append(ListedBox(corners, name, _is_ignored(annotation), place))
@@ -79,7 +79,7 @@ def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-def _categories(path: Path, content: Json) -> dict[Any, str]:
+def _categories(path: Path, content: Json) -> dict[int, str]:
     """Name of each category by its number, in the order of numbers."""
     names: dict[int, str] = {}
     for category in _without_root(content):
@@ -94,10 +94,15 @@ def _categories(path: Path, content: Json) -> dict[Any, str]:
     return dict(sorted(names.items()))
 
 
+def _name(names: Mapping[int, str], number: Any) -> str | None:
+    return names.get(number) if isinstance(number, int) else None
+
+
 def _without_root(content: Json) -> list[Json]:
     """The categories without one that only groups others, such as the name of the project in Roboflow's exports."""
     categories: list[Json] = content["categories"]
-    used = {annotation.get("category_id") for annotation in content["annotations"]}
+    numbers = (annotation.get("category_id") for annotation in content["annotations"])
+    used = {number for number in numbers if isinstance(number, int)}
     parents = {each.get("supercategory") for each in categories}
     return [
         each

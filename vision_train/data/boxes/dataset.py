@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from augment.composition import Composed, blend, mosaic
 from augment.detection import place_boxes, relative_boxes
-from augment.geometry import Boxes, View
+from augment.geometry import IDENTITY, Boxes, View
+from vision_train.data.boxes import Mixing
 from vision_train.data.boxes.annotations import Annotated, BoxSample, Corners
 from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
 from vision_train.data.decode import decode_large
@@ -23,6 +25,9 @@ from vision_train.files import printable
 from vision_train.seeds import derive_seed
 
 Transform = Callable[[View[Pixels], int], View[Tensor]]
+LEAST_SHOWN = 0.1
+"""Of objects of which a mosaic shows less than this, nobody can tell what they are: they become ignored regions.
+Ultralytics leaves such boxes out, so that the rest of the object counts as background."""
 STRIDE = 32
 """Height and width of a batch are multiples of this."""
 
@@ -35,11 +40,13 @@ class Preparation:
         transform: Applied to the decoded pixels.
         seed: Of the run.
         min_side: Boxes that are narrower or lower than this afterwards are dropped, in pixels; 0 keeps all.
+        mixing: How many images are made of several; None makes none. The images need a truth.
     """
 
     transform: Transform
     seed: int = 0
     min_side: float = 0.0
+    mixing: Mixing | None = None
 
 
 class BoxDataset(SampleDataset):
@@ -66,20 +73,56 @@ class BoxDataset(SampleDataset):
         return printable(sample.place or sample.id)
 
     def read(self, sample: BoxSample, position: Position) -> dict[str, Any]:
-        """Decode and transform one image with its boxes."""
+        """Decode and transform one image with its boxes, or one that is made of it and others."""
         index, epoch = position
-        pixels = original_pixels(sample)
+        composed, truths = self._composed(sample, position)
         seed = derive_seed(self.preparation.seed, "augmentation", epoch, index)
-        view = self.preparation.transform(View.whole(pixels), seed)
-        item: dict[str, Any] = {"image": view.image, "affine": view.affine, "size": pixels.shape[:2]}
-        return item if sample.truth is None else item | self._placed(sample.truth, view)
+        view = self.preparation.transform(View.whole(composed.image), seed)
+        assert view.affine is not None, "every step of detection is tracked"
+        affine = view.affine if composed.affines[0] is IDENTITY else view.affine @ composed.affines[0]
+        item: dict[str, Any] = {"image": view.image, "affine": affine, "size": composed.image.shape[:2]}
+        return item if sample.truth is None else item | self._placed(truths, composed, view)
 
-    def _placed(self, truth: Annotated, view: View[Tensor]) -> dict[str, Tensor]:
+    def _composed(self, sample: BoxSample, position: Position) -> tuple[Composed, list[Annotated]]:
+        """The image of a sample, alone or with others, and the truth of each image in it."""
+        pixels, mixing, (index, epoch) = original_pixels(sample), self.preparation.mixing, position
+        composed, truths = Composed.whole(pixels), [sample.truth]
+        if mixing is None or (mixing.epochs is not None and epoch >= mixing.epochs):
+            return composed, truths
+        random = np.random.default_rng(derive_seed(self.preparation.seed, "mixing", epoch, index))
+        if random.random() < mixing.mosaic and min(pixels.shape[:2]) > 1:
+            others = [self._other(random) for _ in range(3)]
+            composed = mosaic([pixels, *(image for image, _ in others)], random)
+            truths += [truth for _, truth in others]
+        if random.random() < mixing.mixup:
+            image, truth = self._other(random)
+            composed = blend(composed, image, random)
+            truths.append(truth)
+        return composed, truths
+
+    def _other(self, random: np.random.Generator) -> tuple[Pixels, Annotated]:
+        """The pixels and truth of any sample; of the next readable one, where the policy is ``skip``."""
+        first = int(random.integers(len(self.samples)))
+        for offset in range(len(self.samples)):
+            other: Any = self.samples[(first + offset) % len(self.samples)]
+            try:
+                return original_pixels(other), other.truth
+            except BadSampleError as error:
+                if self.on_bad == "error":
+                    raise BadSampleError(f"it is mixed with {self.named(other)}: {error}") from error
+        raise BadSampleError("no image that it could be mixed with can be read")
+
+    def _placed(self, truths: Sequence[Annotated], composed: Composed, view: View[Tensor]) -> dict[str, Tensor]:
         assert view.affine is not None, "every step of detection is tracked"
         size = (view.image.shape[1], view.image.shape[2])
-        boxes, ignored = (place_boxes(_array(each), view.affine, size) for each in (truth.boxes, truth.ignored))
+        all_boxes, shares = _together(composed, [truth.boxes for truth in truths])
+        regions, _ = _together(composed, [truth.ignored for truth in truths])
+        hardly = (shares > 0) & (shares < LEAST_SHOWN)
+        boxes = place_boxes(all_boxes, view.affine, size)
+        ignored = place_boxes(np.concatenate((regions, all_boxes[hardly])), view.affine, size)
         kept, kept_ignored = (_large_enough(each, self.preparation.min_side) for each in (boxes, ignored))
-        ids = np.array([self._index[label] for label in truth.labels], dtype=np.int64)
+        kept &= ~hardly
+        ids = np.array([self._index[label] for truth in truths for label in truth.labels], dtype=np.int64)
         return {
             "boxes": torch.from_numpy(relative_boxes(boxes[kept], size)).float(),
             "class_ids": torch.from_numpy(ids[kept]),
@@ -147,6 +190,12 @@ def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         row[:, :rows, :columns] = image
         padding[:rows, :columns] = False
     return batch, mask
+
+
+def _together(composed: Composed, boxes: Sequence[Sequence[Corners]]) -> tuple[Boxes, NDArray[np.float64]]:
+    """Boxes of each image in a composed one -> those of all, in its pixels, and the share that each keeps."""
+    placed, shares = zip(*(composed.place(*each) for each in enumerate(map(_array, boxes))), strict=True)
+    return np.concatenate(placed), np.concatenate(shares)
 
 
 def _array(boxes: Sequence[Corners]) -> Boxes:

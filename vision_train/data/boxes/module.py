@@ -11,12 +11,14 @@ from augment.detection import DetectionEvaluation, DetectionTraining, RandomPart
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import CategoryId
 from vision_train.data.boxes.dataset import BoxDataset, Preparation, Transform
+from vision_train.data.dim_images import dim_images
 from vision_train.data.labels import listed_classes
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 from vision_train.recipe.preprocessing import WHOLE
 from vision_train.recipe.sections import Augment, TrainAugment
+from vision_train.recipe.sections import Mixing as MixingOfBatches
 
 ASPECTS = tuple(2 ** (step / 3) for step in range(-3, 4))
 """Width over height at which groups of batches begin: from 0.5 to 2."""
@@ -54,7 +56,8 @@ class BoxDataModule(SampleDataModule):
         self.category_ids = list(categories.values())
         listed = {sample.id: getattr(sample, "image_id", None) for members in splits.values() for sample in members}
         self.image_ids = {name: number for name, number in listed.items() if number is not None}
-        self._training = Preparation(training_transform(section, augment), seed, section.min_side)
+        self.warnings += dim_images([sample.place for members in splits.values() for sample in members])
+        self._training = Preparation(training_transform(section, augment), seed, section.min_side, section.mixing)
         self._evaluation = Preparation(evaluation_transform(section, augment), seed)
 
     def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> BoxDataset:
@@ -126,5 +129,10 @@ def _refuse_others(augment: Augment) -> None:
     for key, value in vars(augment.train).items():
         if key not in used and value != getattr(usual, key) and not (key == "interpolation" and value == "bilinear"):
             raise UserError(f"augment.train.{key}={value}: is not for images with boxes; {instead}")
+    if augment.mixing != MixingOfBatches():
+        raise UserError(
+            "augment.mixing: mixes labels of whole images, and these have boxes; set data.mixing.mosaic and "
+            "data.mixing.mixup instead"
+        )
     if augment.eval.crop_share not in (None, WHOLE) or augment.eval.interpolation not in (None, "bilinear"):
         raise UserError(f"augment.eval: images with boxes are resized whole and bilinearly; leave {augment.eval} out")
