@@ -127,6 +127,8 @@ def prepare(scanned: Scanned) -> Prepared:
         heads=task.heads,
         classes=data.classes,
         by_module=task.heads_by_module,
+        together=task.parts,
+        choose=task.choose_outputs,
     )
     data.notes += [report.head for report in reports if report.head]
     for file in dict.fromkeys(recipe.model.start.values()):
