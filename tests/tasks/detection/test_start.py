@@ -1,5 +1,6 @@
 """How a detector starts: published files, their classes, and starts that are refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from vision_train.checkpoints import load_start, match_weights, read_weights
 from vision_train.errors import UserError
+from vision_train.optim import build_optimizer
 from vision_train.recipe import load_recipe
 from vision_train.tasks.detection.coco import NAMES
 from vision_train.tasks.detection.task import DetectionTask, build
 
+GOLDEN = Path(__file__).parents[2] / "golden" / "relation_detr"
 COCO = list(NAMES.values())
 TINY = [
     "model.args.backbone=resnet10t",
@@ -277,3 +280,21 @@ class TestRandomStart:
         task.check_start([report], 10)
         with pytest.raises(UserError, match="backbone"):
             task.check_start([replace(report, part="transformer.encoder")], 10)
+
+
+def test_the_groups_of_the_released_optimiser_are_the_recipe_s():
+    """Fixture e lists the groups of a network with other backbone and neck; what each rule says of it must agree."""
+    listed = json.loads((GOLDEN / "e_full_model.json").read_text())["values"]["optimizer_groups"]
+    recipe = load_recipe("relation_detr/resnet50", smoke=True)
+    network = build(recipe, ["a", "b"]).network
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = build_optimizer(network, replace(recipe.optim, lr_reference_batch=None), effective_batch=2).param_groups
+    found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    expected = {name: (group["lr"], group["weight_decay"]) for group in listed.values() for name in group["params"]}
+    shared = [name for name in expected if name in found]
+    assert len(shared) > 60
+    assert {"neck.convs.0.1.weight", "transformer.encoder.memory_fusion.3.weight", "neck.convs.0.1.bias"} <= {*shared}
+    for name in shared:
+        assert found[name] == pytest.approx(expected[name]), name
+    backbone = {name: settings for name, settings in found.items() if name.startswith("backbone.")}
+    assert {*backbone.values()} == {(1e-5, 1e-4)}  # convolutions alone are trained there
