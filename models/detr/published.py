@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.adapted import Adapted
 from models.detr.encoder import Encoder
 from models.detr.neck import ChannelMapper
+from models.detr.transformer import TransformerSizes
 
 CLASS_NAMES = "_classes_"
 """Buffer of the official code that spells the names of the classes."""
@@ -167,16 +168,47 @@ def adapt_neck(state: Mapping[str, Tensor], neck: ChannelMapper) -> Adapted:
 
 def describe(state: Mapping[str, Tensor]) -> dict[str, str]:
     """What a recipe can make of weights of a detector; nothing where they are of none that we know."""
-    if _FIRST_HEAD in state and any(name.startswith("neck.convs.") for name in state):
+    if _FIRST_HEAD in state and "transformer.level_embeds" in state:
         classes, queries = state[_FIRST_HEAD].shape[0], state.get("transformer.tgt_embed.weight")
         absent = [what for what, names in TRAINING_ONLY.items() if not any(name.startswith(names) for name in state)]
         told = f"Relation-DETR, {classes} classes, {0 if queries is None else len(queries)} queries"
         names = spelt_classes(state)
         told += f", the names of {len(names)} classes" if names else ""
         told += f"; made for inference, without {' and '.join(absent)}" if absent else ""
-        return {"detector": told, "in a recipe": "relation_detr/resnet50 model.checkpoint=FILE"}
+        sizes = ", ".join(f"{name}: {str(value).lower()}" for name, value in _unusual_sizes(state).items())
+        args = f" 'model.args={{{sizes}}}'" if sizes else ""
+        return {"detector": told, "in a recipe": f"relation_detr/resnet50 model.checkpoint=FILE{args}"}
     kind = _kind(state)
     return {} if kind is None else {"detector": kind[0], "in a recipe": f"'model.checkpoint={kind[1]}'"}
+
+
+def _unusual_sizes(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
+    """Sizes of the transformer in a file of Relation-DETR, those that are not the published ones."""
+
+    def layers(of: str) -> int:
+        return len({name.split(".")[3] for name in state if name.startswith(f"transformer.{of}.layers.")})
+
+    def rows(name: str) -> int:
+        return len(state[name]) if name in state else 0
+
+    levels, dim = state["transformer.level_embeds"].shape
+    first = "transformer.encoder.layers.0."
+    offsets = rows(f"{first}self_attn.sampling_offsets.weight")  # 4 points of 2 numbers for each head and level
+    found = TransformerSizes(
+        dim=dim,
+        heads=offsets // (8 * levels),
+        hidden=rows(f"{first}linear1.weight"),
+        encoder_layers=layers("encoder"),
+        decoder_layers=layers("decoder"),
+        levels=levels,
+        queries=rows("transformer.tgt_embed.weight"),
+        # A file made for inference says nothing of them.
+        hybrid_queries=rows("transformer.hybrid_tgt_embed.weight") or TransformerSizes.hybrid_queries,
+        relation=any(".position_relation_embedding." in name for name in state),
+        memory_fusion=any(".memory_fusion." in name for name in state),
+    )
+    usual = TransformerSizes()
+    return {name: value for name, value in vars(found).items() if value != getattr(usual, name)}
 
 
 def _kind(state: Mapping[str, Tensor]) -> tuple[str, str] | None:

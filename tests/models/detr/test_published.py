@@ -226,6 +226,8 @@ class TestDescribe:
         network = detector()
         told = describe(network.state_dict() | {"_classes_": spell(["a"] * 5)})
         assert told["detector"] == "Relation-DETR, 5 classes, 6 queries, the names of 5 classes"
+        sizes = "dim: 32, heads: 2, hidden: 48, encoder_layers: 2, decoder_layers: 2, queries: 6, hybrid_queries: 4"
+        assert told["in a recipe"] == f"relation_detr/resnet50 model.checkpoint=FILE 'model.args={{{sizes}}}'"
         stripped = {name: each for name, each in network.state_dict().items() if "hybrid" not in name}
         assert "without hybrid queries" in describe(stripped)["detector"]
 
