@@ -298,3 +298,10 @@ def test_the_groups_of_the_released_optimiser_are_the_recipe_s():
         assert found[name] == pytest.approx(expected[name]), name
     backbone = {name: settings for name, settings in found.items() if name.startswith("backbone.")}
     assert {*backbone.values()} == {(1e-5, 1e-4)}  # convolutions alone are trained there
+
+
+@pytest.mark.parametrize("name", ["resnet50", "swin_large", "convnext_large", "vit_small_droppos"])
+@pytest.mark.parametrize("start", ["published.pth", "{backbone: a.pth, encoder: b.pth}"])
+def test_a_recipe_takes_a_whole_file_or_parts(name, start):
+    recipe = load_recipe(f"relation_detr/{name}", [f"model.checkpoint={start}", "data.root=."], runnable=False)
+    assert [*recipe.model.start] in ([""], ["backbone", "encoder"])
