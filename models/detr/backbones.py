@@ -32,7 +32,7 @@ def build_backbone(name: str, image_size: tuple[int, int] | None = None, **args:
     """
     sized: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:
-        model = timm.create_model(name, features_only=True, **sized, **args)
+        model = _features(name, **sized, **args)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"{name!r} cannot be a backbone: {error}") from error
     info = cast(Any, model.feature_info)
@@ -46,6 +46,14 @@ def build_backbone(name: str, image_size: tuple[int, int] | None = None, **args:
     frozen = cast(nn.Module, freeze_batch_norm_2d(model))
     wide = [channels[place] for place in chosen]
     return (frozen if _channels_first(frozen) else ChannelsFirst(frozen)), wide
+
+
+def _features(name: str, **args: Any) -> nn.Module:
+    """A model of timm as maps: of its stages, or of its last blocks."""
+    try:
+        return timm.create_model(name, features_only=True, **args)
+    except AssertionError:  # a transformer of fewer blocks than the three that timm takes maps of
+        return timm.create_model(name, features_only=True, out_indices=(-1,), **args)
 
 
 def _channels_first(model: nn.Module) -> bool:

@@ -1,11 +1,13 @@
 """A file for each of several parts of a network, and tensors that no file need fill."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
 from torch import nn
 
+from models.adapted import Adapted
 from models.vit import adapt_published, build_model
 from vision_train.checkpoints import load_start
 from vision_train.errors import UserError
@@ -132,3 +134,99 @@ class TestFresh:
     def test_a_glob_that_matches_nothing_is_refused_with_the_nearest(self):
         with pytest.raises(UserError, match=r"model\.fresh: `querys\.\*` matches no tensor.*queries\.\*"):
             load(Pair(), fresh=["querys.*"])
+
+
+class Coder(nn.Module):
+    """Layers and a table of levels beside one another, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Module()
+        self.inner.layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        self.inner.levels = nn.Parameter(torch.zeros(2, 4))
+        self.extra = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+
+class TestPartsTogether:
+    TOGETHER = MappingProxyType({"coder": ("inner.layers", "inner.levels")})
+
+    def load(self, network: nn.Module, file: Path, **settings):
+        model = Model(name="coder", checkpoint={"coder": str(file)}, **settings)
+        return load_start(network, model, adapt=lambda state, _: dict(state), heads=(), together=self.TOGETHER)
+
+    def test_several_modules_start_from_one_file(self, tmp_path):
+        source, network = Coder(), Coder()
+        source.inner.levels.data.fill_(3)
+        torch.save(source.inner.state_dict(), tmp_path / "coder.pth")
+        (report,) = self.load(network, tmp_path / "coder.pth")
+        assert (report.part, report.matched_share) == ("coder", 1)
+        assert torch.equal(network.inner.levels, source.inner.levels)
+        assert torch.equal(network.inner.layers[1].weight, source.inner.layers[1].weight)
+        assert not torch.equal(network.extra.weight, source.extra.weight)
+
+    def test_fresh_names_are_those_of_the_network(self, tmp_path):
+        torch.save({"layers.0.weight": torch.ones(4, 4), "layers.0.bias": torch.ones(4)}, tmp_path / "half.pth")
+        with pytest.raises(UserError, match=r"layers\.1"):
+            self.load(Coder(), tmp_path / "half.pth")
+        (report,) = self.load(Coder(), tmp_path / "half.pth", fresh=["inner.layers.1.*", "inner.levels"])
+        assert report.fresh == ["levels", "layers.1.weight", "layers.1.bias"]
+
+    def test_an_unknown_part_names_them(self, tmp_path):
+        torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
+        model = Model(name="coder", checkpoint={"codr": str(tmp_path / "a.pth")})
+        with pytest.raises(UserError, match="coder"):
+            load_start(Coder(), model, adapt=lambda state, _: dict(state), heads=(), together=self.TOGETHER)
+
+
+class TestWhatTranslationsSay:
+    def load(self, network: nn.Module, folder: Path, adapt, choose=None):
+        torch.save(Coder().state_dict(), folder / "all.pth")
+        model = Model(name="coder", checkpoint=str(folder / "all.pth"))
+        return load_start(network, model, adapt=adapt, heads=("head",), classes=["a", "b"], choose=choose)
+
+    def test_what_networks_of_the_file_s_kind_lack_starts_fresh_and_is_told(self, tmp_path):
+        def adapt(state, _):
+            kept = {name: each for name, each in state.items() if not name.startswith("extra.")}
+            return Adapted(kept, kept, fresh=["extra.weight", "extra.bias"], notes=["it has no extra"])
+
+        (report,) = self.load(Coder(), tmp_path, adapt)
+        assert report.fresh == ["extra.weight", "extra.bias"]
+        assert report.matched_share == 1
+        assert "it has no extra" in report.summary()
+
+    @pytest.mark.parametrize(("classes", "said"), [(("b", "a"), "in another order"), (("a", "b"), "")])
+    def test_the_classes_that_a_translation_says_order_the_head(self, tmp_path, classes, said):
+        network = Coder()
+        (report,) = self.load(network, tmp_path, lambda state, _: Adapted(state, state, classes=classes))
+        theirs = torch.load(tmp_path / "all.pth", weights_only=True)["head.bias"]
+        assert torch.equal(network.head.bias, theirs if classes == ("a", "b") else theirs.flip(0))
+        assert said in report.head
+
+    def test_a_task_chooses_outputs_by_what_the_file_says_of_its_classes(self, tmp_path):
+        asked = []
+
+        def choose(weights, said):
+            asked.append(said)
+            fitted = {name: each[[1, 2]] if name.startswith("head.") else each for name, each in weights.items()}
+            return Adapted(fitted, weights, classes=["a", "b"], notes=["two of three"])
+
+        torch.save(
+            {"model": Coder().state_dict() | {"head.weight": torch.randn(3, 4), "head.bias": torch.arange(3.0)},
+             "classes": ["x", "a", "b"]},
+            tmp_path / "three.pth",
+        )  # fmt: skip
+        network = Coder()
+        model = Model(name="coder", checkpoint=str(tmp_path / "three.pth"))
+        (report,) = load_start(
+            network,
+            model,
+            adapt=lambda state, _: dict(state),
+            heads=("head",),
+            classes=["a", "b"],
+            choose=choose,
+        )
+        assert asked == [["x", "a", "b"]]
+        assert network.head.bias.tolist() == [1, 2]
+        assert report.resized == ["head.weight", "head.bias"]
+        assert "two of three" in report.summary()

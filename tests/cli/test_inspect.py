@@ -12,6 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from models.detr.backbones import build_backbone
+from models.detr.network import RelationDetr
+from models.detr.transformer import TransformerSizes
 from models.mil.networks import NETWORKS
 from models.vit import build_model
 from vision_train.cli.inspect import inspect
@@ -133,6 +136,19 @@ def test_item_1_an_official_acmil_file_is_inspected(tmp_path, monkeypatch):
     output = run(tmp_path / "acmil.pth")
     assert "looks like         ACMIL-MHA\n" in output
     assert "taken from         model\n" in output
+
+
+def test_a_detector_says_in_which_recipe_it_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr("vision_train.run.inspection.fitting_model", lambda *_: None)  # tries all models of timm
+    with torch.device("meta"):
+        backbone, channels = build_backbone("resnet50")
+        network = RelationDetr(backbone, channels, 91, TransformerSizes(queries=300))
+    state = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in network.state_dict().items()}
+    torch.save({"model": state}, tmp_path / "detector.pth")
+    output = run(tmp_path / "detector.pth")
+    assert "looks like         Relation-DETR\n" in output
+    assert "Relation-DETR, 91 classes, 300 queries" in output
+    assert "relation_detr/resnet50 model.checkpoint=FILE 'model.args={queries: 300}'" in output
 
 
 @pytest.fixture

@@ -151,3 +151,21 @@ def test_state_of_other_groups_is_refused_with_a_remedy():
     with pytest.raises(UserError, match=r"groups.*cannot be resumed.*weight_decay.*model\.positions"):
         optimizer.load_state_dict(earlier)
     optimizer.load_state_dict(build_optimizer(vit(), Optim(), effective_batch=1).state_dict())
+
+
+class TestDecayAlso:
+    def decayed(self, options: Optim) -> set[str]:
+        model = vit()
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        groups = build_optimizer(model, options, effective_batch=1).param_groups
+        return {names[id(p)] for group in groups if group["weight_decay"] == 0.3 for p in group["params"]}
+
+    def test_names_norms_that_decay_all_the_same(self):
+        usual = self.decayed(Optim(weight_decay=0.3))
+        more = self.decayed(Optim(weight_decay=0.3, decay_also=["blocks.*.norm1.weight"]))
+        assert more - usual == {"blocks.0.norm1.weight", "blocks.1.norm1.weight"}
+        assert usual < more
+
+    def test_a_glob_that_matches_nothing_is_refused(self):
+        with pytest.raises(UserError, match=r"optim\.decay_also.*blocks\.\*"):
+            build_optimizer(vit(), Optim(decay_also=["block.*"]), effective_batch=1)

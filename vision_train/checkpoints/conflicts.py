@@ -22,6 +22,12 @@ class Offer(NamedTuple):
     """Tensors by the model's names, resized where they had to be."""
     named: Mapping[str, Tensor]
     """The same before anything was resized, by the names that published files have."""
+    fresh: frozenset[str] = frozenset()
+    """Names of the model's tensors that networks of the file's kind do not have."""
+    notes: tuple[str, ...] = ()
+    """What to know of the translation, as sentences."""
+    classes: tuple[str, ...] | None = None
+    """The classes that heads know as they are offered, where the translation says them."""
 
 
 class Conflicts(NamedTuple):

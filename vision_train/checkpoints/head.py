@@ -34,12 +34,7 @@ class Classes:
     @property
     def order(self) -> list[int] | None:
         """For each of our classes the output that knows it; None where the two do not name the same classes."""
-        for alike in _SPELLINGS if self.theirs is not None else ():
-            places = {alike(name): place for place, name in enumerate(self.theirs or ())}
-            order = [places.get(alike(name), -1) for name in self.ours]
-            if sorted(order) == list(range(len(self.ours))):
-                return order
-        return None
+        return None if self.theirs is None else places_of(self.ours, self.theirs)
 
     @property
     def agreement(self) -> Agreement:
@@ -59,6 +54,20 @@ class Classes:
     def only_theirs(self) -> list[str]:
         """The classes of the weights that the data do not have, under any spelling."""
         return _without_namesakes(self.theirs or (), self.ours)
+
+
+def places_of(ours: Sequence[str], theirs: Sequence[str]) -> list[int] | None:
+    """For each of our classes the place of its one namesake among theirs, under the strictest spelling that has all.
+
+    Returns:
+        None where one of ours has no namesake or several, or two of ours have the same.
+    """
+    for alike in _SPELLINGS:
+        names = [alike(name) for name in theirs]
+        wanted = [alike(name) for name in ours]
+        if len(set(wanted)) == len(wanted) and all(names.count(name) == 1 for name in wanted):
+            return [names.index(name) for name in wanted]
+    return None
 
 
 def arrange_head(

@@ -89,7 +89,8 @@ def match_weights(
     own = model.state_dict()
     found = under_prefix(weights, own, part, heads)
     offer = _adapt(adapt, found.state, model, weights)
-    report = _reported(model, weights, found, offer, _judged(model, own, offer, heads, fresh), heads, part)
+    entries = _judged(model, own, offer, heads, {*fresh, *offer.fresh})
+    report = _reported(model, weights, found, offer, entries, heads, part)
     if min_matched_share is not None and (refusal := _refusal(report, model, weights, min_matched_share)):
         raise UserError(refusal)
     return report, {name: offer.fitted[name] for name in (*report.matched, *report.resized)}
@@ -119,7 +120,8 @@ def _reported(
         _not_finite(own, offer, loaded),
         part,
         conflicts.errors,
-        (*weights.notes, *(found.notes if kept else ()), *conflicts.notes),
+        (*weights.notes, *offer.notes, *(found.notes if kept else ()), *conflicts.notes),
+        classes=offer.classes,
     )
 
 
@@ -152,7 +154,9 @@ def _adapt(adapt: Adapt | None, found: dict[str, Tensor], model: nn.Module, weig
         family = guess_family(weights.state)
         seems = f"; the file looks like {family}" if family else ""
         raise UserError(f"{weights.path}: does not fit {type(model).__name__}{seems} ({error})") from error
-    return Offer(offered, offered.named if isinstance(offered, Adapted) else found)
+    if not isinstance(offered, Adapted):
+        return Offer(offered, found)
+    return Offer(offered, offered.named, offered.fresh, offered.notes, offered.classes)
 
 
 def _spare(offer: Offer, own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ OUTCOMES: dict[Outcome, str] = {
     "matched": "loaded as they are",
     "resized": "loaded after resizing",
     "reinitialised": "part of the head, left as freshly initialised",
-    "fresh": "named by model.fresh and not in the file, left as freshly initialised",
+    "fresh": "named by model.fresh, or not in networks of the file's kind, left as freshly initialised",
     "mismatched": "not loaded, of another shape or complex-valued",
     "missing": "not in the file, left as freshly initialised",
     "unexpected": "in the file, without a place in the model",
@@ -67,6 +67,8 @@ class LoadReport:
     """What is assumed of the file, and small differences."""
     head: str = ""
     """What to know of a head's classes that are not simply those of the data, as a sentence; else empty."""
+    classes: tuple[str, ...] | None = None
+    """The classes that heads know as they are loaded, where the translation of the file's names says them."""
 
     def names(self, outcome: Outcome) -> list[str]:
         """All names of one outcome, in the model's order."""

@@ -51,13 +51,15 @@ def settle(recipe: Recipe, earlier: Recipe | None = None) -> Settled:
         UserError: The weights, or what lies beside them, cannot be read.
     """
     recipe = _with_named_weights(recipe)
-    if not hasattr(recipe.data, "image_size"):
+    left_open = recipe.data.left_to_weights
+    if not left_open:
         return Settled(recipe)
     told = _told(recipe, earlier)
     settled = Settled(recipe)
     taken: dict[str, dict[str, Any]] = {}
     assumed: dict[str, Any] = {}
-    for key, place in KEYS.items():
+    for key in left_open:
+        place = KEYS[key]
         own = own_value(recipe, key)
         says = next((each for each in told if each.get(key) is not None), None)
         if own is None and says is not None:
@@ -117,7 +119,7 @@ def _with_named_weights(recipe: Recipe) -> Recipe:
 
 def _told(recipe: Recipe, earlier: Recipe | None) -> list[Provenance]:
     if earlier is not None:
-        values = {key: own_value(earlier, key) for key in KEYS} if hasattr(earlier.data, "image_size") else {}
+        values = {key: own_value(earlier, key) for key in earlier.data.left_to_weights}
         said = {key: value for key, value in values.items() if value is not None}
         return [Provenance(earlier.name, said, dict.fromkeys(said, f"phase {earlier.name}"))]
     parts = {file: part for part, file in reversed(recipe.model.start.items())}
@@ -144,8 +146,9 @@ def _filled(recipe: Recipe, values: dict[str, Any], told: Sequence[Provenance]) 
     augment = recipe.augment
     theirs = next(filter(None, (each.get("interpolation") for each in told)), None)
     usual = augment.preprocessing.train_interpolation
-    train = replace(augment.train, interpolation=augment.train.interpolation or theirs or usual)
-    evaluation = replace(augment.eval, **of("augment.eval"))
+    train, evaluation = augment.train, replace(augment.eval, **of("augment.eval"))
+    if "interpolation" in recipe.data.left_to_weights:
+        train = replace(train, interpolation=train.interpolation or theirs or usual)
     augment = replace(augment, train=train, eval=evaluation, **of("augment"))
     return replace(recipe, augment=augment, data=replace(recipe.data, **of("data")))
 

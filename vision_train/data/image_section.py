@@ -29,6 +29,11 @@ class ImageSection(DataSection):
             yield "image_size", f"is {size}; must be at least 1"
 
     @property
+    def left_to_weights(self) -> tuple[str, ...]:
+        """All of how pixels are prepared."""
+        return ("mean", "std", "crop_share", "interpolation", "image_size")
+
+    @property
     def height_and_width(self) -> tuple[int, int]:
         """Height and width of the image that enters the network, also where the recipe leaves them open."""
         size = USUAL_IMAGE_SIZE if self.image_size is None else self.image_size

@@ -72,6 +72,11 @@ class DataSection:
         return False
 
     @property
+    def left_to_weights(self) -> tuple[str, ...]:
+        """What a recipe may leave to its weights of how pixels are prepared, such as ``mean``; nothing without any."""
+        return ()
+
+    @property
     def evaluation_batch_size(self) -> int:
         """Samples per process and step where nothing is learned."""
         return self.batch_size

@@ -6,7 +6,7 @@ from vision_train.optim.freezing import KeepFrozen, freeze
 from vision_train.optim.optimizer import (
     build_optimizer,
     check_groups,
-    check_lr_factors,
+    check_names,
     configure_optimizers,
     learning_rate_factor,
 )
@@ -19,7 +19,7 @@ __all__ = [
     "build_optimizer",
     "build_schedule",
     "check_groups",
-    "check_lr_factors",
+    "check_names",
     "configure_optimizers",
     "count_warmup_steps",
     "freeze",

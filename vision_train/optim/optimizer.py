@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from vision_train.errors import UserError
 from vision_train.optim.schedule import build_schedule
-from vision_train.recipe.globs import matching
+from vision_train.recipe.globs import all_matching, matching
 from vision_train.recipe.optim_section import Optim
 from vision_train.recipe.recipe import Recipe
 
@@ -41,10 +41,27 @@ def check_lr_factors(network: nn.Module, options: Optim) -> dict[str, float]:
     }
 
 
+def check_names(network: nn.Module, options: Optim) -> None:
+    """Refuse globs of ``lr_factors`` and ``decay_also`` that match no parameter.
+
+    Raises:
+        UserError: One does.
+    """
+    check_lr_factors(network, options)
+    _decayed(network, options)
+
+
+def _decayed(network: nn.Module, options: Optim) -> set[int]:
+    """Ids of the parameters that ``decay_also`` names."""
+    named = dict(network.named_parameters())
+    return {id(named[name]) for name in all_matching(options.decay_also, named, "optim.decay_also")}
+
+
 def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int) -> Optimizer:
     """Build the optimiser with its parameter groups.
 
-    Weight decay spares biases, norms and what the network's ``no_weight_decay`` names. Each group carries its learning
+    Weight decay spares biases, norms and what the network's ``no_weight_decay`` names, but for those that
+    ``decay_also`` names. Each group carries its learning
     rate already scaled: by ``layer_decay ** (distance from the head)`` and by ``lr_factors``. Parameters whose settings
     are equal share a group, since every group costs time in every step.
 
@@ -55,7 +72,7 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
 
     Raises:
         UserError: The optimiser does not exist or refuses its options, the network has no layers that a decay
-            could be spread over, or a glob of ``lr_factors`` matches no parameter.
+            could be spread over, or a glob of ``lr_factors`` or ``decay_also`` matches no parameter.
     """
     if options.name.lower() not in list_optimizers():
         raise UserError(
@@ -66,7 +83,7 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
             f"optim.layer_decay={options.layer_decay}: {type(network).__name__} does not say how its layers follow one "
             "another; set optim.layer_decay=null"
         )
-    named = check_lr_factors(network, options)
+    named, decayed = check_lr_factors(network, options), _decayed(network, options)
     extra: dict[str, Any] = {"betas": options.betas} if options.betas else {}
     try:
         optimizer = create_optimizer_v2(
@@ -80,13 +97,14 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
     except (TypeError, ValueError) as error:
         raise UserError(f"optim.name={options.name}: refuses its options: {error}") from error
     factors = {id(parameter): named[name] for name, parameter in network.named_parameters() if name in named}
-    optimizer.param_groups[:] = _merged(optimizer.param_groups, factors)
+    decays = dict.fromkeys(decayed, options.weight_decay)
+    optimizer.param_groups[:] = _merged(optimizer.param_groups, factors, decays)
     optimizer.register_load_state_dict_pre_hook(_keep_own_settings)
     return optimizer
 
 
-def _merged(groups: list[dict[str, Any]], factors: dict[int, float]) -> list[dict[str, Any]]:
-    """Scale the learning rates and put parameters of equal settings together, in the order they come.
+def _merged(groups: list[dict[str, Any]], factors: dict[int, float], decays: dict[int, float]) -> list[dict[str, Any]]:
+    """Scale rates, set weight decays, and put parameters of equal settings together, in the order they come.
 
     timm leaves the scale of a layer to its own schedulers; ours multiplies what stands in ``lr``.
     """
@@ -96,6 +114,7 @@ def _merged(groups: list[dict[str, Any]], factors: dict[int, float]) -> list[dic
         rate = group["lr"] * group.get("lr_scale", 1.0)
         for parameter in group["params"]:
             settings = {"lr": rate * factors.get(id(parameter), 1.0), **common}
+            settings["weight_decay"] = decays.get(id(parameter), common["weight_decay"])
             members = next((members for known, members in merged if known == settings), None)
             if members is None:
                 merged.append((settings, [parameter]))
@@ -116,8 +135,8 @@ def check_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
         raise UserError(
             f"the checkpoint's optimiser has {sum(stored)} parameters in {len(stored)} groups, and that of this recipe "
             f"{sum(own)} in {len(own)}, so the run cannot be resumed: a key that divides or freezes parameters has "
-            "changed (optim.weight_decay to or from 0, optim.layer_decay, optim.lr_factors, model.freeze, "
-            "model.positions), or an earlier version grouped them otherwise"
+            "changed (optim.weight_decay to or from 0, optim.decay_also, optim.layer_decay, optim.lr_factors, "
+            "model.freeze, model.positions), or an earlier version grouped them otherwise"
         )
 
 

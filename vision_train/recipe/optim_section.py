@@ -70,6 +70,9 @@ class Optim:
     """Schedule `step`: what each milestone multiplies the learning rate by."""
     weight_decay: float = 0.05
     """Decoupled weight decay; biases, norms and what the model exempts (positions, tokens) get none."""
+    decay_also: list[str] = field(default_factory=list)
+    """Globs of names of parameters that decay although `weight_decay` would spare them, for recipes that were published
+    so."""
     betas: tuple[float, float] | None = None
     """Adam's decay rates; null takes the optimiser's own."""
     layer_decay: float | None = None

@@ -32,6 +32,7 @@ REFUSED = {
     "optim.name": "the state of the optimiser is that of the other one",
     "optim.layer_decay": "the state of the optimiser belongs to other groups of parameters",
     "optim.lr_factors*": "the state of the optimiser belongs to other groups of parameters",
+    "optim.decay_also": "the state of the optimiser belongs to other groups of parameters",
     "optim.ema": "an average begins with the training",
     "run.pretrain": "acts at the start alone",
     "model.checkpoint*": "acts at the start alone",

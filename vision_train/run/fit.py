@@ -69,6 +69,7 @@ def check_phases(plan: Plan) -> CheckedPhases:
         _keep_apart(phases, checked.scanned)
         _check_overlaps(checked.scanned.values())
         first = prepare(checked.scanned[phases[0].name])
+        _check_beginning(first)
         checked.ready[phases[0].name], checked.tasks[phases[0].name] = first, first.task
         for phase in phases[1:]:
             # A phase that is not known yet is checked when its turn comes.
@@ -77,6 +78,16 @@ def check_phases(plan: Plan) -> CheckedPhases:
         for name, task in checked.tasks.items():
             check_devices(checked.scanned[name].recipe, checked.scanned[name].data, task)
     return checked
+
+
+def _check_beginning(prepared: Prepared) -> None:
+    """Refuse a phase that begins with weights from which its task could learn nothing; one that goes on has learnt.
+
+    Raises:
+        UserError: The task refuses them.
+    """
+    counts = prepared.data.class_counts.values()
+    prepared.task.check_start(prepared.load_reports, sum(of_class.get("train", 0) for of_class in counts))
 
 
 def _check_overlaps(scanned: Iterable[Scanned]) -> None:
@@ -215,6 +226,7 @@ def _prepare(
         start = next(done for done in finished if done.name == phase.start)
         model = replace(model, checkpoint=str(start.checkpoint), checkpoint_key=None)
     prepared = prepare(Scanned(replace(scanned.recipe, model=model), scanned.data))
+    _check_beginning(prepared)
     check_devices(prepared.recipe, prepared.data, prepared.task)
     return prepared
 

@@ -28,7 +28,7 @@ from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
-from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check_lr_factors, freeze
+from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check_names, freeze
 from vision_train.recipe import Recipe, to_plain
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
@@ -127,12 +127,14 @@ def prepare(scanned: Scanned) -> Prepared:
         heads=task.heads,
         classes=data.classes,
         by_module=task.heads_by_module,
+        together=task.parts,
+        choose=task.choose_outputs,
     )
     data.notes += [report.head for report in reports if report.head]
     for file in dict.fromkeys(recipe.model.start.values()):
         data.notes += _notes_on_start(data, file)
     frozen = freeze(task.network, recipe.model.freeze)
-    check_lr_factors(task.network, recipe.optim)
+    check_names(task.network, recipe.optim)
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
     return Prepared(recipe, data, task, reports, attention, frozen)
@@ -164,7 +166,7 @@ def check_later(scanned: Scanned, earlier: Task | None) -> Task:
     with torch.device("meta"):
         task, _ = _build(scanned.recipe, scanned.data.classes)
     freeze(task.network, scanned.recipe.model.freeze)
-    check_lr_factors(task.network, scanned.recipe.optim)
+    check_names(task.network, scanned.recipe.optim)
     if earlier is None:
         return task
     # Where the earlier one has no memory either, a single zero stands for all numbers of a tensor.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact, Metric, Pixels, Preview, PreviewRow
+from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
 from vision_train.optim import configure_optimizers
 from vision_train.recipe.recipe import Recipe
@@ -82,6 +84,8 @@ class Task(LightningModule):
     """Modules of the network that a checkpoint of other classes need not fill."""
     heads_by_module: tuple[str, ...] = ()
     """Those of the heads that have a module for each class in place of an output."""
+    parts: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Names under which ``model.checkpoint`` may give several modules or tensors of the network a file together."""
 
     def __init__(
         self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt | None = None
@@ -113,6 +117,29 @@ class Task(LightningModule):
             ValueError: They cannot be translated.
         """
         return dict(state)
+
+    def choose_outputs(self, weights: dict[str, Tensor], said: Sequence[str] | None) -> dict[str, Tensor]:
+        """Choose which outputs of heads are kept of weights to start from, by what is known of their classes.
+
+        Args:
+            weights: As :meth:`adapt_published` returned them, of the network or of a part of it.
+            said: The classes that their file, or what lies beside it, says they know; None where nothing says it.
+
+        Returns:
+            The weights to load; an ``Adapted`` may say of which classes their heads are then.
+        """
+        return weights
+
+    def check_start(self, reports: Sequence[LoadReport], examples: int) -> None:
+        """Refuse to train from these weights on so few examples.
+
+        Args:
+            reports: What files filled; none where all weights are random.
+            examples: What bears a class in the training samples, such as labelled images or boxes.
+
+        Raises:
+            UserError: Nothing could be learnt.
+        """
 
     def check_batch(self, size: int) -> None:
         """Refuse batches of so many samples, the smallest that a training step will see.

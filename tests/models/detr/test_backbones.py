@@ -50,3 +50,9 @@ def test_every_family_gives_maps_of_three_strides(name, args):
 def test_a_model_that_is_none_is_refused():
     with pytest.raises(ValueError, match="resnet5x"):
         build_backbone("resnet5x")
+
+
+def test_a_transformer_of_one_block_is_a_backbone():
+    backbone, channels = build_backbone("vit_tiny_patch16_224", image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
+    assert channels == [24, 24, 24]
+    assert [tuple(each.shape[-2:]) for each in backbone(torch.zeros(1, 3, 32, 32))] == [(4, 4), (2, 2), (1, 1)]

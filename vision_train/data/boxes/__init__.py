@@ -102,6 +102,11 @@ class Section(DataSection):
     """The number of each class in the annotations, which predictions carry. Filled in from the data."""
 
     @property
+    def left_to_weights(self) -> tuple[str, ...]:
+        """Mean and deviation; sizes are the recipe's, and images are always resized bilinearly."""
+        return ("mean", "std")
+
+    @property
     def evaluation_batch_size(self) -> int:
         """Samples per process and step where nothing is learned."""
         return self.eval_batch_size

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from vision_train.data.boxes import BOXES
 from vision_train.data.kind import Problems
 
+WEIGHTS = "models.detr.published:describe"
+"""The function that describes weights of detectors, for ``vision-train inspect``."""
 DATA = BOXES
 """The kind of data that the task trains on."""
 

@@ -1,68 +1,80 @@
-"""What a detector says of an image, for tables, pictures and files of results."""
+"""Which outputs of published class heads a detector keeps: those of the classes of its data, found by their names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from models.detr.postprocess import Detections
-from vision_train.artefacts import BoxesOnImage
-from vision_train.errors import UserError
-from vision_train.tasks.base import CsvRows, Predicted
-from vision_train.tasks.detection.results import Numbers
-
-COLUMNS = ("label", "category_id", "score", "threshold", "left", "top", "right", "bottom")
-"""Of the csv, beside the path of the image."""
+from models.adapted import Adapted
+from vision_train.checkpoints.head import places_of
+from vision_train.files import first_named
+from vision_train.tasks.detection.coco import OUTPUTS, output_names
 
 
-def image_detections(found: Detections, place: int) -> tuple[Numbers, np.ndarray, Numbers]:
-    """Scores (K, falling), labels (K) and corners (K x 4) of one image of a batch."""
-    scores, labels, corners = (each[place].detach().cpu().numpy() for each in found)
-    return scores.astype(np.float64), labels.astype(np.int64), corners.astype(np.float64)
+@dataclass(frozen=True)
+class Wanted:
+    """The classes of the data."""
+
+    classes: Sequence[str]
+    category_ids: Sequence[int]
+    """Number of each in the annotations; empty where nobody says it."""
 
 
-def predicted_boxes(
-    name: str,
-    found: tuple[Numbers, np.ndarray, Numbers],
-    least: Numbers,
-    classes: Sequence[str],
-    category_ids: Sequence[int],
-) -> Predicted:
-    """All boxes of an image, and those with scores high enough to be shown.
+def choose_outputs(weights: Adapted, said: Sequence[str] | None, wanted: Wanted, heads: Sequence[str]) -> Adapted:
+    """Keep the outputs of class heads that know the classes of the data, if they know all of them.
+
+    A head of 91 outputs of which nothing says what they are has COCO's category ids as outputs, as published detectors
+    do. An output is never kept for its number alone: the name of the class has to be that of the data.
 
     Args:
-        name: Id of the image.
-        found: As :func:`image_detections` returns.
-        least: C, score from which on boxes of each class are shown.
-        classes: C names.
-        category_ids: C, the number of each class in the annotations.
-
-    Raises:
-        UserError: Scores or corners are not finite.
+        weights: Of the network, by its names.
+        said: The classes that the file, or what lies beside it, says its heads know.
+        wanted: The classes of the data.
+        heads: Names of the modules that have an output, or an embedding, for each class.
     """
-    scores, labels, corners = found
-    if not (np.isfinite(scores).all() and np.isfinite(corners).all()):
-        raise UserError(
-            f"{name}: the network finds boxes that are not finite; predict with trainer.precision=32, or with another "
-            "run"
-        )
-    shown = np.flatnonzero(scores >= least[labels])
-    rows = [
-        (
-            *(classes[labels[each]], category_ids[labels[each]], float(scores[each]), float(least[labels[each]])),
-            *corners[each].tolist(),
-        )
-        for each in shown
-    ]
-    boxes = [
-        {"label": label, "category_id": number, "score": round(score, 6), "box": [round(side, 3) for side in box]}
-        for label, number, score, _, *box in rows
-    ]
-    return Predicted(
-        name,
-        {"boxes": boxes},
-        BoxesOnImage(corners[shown], labels[shown], classes, scores[shown], least),
-        CsvRows(COLUMNS, rows),
-        BoxesOnImage(corners, labels, classes, scores),
-    )
+    inside = [name for name in weights if name.startswith(tuple(f"{head}." for head in heads))]
+    counts = {weights[name].shape[0] for name in inside if weights[name].ndim}
+    if len(counts) != 1:
+        return weights
+    (count,) = counts
+    is_coco = weights.classes is None and said is None and count == OUTPUTS
+    theirs = output_names() if is_coco else _known(weights, said, count)
+    if theirs is None or (not is_coco and count == len(wanted.classes)):
+        return weights  # as many classes, or nobody knows which: as heads of any other task
+    rows = places_of(wanted.classes, theirs)
+    whose = "COCO's category ids, as nothing says otherwise of 91 outputs" if is_coco else f"{count} classes"
+    if rows is None:
+        return _without(weights, inside, _unknown(wanted.classes, theirs, whose, is_coco=is_coco))
+    note = f"class heads keep {len(rows)} of {count} outputs: those of the same names ({whose})"
+    if is_coco and wanted.category_ids and list(wanted.category_ids) != rows:
+        note += "; the annotations number them otherwise, and names decide"
+    kept = torch.tensor(rows)
+    fitted = {name: tensor[kept] if name in inside else tensor for name, tensor in weights.items()}
+    return _with(weights, fitted, note, wanted.classes)
+
+
+def _known(weights: Adapted, said: Sequence[str] | None, count: int) -> Sequence[str] | None:
+    """The class of each output, where the file says it."""
+    if weights.classes is None:
+        return said if said is not None and len(said) == count else None
+    # The official code spells the names up to the largest category id; there may be outputs beyond.
+    beyond = [f"no category {number}" for number in range(len(weights.classes), count)]
+    return [*weights.classes, *beyond] if len(weights.classes) <= count else None
+
+
+def _unknown(ours: Sequence[str], theirs: Sequence[str], whose: str, *, is_coco: bool) -> str:
+    strange = [name for name in ours if places_of([name], theirs) is None]
+    reason = f"the file does not know {first_named(strange)}" if strange else "several classes share a name"
+    numbers = "; that numbers agree means nothing" if is_coco else ""
+    return f"class heads start anew: {reason} ({whose}){numbers}"
+
+
+def _without(weights: Adapted, names: Sequence[str], note: str) -> Adapted:
+    return _with(weights, {name: each for name, each in weights.items() if name not in names}, note, None)
+
+
+def _with(weights: Adapted, fitted: dict[str, Tensor], note: str, classes: Sequence[str] | None) -> Adapted:
+    return Adapted(fitted, weights.named, fresh=weights.fresh, notes=[*weights.notes, note], classes=classes)

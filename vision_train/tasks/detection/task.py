@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.adapted import Adapted
 from models.detr.backbones import build_backbone
 from models.detr.criterion import Criterion
 from models.detr.denoising import DenoisingGenerator, Target
+from models.detr.encoder import Encoder
+from models.detr.neck import ChannelMapper
 from models.detr.network import RelationDetr
 from models.detr.postprocess import Detections, likeliest_boxes
+from models.detr.published import adapt_detector, adapt_encoder, adapt_neck
+from models.detr.published_backbones import adapt_backbone
 from models.detr.transformer import TransformerSizes
 from models.timm_attention import AttentionReceipt, install_attention
 from vision_train.artefacts import Artefact, Pixels, PreviewRow
+from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.detection.exhibits import artefacts, relation_bias
-from vision_train.tasks.detection.outputs import image_detections, predicted_boxes
+from vision_train.tasks.detection.outputs import Wanted, choose_outputs
 from vision_train.tasks.detection.precision import METRICS, measure
+from vision_train.tasks.detection.predictions import image_detections, predicted_boxes
 from vision_train.tasks.detection.preview import preview_rows
 from vision_train.tasks.detection.program import exported
+from vision_train.tasks.detection.random_start import refuse_random_start
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable
 from vision_train.tasks.detection.tables import lacking
 from vision_train.tasks.detection.thresholds import choose_thresholds, counted_from, limits, told
@@ -90,6 +99,7 @@ class DetectionTask(Task):
         "transformer.decoder.class_head",
         "denoising_generator.label_encoder",
     )
+    parts = MappingProxyType({"encoder": ("transformer.encoder", "transformer.level_embeds")})
     network: RelationDetr
 
     def __init__(
@@ -103,6 +113,32 @@ class DetectionTask(Task):
         self._worst: WorstImages | None = None
         self._noise = torch.Generator()
         self.seed_generators(0)
+
+    def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> Adapted:
+        """Translate a published detector, or the part of one that a part of ours may start from."""
+        if network is self.network:
+            return adapt_detector(state, network)
+        if network is self.network.backbone:
+            return adapt_backbone(state, network)
+        if isinstance(network, ChannelMapper):
+            return adapt_neck(state, network)
+        if isinstance(network, Encoder) or isinstance(getattr(network, "encoder", None), Encoder):
+            return adapt_encoder(state, network)
+        return Adapted(state, state)
+
+    def choose_outputs(self, weights: dict[str, Tensor], said: Sequence[str] | None) -> Adapted:
+        """Keep the outputs of class heads that know the classes of the data."""
+        adapted = weights if isinstance(weights, Adapted) else Adapted(weights, weights)
+        wanted = Wanted(self.classes, self.recipe.data.category_ids or ())
+        return choose_outputs(adapted, said, wanted, self.heads)
+
+    def check_start(self, reports: Sequence[LoadReport], examples: int) -> None:
+        """Refuse to train a large backbone from random weights on few boxes.
+
+        Raises:
+            UserError: The backbone is random, and nobody asked for that.
+        """
+        refuse_random_start(self.network, self.recipe, reports, examples)
 
     def seed_generators(self, rank: int) -> None:
         """Give the noise of each process its own seed."""
