@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from models.detr.denoising import DenoisingGenerator, Target
 from models.detr.network import RelationDetr
 from models.detr.postprocess import Detections, likeliest_boxes
 from models.detr.transformer import TransformerSizes
-from vision_train.artefacts import Artefact, PreviewRow
+from vision_train.artefacts import Artefact, Preview, PreviewRow
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
@@ -24,7 +24,7 @@ from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.detection.exhibits import artefacts
 from vision_train.tasks.detection.outputs import image_detections, predicted_boxes
 from vision_train.tasks.detection.precision import METRICS, measure
-from vision_train.tasks.detection.preview import preview_rows
+from vision_train.tasks.detection.preview import NOTE, preview_rows
 from vision_train.tasks.detection.results import ImageResult, Results, ResultTable
 from vision_train.tasks.detection.thresholds import choose_thresholds, limits, told
 
@@ -148,6 +148,10 @@ class DetectionTask(Task):
             predicted_boxes(name, image_detections(output, place), least, self.classes, numbers)
             for place, name in enumerate(batch["id"])
         ]
+
+    def preview(self, batches: Iterator[Batch], count: int) -> Preview:
+        """Training images with their boxes, before and after augmentation."""
+        return replace(super().preview(batches, count), notes=[NOTE])
 
     def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
         """A row for each image of a batch with its boxes, as augmentation leaves them and back on the original."""
