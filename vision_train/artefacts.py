@@ -84,6 +84,8 @@ class BoxesOnImage:
     """n, in [0, 1], falling; None where boxes are the truth."""
     least: NDArray[np.float64] | None = None
     """Score that boxes of each class need to be among these; None where nothing is left out."""
+    part: tuple[float, float, float, float] | None = None
+    """Left, top, right, bottom of the part of the image that the boxes are of; None for all of it."""
 
 
 OWN, PARTNER = (35, 96, 197), (232, 139, 26)

@@ -210,5 +210,22 @@ def test_a_preview_shows_the_boxes_that_training_gets(photos, tmp_path, monkeypa
         augmented, original = row.boxes["augmented"], row.boxes["original"]
         side = SIDES[original.classes[original.class_ids[0]]]
         np.testing.assert_allclose(original.corners[0], [32 - side / 2] * 2 + [32 + side / 2] * 2, atol=1e-3)
+        assert original.part is None, "nothing is cropped"
         np.testing.assert_allclose(augmented.corners, original.corners * 48 / 64, atol=1e-3)
         assert row.pictures["augmented"].shape == (48, 48, 3)
+
+
+def test_a_preview_shows_which_part_of_an_image_is_cropped(photos, tmp_path, monkeypatch):
+    seen = []
+    render = drawing.render_preview
+    monkeypatch.setattr(drawing, "render_preview", lambda *given: seen.append(given[1].rows) or render(*given))
+    crop = "data.crop={probability: 1, short_sides: [64], sides: [40, 50]}"
+    recipe = load_recipe("relation_detr/shapes", ["data.source=boxes", f"data.root={photos}", crop], smoke=True)
+    preview(recipe, tmp_path / "preview.png", count=4, console=Console(quiet=True))
+    for row in seen[0]:
+        left, top, right, bottom = row.boxes["original"].part
+        assert 40 <= right - left <= 50
+        assert 40 <= bottom - top <= 50
+        for box in row.boxes["original"].corners:
+            assert left - 1e-3 <= box[0] < box[2] <= right + 1e-3
+            assert top - 1e-3 <= box[1] < box[3] <= bottom + 1e-3

@@ -85,3 +85,17 @@ def test_a_preview_shows_boxes_on_the_original_and_on_the_augmented_image():
     assert (left == colour_of(0)).all(axis=-1).any()
     assert not (left == colour_of(1)).all(axis=-1).any()
     assert (right == colour_of(1)).all(axis=-1).any()
+
+
+def test_a_dashed_line_is_around_the_part_that_was_cropped():
+    whole, part = (
+        PreviewRow("a.png", {}, boxes={"original": boxes((10, 10, 50, 50), scores=None, part=part)})
+        for part in (None, (5, 5, 60, 60))
+    )
+    bare, framed = (
+        np.asarray(render_preview("recipe", Preview("summary", [row]), {"a.png": canvas(64, 64)}))
+        for row in (whole, part)
+    )
+    changed = (bare != framed).any(axis=-1)
+    assert changed.any()
+    assert (framed[changed] == 255).all(axis=-1).any()

@@ -21,6 +21,8 @@ AREA, LONGEST = 4_000_000, 6000
 NARROWEST = 360
 """Least width of the whole, so that there is room for text."""
 MARGIN = 12
+FRAME = (255, 255, 255)
+"""Colour of the dashed line around a part of an image."""
 MOST_LINES = 3
 """Lines that list classes."""
 
@@ -62,7 +64,11 @@ def fit_row(row: PreviewRow, heading: str, pixels: Pixels, side: int) -> Image.I
     boxes = row.boxes.get(heading)
     if boxes is None:
         return fit_bare(row, heading, pixels, side)
-    return Image.fromarray(_drawn(*fit_with_boxes(pixels, boxes.corners, side, side), boxes))
+    fitted, corners = fit_with_boxes(pixels, boxes.corners, side, side)
+    if boxes.part is not None:
+        frame = fit_with_boxes(pixels, np.array([boxes.part]), side, side)[1]
+        fitted = draw_boxes(fitted, frame, [""], [FRAME], dashed=[True])
+    return Image.fromarray(_drawn(fitted, corners, boxes))
 
 
 def _drawn(pixels: Pixels, corners: np.ndarray, boxes: BoxesOnImage) -> Pixels:
@@ -70,7 +76,8 @@ def _drawn(pixels: Pixels, corners: np.ndarray, boxes: BoxesOnImage) -> Pixels:
     captions = names
     if boxes.scores is not None:
         captions = [f"{name} {score:.2f}" for name, score in zip(names, boxes.scores, strict=True)]
-    return draw_boxes(pixels, corners, captions, [colour_of(int(label)) for label in boxes.class_ids])
+    colours = [colour_of(int(label)) for label in boxes.class_ids]
+    return draw_boxes(pixels, corners, captions, colours)
 
 
 def _frame(pixels: Pixels) -> tuple[int, int]:

@@ -11,10 +11,11 @@ from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.detection.results import Numbers
 
 AUGMENTED, ORIGINAL = "augmented", "original"
+NOTE = "On the original: the boxes that training keeps, and a dashed line around the part that the network gets."
 
 
 def preview_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:
-    """A row for each image of a batch, without its padding; on the original are the boxes that training keeps.
+    """A row for each image of a batch, without its padding; on the original is what training keeps of its boxes.
 
     Args:
         task: Knows the classes and how pixels were normalised.
@@ -26,7 +27,8 @@ def preview_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:
         boxes = batch["boxes"][place].double().numpy() * (width, height, width, height)
         corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
         labels = batch["class_ids"][place].numpy()
-        before = _mapped_back(corners, batch["affine"][place].numpy())
+        affine = batch["affine"][place].numpy()
+        before, part = (_mapped_back(each, affine) for each in (corners, np.array([[0.0, 0, width, height]])))
         counted = f"{width} × {height}, {len(labels)} box{'' if len(labels) == 1 else 'es'}"
         yield PreviewRow(
             name,
@@ -34,9 +36,17 @@ def preview_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:
             {AUGMENTED: counted},
             boxes={
                 AUGMENTED: BoxesOnImage(corners, labels, task.classes),
-                ORIGINAL: BoxesOnImage(before, labels, task.classes),
+                ORIGINAL: BoxesOnImage(before, labels, task.classes, part=_unless_all(part[0], batch["size"][place])),
             },
         )
+
+
+def _unless_all(part: Numbers, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    """The corners of a part of an image of this height and width; None if less than a pixel of it is left out."""
+    if np.abs(part - (0, 0, size[1], size[0])).max() < 1:
+        return None
+    left, top, right, bottom = part.tolist()
+    return left, top, right, bottom
 
 
 def _mapped_back(corners: Numbers, affine: Numbers) -> Numbers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +23,7 @@ from models.detr.published import adapt_detector, adapt_encoder, adapt_neck
 from models.detr.published_backbones import adapt_backbone
 from models.detr.transformer import TransformerSizes
 from models.timm_attention import AttentionReceipt, install_attention
-from vision_train.artefacts import Artefact, Pixels, PreviewRow
+from vision_train.artefacts import Artefact, Pixels, Preview, PreviewRow
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
@@ -33,7 +33,7 @@ from vision_train.tasks.detection.exhibits import artefacts, relation_bias
 from vision_train.tasks.detection.outputs import Wanted, choose_outputs
 from vision_train.tasks.detection.precision import METRICS, measure
 from vision_train.tasks.detection.predictions import image_detections, predicted_boxes
-from vision_train.tasks.detection.preview import preview_rows
+from vision_train.tasks.detection.preview import NOTE, preview_rows
 from vision_train.tasks.detection.program import exported
 from vision_train.tasks.detection.random_start import refuse_random_start
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable
@@ -227,6 +227,10 @@ class DetectionTask(Task):
     def _limits(self) -> Numbers:
         """The score from which on a box of each class is shown and counted."""
         return limits(self.calibration, self.classes, self.recipe.method.threshold)
+
+    def preview(self, batches: Iterator[Batch], count: int) -> Preview:
+        """Training images with their boxes, before and after augmentation."""
+        return replace(super().preview(batches, count), notes=[NOTE])
 
     def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
         """A row for each image of a batch with its boxes, as augmentation leaves them and back on the original."""
