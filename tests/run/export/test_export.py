@@ -197,10 +197,11 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
     FORMATS["torch-export"].check_installed("torch-export")
 
 
-def test_a_run_of_a_task_that_cannot_be_exported_is_refused_by_name():
-    task = build_task(load_recipe("droppos/digits", runnable=False), [])
-    with pytest.raises(UserError, match=r"task=pretraining: .*exported"):
-        task.exported(None)
+def test_a_run_of_a_task_that_cannot_be_exported_is_refused_by_name(bags_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"task=bags: .*exported"):
+        export_run(bags_run, "onnx", out=None, size=None, console=QUIET)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_equally_likely_detections_may_change_places_but_not_labels():

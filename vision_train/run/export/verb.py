@@ -46,7 +46,8 @@ def export_run(
         raise UserError(f"--format {name}: is unknown; there are {', '.join(FORMATS)}")
     written_as = FORMATS[name]
     directory = open_run(run, with_weights=True)
-    recipe = load_for_inference(directory.recipe)
+    # What computes attention is a matter of the program that runs the file.
+    recipe = load_for_inference(directory.recipe, ["model.attention=auto"])
     out = out or Path(Path(recipe.name).name + written_as.suffix)
     _check_place(out, written_as.suffix)
     task = build_task(recipe, directory.read_classes())
