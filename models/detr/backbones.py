@@ -9,6 +9,8 @@ import timm
 from timm.utils.model import freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from models.detr.swin import take_any_size
+
 STRIDES = (8, 16, 32)
 
 
@@ -43,6 +45,7 @@ def build_backbone(name: str, image_size: tuple[int, int] | None = None, **args:
     if [reductions[place] for place in chosen] != list(STRIDES):
         raise ValueError(f"{name!r} has maps of strides {reductions}; a backbone needs {list(STRIDES)}")
     model = timm.create_model(name, features_only=True, out_indices=tuple(chosen), **sized, **args)
+    take_any_size(model)
     frozen = cast(nn.Module, freeze_batch_norm_2d(model))
     wide = [channels[place] for place in chosen]
     return (frozen if _channels_first(frozen) else ChannelsFirst(frozen)), wide

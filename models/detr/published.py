@@ -1,20 +1,22 @@
 """Names of published detectors, brought to those of our network and of its parts.
 
-Official files of Relation-DETR have our names. Of DETR, Deformable-DETR and DINO the backbone fits, and of the last two
-the encoder and the neck, under the names of their authors (``backbone.0.body.``), of detrex (``backbone.res2.``) and of
-mmdet (``backbone.layer1.``).
+Official files of Relation-DETR have our names, but for a Swin or ConvNeXt in them, which has torchvision's. Of DETR,
+Deformable-DETR and DINO the backbone fits, and of the last two the encoder and the neck, under the names of their
+authors (``backbone.0.body.``), of detrex (``backbone.res2.``) and of mmdet (``backbone.layer1.``).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor, nn
 
 from models.adapted import Adapted
 from models.detr.encoder import Encoder
 from models.detr.neck import ChannelMapper
+from models.detr.published_backbones import adapt_backbone, has_stages
 from models.detr.transformer import TransformerSizes
 
 CLASS_NAMES = "_classes_"
@@ -28,6 +30,7 @@ TRAINING_ONLY = {
     "embedding of labels for denoising": ("denoising_generator.",),
 }
 """What files made for inference may lack."""
+_BACKBONE = "backbone."
 _FIRST_HEAD = "transformer.encoder_class_head.weight"
 
 _LAYER = re.compile(r"^(?:.*\.)?encoder\.layers\.(\d+)\.(.+)$|^layers\.(\d+)\.(.+)$")
@@ -65,6 +68,7 @@ def adapt_detector(state: Mapping[str, Tensor], network: nn.Module) -> Adapted:
     if _FIRST_HEAD not in state or not any(name.startswith("neck.convs.") for name in state):
         raise ValueError(_of_another(state))
     kept = {name: each for name, each in state.items() if name != CLASS_NAMES and not _is_counter(name)}
+    kept = _with_our_backbone(kept, cast(nn.Module, network.backbone))
     fresh: list[str] = []
     notes: list[str] = []
     for what, prefixes in TRAINING_ONLY.items():
@@ -73,6 +77,15 @@ def adapt_detector(state: Mapping[str, Tensor], network: nn.Module) -> Adapted:
             fresh += wanted
             notes.append(f"the file has no {what}, which training alone needs: what the recipe has of it starts anew")
     return Adapted(kept, kept, fresh=fresh, notes=notes, classes=spelt_classes(state))
+
+
+def _with_our_backbone(state: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Name a Swin or ConvNeXt of the official code as ours; a ResNet has our names."""
+    inside = {name.removeprefix(_BACKBONE): each for name, each in state.items() if name.startswith(_BACKBONE)}
+    if not has_stages(inside):
+        return dict(state)
+    others = {name: each for name, each in state.items() if not name.startswith(_BACKBONE)}
+    return others | {f"{_BACKBONE}{name}": each for name, each in adapt_backbone(inside, backbone).items()}
 
 
 def spelt_classes(state: Mapping[str, Tensor]) -> list[str] | None:

@@ -20,6 +20,11 @@ SMALLEST_GAIN = 0.03
 """Gain of a stem, in standard deviations for a pixel that differs by one of its units, under which the units are bytes.
 Networks for normalised pixels have about 0.3; for bytes, whose deviation is about 57, a fiftieth of it."""
 
+_STAGES = re.compile(r"^(?P<before>(?:.*\.)?)features\.(?P<part>\d+)\.(?P<rest>.+)$")
+"""Swin and ConvNeXt of torchvision: the stem, then stages and what makes maps smaller between them, in turns."""
+_IN_CONVNEXT_BLOCK = {"block.0": "conv_dw", "block.2": "norm", "block.3": "mlp.fc1", "block.5": "mlp.fc2"}
+_IN_SWIN_BLOCK = {"mlp.0": "mlp.fc1", "mlp.3": "mlp.fc2"}
+
 _DETECTRON2 = re.compile(
     r"^(?P<before>.*\.)?(?:stem\.(?P<stem>conv1)|res(?P<stage>[2-5])\.(?P<block>\d+)\.(?P<layer>conv[123]|shortcut))"
     r"(?P<norm>\.norm)?\.(?P<kind>weight|bias|running_mean|running_var)$"
@@ -30,7 +35,8 @@ def adapt_backbone(state: Mapping[str, Tensor], backbone: nn.Module) -> Adapted:
     """Rename published weights for a backbone; a pure function.
 
     Takes files of whole detectors with a ResNet (DETR, Deformable-DETR and DINO by their authors, by detrex and by
-    mmdet), of classifiers as torchvision and timm save them, and for a plain transformer all that classification takes.
+    mmdet), of Relation-DETR with a Swin or ConvNeXt, of classifiers as torchvision and timm save them, and for a plain
+    transformer all that classification takes.
 
     Args:
         state: Weights by name.
@@ -41,7 +47,7 @@ def adapt_backbone(state: Mapping[str, Tensor], backbone: nn.Module) -> Adapted:
     """
     if isinstance(backbone, PlainPyramid):
         return _adapt_plain(state, backbone)
-    named = {_of_torchvision(name): tensor for name, tensor in state.items()}
+    named = _of_stages({_of_torchvision(name): tensor for name, tensor in state.items()})
     places = _places(backbone)
     before = _prefix(named, places)
     named = {places.get(name.removeprefix(before), name): tensor for name, tensor in named.items()}
@@ -80,6 +86,44 @@ def _of_torchvision(name: str) -> str:
     if found["layer"] == "shortcut":
         return f"{block}.downsample.{1 if found['norm'] else 0}.{kind}"
     return f"{block}.{found['layer'].replace('conv', 'bn') if found['norm'] else found['layer']}.{kind}"
+
+
+def has_stages(names: Iterable[str]) -> bool:
+    """Whether weights are those of torchvision's Swin or ConvNeXt."""
+    return any(_STAGES.match(name) for name in names)
+
+
+def _of_stages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name torchvision's Swin and ConvNeXt as timm's whole models do; other weights keep their names."""
+    is_swin = any(name.endswith("relative_position_bias_table") for name in state)
+    named: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        found = _STAGES.match(name)
+        if found is None:
+            named[name] = tensor
+        elif not name.endswith("relative_position_index"):  # timm computes it
+            place = (_swin_place if is_swin else _convnext_place)(int(found["part"]), found["rest"])
+            named[found["before"] + place] = tensor.flatten() if name.endswith("layer_scale") else tensor
+    return named
+
+
+def _swin_place(part: int, rest: str) -> str:
+    if part == 0:
+        return f"patch_embed.{'proj' if rest.startswith('0.') else 'norm'}.{rest[2:]}"
+    return f"layers.{part // 2}." + (_in_block(rest, _IN_SWIN_BLOCK) if part % 2 else f"downsample.{rest}")
+
+
+def _convnext_place(part: int, rest: str) -> str:
+    if part == 0:
+        return f"stem.{rest}"
+    rest = rest.replace("layer_scale", "gamma")
+    return f"stages.{part // 2}." + (_in_block(rest, _IN_CONVNEXT_BLOCK) if part % 2 else f"downsample.{rest}")
+
+
+def _in_block(rest: str, names: Mapping[str, str]) -> str:
+    number, _, inside = rest.partition(".")
+    layer, _, kind = inside.rpartition(".")
+    return f"blocks.{number}.{names[layer]}.{kind}" if layer in names else f"blocks.{number}.{inside}"
 
 
 def _places(backbone: nn.Module) -> dict[str, str]:
