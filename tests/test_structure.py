@@ -25,6 +25,7 @@ ROWS = [
     {"semi", "checkpoints", "optim"},
     {"ema", "statistics"},
     {"recipe", "artefacts", "metrics_log"},
+    {"previews"},
     {"faces"},
     {"augment", "models"},
     {"foundation"},

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from vision_train.files import write_bytes, write_json
+from vision_train.previews import Pixels
 
 
 class Artefact(Protocol):
@@ -41,9 +41,6 @@ class Codec(NamedTuple):
     """Takes the folder and what ``write`` returned; gives the artefact back."""
 
 
-Pixels = NDArray[np.uint8]
-
-
 @dataclass(frozen=True)
 class Metric:
     """What a reader needs to know of a metric. A task describes its own; the run keeps the descriptions."""
@@ -60,73 +57,6 @@ class Metric:
     shown: Literal["always", "report", "never"] = "report"
     """`always` in each epoch's line beside the headline metric and in the report; `report` there alone; `never` where
     it can say nothing."""
-
-
-@dataclass(frozen=True)
-class Bars:
-    """The likeliest labels of an image, to be drawn below it."""
-
-    bars: list[tuple[str, float]]
-    """Label and probability, likeliest first."""
-
-
-@dataclass(frozen=True, eq=False)
-class BoxesOnImage:
-    """Boxes on an image, each of a class."""
-
-    corners: NDArray[np.float64]
-    """n x 4: left, top, right, bottom in pixels of the image that they are drawn on; they may reach beyond it."""
-    class_ids: NDArray[np.int64]
-    """n."""
-    classes: Sequence[str]
-    """Name of each class."""
-    scores: NDArray[np.float64] | None = None
-    """n, in [0, 1], falling; None where boxes are the truth."""
-    least: NDArray[np.float64] | None = None
-    """Score that boxes of each class need to be among these; None where nothing is left out."""
-    part: tuple[float, float, float, float] | None = None
-    """Left, top, right, bottom of the part of the image that the boxes are of; None for all of it."""
-
-
-OWN, PARTNER = (35, 96, 197), (232, 139, 26)
-"""Colours of an image's own pixels and label, and of those of the image that it is mixed with."""
-
-
-@dataclass(frozen=True)
-class LabelPanel:
-    """How a training image shares its label with another one that it is mixed with."""
-
-    title: str
-    """What was done, such as ``MaskMix``."""
-    label: str
-    partner: str = ""
-    """Name of the other image; empty if there is none."""
-    partner_label: str = ""
-    shares: dict[str, float] = field(default_factory=dict)
-    """Way of sharing the label -> the share that stays with the image's own."""
-
-
-@dataclass(frozen=True)
-class PreviewRow:
-    """One training sample on its way into the network."""
-
-    id: str
-    pictures: dict[str, Pixels]
-    """Heading of a column -> H W 3."""
-    captions: dict[str, str] = field(default_factory=dict)
-    """Heading of a column -> small text below the picture."""
-    panel: LabelPanel | None = None
-    boxes: dict[str, BoxesOnImage] = field(default_factory=dict)
-    """Heading of a column -> boxes on its picture, in pixels of that; ``original`` heads the image as on disk."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What training sees, one sample a row."""
-
-    summary: str
-    rows: list[PreviewRow]
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -143,13 +143,13 @@ def _sample(levels: Sequence[Tensor], references: Tensor, offsets: Tensor, weigh
     batch, _, heads = offsets.shape[:3]
     shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
     # Queries last: the sum over the points of a query then runs along memory.
-    grids = (2 * places_of(references, offsets, shapes) - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # B H, V, K, N, 2
+    places = places_of(references, offsets, shapes)
+    grids = (2 * places - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1).to(levels[0].dtype)  # B H, V, K, N, 2
     weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # B H, V, K, N
     total: Tensor | None = None
-    for level, maps in enumerate(levels):
-        grid = grids[:, level].to(maps.dtype)
+    for maps, grid, weight in zip(levels, grids.unbind(1), weights.unbind(1), strict=True):
         sampled = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        read = (sampled * weights[:, level, None]).sum(2)  # B H, D/H, N
+        read = (sampled * weight.unsqueeze(1)).sum(2)  # B H, D/H, N
         total = read if total is None else total + read
     assert total is not None
     return total.unflatten(0, (batch, heads)).flatten(1, 2).transpose(1, 2)

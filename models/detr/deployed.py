@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from timm.utils.model import unfreeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +26,7 @@ class DeployedDetector(nn.Module):
     """A network with its preprocessing before it and the choice of boxes behind it; traced by ``torch.export``.
 
     Args:
-        network: Put into evaluation mode.
+        network: With its weights. Put into evaluation mode; its frozen batch norms become plain ones.
         mean: Of the channels red, green and blue, in shares of 1.
         std: Likewise.
         top: Boxes of an image.
@@ -36,6 +37,8 @@ class DeployedDetector(nn.Module):
 
     def __init__(self, network: RelationDetr, mean: Sequence[float], std: Sequence[float], top: int = 300) -> None:
         super().__init__()
+        # A batch norm is one operation of a program; a frozen one is eleven, which takes long to write.
+        network.backbone = unfreeze_batch_norm_2d(network.backbone)
         self.network, self.top = network, top
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)

@@ -21,8 +21,8 @@ from models.detr.boxes import wave_lengths
 _EPSILON = 1e-5
 _NUMBERS_AT_ONCE = 2**18
 """Sines held at a time, and as many cosines and phases: 1 MiB each, which stays in a cache."""
-_NUMBERS_IN_A_PROGRAM = 2**22
-"""Those of an image at a time in a traced program, in which each repetition is written out."""
+_NUMBERS_IN_A_PROGRAM = 2**24
+"""Those of an image at a time in a traced program, in which each repetition is written out: one for 1000 boxes."""
 
 
 class PositionRelation(nn.Module):
@@ -99,9 +99,14 @@ def _relate(
     relation = _of_sizes(rows, columns, weight[:, half:], frequencies)  # H B N M
     relation += bias[:, None, None, None]
     by_place = torch.cat((weight[:, 0:half:2], weight[:, 1:half:2]), dim=1)
-    for images, part, embedded in _embedded_distances(rows, columns, frequencies):
-        here = relation[:, images, part]
-        here += (by_place @ embedded).view_as(here)
+    distances = _embedded_distances(rows, columns, frequencies)
+    if torch.compiler.is_compiling():  # to write into a part would copy the whole in a program
+        parts = [(by_place @ each).view_as(relation[:, :, part]) for _, part, each in distances]
+        relation += torch.cat(parts, dim=2)
+    else:
+        for images, part, embedded in distances:
+            here = relation[:, images, part]
+            here += (by_place @ embedded).view_as(here)
     relation = relation.relu_().transpose(0, 1)
     return relation if blocked is None else relation.masked_fill_(blocked, -torch.inf)
 

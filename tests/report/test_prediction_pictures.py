@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vision_train.artefacts import Bars
+from vision_train.previews import Bars
 from vision_train.report.images import open_renderer
 from vision_train.report.prediction_pictures import below_common_parent
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vision_train.artefacts import OWN, PARTNER, LabelPanel, Preview, PreviewRow
+from vision_train.previews import OWN, PARTNER, LabelPanel, Preview, PreviewRow
 from vision_train.report import preview_sheet
 from vision_train.report.preview_sheet import SIDE, render_preview
 

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from vision_train.artefacts import OWN, PARTNER, Preview, PreviewRow
 from vision_train.data import image_dataset
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
+from vision_train.previews import OWN, PARTNER, Preview, PreviewRow
 from vision_train.recipe import load_recipe
 from vision_train.report import images
 from vision_train.run.phase import prepare, scan

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vision_train.artefacts import OWN, PARTNER
+from vision_train.previews import OWN, PARTNER
 from vision_train.recipe.sections import Mixing
 from vision_train.tasks.classification.preview import _in_two_colours, _own_share, mixing_weights, plan_rows
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vision_train.artefacts import Pixels
 from vision_train.files import as_file_name, mark_output, write_bytes
+from vision_train.previews import Pixels
 from vision_train.report.fonts import remarks_on_glyphs
 
 Draw = Callable[[Pixels, str, Any], Image.Image]

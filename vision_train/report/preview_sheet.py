@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from PIL import Image, ImageDraw
 
-from vision_train.artefacts import OWN, PARTNER, LabelPanel, Pixels, Preview, PreviewRow
+from vision_train.previews import OWN, PARTNER, LabelPanel, Pixels, Preview, PreviewRow
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, fitted, shortened
 from vision_train.report.fonts import font
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from vision_train.artefacts import Preview
 from vision_train.data.dataset import Batch
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sampler import TrainingBatches
 from vision_train.errors import UserError
 from vision_train.files import mark_output, write_bytes
+from vision_train.previews import Preview
 from vision_train.recipe import Recipe
 from vision_train.report.fonts import remarks_on_glyphs
 from vision_train.run.evaluate import ONE_PROCESS

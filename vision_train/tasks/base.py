@@ -15,10 +15,11 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from models.timm_attention import AttentionReceipt
-from vision_train.artefacts import Artefact, Metric, Pixels, Preview, PreviewRow
+from vision_train.artefacts import Artefact, Metric
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
 from vision_train.optim import configure_optimizers
+from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.exported import Exported
 from vision_train.tasks.scores import Collected
@@ -44,7 +45,7 @@ class Predicted:
     row: dict[str, Any]
     """Its line in a table of JSON lines."""
     drawing: Any = None
-    """What its picture shows: ``artefacts.Bars`` or ``BoxesOnImage``, a function from the original pixels (H W 3,
+    """What its picture shows: ``previews.Bars`` or ``BoxesOnImage``, a function from the original pixels (H W 3,
     uint8) to those of the picture, or what the kind of data knows to draw; None for no picture."""
     cells: dict[str, Any] | CsvRows = field(default_factory=dict)
     """Its row in a csv, where that holds other columns than the numbers and texts of ``row``; or its rows."""

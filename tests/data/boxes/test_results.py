@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from vision_train.artefacts import BoxesOnImage
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import BoxSample
 from vision_train.data.boxes.results import open_results
 from vision_train.errors import UserError
+from vision_train.previews import BoxesOnImage
 from vision_train.recipe.recipe import Recipe
 
 CLASSES = ["cat", "dog"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vision_train.artefacts import BoxesOnImage, Preview, PreviewRow
+from vision_train.previews import BoxesOnImage, Preview, PreviewRow
 from vision_train.report.boxes import open_renderer, render_preview
 from vision_train.report.boxes import predictions as room
 from vision_train.report.boxes.drawing import colour_of

@@ -21,7 +21,7 @@ from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.evaluate import load_for_inference
 from vision_train.run.export import formats, verb
-from vision_train.run.export.formats import FORMATS, Format
+from vision_train.run.export.formats import FORMATS, Format, Ran, Runner
 from vision_train.run.export.verb import compare, export_run
 from vision_train.run.fit import fit
 from vision_train.run.phase import build_task
@@ -147,8 +147,12 @@ def drawn(generator: torch.Generator) -> dict[str, torch.Tensor]:
 DOUBLED = Exported(Doubled(), drawn, ("y",), {})
 
 
+def doubled(error: float = 0.0) -> Runner:
+    return lambda inputs: Ran({"y": 2 * inputs["x"] + error}, [])
+
+
 def off_by(error: float) -> Format:
-    return Format(".txt", (), lambda _, path: path.write_text("x"), lambda *_: lambda x: {"y": 2 * x["x"] + error})
+    return Format(".txt", (), lambda _, path: path.write_text("x"), lambda *_: doubled(error))
 
 
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
@@ -172,7 +176,38 @@ class Chooser(nn.Module):
 
 def test_a_network_on_the_edge_of_a_choice_cannot_be_compared():
     with pytest.raises(UserError, match="changes by a millionth"):
-        compare(Exported(Chooser(), drawn, ("y",), {}), DOUBLED.run, Path("a.onnx"))
+        compare(Exported(Chooser(), drawn, ("y",), {}), doubled(), Path("a.onnx"))
+
+
+class Ranked(nn.Module):
+    """Gives each rank a weight of its own, so that a swap of near equals is seen."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        chosen = x.topk(4, dim=1).indices
+        return (chosen * torch.tensor([1.0, 10.0, 100.0, 1000.0]),)
+
+
+def near_equals(generator: torch.Generator) -> dict[str, torch.Tensor]:
+    x = torch.arange(8.0).repeat(2, 1)
+    x[:, 6] = x[:, 7] - 1e-6
+    return {"x": x}
+
+
+def run_with_ranks(ranks: list[int]) -> Runner:
+    def run(inputs):
+        chosen = torch.tensor([ranks]).expand(len(inputs["x"]), -1)
+        return Ran({"y": chosen * torch.tensor([1.0, 10.0, 100.0, 1000.0])}, [chosen])
+
+    return run
+
+
+def test_a_program_may_rank_near_equals_either_way_but_nothing_else():
+    ranked = Exported(Ranked(), near_equals, ("y",), {})
+    for ranks in ([7, 6, 5, 4], [6, 7, 5, 4]):
+        assert compare(ranked, run_with_ranks(ranks), Path("a.onnx")) == 0
+    for ranks in ([7, 6, 4, 5], [7, 7, 5, 4], [7, 6, 5, 3], [7, 6, 5, 8]):
+        with pytest.raises(UserError, match="computes something else"):
+            compare(ranked, run_with_ranks(ranks), Path("a.onnx"))
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vision_train.artefacts import BoxesOnImage
 from vision_train.data.boxes import FILES, Section
 from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings
 from vision_train.data.boxes.read import FoundBoxes, read_boxes
 from vision_train.errors import UserError
 from vision_train.files import first_named
+from vision_train.previews import BoxesOnImage
 from vision_train.recipe.recipe import Recipe
 
 ImageId = int | str

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vision_train.artefacts import Artefact, BoxPictures, Codec, Pixels, Preview
+from vision_train.artefacts import Artefact, BoxPictures, Codec
+from vision_train.previews import Pixels, Preview
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from vision_train.artefacts import Pixels
+from vision_train.previews import Pixels
 from vision_train.report.drawing import ends, fitted, shortened
 from vision_train.report.fonts import font
 

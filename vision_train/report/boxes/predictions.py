@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vision_train.artefacts import BoxesOnImage, Pixels, PreviewRow
+from vision_train.previews import BoxesOnImage, Pixels, PreviewRow
 from vision_train.report.boxes.drawing import colour_of, draw_boxes, fit_with_boxes
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, shortened
 from vision_train.report.fonts import font

@@ -8,7 +8,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from vision_train.artefacts import BoxPicture, BoxPictures, MarkedBox, Pixels
+from vision_train.artefacts import BoxPicture, BoxPictures, MarkedBox
+from vision_train.previews import Pixels
 from vision_train.report.artefact_blocks import Picture
 from vision_train.report.boxes.drawing import COLOURS, Colour, draw_boxes, fit_with_boxes
 from vision_train.report.rendering import image_source, render

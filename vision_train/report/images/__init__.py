@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_train.artefacts import Artefact, Codec, Pixels, Preview
+from vision_train.artefacts import Artefact, Codec
+from vision_train.previews import Pixels, Preview
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from vision_train.artefacts import Bars, Pixels
+from vision_train.previews import Bars, Pixels
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ending, ends, fitted, shortened
 from vision_train.report.fonts import font
 

@@ -11,15 +11,26 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from vision_train.errors import UserError
+from vision_train.run.export.ranking import Ranking
 from vision_train.tasks.exported import Exported, Tensors
 
-Runner = Callable[[Tensors], Tensors]
+
+class Ran(NamedTuple):
+    """What a written program made of inputs."""
+
+    outputs: Tensors
+    chosen: list[Tensor]
+    """Indices that it took where it chose the best of a list, in the order of the program."""
+
+
+Runner = Callable[[Tensors], Ran]
 OPSET = 20
 """Of ONNX; the first with GridSample for any number of dimensions is 20, and 16 has that of images."""
 
@@ -63,9 +74,15 @@ def _write_onnx(exported: Exported, path: Path) -> None:
     names = list(exported.draw(torch.Generator().manual_seed(0)))
     with _quiet():
         program = torch.onnx.export(
-            traced(exported), input_names=names, output_names=list(exported.outputs), opset_version=OPSET, dynamo=True
+            traced(exported),
+            input_names=names,
+            output_names=list(exported.outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,  # by patterns, which takes longer than all else; see below
         )
     assert program is not None
+    _simplify(program.model)
     model = program.model_proto
     onnx.helper.set_model_props(model, {key: _text(value) for key, value in exported.card.items()})
     for dimension in (each.type.tensor_type.shape.dim[0] for each in (*model.graph.input, *model.graph.output)):
@@ -73,16 +90,40 @@ def _write_onnx(exported: Exported, path: Path) -> None:
     onnx.save(model, path)
 
 
+def _simplify(model: Any) -> None:
+    """Compute what is constant and drop what is unused or double; programs that run it fuse operations anyway."""
+    import onnx_ir.passes.common as passes
+    from onnxscript.optimizer import fold_constants
+
+    said = [(each.name, each.type, each.shape) for each in model.graph.outputs]
+    fold_constants(model)
+    passes.RemoveUnusedNodesPass()(model)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.DeduplicateInitializersPass()(model)
+    passes.CommonSubexpressionEliminationPass()(model)
+    passes.RemoveUnusedOpsetsPass()(model)
+    passes.OutputFixPass()(model)
+    for output, (name, kind, shape) in zip(model.graph.outputs, said, strict=True):
+        output.name, output.type, output.shape = name, kind, shape  # what was folded into may say less
+    passes.NameFixPass()(model)
+
+
 def _open_onnx(exported: Exported, path: Path) -> Runner:
+    import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(path)
+    chosen = [node.output[1] for node in model.graph.node if node.op_type == "TopK"]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None) for name in chosen)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
-    def run(inputs: Tensors) -> Tensors:
-        arrays = session.run(list(exported.outputs), {name: tensor.numpy() for name, tensor in inputs.items()})
-        return exported.named([torch.from_numpy(array) for array in arrays])
+    def run(inputs: Tensors) -> Ran:
+        arrays = session.run([*exported.outputs, *chosen], {name: tensor.numpy() for name, tensor in inputs.items()})
+        tensors = [torch.from_numpy(array) for array in arrays]
+        count = len(exported.outputs)
+        return Ran(exported.named(tensors[:count]), tensors[count:])
 
     return run
 
@@ -96,9 +137,9 @@ def _write_program(exported: Exported, path: Path) -> None:
 def _open_program(exported: Exported, path: Path) -> Runner:
     module = torch.export.load(io.BytesIO(path.read_bytes())).module()
 
-    def run(inputs: Tensors) -> Tensors:
-        with torch.inference_mode():
-            return exported.named(module(*inputs.values()))
+    def run(inputs: Tensors) -> Ran:
+        with torch.inference_mode(), Ranking() as ranking:
+            return Ran(exported.named(module(*inputs.values())), ranking.chosen)
 
     return run
 

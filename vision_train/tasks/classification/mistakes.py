@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from vision_train.artefacts import ImageGrid, Pixels
+from vision_train.artefacts import ImageGrid
+from vision_train.previews import Pixels
 from vision_train.tasks.classification.scores import FIELDS
 from vision_train.tasks.gallery import Gallery
 

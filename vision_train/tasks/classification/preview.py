@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from augment.mixing import Mix, own_share
-from vision_train.artefacts import OWN, PARTNER, LabelPanel, Pixels, Preview, PreviewRow
+from vision_train.previews import OWN, PARTNER, LabelPanel, Pixels, Preview, PreviewRow
 from vision_train.recipe.sections import Mixing
 from vision_train.tasks.classification.mixing import MixedStep
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
-from vision_train.artefacts import Artefact, Bars, Preview
+from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
+from vision_train.previews import Bars, Preview
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.class_balance import class_weights

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.detr.postprocess import Detections
-from vision_train.artefacts import BoxesOnImage
 from vision_train.errors import UserError
+from vision_train.previews import BoxesOnImage
 from vision_train.tasks.base import CsvRows, Predicted
 from vision_train.tasks.detection.results import Numbers
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vision_train.artefacts import BoxesOnImage, PreviewRow
+from vision_train.previews import BoxesOnImage, PreviewRow
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.detection.results import Numbers
 

@@ -34,7 +34,7 @@ def exported(
     """The detector with its preprocessing and its choice of boxes.
 
     Args:
-        network: Its weights may still be loaded.
+        network: With its weights; changed in place into what a program computes fastest.
         recipe: Says how images are prepared.
         classes: Names of the classes.
         size: Height and width of the images; None takes the short and the long side of the recipe.

@@ -23,9 +23,10 @@ from models.detr.published import adapt_detector, adapt_encoder, adapt_neck
 from models.detr.published_backbones import adapt_backbone
 from models.detr.transformer import TransformerSizes
 from models.timm_attention import AttentionReceipt, install_attention
-from vision_train.artefacts import Artefact, Pixels, Preview, PreviewRow
+from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
+from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Predicted, Task

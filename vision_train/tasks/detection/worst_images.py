@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from vision_train.artefacts import BoxPicture, BoxPictures, MarkedBox, Pixels
+from vision_train.artefacts import BoxPicture, BoxPictures, MarkedBox
+from vision_train.previews import Pixels
 from vision_train.tasks.base import Batch
 from vision_train.tasks.detection.errors import ERRORS, Judged, Verdict, judge
 from vision_train.tasks.detection.results import ImageResult, Numbers
