@@ -267,3 +267,9 @@ def test_denoising_has_no_more_queries_than_asked():
     queries = generator(random_targets([1500, 3]))
     assert queries.content.shape[1] == 200
     assert queries.filled[1].sum() == 2 * 3
+
+
+@pytest.mark.parametrize(("most", "expected"), [(2, 2), (20, 18), (200, 198), (1000, 198), (None, 198)])
+def test_denoising_of_few_targets_has_no_more_queries_than_asked_either(most, expected):
+    queries = DenoisingGenerator(5, 8, count=100, most_queries=most)(random_targets([3]))
+    assert queries.content.shape[1] == expected
