@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_train.tasks.detection.results import ImageResult, Numbers
+from vision_train.tasks.detection.results import ImageResult, Numbers, areas
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """IoU from which a detection hits an object."""
@@ -28,7 +28,7 @@ def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> tuple[np.nd
     same = result.labels[counted][:, None] == result.true_labels
     shared = np.where(same, overlap(result.boxes[counted], result.true_boxes), -1.0)
     hit = np.stack([take(shared, least) >= 0 for least in overlaps], axis=1)
-    excused = (covered(result.boxes[counted], result.ignored) > 0.5) & ~hit.any(axis=1)
+    excused = (ignored_share(result, counted) > 0.5) & ~hit.any(axis=1)
     return result.scores[counted][~excused], result.labels[counted][~excused], hit[~excused]
 
 
@@ -64,22 +64,26 @@ def take(overlaps: np.ndarray, least: float) -> np.ndarray:
 def overlap(first: Numbers, second: Numbers) -> np.ndarray:
     """IoU of all pairs of boxes, n x m."""
     inner = _intersection(first, second)
-    union = _area(first)[:, None] + _area(second) - inner
+    union = areas(first)[:, None] + areas(second) - inner
     return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
 
 
-def covered(boxes: Numbers, regions: Numbers) -> np.ndarray:
-    """The largest share of each box that lies in one of the regions, n."""
-    if not len(regions):
-        return np.zeros(len(boxes))
-    inner, area = _intersection(boxes, regions), _area(boxes)[:, None]
-    return np.divide(inner, area, out=np.zeros_like(inner), where=area > 0).max(axis=1)
+def ignored_share(result: ImageResult, places: NDArray[np.int64]) -> np.ndarray:
+    """The largest share of each detection that lies in one region where its class is ignored.
+
+    Args:
+        result: Of one image.
+        places: D, of the detections.
+    """
+    if not len(result.ignored):
+        return np.zeros(len(places))
+    boxes, crowds = result.boxes[places], result.ignored_classes
+    inner, area = _intersection(boxes, result.ignored), areas(boxes)[:, None]
+    shares = np.divide(inner, area, out=np.zeros_like(inner), where=area > 0)
+    excuses = (crowds < 0) | (crowds == result.labels[places][:, None])
+    return np.asarray(np.where(excuses, shares, 0.0).max(axis=1))
 
 
 def _intersection(first: Numbers, second: Numbers) -> np.ndarray:
     corner = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(first[:, None, :2], second[None, :, :2])
     return np.prod(np.clip(corner, 0, None), axis=-1)
-
-
-def _area(boxes: Numbers) -> np.ndarray:
-    return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)

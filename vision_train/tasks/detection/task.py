@@ -258,4 +258,6 @@ def image_result(batch: Batch, found: Detections, place: int) -> ImageResult:
         array(batch["class_ids"][place], np.int64),
         in_pixels(batch["boxes"][place]),
         in_pixels(batch["ignore"][place]),
+        array(batch["areas"][place], np.float64),
+        array(batch["ignore_ids"][place], np.int64),
     )
