@@ -29,6 +29,7 @@ def random_result(seed: int, objects: int = 6, ignored: int = 0) -> ImageResult:
     found = np.concatenate(
         (truth + random.normal(0, 4, truth.shape), truth + random.normal(0, 9, truth.shape), boxes(4))
     )
+    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)  # networks find no box of negative size
     found_labels = np.concatenate((labels, labels, random.integers(0, 3, 4)))
     scores = random.uniform(0, 1, len(found))
     order = np.argsort(-scores)
@@ -97,7 +98,9 @@ def test_precision_is_that_of_pycocotools(made, request):
     np.testing.assert_allclose(precisions(results, CLASSES), by_pycocotools(results), atol=1e-9)
 
 
-def test_what_studies_recompute_is_the_metric(results):
+@pytest.mark.parametrize("made", ["results", "crowded", "as_in_coco"])
+def test_what_studies_recompute_is_the_metric(made, request):
+    results = request.getfixturevalue(made)
     measured, found = measure(results, CLASSES), items(results, CLASSES, "test")
     for name in ("ap", "ap50"):
         statistic = registered_statistic(found.recomputed[name].statistic)
@@ -129,7 +132,7 @@ def test_a_crowd_excuses_its_class_alone():
     region = {"ignored": np.array([[500.0, 500.0, 700.0, 700.0]])}
     for crowds, counted in ((np.array([1]), 0), (np.array([-1]), 0), (None, 0), (np.array([0]), 1)):
         found = replace(stray, **region, crowds=crowds)
-        assert len(count_hits(found)[0]) == counted
+        assert len(count_hits(found).scores) == counted
         assert judge(found).count(Verdict.BACKGROUND) == counted
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,23 +15,33 @@ MOST = 100
 """Detections of a class in an image that count."""
 
 
-def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class Hits(NamedTuple):
+    """The detections of an image that count at some overlap."""
+
+    scores: Numbers
+    """D, falling."""
+    labels: NDArray[np.int64]
+    """D."""
+    hit: NDArray[np.bool_]
+    """D x T, whether each hits an object at each overlap."""
+    counted: NDArray[np.bool_]
+    """D x T: whether it hits, or lies by a smaller share than that overlap in a region that is ignored."""
+
+
+def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> Hits:
     """Let each detection, the likeliest first, take the free object of its class that it overlaps most.
 
     Args:
         result: Of one image.
         overlaps: T, each an IoU from which a detection hits.
-
-    Returns:
-        Scores (D) and labels (D) of the detections that count, and whether each hits at each overlap (D x T). Those
-        that hit nothing and lie by more than half in an ignored region do not count.
     """
-    counted = likeliest(result)
-    same = result.labels[counted][:, None] == result.true_labels
-    shared = np.where(same, overlap(result.boxes[counted], result.true_boxes), -1.0)
+    places = likeliest(result)
+    same = result.labels[places][:, None] == result.true_labels
+    shared = np.where(same, overlap(result.boxes[places], result.true_boxes), -1.0)
     hit = np.stack([take(shared, least) >= 0 for least in overlaps], axis=1)
-    excused = (ignored_share(result, counted) > 0.5) & ~hit.any(axis=1)
-    return result.scores[counted][~excused], result.labels[counted][~excused], hit[~excused]
+    counts = hit | (ignored_share(result, places)[:, None] < overlaps)
+    kept = counts.any(axis=1)
+    return Hits(result.scores[places[kept]], result.labels[places[kept]], hit[kept], counts[kept])
 
 
 def likeliest(result: ImageResult) -> NDArray[np.int64]:
