@@ -7,9 +7,9 @@ of any other kind, can be followed.
 Sources: mosaics are those of Bochkovskiy et al., "YOLOv4: Optimal Speed and Accuracy of Object Detection", 2020,
 section 3.3: parts of four images fill the quadrants around a random centre. YOLOX and Ultralytics place whole images on
 a canvas of twice the sides, partly grey, and cut from that. Blends are those of Zhang et al., "mixup: Beyond Empirical
-Risk Minimization", ICLR 2018, as detectors use it: both images' boxes count fully, as in YOLOX (Ge et al., 2021, which
-takes the mean) and Ultralytics (which draws the share from Beta(32, 32), as here). "Bag of Freebies for Training Object
-Detection Neural Networks" (Zhang et al., 2019) weighs the losses by the share instead.
+Risk Minimization", ICLR 2018, as detectors use it: both images' boxes count fully, as in the code of YOLOX (which takes
+the mean) and of Ultralytics (which draws the share from Beta(32, 32), as here). GluonCV, the code of "Bag of Freebies
+for Training Object Detection Neural Networks" (Zhang et al., 2019), gives each box the share of its image as a weight.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.detr.boxes import embed_boxes, logit
 from models.detr.deformable import MultiScaleDeformableAttention
-from models.detr.layers import Mlp, SelfAttention, box_head, class_head, feed_forward_layers
+from models.detr.layers import Mlp, SelfAttention, box_head, class_head, feed_forward_layers, start_alike
 from models.detr.positions import Shapes
 from models.detr.relation import PositionRelation
 
@@ -148,9 +148,3 @@ class Decoder(nn.Module):
             earlier = found[-1]
             boxes = (head(query).float() + logit(boxes.detach())).sigmoid()
         return Predictions(torch.stack(logits), torch.stack(found))
-
-
-def start_alike(modules: nn.ModuleList) -> None:
-    """Let all modules of a list begin with the values of the first, as copies of one would."""
-    for module in modules[1:]:
-        module.load_state_dict(modules[0].state_dict())

@@ -69,9 +69,9 @@ class MultiScaleDeformableAttention(nn.Module):
             padding_mask: B x S, True on padding, which counts as zeros.
 
         Returns:
-            For each level B H x D/H x h x w.
+            For each level B H x D/H x h x w, float32: half precision would move places by parts of a pixel.
         """
-        values = self.value_proj(value)
+        values = self.value_proj(value).float()
         if padding_mask is not None:
             values = values.masked_fill(padding_mask[..., None], 0.0)
         channels_first = values.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1).flatten(0, 1)
@@ -93,20 +93,20 @@ class MultiScaleDeformableAttention(nn.Module):
         by_head = (batch, queries, self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(query).view(*by_head, 2)
         weights = self.attention_weights(query).view(*by_head[:3], -1).softmax(-1).view(by_head)
-        return self.output_proj(sample(levels, references, offsets, weights.to(levels[0].dtype)))
+        return self.output_proj(sample(levels, references, offsets, weights.float()).to(query.dtype))
 
 
 def sample(levels: Sequence[Tensor], references: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     """Sum what is read bilinearly near references, weighted; outside of a level there are zeros.
 
     Args:
-        levels: B H x D/H x h x w each.
+        levels: B H x D/H x h x w each, float32.
         references: B x N x V x 2 or 4, points or boxes.
         offsets: B x N x H x V x K x 2, where to read: see :func:`places_of`.
         weights: B x N x H x V x K.
 
     Returns:
-        B x N x D, in the dtype of the levels.
+        B x N x D, float32.
     """
     if torch.compiler.is_compiling():  # a traced program takes any number of images: chunks cannot depend on it
         return _sample(levels, references, offsets, weights)
@@ -143,8 +143,7 @@ def _sample(levels: Sequence[Tensor], references: Tensor, offsets: Tensor, weigh
     batch, _, heads = offsets.shape[:3]
     shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
     # Queries last: the sum over the points of a query then runs along memory.
-    places = places_of(references, offsets, shapes)
-    grids = (2 * places - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1).to(levels[0].dtype)  # B H, V, K, N, 2
+    grids = (2 * places_of(references, offsets, shapes) - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # B H, V, K, N, 2
     weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # B H, V, K, N
     total: Tensor | None = None
     for maps, grid, weight in zip(levels, grids.unbind(1), weights.unbind(1), strict=True):

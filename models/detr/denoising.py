@@ -63,7 +63,8 @@ class DenoisingGenerator(nn.Module):
         count: Positive queries at most, unless an image has more targets.
         label_noise: Twice the probability that a label is drawn anew.
         box_noise: Share of half a side by which a corner moves at most; of a negative twice as much.
-        most_queries: Queries at most, or None. Beyond, targets of the fullest images are left out, the last ones first.
+        most_queries: Queries at most, or None. There are fewer groups then; where even one has no room for all targets
+            of the fullest images, their last ones are left out.
     """
 
     def __init__(
@@ -93,10 +94,10 @@ class DenoisingGenerator(nn.Module):
 
     def plan(self, counts: Sequence[int]) -> tuple[int, int]:
         """Groups and targets a group, for images with so many targets."""
-        most = max(counts, default=0)
+        most, count = max(counts, default=0), self.count
         if self.most_queries is not None:
-            most = min(most, self.most_queries // 2)
-        groups = max(1, self.count * most // max(most * most, 1))
+            most, count = (min(each, self.most_queries // 2) for each in (most, count))
+        groups = max(1, count * most // max(most * most, 1))
         return groups, most
 
     def forward(

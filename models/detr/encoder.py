@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from models.detr.deformable import MultiScaleDeformableAttention
-from models.detr.layers import feed_forward_layers
+from models.detr.layers import feed_forward_layers, start_alike
 from models.detr.positions import Shapes
 
 
@@ -54,6 +56,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(dim, heads, levels, hidden) for _ in range(depth))
+        start_alike(nn.ModuleList(cast(EncoderLayer, layer).self_attn for layer in self.layers))
         self.memory_fusion: nn.Sequential | None = None
         if memory_fusion:
             self.memory_fusion = nn.Sequential(

@@ -110,3 +110,9 @@ def feed_forward_layers(dim: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:
     for layer in layers:
         nn.init.xavier_uniform_(layer.weight)
     return layers
+
+
+def start_alike(modules: nn.ModuleList) -> None:
+    """Let all modules of a list begin with the values of the first, as copies of one would."""
+    for module in modules[1:]:
+        module.load_state_dict(modules[0].state_dict())

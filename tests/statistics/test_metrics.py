@@ -144,6 +144,12 @@ def test_average_precision_without_classes_detections_or_truths():
     assert computed("average_precision", {"score": [[]], "hit": [[]], "truths": [2]}, np.ones((1, 1)))[0] == 0
 
 
+def test_a_detection_that_does_not_count_is_no_false_alarm():
+    columns = {"score": [[0.9, 0.8]], "hit": [[[0, 0], [1, 1]]], "counted": [[[0, 1], [1, 1]]], "truths": [1]}
+    assert computed("average_precision", columns, np.ones((1, 1)))[0] == pytest.approx((1 + 0.5) / 2)
+    assert computed("average_precision", columns | {"counted": [[[1, 1], [1, 1]]]}, np.ones((1, 1)))[0] == 0.5
+
+
 def test_a_class_without_truths_is_left_out_of_average_precision():
     columns = {"score": [[0.9, 0.8]], "hit": [[1, 0]], "class_id": [[0, 1]], "truths": [[1, 0]]}
     assert computed("average_precision", columns, np.ones((1, 1)))[0] == 1

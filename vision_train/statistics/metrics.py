@@ -151,13 +151,14 @@ def average_precision(columns: Columns, counts: np.ndarray) -> np.ndarray:
     Args:
         columns: N images: ``score``, a list of a number for each detection; ``hit``, a list as long of 0 or 1, or of T
             such numbers, one for each threshold; ``truths``, the number of objects; with several classes also
-            ``class_id``, a list of a class index for each detection, and ``truths`` a list of C numbers.
+            ``class_id``, a list of a class index for each detection, and ``truths`` a list of C numbers; where some
+            detections lie in ignored regions also ``counted``, as ``hit``, 0 where one is no false alarm.
         counts: R x N.
     """
     image = np.repeat(np.arange(len(columns["score"])), [len(found) for found in columns["score"]])
     scores = np.fromiter(chain.from_iterable(columns["score"]), np.float64, len(image))
-    hits = np.array(list(chain.from_iterable(columns["hit"])), dtype=bool)
-    hits = hits.reshape(len(image), -1) if len(image) else np.empty((0, 1))  # D T
+    hits = _flags(columns["hit"], len(image))  # D T
+    counted = _flags(columns["counted"], len(image)) if "counted" in columns else np.ones_like(hits)
     truths = np.array(columns["truths"], dtype=np.float64).reshape(counts.shape[1], -1)  # N C
     class_ids = np.zeros(len(image))
     if "class_id" in columns:
@@ -168,11 +169,19 @@ def average_precision(columns: Columns, counts: np.ndarray) -> np.ndarray:
         ordered = members[np.argsort(-scores[members], kind="stable")]
         drawn, wanted = counts[:, image[ordered]], counts @ truths[:, index]
         claimed = np.cumsum(drawn, axis=1)
-        # Precision peaks at hits, so no other point is ever read.
-        places = [np.flatnonzero(hit) for hit in hits[ordered].T]
-        precisions = [_precision(drawn[:, each], claimed[:, each], wanted) for each in places]
+        precisions = []
+        for hit, counts_here in zip(hits[ordered].T, counted[ordered].T, strict=True):
+            places = np.flatnonzero(hit)  # precision peaks at hits, so no other point is ever read
+            taken = claimed if counts_here.all() else np.cumsum(drawn * counts_here, axis=1)
+            precisions.append(_precision(drawn[:, places], taken[:, places], wanted))
         of_class.append(np.mean(precisions, axis=0))
     return _mean_of_defined(of_class)
+
+
+def _flags(column: Sequence[Any], detections: int) -> np.ndarray:
+    """The flags of all detections, D x T."""
+    flags = np.array(list(chain.from_iterable(column)), dtype=bool)
+    return flags.reshape(detections, -1) if detections else np.empty((0, 1), dtype=bool)
 
 
 def _precision(drawn: np.ndarray, claimed: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -64,6 +64,21 @@ def test_crowds_and_ignored_boxes_become_ignored_regions(place, flag):
     assert truth.boxes == ((0.0, 0.0, 4.0, 4.0),)
 
 
+@pytest.mark.parametrize(("flags", "crowds"), [({"iscrowd": 1}, ("cat",)), ({"ignore": 1}, ()), ({"iscrowd": 0}, ())])
+def test_a_crowd_is_one_of_its_class(place, flags, crowds):
+    place.pictures()
+    place.coco({**BOX, **flags})
+    assert place.truths()["a.png"].crowds == crowds
+
+
+def test_objects_have_the_area_of_their_outline_and_else_that_of_their_box(place):
+    place.pictures()
+    place.coco({**BOX, "area": 150.5}, {**BOX, "area": 0}, BOX, {**BOX, "area": "large"}, {**BOX, "image_id": 2})
+    truths = place.truths()
+    assert truths["a.png"].object_areas == [150.5, 320, 320, 320]
+    assert truths["b.png"].object_areas == [320]
+
+
 @pytest.mark.parametrize("written", ["C:\\photos\\a.png", "/home/someone/photos/a.png", "file:///x/a.png", "sub/a.png"])
 def test_images_of_another_machine_are_found_by_their_name(place, written):
     place.pictures("photos/a.png")

@@ -18,6 +18,13 @@ def test_the_metric_equals_the_official_script(case):
     assert mean_correlation(np.array(case["xywh"])) == pytest.approx(case["mc"], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "boxes", [np.zeros((0, 4)), np.array([[1.0, 2, 3, 4]]), np.array([[1.0, 2, 3, 4], [5, 5, 5, 5]])]
+)
+def test_no_pair_or_a_constant_box_has_no_correlation(boxes):
+    assert np.isnan(mean_correlation(boxes))
+
+
 def test_boxes_that_resemble_one_another_in_an_image_stand_out(place):
     shapes = np.random.default_rng(0).uniform(5, 60, (30, 4))
     boxes = [{"bbox": [*shape], "image_id": number} for number, shape in enumerate(shapes, 1) for _ in range(3)]

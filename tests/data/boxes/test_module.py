@@ -43,6 +43,8 @@ def test_a_batch_holds_what_a_detector_needs(place):
     torch.testing.assert_close(batch["boxes"][0], torch.tensor([[0.25, 14 / 48, 0.25, 20 / 48]]))
     assert [ids.tolist() for ids in batch["class_ids"]] == [[0], [1]]
     assert [len(each) for each in batch["ignore"]] == [1, 0]
+    assert [ids.tolist() for ids in batch["ignore_ids"]] == [[0], []]
+    assert [areas.tolist() for areas in batch["areas"]] == [[320], [320]]
     assert batch["affine"].dtype == torch.float64
     assert module.image_ids == {"a.png": 1, "b.png": 1}
 

@@ -8,6 +8,7 @@ from torch._dynamo.utils import counters
 
 from models.detr.backbones import build_backbone
 from models.detr.criterion import Criterion
+from models.detr.deformable import MultiScaleDeformableAttention
 from models.detr.denoising import Target
 from models.detr.network import RelationDetr
 from models.detr.relation import PositionRelation
@@ -64,6 +65,32 @@ class TestHalfPrecision:
         assert found.queries.boxes.dtype == torch.float32
         apart = torch.cdist(exact.queries.boxes[-1], found.queries.boxes[-1]).amin(2)
         assert apart.max() < 10 * allowed
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "converted"])
+def test_attention_reads_where_float32_does(dtype, whole):
+    """Rounded to bfloat16, places on a map of 160 pixels would be off by up to a third of a pixel."""
+    generator, shapes = torch.Generator().manual_seed(0), [(96, 160), (48, 80)]
+    attention = MultiScaleDeformableAttention(32, 4, 2)
+    tokens = torch.cat([smooth(*shape, generator) for shape in shapes], dim=1)
+    query, references = torch.randn(1, 50, 32, generator=generator), torch.rand(1, 50, 2, 2, generator=generator)
+    with torch.no_grad():
+        exact = attention(query, references, attention.project(tokens, shapes))
+        if whole:
+            attention.to(dtype)
+            found = attention(query.to(dtype), references, attention.project(tokens.to(dtype), shapes))
+        else:
+            with torch.autocast("cpu", dtype):
+                found = attention(query, references, attention.project(tokens, shapes))
+    assert found.dtype == dtype
+    assert (found.float() - exact).norm() < 0.01 * exact.norm()
+
+
+def smooth(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """Tokens of a map whose pixels are like their neighbours, 1 x S x 32."""
+    coarse = torch.randn(1, 32, height // 4, width // 4, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").flatten(2).transpose(1, 2)
 
 
 @pytest.mark.slow

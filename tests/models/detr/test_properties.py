@@ -104,11 +104,16 @@ class TestNetwork:
         for head in (*decoder.bbox_head, transformer.encoder_bbox_head, transformer.hybrid_bbox_head):
             assert not head.layers[-1].weight.any()
             assert not head.layers[-1].bias.any()
-        for first, *others in (decoder.class_head, decoder.bbox_head, [layer.cross_attn for layer in decoder.layers]):
+        attentions = (
+            [layer.cross_attn for layer in decoder.layers],
+            [layer.self_attn for layer in transformer.encoder.layers],
+        )
+        for first, *others in (decoder.class_head, decoder.bbox_head, *attentions):
             for other in others:
                 assert all(map(torch.equal, first.parameters(), other.parameters()))
         first, second, *_ = decoder.layers
         assert not torch.equal(first.linear1.weight, second.linear1.weight)
+        assert not torch.equal(*(layer.linear1.weight for layer in transformer.encoder.layers))
         assert not torch.equal(first.self_attn.in_proj_weight, second.self_attn.in_proj_weight)
 
     def test_boxes_of_zero_size_and_at_the_border_give_finite_losses_and_gradients(self, make_network):
@@ -267,3 +272,9 @@ def test_denoising_has_no_more_queries_than_asked():
     queries = generator(random_targets([1500, 3]))
     assert queries.content.shape[1] == 200
     assert queries.filled[1].sum() == 2 * 3
+
+
+@pytest.mark.parametrize(("most", "expected"), [(2, 2), (20, 18), (200, 198), (1000, 198), (None, 198)])
+def test_denoising_of_few_targets_has_no_more_queries_than_asked_either(most, expected):
+    queries = DenoisingGenerator(5, 8, count=100, most_queries=most)(random_targets([3]))
+    assert queries.content.shape[1] == expected

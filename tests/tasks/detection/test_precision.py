@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from vision_train.statistics.metrics import registered_statistic
+from vision_train.tasks.detection.errors import Verdict, judge
 from vision_train.tasks.detection.exhibits import artefacts, items
+from vision_train.tasks.detection.hits import count_hits
 from vision_train.tasks.detection.precision import measure, precisions, without_doubles
-from vision_train.tasks.detection.results import ImageResult, ResultTable
+from vision_train.tasks.detection.results import ImageResult, ResultTable, areas
 
 CLASSES = ["a", "b", "c"]
 
@@ -27,6 +29,7 @@ def random_result(seed: int, objects: int = 6, ignored: int = 0) -> ImageResult:
     found = np.concatenate(
         (truth + random.normal(0, 4, truth.shape), truth + random.normal(0, 9, truth.shape), boxes(4))
     )
+    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)  # networks find no box of negative size
     found_labels = np.concatenate((labels, labels, random.integers(0, 3, 4)))
     scores = random.uniform(0, 1, len(found))
     order = np.argsort(-scores)
@@ -43,6 +46,20 @@ def crowded():
     return {f"image-{seed:02d}": random_result(seed, ignored=2) for seed in range(20)}
 
 
+@pytest.fixture
+def as_in_coco(crowded):
+    """Crowds of single classes, and objects of other areas than their boxes."""
+    random = np.random.default_rng(0)
+    return {
+        name: replace(
+            result,
+            true_areas=random.uniform(0.3, 1.0, 6) * areas(result.true_boxes),
+            crowds=random.integers(-1, 3, 2),
+        )
+        for name, result in crowded.items()
+    }
+
+
 def by_pycocotools(results) -> np.ndarray:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -54,12 +71,14 @@ def by_pycocotools(results) -> np.ndarray:
         "annotations": [],
     }
     for number, result in enumerate(results.values()):
-        rows = [(label, box, 0) for label, box in zip(result.true_labels, result.true_boxes, strict=True)]
-        rows += [(label, box, 1) for label in range(3) for box in result.ignored]
-        for label, box, crowd in rows:
+        truths = zip(result.true_labels, result.true_boxes, result.object_areas, strict=True)
+        rows = [(label, box, area, 0) for label, box, area in truths]
+        crowds = [*zip(result.ignored_classes, result.ignored, strict=True)]
+        rows += [(label, box, 1.0, 1) for label in range(3) for own, box in crowds if own in (-1, label)]
+        for label, box, area, crowd in rows:
             sides = [*box[:2], *(box[2:] - box[:2])]
             annotation = {"image_id": number, "category_id": int(label), "bbox": sides, "iscrowd": crowd}
-            annotation |= {"id": len(truth.dataset["annotations"]) + 1, "area": sides[2] * sides[3]}
+            annotation |= {"id": len(truth.dataset["annotations"]) + 1, "area": area}
             truth.dataset["annotations"].append(annotation)
         found += [
             [number, *box[:2], *(box[2:] - box[:2]), score, label]
@@ -73,13 +92,15 @@ def by_pycocotools(results) -> np.ndarray:
     return evaluation.eval["precision"][..., -1]
 
 
-@pytest.mark.parametrize("made", ["results", "crowded"])
+@pytest.mark.parametrize("made", ["results", "crowded", "as_in_coco"])
 def test_precision_is_that_of_pycocotools(made, request):
     results = request.getfixturevalue(made)
     np.testing.assert_allclose(precisions(results, CLASSES), by_pycocotools(results), atol=1e-9)
 
 
-def test_what_studies_recompute_is_the_metric(results):
+@pytest.mark.parametrize("made", ["results", "crowded", "as_in_coco"])
+def test_what_studies_recompute_is_the_metric(made, request):
+    results = request.getfixturevalue(made)
     measured, found = measure(results, CLASSES), items(results, CLASSES, "test")
     for name in ("ap", "ap50"):
         statistic = registered_statistic(found.recomputed[name].statistic)
@@ -103,6 +124,26 @@ def test_a_box_in_an_ignored_region_neither_counts_nor_punishes():
     assert after == pytest.approx(before)
     (scores, *_) = items({"image": excused}, CLASSES, "test").columns["score"]
     assert 2.0 not in scores
+
+
+def test_a_crowd_excuses_its_class_alone():
+    one = random_result(0)
+    stray = replace(one, scores=one.scores[:1], labels=np.array([1]), boxes=np.array([[520.0, 520.0, 600.0, 600.0]]))
+    region = {"ignored": np.array([[500.0, 500.0, 700.0, 700.0]])}
+    for crowds, counted in ((np.array([1]), 0), (np.array([-1]), 0), (None, 0), (np.array([0]), 1)):
+        found = replace(stray, **region, crowds=crowds)
+        assert len(count_hits(found).scores) == counted
+        assert judge(found).count(Verdict.BACKGROUND) == counted
+
+
+def test_sizes_are_those_of_objects_and_not_of_their_boxes():
+    one = random_result(3)
+    small = replace(one, true_areas=np.full(6, 100.0))
+    assert set(measure({"image": small}, CLASSES)) - {"ap", "ap50", "ap75", "ap50_lost_to_doubles"} == {"ap_small"}
+    table = next(
+        each for each in artefacts({"image": small}, CLASSES, "test", np.full(3, 2.0), "") if each.name == "test_sizes"
+    )
+    assert [row[1] for row in table.rows] == [6, 0, 0]
 
 
 def test_doubles_are_what_suppression_removes():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vision_train.checkpoints import load_start, match_weights, read_weights
 from vision_train.errors import UserError
-from vision_train.optim import build_optimizer
+from vision_train.optim import build_optimizer, freeze
 from vision_train.recipe import load_recipe
 from vision_train.tasks.detection.coco import NAMES
 from vision_train.tasks.detection.task import DetectionTask, build
@@ -262,6 +262,16 @@ class TestRandomStart:
         self.task().check_start([], 3_000)
         self.task(fresh=("*",)).check_start([], 10)
 
+    def test_what_is_frozen_comes_from_a_file_or_is_asked_to_be_random(self):
+        task, asked = self.task(), self.task(fresh=("*",))
+        for network in (task.network, asked.network):
+            freeze(network, ["backbone.conv1.*"])
+        asked.check_start([], 10)
+        with pytest.raises(UserError) as error:
+            task.check_start([], 100_000)
+        for remedy in ("model.freeze=[]", "backbone: FILE", "backbone.conv1.weight"):
+            assert remedy in str(error.value)
+
     def test_a_small_network_may_start_at_random(self):
         detector(["a"]).check_start([], 10)
 
@@ -277,7 +287,17 @@ class TestRandomStart:
             part="backbone",
             min_matched_share=0.9,
         )
-        task.check_start([report], 10)
+        freeze(task.network, ["backbone.conv1.*", "transformer.encoder.*"])
+        whole = replace(
+            report,
+            part="encoder",
+            entries=[
+                replace(report.entries[0], name=name.removeprefix("transformer."), outcome="matched")
+                for name in task.network.state_dict()
+                if name.startswith("transformer.encoder.")
+            ],
+        )
+        task.check_start([report, whole], 10)
         with pytest.raises(UserError, match="backbone"):
             task.check_start([replace(report, part="transformer.encoder")], 10)
 

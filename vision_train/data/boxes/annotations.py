@@ -30,6 +30,20 @@ class Annotated:
     """Width of the original image in pixels."""
     height: int = 0
     """Height of the original image in pixels."""
+    areas: tuple[float, ...] = ()
+    """Area of the object in each box in pixels, as of its outline; empty where it is that of the box."""
+    crowds: tuple[str, ...] = ()
+    """Class of each ignored region that is a crowd of one, "" of those that hold any class; empty where all do."""
+
+    @property
+    def object_areas(self) -> list[float]:
+        """Area of the object in each box, in pixels."""
+        return [*self.areas] or [(right - left) * (bottom - top) for left, top, right, bottom in self.boxes]
+
+    @property
+    def ignored_classes(self) -> list[str]:
+        """Class of each ignored region, "" for every class."""
+        return [*self.crowds] or [""] * len(self.ignored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,10 @@ class ListedBox(NamedTuple):
     ignored: bool
     place: str
     """Where it stands in its file, for messages."""
+    area: float | None = None
+    """Area of the object in pixels, where the file says it."""
+    crowd: bool = False
+    """Whether it is ignored for its own class alone, as COCO measures crowds."""
 
 
 @dataclass(slots=True)

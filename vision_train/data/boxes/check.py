@@ -96,7 +96,7 @@ def _described(samples: Sequence[BoxSample]) -> Iterator[str]:
     yield f"  per image {_range(counts)}, the most on {printable(samples[most].id)}"
     sides = np.array([(x2 - x1, y2 - y1) for truth in truths for x1, y1, x2, y2 in truth.boxes]).reshape(-1, 2)
     if len(sides):
-        areas = sides.prod(axis=1)
+        areas = np.array([area for truth in truths for area in truth.object_areas])
         small, medium = int((areas < SMALL).sum()), int(((areas >= SMALL) & (areas < MEDIUM)).sum())
         yield f"  width {_range(sides[:, 0])}, height {_range(sides[:, 1])} pixels"
         yield f"  width over height {_range(sides[:, 0] / sides[:, 1])}"

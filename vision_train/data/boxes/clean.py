@@ -91,18 +91,24 @@ def _inside(corners: Corners, size: tuple[int, int]) -> bool:
 
 
 def _annotated(boxes: Sequence[ListedBox], size: tuple[int, int], findings: Findings) -> Annotated:
-    kept: list[tuple[Corners, str]] = []
-    ignored: list[Corners] = []
-    for box in boxes:
-        clipped = _clipped(box, size, findings)
-        if clipped is None:
-            continue
-        if box.ignored:
-            ignored.append(clipped)
-        else:
-            kept.append((clipped, box.label))
-    corners, labels = tuple(each for each, _ in kept), tuple(label for _, label in kept)
-    return Annotated(corners, labels, tuple(ignored), *size)
+    placed = [(clipped, box) for box in boxes if (clipped := _clipped(box, size, findings)) is not None]
+    kept = [(corners, box) for corners, box in placed if not box.ignored]
+    ignored = [(corners, box) for corners, box in placed if box.ignored]
+    return Annotated(
+        tuple(corners for corners, _ in kept),
+        tuple(box.label for _, box in kept),
+        tuple(corners for corners, _ in ignored),
+        *size,
+        _areas(kept),
+        tuple(box.label if box.crowd else "" for _, box in ignored) if any(box.crowd for _, box in ignored) else (),
+    )
+
+
+def _areas(kept: Sequence[tuple[Corners, ListedBox]]) -> tuple[float, ...]:
+    """Area of each object, that of its box where the file says none; nothing where it says none at all."""
+    if all(box.area is None for _, box in kept):
+        return ()
+    return tuple((x2 - x1) * (y2 - y1) if box.area is None else box.area for (x1, y1, x2, y2), box in kept)
 
 
 def _clipped(box: ListedBox, size: tuple[int, int], findings: Findings) -> Corners | None:

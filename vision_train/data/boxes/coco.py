@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ def read_coco(path: Path, split: str | None, findings: Findings) -> Listed:
                 f"{place} (category {printable(str(annotation.get('category_id')))})",
             )
         elif (corners := _corners(annotation, place, findings)) is not None:
-            image.boxes.append(ListedBox(corners, name, _is_ignored(annotation), place))
+            crowd, ignored = (_says(annotation, key) for key in ("iscrowd", "ignore"))
+            area = _area(annotation)
+            image.boxes.append(ListedBox(corners, name, crowd or ignored, place, area, crowd and not ignored))
     return Listed(list(images.values()), {name: number for number, name in names.items()})
 
 
@@ -138,8 +141,14 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _is_ignored(annotation: Mapping[str, Any]) -> bool:
-    return any(str(annotation.get(key, 0)).lower() in ("1", "true") for key in ("iscrowd", "ignore"))
+def _says(annotation: Mapping[str, Any], key: str) -> bool:
+    return str(annotation.get(key, 0)).lower() in ("1", "true")
+
+
+def _area(annotation: Mapping[str, Any]) -> float | None:
+    """The area that COCO's metrics sort objects by size with: that of the outline, not of the box."""
+    area = annotation.get("area")
+    return float(area) if isinstance(area, int | float) and 0 < area < math.inf else None
 
 
 def _corners(annotation: Mapping[str, Any], place: str, findings: Findings) -> Corners | None:

@@ -44,11 +44,14 @@ class Correlation:
 
 
 def mean_correlation(boxes: NDArray[np.float64]) -> float:
-    """Mean absolute correlation of the pairs of boxes (n 4) of an image; not a number where a box is constant."""
+    """Mean absolute correlation of the pairs of boxes (n 4) of an image.
+
+    Not a number where a box is constant, or where there is no pair.
+    """
     count = len(boxes)
     centred = boxes - boxes.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(centred, axis=1)
-    if (lengths == 0).any():
+    if count < FEWEST or (lengths == 0).any():
         return float("nan")
     units = centred / lengths[:, None]
     return float((np.abs(units @ units.T).sum() - count) / (count * (count - 1)))

@@ -27,7 +27,9 @@ from vision_train.seeds import derive_seed
 Transform = Callable[[View[Pixels], int], View[Tensor]]
 LEAST_SHOWN = 0.1
 """Of objects of which a mosaic shows less than this, nobody can tell what they are: they become ignored regions.
-Ultralytics leaves such boxes out, so that the rest of the object counts as background."""
+Ultralytics leaves out boxes that lose so much (``box_candidates``), so that the rest counts as background."""
+EVERY_CLASS = -1
+"""What stands for the class of an ignored region that holds any."""
 STRIDE = 32
 """Height and width of a batch are multiples of this."""
 
@@ -120,13 +122,18 @@ class BoxDataset(SampleDataset):
         hardly = (shares > 0) & (shares < LEAST_SHOWN)
         boxes = place_boxes(all_boxes, view.affine, size)
         ignored = place_boxes(np.concatenate((regions, all_boxes[hardly])), view.affine, size)
+        crowds = [self._index.get(name, EVERY_CLASS) for truth in truths for name in truth.ignored_classes]
+        crowds += [EVERY_CLASS] * int(hardly.sum())
+        areas = np.array([area for truth in truths for area in truth.object_areas], dtype=np.float64)
         kept, kept_ignored = (_large_enough(each, self.preparation.min_side) for each in (boxes, ignored))
         kept &= ~hardly
         ids = np.array([self._index[label] for truth in truths for label in truth.labels], dtype=np.int64)
         return {
             "boxes": torch.from_numpy(relative_boxes(boxes[kept], size)).float(),
             "class_ids": torch.from_numpy(ids[kept]),
+            "areas": torch.from_numpy(areas[kept]),
             "ignore": torch.from_numpy(relative_boxes(ignored[kept_ignored], size)).float(),
+            "ignore_ids": torch.from_numpy(np.array(crowds, dtype=np.int64)[kept_ignored]),
         }
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:
@@ -136,12 +143,13 @@ class BoxDataset(SampleDataset):
             ``image`` (B 3 H W float32, 0 on padding, which is the mean of the normalised pixels), ``padding_mask``
             (B H W, True on padding), ``affine`` (B 3 3 float64, original pixels to those of the network), ``size`` (a
             list of original height and width) and, of images with a truth, the lists ``boxes`` (n x 4 float32: centre
-            x, centre y, width, height as shares of the image without padding), ``class_ids`` (n, int64) and ``ignore``
-            (m x 4, as ``boxes``).
+            x, centre y, width, height as shares of the image without padding), ``class_ids`` (n, int64), ``areas`` (n,
+            float64, of the objects in pixels of the original), ``ignore`` (m x 4, as ``boxes``) and ``ignore_ids`` (m,
+            the class that a region is a crowd of, -1 for every class).
         """
         image, padding_mask = pad_images([item["image"] for item in items])
         affine = torch.from_numpy(np.stack([item["affine"] for item in items]))
-        listed = [key for key in ("boxes", "class_ids", "ignore") if key in items[0]]
+        listed = [key for key in ("boxes", "class_ids", "areas", "ignore", "ignore_ids") if key in items[0]]
         return {
             "image": image,
             "padding_mask": padding_mask,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_train.statistics.metrics import average_precision
-from vision_train.tasks.detection.hits import covered, likeliest, overlap, take
+from vision_train.tasks.detection.hits import ignored_share, likeliest, overlap, take
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
@@ -84,7 +84,7 @@ def judge(result: ImageResult, thresholds: Numbers | None = None) -> Judged:
     taken = take(np.where(same, overlaps, -1.0), FOREGROUND)
     free = np.ones(len(result.true_labels), dtype=bool)
     free[taken[taken >= 0]] = False
-    ignored = (taken < 0) & (covered(boxes, result.ignored) > FOREGROUND)
+    ignored = (taken < 0) & (ignored_share(result, places) > FOREGROUND)
     own, other = np.where(same, overlaps, 0.0), np.where(same, 0.0, overlaps)
     verdicts = _verdicts(taken, own, other, own * ~free)
     objects = taken.copy()

@@ -44,17 +44,22 @@ def artefacts(results: Results, classes: Sequence[str], split: str, thresholds: 
 
 def items(results: Results, classes: Sequence[str], split: str) -> Items:
     """What each image adds to average precision, so that studies can resample images."""
-    columns: dict[str, list[object]] = {"score": [], "class_id": [], "hit": [], "hit50": [], "truths": []}
-    for result in results.values():
-        scores, labels, hit = count_hits(result)
-        columns["score"].append(scores.tolist())
-        columns["class_id"].append(labels.tolist())
-        columns["hit"].append(hit.astype(int).tolist())
-        columns["hit50"].append(hit[:, 0].astype(int).tolist())
-        columns["truths"].append(np.bincount(result.true_labels, minlength=len(classes)).tolist())
+    counted = [count_hits(result) for result in results.values()]
+    columns: dict[str, list[object]] = {
+        "score": [each.scores.tolist() for each in counted],
+        "class_id": [each.labels.tolist() for each in counted],
+        "hit": [each.hit.astype(int).tolist() for each in counted],
+        "hit50": [each.hit[:, 0].astype(int).tolist() for each in counted],
+        "truths": [np.bincount(result.true_labels, minlength=len(classes)).tolist() for result in results.values()],
+    }
+    at_50 = {"hit": "hit50"}
+    if any(len(result.ignored) for result in results.values()):
+        columns["counted"] = [each.counted.astype(int).tolist() for each in counted]
+        columns["counted50"] = [each.counted[:, 0].astype(int).tolist() for each in counted]
+        at_50["counted"] = "counted50"
     recomputed = {
         AP.name: Recomputed("average_precision"),
-        AP50.name: Recomputed("average_precision", {"hit": "hit50"}),
+        AP50.name: Recomputed("average_precision", at_50),
     }
     return Items(f"{split}_items", list(results), columns=columns, recomputed=recomputed)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_train.tasks.detection.results import ImageResult, Numbers
+from vision_train.tasks.detection.results import ImageResult, Numbers, areas
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """IoU from which a detection hits an object."""
@@ -13,23 +15,33 @@ MOST = 100
 """Detections of a class in an image that count."""
 
 
-def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class Hits(NamedTuple):
+    """The detections of an image that count at some overlap."""
+
+    scores: Numbers
+    """D, falling."""
+    labels: NDArray[np.int64]
+    """D."""
+    hit: NDArray[np.bool_]
+    """D x T, whether each hits an object at each overlap."""
+    counted: NDArray[np.bool_]
+    """D x T: whether it hits, or lies by a smaller share than that overlap in a region that is ignored."""
+
+
+def count_hits(result: ImageResult, overlaps: Numbers = OVERLAPS) -> Hits:
     """Let each detection, the likeliest first, take the free object of its class that it overlaps most.
 
     Args:
         result: Of one image.
         overlaps: T, each an IoU from which a detection hits.
-
-    Returns:
-        Scores (D) and labels (D) of the detections that count, and whether each hits at each overlap (D x T). Those
-        that hit nothing and lie by more than half in an ignored region do not count.
     """
-    counted = likeliest(result)
-    same = result.labels[counted][:, None] == result.true_labels
-    shared = np.where(same, overlap(result.boxes[counted], result.true_boxes), -1.0)
+    places = likeliest(result)
+    same = result.labels[places][:, None] == result.true_labels
+    shared = np.where(same, overlap(result.boxes[places], result.true_boxes), -1.0)
     hit = np.stack([take(shared, least) >= 0 for least in overlaps], axis=1)
-    excused = (covered(result.boxes[counted], result.ignored) > 0.5) & ~hit.any(axis=1)
-    return result.scores[counted][~excused], result.labels[counted][~excused], hit[~excused]
+    counts = hit | (ignored_share(result, places)[:, None] < overlaps)
+    kept = counts.any(axis=1)
+    return Hits(result.scores[places[kept]], result.labels[places[kept]], hit[kept], counts[kept])
 
 
 def likeliest(result: ImageResult) -> NDArray[np.int64]:
@@ -64,22 +76,26 @@ def take(overlaps: np.ndarray, least: float) -> np.ndarray:
 def overlap(first: Numbers, second: Numbers) -> np.ndarray:
     """IoU of all pairs of boxes, n x m."""
     inner = _intersection(first, second)
-    union = _area(first)[:, None] + _area(second) - inner
+    union = areas(first)[:, None] + areas(second) - inner
     return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
 
 
-def covered(boxes: Numbers, regions: Numbers) -> np.ndarray:
-    """The largest share of each box that lies in one of the regions, n."""
-    if not len(regions):
-        return np.zeros(len(boxes))
-    inner, area = _intersection(boxes, regions), _area(boxes)[:, None]
-    return np.divide(inner, area, out=np.zeros_like(inner), where=area > 0).max(axis=1)
+def ignored_share(result: ImageResult, places: NDArray[np.int64]) -> np.ndarray:
+    """The largest share of each detection that lies in one region where its class is ignored.
+
+    Args:
+        result: Of one image.
+        places: D, of the detections.
+    """
+    if not len(result.ignored):
+        return np.zeros(len(places))
+    boxes, crowds = result.boxes[places], result.ignored_classes
+    inner, area = _intersection(boxes, result.ignored), areas(boxes)[:, None]
+    shares = np.divide(inner, area, out=np.zeros_like(inner), where=area > 0)
+    excuses = (crowds < 0) | (crowds == result.labels[places][:, None])
+    return np.asarray(np.where(excuses, shares, 0.0).max(axis=1))
 
 
 def _intersection(first: Numbers, second: Numbers) -> np.ndarray:
     corner = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(first[:, None, :2], second[None, :, :2])
     return np.prod(np.clip(corner, 0, None), axis=-1)
-
-
-def _area(boxes: Numbers) -> np.ndarray:
-    return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)

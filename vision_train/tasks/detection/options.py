@@ -28,8 +28,8 @@ class Denoising:
     """Hide slots that no target of an image fills, and count them in no loss. The official code shows them to other
     queries and counts them as background, so that the loss of an image depends on the others in its batch."""
     most_queries: int | None = 1000
-    """Queries at most; beyond, targets of images with very many objects are left out. Null sets no limit, as in the
-    official code, whose memory grows with the square."""
+    """Queries at most: limits `count`, and leaves out targets of images with more than half as many objects. Null sets
+    no limit, as in the official code, whose memory grows with the square."""
 
     def problems(self) -> Problems:
         """Yield counts and shares outside their range."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torchvision.ops import batched_nms
 
 from vision_train.artefacts import Metric
-from vision_train.tasks.detection.results import ImageResult, Results
+from vision_train.tasks.detection.results import ImageResult, Results, areas
 
 NMS_OVERLAP = 0.5
 """IoU from which a box of the same class counts as a double."""
@@ -70,18 +71,14 @@ def precisions(results: Results, classes: Sequence[str]) -> np.ndarray:
 
 
 def _annotations(image: int, result: ImageResult, classes: int) -> list[dict[str, Any]]:
-    """The truth of an image; an ignored region is a crowd of every class."""
-    rows = [(int(label), box, 0) for label, box in zip(result.true_labels, result.true_boxes, strict=True)]
-    rows += [(label, box, 1) for box in result.ignored for label in range(classes)]
+    """The truth of an image; an ignored region is a crowd of its class, or of every class."""
+    objects = zip(result.true_labels, result.true_boxes, result.object_areas, strict=True)
+    rows = [(int(label), box, area, 0) for label, box, area in objects]
+    for own, box, area in zip(result.ignored_classes, result.ignored, areas(result.ignored), strict=True):
+        rows += [(label, box, area, 1) for label in (range(classes) if own < 0 else [int(own)])]
     return [
-        {
-            "image_id": image,
-            "category_id": label,
-            "bbox": _sides(box),
-            "area": float((box[2] - box[0]) * (box[3] - box[1])),
-            "iscrowd": crowd,
-        }
-        for label, box, crowd in rows
+        {"image_id": image, "category_id": label, "bbox": _sides(box), "area": float(area), "iscrowd": crowd}
+        for label, box, area, crowd in rows
     ]
 
 
@@ -106,5 +103,4 @@ def without_doubles(result: ImageResult) -> ImageResult:
     """A result without boxes that overlap a likelier one of their class."""
     boxes, scores, labels = (torch.from_numpy(each) for each in (result.boxes, result.scores, result.labels))
     kept = batched_nms(boxes, scores, labels, NMS_OVERLAP).numpy()
-    parts = (result.scores[kept], result.labels[kept], result.boxes[kept])
-    return ImageResult(*parts, result.true_labels, result.true_boxes, result.ignored)
+    return replace(result, scores=result.scores[kept], labels=result.labels[kept], boxes=result.boxes[kept])

@@ -29,6 +29,26 @@ class ImageResult:
     """n x 4."""
     ignored: Numbers
     """m x 4: regions that neither count nor punish."""
+    true_areas: Numbers | None = None
+    """n, of the objects in pixels; None where they are those of the boxes."""
+    crowds: NDArray[np.int64] | None = None
+    """m, the class that an ignored region is a crowd of, -1 for every class; None where all are of every class."""
+
+    @property
+    def object_areas(self) -> Numbers:
+        """Area of each object, in pixels."""
+        return areas(self.true_boxes) if self.true_areas is None else self.true_areas
+
+    @property
+    def ignored_classes(self) -> NDArray[np.int64]:
+        """The class that each ignored region is a crowd of, -1 for every class."""
+        return np.full(len(self.ignored), -1) if self.crowds is None else self.crowds
+
+
+def areas(boxes: Numbers) -> Numbers:
+    """Area of each box, n."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return sides[:, 0] * sides[:, 1]
 
 
 Results = dict[str, ImageResult]

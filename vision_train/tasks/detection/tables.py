@@ -12,7 +12,7 @@ from vision_train.artefacts import Table
 from vision_train.files import first_named
 from vision_train.tasks.detection.errors import ERRORS, Judged, Verdict, costs
 from vision_train.tasks.detection.precision import DOUBLES
-from vision_train.tasks.detection.results import ImageResult, Numbers, Results
+from vision_train.tasks.detection.results import ImageResult, Numbers, Results, areas
 
 SMALL, LARGE = 32**2, 96**2
 """Areas in pixels at which objects of medium size begin and end, as COCO has it."""
@@ -138,9 +138,9 @@ def _share(part: int, whole: int) -> float | None:
 
 def size_table(shown: Sequence[Shown], precision: np.ndarray, split: str) -> Table:
     """Objects and detections of each size; ``precision`` is 10 x 101 x K x 4, all sizes first."""
-    objects = _per_size([each.result.true_boxes for each in shown])
-    found = _per_size([each.result.true_boxes[each.hits] for each in shown])
-    claimed = _per_size([each.result.boxes[each.counted] for each in shown])
+    objects = _per_size([each.result.object_areas for each in shown])
+    found = _per_size([each.result.object_areas[each.hits] for each in shown])
+    claimed = _per_size([areas(each.result.boxes[each.counted]) for each in shown])
     rows = []
     for index, name in enumerate(SIZES):
         of_size = precision[..., index + 1]
@@ -156,7 +156,8 @@ def _per_class(labels: Sequence[np.ndarray], classes: int) -> np.ndarray:
     return np.bincount(np.concatenate([*labels, np.zeros(0, dtype=np.int64)]), minlength=classes)
 
 
-def _per_size(boxes: Sequence[Numbers]) -> np.ndarray:
-    together = np.concatenate([*boxes, np.zeros((0, 4))])
-    areas = np.prod(together[:, 2:] - together[:, :2], axis=1)
-    return np.array([(areas < SMALL).sum(), ((areas >= SMALL) & (areas <= LARGE)).sum(), (areas > LARGE).sum()])
+def _per_size(listed: Sequence[Numbers]) -> np.ndarray:
+    """How many areas of all images are small, medium and large."""
+    together = np.concatenate([*listed, np.zeros(0)])
+    small, large = together < SMALL, together > LARGE
+    return np.array([small.sum(), (~small & ~large).sum(), large.sum()])

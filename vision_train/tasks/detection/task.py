@@ -134,12 +134,12 @@ class DetectionTask(Task):
         return choose_outputs(adapted, said, wanted, self.heads)
 
     def check_start(self, reports: Sequence[LoadReport], examples: int) -> None:
-        """Refuse to train a large backbone from random weights on few boxes.
+        """Refuse to train a large backbone from random weights on few boxes, or with random parts that are frozen.
 
         Raises:
-            UserError: The backbone is random, and nobody asked for that.
+            UserError: The backbone is random, and nobody asked for that, or ``model.freeze`` keeps it so.
         """
-        refuse_random_start(self.network, self.recipe, reports, examples)
+        refuse_random_start(self.network, self.recipe, reports, examples, self.parts)
 
     def seed_generators(self, rank: int) -> None:
         """Give the noise of each process its own seed."""
@@ -259,4 +259,6 @@ def image_result(batch: Batch, found: Detections, place: int) -> ImageResult:
         array(batch["class_ids"][place], np.int64),
         in_pixels(batch["boxes"][place]),
         in_pixels(batch["ignore"][place]),
+        array(batch["areas"][place], np.float64),
+        array(batch["ignore_ids"][place], np.int64),
     )
