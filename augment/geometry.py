@@ -108,7 +108,7 @@ def horizontal_flip(view: View[Pixels]) -> View[Pixels]:
     Raises:
         ValueError: The view has text, see :func:`mirrored_text`.
     """
-    return moved(view, np.ascontiguousarray(view.image[:, ::-1]), mirror(view.image.shape[1]), view.image.shape[:2])
+    return moved(view, view.image[:, ::-1].copy(), mirror(view.image.shape[1]), view.image.shape[:2])
 
 
 def pad(view: View[Pixels], left: int, top: int, right: int, bottom: int, fill: int = 0) -> View[Pixels]:

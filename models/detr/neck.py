@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+GROUPS = 32
+"""Of the norms."""
+
 
 class GroupNorm(nn.GroupNorm):
     """Group norm of any map; torch refuses groups of a single value, of which nothing but the bias is left.
@@ -38,7 +41,7 @@ class ChannelMapper(nn.Module):
                 nn.Conv2d(width, dim, 1, bias=False)
                 if level < self.maps
                 else nn.Conv2d(width, dim, 3, stride=2, padding=1, bias=False),
-                GroupNorm(32, dim),
+                GroupNorm(GROUPS, dim),
             )
             for level, width in enumerate(inputs)
         )

@@ -207,21 +207,21 @@ def _unusual_sizes(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
     levels, dim = state["transformer.level_embeds"].shape
     first = "transformer.encoder.layers.0."
     offsets = rows(f"{first}self_attn.sampling_offsets.weight")  # 4 points of 2 numbers for each head and level
-    found = TransformerSizes(
-        dim=dim,
-        heads=offsets // (8 * levels),
-        hidden=rows(f"{first}linear1.weight"),
-        encoder_layers=layers("encoder"),
-        decoder_layers=layers("decoder"),
-        levels=levels,
-        queries=rows("transformer.tgt_embed.weight"),
+    found: dict[str, int | bool] = {
+        "dim": dim,
+        "heads": offsets // (8 * levels),
+        "hidden": rows(f"{first}linear1.weight"),
+        "encoder_layers": layers("encoder"),
+        "decoder_layers": layers("decoder"),
+        "levels": levels,
+        "queries": rows("transformer.tgt_embed.weight"),
         # A file made for inference says nothing of them.
-        hybrid_queries=rows("transformer.hybrid_tgt_embed.weight") or TransformerSizes.hybrid_queries,
-        relation=any(".position_relation_embedding." in name for name in state),
-        memory_fusion=any(".memory_fusion." in name for name in state),
-    )
+        "hybrid_queries": rows("transformer.hybrid_tgt_embed.weight") or TransformerSizes.hybrid_queries,
+        "relation": any(".position_relation_embedding." in name for name in state),
+        "memory_fusion": any(".memory_fusion." in name for name in state),
+    }
     usual = TransformerSizes()
-    return {name: value for name, value in vars(found).items() if value != getattr(usual, name)}
+    return {name: value for name, value in found.items() if value != getattr(usual, name)}
 
 
 def _kind(state: Mapping[str, Tensor]) -> tuple[str, str] | None:

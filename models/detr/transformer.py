@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from models.detr.backbones import STRIDES
 from models.detr.decoder import Decoder, Memory, Predictions
 from models.detr.encoder import Encoder
 from models.detr.layers import Mlp, box_head, class_head
+from models.detr.neck import GROUPS
 from models.detr.positions import (
     embed_positions,
     padding_of_levels,
@@ -23,18 +25,23 @@ from models.detr.positions import (
 
 @dataclass(frozen=True)
 class TransformerSizes:
-    """Sizes and parts of a transformer."""
+    """Sizes and parts of a transformer.
+
+    Raises:
+        ValueError: A size is no whole number, out of its range, or does not fit another one; the message begins with
+            its name.
+    """
 
     dim: int = 256
-    """Width of tokens and queries, D."""
+    """Width of tokens and queries, D; a multiple of 32."""
     heads: int = 8
-    """Heads of attention."""
+    """Heads of attention, which divide D."""
     hidden: int = 2048
     """Width of the hidden layer of the feed-forward networks."""
     encoder_layers: int = 6
     decoder_layers: int = 6
     levels: int = 4
-    """Feature maps."""
+    """Feature maps, of which a backbone gives three."""
     queries: int = 900
     """Queries that find boxes, each another one."""
     hybrid_queries: int = 1500
@@ -43,6 +50,22 @@ class TransformerSizes:
     """Whether boxes of one decoder layer bias the attention of the next."""
     memory_fusion: bool = True
     """Whether the memory is made of the outputs of all encoder layers."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no transformer."""
+        for field in fields(self):
+            value, usual = getattr(self, field.name), cast(Any, field.default)
+            kind = type(usual)
+            if type(value) is not kind:  # True is a whole number to Python
+                expected = "true or false" if kind is bool else "a whole number"
+                raise ValueError(f"{field.name}: is {value!r}; must be {expected}")
+            least = {"hybrid_queries": 0, "levels": len(STRIDES)}.get(field.name, 1)
+            if kind is int and value < least:
+                raise ValueError(f"{field.name}: is {value}; must be at least {least}")
+        if self.dim % GROUPS:
+            raise ValueError(f"dim: is {self.dim}; must be a multiple of {GROUPS}, the groups of the neck's norms")
+        if self.dim % self.heads:
+            raise ValueError(f"heads: is {self.heads}; must divide dim, which is {self.dim}")
 
 
 class Selection(NamedTuple):

@@ -89,6 +89,10 @@ def test_an_unknown_affine_stays_unknown():
     assert horizontal_flip(View(image(), None)).affine is None
 
 
+def test_a_flip_of_a_single_column_can_be_given_to_torch():
+    torch.from_numpy(horizontal_flip(View.whole(image()[:, :1])).image)  # refuses negative strides
+
+
 def test_a_flip_of_a_crop_by_hand():
     view = horizontal_flip(crop(View.whole(image(), BOXES), 5, 0, 25, 20))
     assert view.affine.tolist() == [[-1, 0, 25], [0, 1, 0], [0, 0, 1]]

@@ -141,7 +141,16 @@ def test_other_networks_and_sizes_are_refused_by_name():
     for override, named in (
         ("model.name=vit_tiny_patch16_224", "model.args.backbone"),
         ("model.args.backbone=resnet5x", "model.args.backbone=resnet5x"),
+        ("model.args.backbone=vit_tiny_patch16_224", "model.args.backbone=vit_tiny.*model.args.backbone_args"),
+        ("model.args.backbone_args=3", "model.args.backbone_args: is 3"),
         ("model.args.qeries=3", "model.args.qeries"),
+        ("model.args.queries=-1", "model.args.queries: is -1.*at least 1"),
+        ("model.args.queries=2.5", "model.args.queries: is 2.5.*whole number"),
+        ("model.args.hybrid_queries=-1", "model.args.hybrid_queries: is -1.*at least 0"),
+        ("model.args.relation=7", "model.args.relation: is 7.*true or false"),
+        ("model.args.levels=2", "model.args.levels: is 2.*at least 3"),
+        ("model.args.heads=3", "model.args.heads: is 3.*dim"),
+        ("model.args.dim=33", "model.args.dim: is 33.*multiple of 32"),
     ):
         with pytest.raises(UserError, match=named):
             build(load_recipe("relation_detr/shapes", [override], smoke=True), ["a", "b"])

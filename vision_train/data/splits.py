@@ -118,10 +118,13 @@ def whole_split(samples: list[S], split: str) -> dict[str, list[S]]:
     Raises:
         UserError: The samples name splits, but not this one.
     """
-    if any(sample.split for sample in samples):
+    if there := sorted({sample.split for sample in samples if sample.split}):
         samples = [sample for sample in samples if sample.split == split]
         if not samples:
-            raise UserError(f"data.root: what it holds is divided into splits, and none of it is {split}")
+            raise UserError(
+                f"data.root: what it holds is divided into splits, and none of it is {split}; take one of "
+                f"{', '.join(there)} with --split"
+            )
     return {"train": [], "val": [], "test": [], split: samples}
 
 

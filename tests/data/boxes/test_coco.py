@@ -170,7 +170,14 @@ def test_boxes_in_another_order_of_numbers_are_refused(place, order, numbers):
         place.read()
 
 
-@pytest.mark.parametrize("size", [None, (0, 0), ("wide", "high")])
+def test_boxes_as_shares_of_their_images_are_refused(place):
+    place.pictures()
+    place.coco(*({"bbox": [0.1, 0.2, 0.3, 0.4]} for _ in range(3)))
+    with pytest.raises(UserError, match=r"boxes\.json.*shares.*pixels.*annotation 0"):
+        place.read()
+
+
+@pytest.mark.parametrize("size", [None, (0, 0), ("wide", "high"), (float("inf"), float("nan"))])
 def test_sizes_that_the_json_lacks_are_read_from_the_images(place, size):
     place.pictures(size=(40, 30))
     place.coco(BOX, size=size)

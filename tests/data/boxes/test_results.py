@@ -41,6 +41,15 @@ def test_other_images_have_the_number_or_the_name_of_their_file_and_this_is_told
     assert "a.png" not in results.notes[0]
 
 
+def test_a_link_has_the_name_of_the_link(place):
+    place.pictures("blobs/3f7a.png", "a.png")
+    place.coco(images=("a.png",))
+    (place.folder / "000000000139.png").symlink_to("blobs/3f7a.png")
+    (place.folder / "linked.png").symlink_to("a.png")
+    paths = [str(place.folder / name) for name in ("000000000139.png", "linked.png")]
+    assert list(opened(Section(root=str(place.folder)), *paths).image_ids.values()) == [139, 1]
+
+
 def test_annotations_that_are_gone_are_told_and_do_not_hinder(place):
     place.pictures("12.png")
     results = opened(Section(root=str(place.folder / "gone"), category_ids=[4, 9]), str(place.folder / "12.png"))

@@ -13,7 +13,7 @@ def xml(name: str, *objects: str, database: str = "Unknown", size: bool = True) 
     )
 
 
-def box(name: str = "cat", more: str = "", corners: tuple[float, ...] = (8, 4, 24, 24)) -> str:
+def box(name: str = "cat", more: str = "", corners: tuple[float | str, ...] = (8, 4, 24, 24)) -> str:
     sides = "".join(
         f"<{key}>{value}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
     )
@@ -75,6 +75,7 @@ def test_polygons_and_missing_sizes(place):
         ("<annotation>", "no xml"),
         ("<html></html>", "not Pascal VOC"),
         (xml("a.png", "<name>cat</name><robndbox><cx>1</cx></robndbox>"), "without a box"),
+        (xml("a.png", box(corners=(8, "nan", 24, "inf"))), "without a box"),
         (xml("a.png", box("")), "without a name"),
         (xml("a.png", box(corners=(24, 4, 8, 24))), "zero or negative"),
     ],

@@ -114,6 +114,39 @@ def test_texts_without_their_image_are_named(place):
     assert [len(examples) for examples in place.findings.wrong.values()] == [1]
 
 
+def test_classes_that_are_digits_are_no_boxes(place):
+    place.pictures("a.png")
+    place.text("a.txt", LINE)
+    place.text("classes.txt", "0\n1\n")
+    assert place.truths()["a.png"].labels == ("0",)
+    assert not place.findings.wrong
+
+
+def test_a_split_that_is_not_there_is_told(place):
+    place.pictures("images/a.png")
+    place.text("labels/a.txt", LINE)
+    place.text("data.yaml", f"train: images\nval: nowhere\n{YAML}")
+    place.read()
+    assert place.findings.handled == {"splits whose images are not there": ["val of data.yaml (nowhere)"]}
+
+
+def test_images_are_not_looked_for_in_a_folder_that_is_not_there(place):
+    place.pictures("images/a.png")
+    place.text("labels/a.txt", LINE)
+    place.text("data.yaml", f"train: images\n{YAML}")
+    with pytest.raises(UserError, match=r"nowhere.*data\.images"):
+        place.read(images=str(place.folder / "nowhere"))
+
+
+@pytest.mark.parametrize("yaml", ["", "nc: 2\n", "nc: 3\nnames: [cat, dog]\n"])
+def test_a_folder_whose_file_names_no_classes_or_too_few_is_refused(place, yaml):
+    place.pictures("images/a.png")
+    place.text("labels/a.txt", LINE)
+    place.text("data.yaml", yaml)
+    with pytest.raises(UserError, match=r"data\.yaml.*names"):
+        place.read()
+
+
 @pytest.mark.parametrize(
     "yaml", ["names: []", "names: [cat, cat]", "nc: 2\nnames: 3", "- a", "names: [a\n", "names: [a]\ntrain: no/where"]
 )

@@ -84,6 +84,24 @@ def refuse_misread(images: Sequence[ListedImage], source: Path, order: str) -> N
         )
 
 
+def refuse_shares(images: Sequence[ListedImage], source: Path) -> None:
+    """Refuse boxes of a format in pixels that all lie in the first pixel of their images: they are shares of them.
+
+    Args:
+        images: With the corners of their boxes.
+        source: Where they are listed, for the message.
+
+    Raises:
+        UserError: That is so.
+    """
+    boxes = [box for image in images if image.size is None or min(image.size) > 1 for box in image.boxes]
+    if len(boxes) >= FEWEST and all(-1 <= number <= 1 for box in boxes for number in box.corners):
+        raise UserError(
+            f"{printable(str(source))}: no box reaches beyond the first pixel of its image, as if the numbers were "
+            f"shares of width and height; write pixels (the first is {boxes[0].place})"
+        )
+
+
 def _inside(corners: Corners, size: tuple[int, int]) -> bool:
     (x1, y1, x2, y2), (width, height) = corners, size
     x, y = BEYOND * width, BEYOND * height

@@ -136,7 +136,7 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     """Width and height, where they are given; else the image itself says them."""
     try:
         width, height = int(image["width"]), int(image["height"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return (width, height) if width > 0 and height > 0 else None
 

@@ -96,6 +96,8 @@ def detect(folder: Path, key: str) -> list[Source]:
         return _told_apart(found, folder, key)
     if found := _voc_folders(folder):
         return _told_apart(found, folder, key)
+    if nameless := [folder / name for name in YOLO_NAMES if (folder / name).is_file()]:
+        return [Source(nameless[0], "yolo")]  # reading it tells what it lacks
     raise UserError(
         f"{key} {printable(str(folder))}: no annotations of boxes in it; it needs {_FORMATS}, or name "
         "them with data.labels"

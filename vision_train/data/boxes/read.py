@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vision_train.data.boxes import FILES, Section
 from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings, Listed, ListedImage
-from vision_train.data.boxes.clean import refuse_misread, samples_of
+from vision_train.data.boxes.clean import refuse_misread, refuse_shares, samples_of
 from vision_train.data.boxes.coco import read_coco
 from vision_train.data.boxes.drawn import drawn_samples
 from vision_train.data.boxes.find_images import ImageFinder
@@ -57,6 +57,8 @@ def read_boxes(section: Section, findings: Findings) -> FoundBoxes:
         listed = _read(source, section, finders, findings)
         if source.format in _ORDER:
             refuse_misread(listed.images, source.path, _ORDER[source.format])
+        if source.format != "yolo":
+            refuse_shares(listed.images, source.path)
         lists.append((source, listed))
     images = [image for _, listed in lists for image in listed.images]
     samples = _told_apart(_grouped(samples_of(images, root or _common_folder(lists, section), findings)))

@@ -65,7 +65,8 @@ def open_results(recipe: Recipe, classes: list[str], samples: Sequence[BoxSample
     found, notes = _annotations(section)
     listed = {os.path.realpath(each.place): each.image_id for each in found.samples if each.image_id is not None}
     files = {sample.id: os.path.realpath(sample.place) for sample in samples}
-    named = {name: _of_name(file) for name, file in files.items() if file not in listed}
+    # Links are followed to find an image in the annotations, but it is called as the link is.
+    named = {sample.id: _of_name(sample.place) for sample in samples if files[sample.id] not in listed}
     image_ids = {name: listed[file] if file in listed else named[name] for name, file in files.items()}
     _refuse_shared(image_ids)
     if named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from vision_train.data.boxes.annotations import Corners, Findings, Listed, Liste
 from vision_train.data.classes import class_order
 from vision_train.data.labels import class_name
 from vision_train.data.splits import split_called
+from vision_train.data.tables import read_text
 from vision_train.errors import UserError
 from vision_train.files import printable
 
@@ -51,7 +53,7 @@ def _image_sets(folder: Path) -> dict[str, str]:
     )
     for file in lists:
         if (split := split_called(file.stem)) and "_" not in file.stem:  # cat_train.txt is of one class
-            splits |= {line.split()[0]: split for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
+            splits |= {line.split()[0]: split for line in read_text(file).splitlines() if line.strip()}
     return splits
 
 
@@ -108,6 +110,7 @@ def _corners(each: ElementTree.Element, first: int, place: str, findings: Findin
 
 def _number(element: ElementTree.Element, path: str) -> float | None:
     try:
-        return float(element.findtext(path) or "")
+        number = float(element.findtext(path) or "")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

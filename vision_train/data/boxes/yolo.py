@@ -41,10 +41,12 @@ def read_yolo(path: Path, split: str | None, images: Path | None, findings: Find
     Raises:
         UserError: The file cannot be read, or names no classes or images.
     """
+    if images is not None and not images.is_dir():
+        raise UserError(f"{printable(str(images))}: no such folder; say where the images are with data.images")
     described = _described(path)
     names = _names(path, described)
     listed = Listed(categories={name: number for number, name in names.items()})
-    for place_split, files in _image_files(path, described, images):
+    for place_split, files in _image_files(path, described, images, findings):
         if split is None or place_split in (None, split):
             for file in files:
                 listed.images.append(_read_image(file, place_split or split, names, findings))
@@ -76,10 +78,14 @@ def _names(path: Path, described: dict[str, Any]) -> dict[int, str]:
         raise UserError(f"{path}: names no classes; list them under `names`")
     if repeated := [name for name, count in Counter(found.values()).items() if count > 1]:
         raise UserError(f"{path}: `names` lists {first_named(repeated)} more than once; give each class its own name")
+    if isinstance(count := described.get("nc"), int) and count != len(found):
+        raise UserError(f"{path}: `nc` is {count}, and `names` lists {len(found)} classes; mend the one that is wrong")
     return found
 
 
-def _image_files(path: Path, described: dict[str, Any], images: Path | None) -> Iterator[tuple[str | None, list[Path]]]:
+def _image_files(
+    path: Path, described: dict[str, Any], images: Path | None, findings: Findings
+) -> Iterator[tuple[str | None, list[Path]]]:
     """The images of each split that the file names; all images below the folder where it names none."""
     named = {split_called(str(key)): value for key, value in described.items() if value and split_called(str(key))}
     if not any(split in named for split in SPLITS):
@@ -97,6 +103,8 @@ def _image_files(path: Path, described: dict[str, Any], images: Path | None) -> 
                 raise UserError(
                     f"{path}: train names {place}, which is not there; mend it, or name a split with data.labels"
                 )
+            if found is None:  # Roboflow names a test split whether there is one or not
+                findings.note("splits whose images are not there", f"{split} of {path.name} ({printable(str(place))})")
             files += [] if found is None else _files_of(found)
         yield split, files
 
@@ -214,8 +222,8 @@ def _note_alone(listed: Listed, findings: Findings) -> None:
 
 
 def _holds_boxes(file: Path) -> bool:
-    """Whether a text file begins with numbers, unlike a list of images or classes."""
-    return re.match(r"\s*\d+(\.0*)?[\s,]+-?[\d.]", file.read_text(encoding="utf-8", errors="replace")) is not None
+    """Whether a line of numbers begins a text file, unlike a list of images or of classes, which may be digits."""
+    return re.match(r"\s*\d+(\.0*)?[ \t,]+-?[\d.]", file.read_text(encoding="utf-8", errors="replace")) is not None
 
 
 def _is_image(file: Path) -> bool:

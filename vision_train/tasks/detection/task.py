@@ -68,15 +68,21 @@ def build(recipe: Recipe, classes: list[str]) -> DetectionTask:
 
 def _build_network(recipe: Recipe, classes: int) -> RelationDetr:
     args = dict(recipe.model.args)
-    backbone, of_backbone = args.pop("backbone", "resnet50"), args.pop("backbone_args", {})
+    backbone, of_backbone = str(args.pop("backbone", "resnet50")), args.pop("backbone_args", None) or {}
+    if not isinstance(of_backbone, dict):
+        raise UserError(f"model.args.backbone_args: is {of_backbone}; must be a mapping, of arguments of {backbone}")
     known = [field.name for field in fields(TransformerSizes)]
     if unknown := sorted(args.keys() - {*known}):
         raise UserError(f"model.args.{unknown[0]}: unknown; there are backbone, backbone_args, {', '.join(known)}")
     try:
         network, channels = build_backbone(backbone, **of_backbone)
     except ValueError as error:
-        raise UserError(f"model.args.backbone={backbone}: {error}") from error
-    sizes, noise = TransformerSizes(**args), recipe.method.denoising
+        also = f"; model.args.backbone_args={of_backbone} are for it: change them as well" if of_backbone else ""
+        raise UserError(f"model.args.backbone={backbone}: {error}; name another model of timm{also}") from error
+    try:
+        sizes, noise = TransformerSizes(**args), recipe.method.denoising
+    except ValueError as error:
+        raise UserError(f"model.args.{error}") from error
     denoising = DenoisingGenerator(
         classes, sizes.dim, noise.count, noise.label_noise, noise.box_noise, noise.most_queries
     )
