@@ -68,9 +68,11 @@ def inspect(
     from vision_train.checkpoints import read_weights
     from vision_train.recipe.sections import Model
     from vision_train.run.inspection import compared_features, described
+    from vision_train.tasks import describe_weights
 
     weights = read_weights(checkpoint, key)
-    facts = _facts(weights) | described(weights, checkpoint, key)
+    recognised = describe_weights(weights.state)
+    facts = _facts(weights) | recognised | described(weights, checkpoint, key, search=not recognised)
     report = None if model is None else _match(weights, facts["classes"], model, image_size, num_classes)
     shown = [*(features or []), *(images or [])]
     compared = compared_features(weights, checkpoint, model, image_size, shown) if shown else None
@@ -127,7 +129,6 @@ def _beginning(names: list[str]) -> str:
 
 def _facts(weights: Weights) -> dict[str, Any]:
     from models.families import guess_family
-    from vision_train.tasks import describe_weights
 
     return {
         "file": str(weights.path),
@@ -137,7 +138,6 @@ def _facts(weights: Weights) -> dict[str, Any]:
         "number of tensors": len(weights.state),
         "parameters": sum(tensor.numel() for tensor in weights.state.values()),
         "dtypes": ", ".join(sorted({_dtype(tensor) for tensor in weights.state.values()})),
-        **describe_weights(weights.state),
     }
 
 

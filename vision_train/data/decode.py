@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,17 +88,24 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
 def decode_large(path: str | Path) -> NDArray[np.uint8]:
     """Decode an image file of up to two thousand million pixels, as :func:`decode` does.
 
-    By default Pillow refuses 180 million pixels and more, since a small file may hold enough of them to fill the
-    memory.
-
     Raises:
         BadImageError: As :func:`decode`.
+    """
+    with large_images():
+        return decode(path)
+
+
+@contextlib.contextmanager
+def large_images() -> Iterator[None]:
+    """Let Pillow open images of up to two thousand million pixels.
+
+    By default it refuses 180 million and more, since a small file may hold enough of them to fill the memory.
     """
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # it warns of more, and refuses twice as many
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            return decode(path)
+            yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

@@ -22,21 +22,24 @@ from vision_train.recipe.preprocessing import Preprocessing
 from vision_train.run.features import Compared, compare_features
 
 
-def described(weights: Weights, named: str, key: str | None = None) -> dict[str, Any]:
+def described(weights: Weights, named: str, key: str | None = None, *, search: bool = True) -> dict[str, Any]:
     """Architecture, input size, normalisation, classes and the recipe to use, each with who says so.
 
     Args:
         weights: What a file holds.
         named: What the user called it.
         key: The network in it that the user named.
+        search: Whether to look for a model of timm that has these tensors; in vain where they are known to be others.
 
     Raises:
         UserError: A file beside the weights that says more cannot be read.
     """
     told = provenance_of(weights, named)
-    own = weights.recipe is not None
-    fit = None if own else fitting_model(weights, _timm_architecture(told))
-    facts: dict[str, Any] = {"architecture": _architecture(told, fit, own=own)}
+    searched = search and weights.recipe is None
+    fit = fitting_model(weights, _timm_architecture(told)) if searched else None
+    facts: dict[str, Any] = (
+        {"architecture": architecture} if (architecture := _architecture(told, fit, searched)) else {}
+    )
     if fit is not None or told.get("image_size") is not None:
         facts |= {"input size": _input_size(told, fit), **_pixels(told, fit)}
     start = f"model.checkpoint={named}", *([f"model.checkpoint_key={key}"] if key else [])
@@ -82,11 +85,12 @@ def _timm_architecture(told: Provenance) -> str | None:
     return named if isinstance(named, str) and timm.is_model(named.partition(".")[0]) else None
 
 
-def _architecture(told: Provenance, fit: Fit | None, *, own: bool) -> str:
+def _architecture(told: Provenance, fit: Fit | None, searched: bool) -> str:
     named = told.get("architecture")
     said = f"{named} ({told.sources['architecture']})" if named else ""
-    if own or fit is None:
-        return said or "found no model of timm that takes nearly all of these tensors; try one with --model"
+    if fit is None:
+        nothing = "found no model of timm that takes nearly all of these tensors; try one with --model"
+        return said or (nothing if searched else "")
     how = "every tensor has its place" if fit.is_whole else fit.report.summary().partition(": ")[2].splitlines()[0]
     found = f"{fit.name} of timm, by its shapes ({how})"
     if fit.others:

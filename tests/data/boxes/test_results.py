@@ -5,6 +5,7 @@ import pytest
 
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import BoxSample
+from vision_train.data.boxes.read import read_boxes
 from vision_train.data.boxes.results import open_results
 from vision_train.errors import UserError
 from vision_train.previews import BoxesOnImage
@@ -29,6 +30,24 @@ def test_boxes_have_the_ids_of_the_annotations(place):
     ]
     assert results.notes == []
     assert FOUND.corners[0].tolist() == [1, 2, 11, 22], "what is drawn later stays as it is"
+
+
+def test_large_annotations_are_not_read_where_small_ones_list_all_images(place, monkeypatch):
+    place.pictures("train/a.png", "val/b.png")
+    read = []
+    monkeypatch.setattr(
+        "vision_train.data.boxes.results.read_boxes",
+        lambda section, findings: read.append([*section.labels]) or read_boxes(section, findings),
+    )
+    place.coco(*[{"bbox": [8, 4, 16, 20]}] * 9, name="annotations/train.json", images=("a.png",))
+    categories = [{"id": 8, "name": "cat"}, {"id": 9, "name": "dog"}]
+    place.coco(name="annotations/val.json", images=("x.png", "b.png"), categories=categories)
+    section = Section(root=str(place.folder), category_ids=[1, 2])
+    seen, learned = str(place.folder / "val/b.png"), str(place.folder / "train/a.png")
+    results = opened(section, seen)
+    assert (read, results.image_ids, results.category_ids) == ([["val"]], {seen: 2}, [8, 9])
+    results = opened(section, learned)
+    assert (read[1:], results.image_ids, results.category_ids) == ([["val"], ["train"]], {learned: 1}, [1, 2])
 
 
 def test_other_images_have_the_number_or_the_name_of_their_file_and_this_is_told(place):

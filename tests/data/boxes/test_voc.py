@@ -41,6 +41,37 @@ def test_boxes_are_corners_and_difficult_ones_ignored(place):
     assert found.categories == {"cat": 1, "dog": 2, "zebra": 3}
 
 
+def test_folders_of_splits_need_not_hold_the_same_classes(place):
+    for split, names in (("train", ("cat", "dog")), ("valid", ("bird", "dog"))):
+        place.pictures(f"{split}/{split}.png")
+        place.text(f"{split}/{split}.xml", xml(f"{split}.png", *map(box, names)))
+    found = place.read()
+    assert found.categories == {"bird": 1, "cat": 2, "dog": 3}
+    assert found.notes == []
+
+
+def test_classes_without_numbers_follow_those_that_have_some(place):
+    place.pictures("a.png", "xml/b.png")
+    place.coco({"bbox": [8, 4, 16, 20]}, images=["a.png"])
+    place.text("xml/b.xml", xml("b.png", box("ant"), box("dog")))
+    labels = {"train": str(place.folder / "xml"), "val": str(place.folder / "boxes.json")}
+    assert place.read(labels=labels).categories == {"cat": 1, "dog": 2, "ant": 3}
+
+
+def test_files_in_folders_of_their_own_are_read_too(place):
+    for name in ("a", "film/b"):
+        place.pictures(f"JPEGImages/{name}.png")
+        place.text(f"Annotations/{name}.xml", xml(f"{name}.png", box()))
+    place.text("ImageSets/Main/train.txt", "a\n")
+    place.text("ImageSets/Main/val.txt", "film/b\n")
+    assert {sample.id: sample.split for sample in place.read().samples} == {
+        "JPEGImages/a.png": "train",
+        "JPEGImages/film/b.png": "val",
+    }
+    (place.folder / "Annotations/a.xml").unlink()
+    assert [sample.split for sample in place.read().samples] == ["val"]
+
+
 def test_the_challenge_counts_pixels_from_one(place):
     place.pictures("a.png")
     place.text("Annotations/a.xml", xml("a.png", box(corners=(9, 5, 24, 24)), database="The VOC2007 Database"))

@@ -63,6 +63,49 @@ def test_an_export_of_cvat_has_its_texts_beside_the_images(place):
     assert place.truths()["obj_train_data/a.png"].boxes == (CORNERS,)
 
 
+def test_splits_that_an_export_of_cvat_names_are_kept(place):
+    for split in ("train", "valid"):
+        place.pictures(f"obj_{split}_data/{split}.png")
+        place.text(f"obj_{split}_data/{split}.txt", LINE)
+        place.text(f"{split}.txt", f"data/obj_{split}_data/{split}.png\n")
+    place.text("obj.names", "cat\ndog\n")
+    place.text("obj.data", "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\neval = coco\nbackup = b/\n")
+    assert [sample.split for sample in place.read().samples] == ["train", "val"]
+    (place.folder / "train.txt").unlink()
+    with pytest.raises(UserError, match=r"obj\.data.* train names data/train\.txt"):
+        place.read()
+
+
+def test_folders_of_images_may_be_named_for_each_split(place):
+    folders = {}
+    for split in ("train", "val"):
+        place.pictures(f"images/{split}/{split}.png")
+        place.text(f"labels/{split}/{split}.txt", LINE)
+        folders[split] = str(place.folder / "images" / split)
+    names = place.text("classes.txt", "cat\n")
+    found = place.read(root=None, labels=str(names), images=folders)
+    assert [(sample.split, len(sample.truth.boxes)) for sample in found.samples] == [("train", 1), ("val", 1)]
+    assert [sample.split for sample in place.read(labels={"val": str(names)}, images=folders).samples] == ["val"]
+
+
+def test_key_points_behind_a_box_are_no_polygon(place):
+    place.pictures("images/a.png")
+    place.text("labels/a.txt", f"{LINE} 0.3 0.3 0.4 0.4\n")
+    place.text("data.yaml", f"kpt_shape: [2, 2]\n{YAML}")
+    assert place.truths()["images/a.png"].boxes == (CORNERS,)
+    place.text("data.yaml", f"kpt_shape: 2\n{YAML}")
+    with pytest.raises(UserError, match=r"data\.yaml.*kpt_shape"):
+        place.read()
+
+
+def test_pictures_of_more_pixels_than_pillow_opens_by_default_are_read(place, monkeypatch):
+    place.pictures("images/a.png")
+    place.text("labels/a.txt", LINE)
+    place.text("data.yaml", YAML)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 64 * 48 // 3)
+    assert place.truths()["images/a.png"].boxes == (CORNERS,)
+
+
 @pytest.mark.parametrize("line", [f"{LINE} 0.93", f"{LINE} 17", "0 0.125 0.25 0.375 0.25 0.375 0.75 0.125 0.75"])
 def test_a_sixth_number_and_polygons_are_read_and_told(place, line):
     place.pictures("images/a.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -91,8 +92,8 @@ class Listed:
     """All images of the annotations of a data set."""
 
     images: list[ListedImage] = field(default_factory=list)
-    categories: dict[str, CategoryId] = field(default_factory=dict)
-    """Classes in the order of their numbers."""
+    categories: Mapping[str, CategoryId | None] = field(default_factory=dict)
+    """Classes in the order of their numbers; None in formats that number none."""
 
 
 @dataclass

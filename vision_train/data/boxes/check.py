@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,18 @@ from vision_train.data.kind import SPLITS
 from vision_train.errors import BadSampleError
 from vision_train.files import first_named, printable
 
+Watched = Callable[[Sequence[BoxSample]], Iterator[BoxSample]]
 SMALL, MEDIUM = 32**2, 96**2
 """Areas below which COCO calls a box small, and medium, in pixels."""
 
 
-def check_boxes(place: Path, images: Path | None = None) -> tuple[list[str], bool]:
+def check_boxes(place: Path, images: Path | None = None, watched: Watched = iter) -> tuple[list[str], bool]:
     """Read annotations and look at every image.
 
     Args:
         place: Folder of a data set, or a file of annotations.
         images: Folder of the images, where they do not lie there.
+        watched: Gives the images one by one, while their pixels are read.
 
     Returns:
         What was found, in lines, and whether something has to be mended.
@@ -38,7 +40,7 @@ def check_boxes(place: Path, images: Path | None = None) -> tuple[list[str], boo
     section = Section(root=str(place), images=beside) if place.is_dir() else Section(labels=str(place), images=beside)
     findings = Findings()
     found = read_boxes(section, findings)
-    _compare_sizes(found.samples, findings)
+    _compare_sizes(watched(found.samples), findings)
     _compare_splits(found.samples, findings)
     _look_twice(found.samples, findings)
     lines = [*_described(found.samples), *_classes(found), *found.notes, *_absent(found)]
@@ -47,7 +49,7 @@ def check_boxes(place: Path, images: Path | None = None) -> tuple[list[str], boo
     return lines, bool(findings.wrong)
 
 
-def _compare_sizes(samples: Sequence[BoxSample], findings: Findings) -> None:
+def _compare_sizes(samples: Iterator[BoxSample], findings: Findings) -> None:
     for sample in samples:
         truth: Annotated = sample.truth
         try:

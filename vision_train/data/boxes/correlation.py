@@ -103,7 +103,7 @@ def _listed(path: Path) -> list[ListedImage]:
     source = named(path, "annotations")
     findings = Findings()
     if source.format == "yolo":
-        return read_yolo(source.path, None, None, findings).images
+        return read_yolo(source.path, None, {}, findings).images
     reader = read_coco if source.format == "coco" else read_voc
     return reader(source.path, None, findings).images
 

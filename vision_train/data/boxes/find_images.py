@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from PIL import ExifTags, Image
 
 from vision_train.data.boxes.annotations import Findings, ListedImage
+from vision_train.data.decode import large_images
 from vision_train.data.sources import list_images_in
 from vision_train.data.splits import split_called
 from vision_train.errors import UserError
@@ -103,7 +104,7 @@ def clean_name(written: str) -> PurePosixPath:
 def picture_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture as it is shown, without decoding it; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with large_images(), Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     except Exception:  # noqa: BLE001 - damaged files raise anything; reading the pixels tells the reason

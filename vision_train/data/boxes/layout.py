@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from vision_train.data.boxes import Section
+from vision_train.data.boxes.voc import VOC_FOLDER, xml_files
 from vision_train.data.splits import split_called
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
@@ -17,7 +18,6 @@ Format = Literal["coco", "yolo", "voc"]
 
 YOLO_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 """Files that name the classes of a YOLO data set."""
-VOC_FOLDER = "Annotations"
 _FORMATS = "a COCO json, the data.yaml of a YOLO data set, or a folder of Pascal VOC xml"
 _OTHER_COCO = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 """How files beside those of boxes begin in COCO."""
@@ -49,7 +49,7 @@ def sources(section: Section) -> list[Source]:
         return [named(Path(path), f"data.labels.{split}", split) for split, path in section.labels.items()]
     if section.labels is not None:
         path = Path(section.labels)
-        if path.is_dir() and not any(path.glob("*.xml")):
+        if path.is_dir() and not xml_files(path):
             return detect(path, "data.labels")
         return [named(path, "data.labels")]
     assert section.root is not None
@@ -126,14 +126,14 @@ def _coco_files(folder: Path) -> list[Source]:
 
 
 def _voc_folders(folder: Path) -> list[Source]:
-    whole = next((place for place in (folder / VOC_FOLDER, folder) if any(place.glob("*.xml"))), None)
+    whole = next((place for place in (folder / VOC_FOLDER, folder) if xml_files(place)), None)
     if whole is not None:
         return [Source(whole, "voc")]
     return [
         Source(place, "voc", split_called(each.name))
         for each in sorted(folder.iterdir())
         for place in (each, each / VOC_FOLDER)
-        if each.is_dir() and any(place.glob("*.xml"))
+        if each.is_dir() and xml_files(place)
     ]
 
 

@@ -17,6 +17,7 @@ from vision_train.data.boxes.find_images import ImageFinder
 from vision_train.data.boxes.layout import Source, sources
 from vision_train.data.boxes.voc import read_voc
 from vision_train.data.boxes.yolo import read_yolo
+from vision_train.data.classes import class_order
 from vision_train.errors import UserError
 from vision_train.files import first_named
 
@@ -72,7 +73,7 @@ def read_boxes(section: Section, findings: Findings) -> FoundBoxes:
 def _read(source: Source, section: Section, finders: dict[tuple[Path, ...], ImageFinder], findings: Findings) -> Listed:
     folders = _image_folders(source, section)
     if source.format == "yolo":
-        return read_yolo(source.path, source.split, folders[0] if section.images else None, findings)
+        return read_yolo(source.path, source.split, _yolo_folders(section, source.split), findings)
     reader = read_coco if source.format == "coco" else read_voc
     listed = reader(source.path, source.split, findings)
     finder = finders.setdefault(folders, finders.get(folders) or ImageFinder(folders))
@@ -81,6 +82,15 @@ def _read(source: Source, section: Section, finders: dict[tuple[Path, ...], Imag
     if source.split is None and isinstance(section.images, dict):
         _divide_by_folder(listed.images, section.images)
     return listed
+
+
+def _yolo_folders(section: Section, split: str | None) -> dict[str | None, Path]:
+    """The folder of images of each split that the recipe names; of None, that of all."""
+    if not isinstance(section.images, dict):
+        return {} if section.images is None else {None: Path(section.images)}
+    if split in section.images:
+        return {split: Path(section.images[split])}
+    return {name: Path(folder) for name, folder in section.images.items()}
 
 
 def _image_folders(source: Source, section: Section) -> tuple[Path, ...]:
@@ -122,8 +132,12 @@ def _told_apart(samples: list[BoxSample]) -> list[BoxSample]:
     return [replace(sample, id=f"{sample.split}/{sample.id}") for sample in samples]
 
 
-def join_categories(lists: Sequence[tuple[str, Mapping[str, CategoryId]]]) -> tuple[dict[str, CategoryId], list[str]]:
+def join_categories(
+    lists: Sequence[tuple[str, Mapping[str, CategoryId | None]]],
+) -> tuple[dict[str, CategoryId], list[str]]:
     """Join the classes of several files by their names; numbers are those of the first file that has the name.
+
+    Classes that no file numbers follow in the order of their names.
 
     Args:
         lists: Place and classes of each file.
@@ -138,6 +152,8 @@ def join_categories(lists: Sequence[tuple[str, Mapping[str, CategoryId]]]) -> tu
     differing: dict[str, None] = {}
     for place, categories in lists:
         for name, number in categories.items():
+            if number is None:
+                continue
             if name in joined:
                 differing |= {f"{name} ({joined[name]}, in {place} {number})": None} if joined[name] != number else {}
             elif number in joined.values():
@@ -148,6 +164,8 @@ def join_categories(lists: Sequence[tuple[str, Mapping[str, CategoryId]]]) -> tu
                 )
             else:
                 joined[name] = number
+    unnumbered = {name for _, categories in lists for name in categories if name not in joined}
+    joined |= {name: number for number, name in enumerate(class_order(unnumbered), max(joined.values(), default=0) + 1)}
     notes = []
     if differing:
         notes.append(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vision_train.data.boxes import FILES, Section
 from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings
-from vision_train.data.boxes.read import FoundBoxes, read_boxes
+from vision_train.data.boxes.layout import Source, sources
+from vision_train.data.boxes.read import FoundBoxes, join_categories, read_boxes
 from vision_train.errors import UserError
 from vision_train.files import first_named
 from vision_train.previews import BoxesOnImage
@@ -62,9 +64,8 @@ def open_results(recipe: Recipe, classes: list[str], samples: Sequence[BoxSample
         UserError: Two images would get one id, or two classes one number.
     """
     section: Section = recipe.data
-    found, notes = _annotations(section)
-    listed = {os.path.realpath(each.place): each.image_id for each in found.samples if each.image_id is not None}
     files = {sample.id: os.path.realpath(sample.place) for sample in samples}
+    listed, categories, notes = _annotations(section, {*files.values()})
     # Links are followed to find an image in the annotations, but it is called as the link is.
     named = {sample.id: _of_name(sample.place) for sample in samples if files[sample.id] not in listed}
     image_ids = {name: listed[file] if file in listed else named[name] for name, file in files.items()}
@@ -72,17 +73,32 @@ def open_results(recipe: Recipe, classes: list[str], samples: Sequence[BoxSample
     if named:
         names = first_named([f"{place} -> {number}" for place, number in named.items()])
         notes.append(f"image_id is taken from the file's name of images that no annotations list: {names}")
-    return CocoResults(image_ids, _category_ids(section, classes, found), notes)
+    return CocoResults(image_ids, _category_ids(section, classes, categories), notes)
 
 
-def _annotations(section: Section) -> tuple[FoundBoxes, list[str]]:
-    """What the annotations list; nothing, and why, where they cannot be read, which does not hinder predicting."""
+def _annotations(section: Section, files: set[str]) -> tuple[dict[str, ImageId], dict[str, CategoryId], list[str]]:
+    """The ids of images by file, and the numbers of classes, as the annotations that list the images have them.
+
+    Small annotations are read first, and no more once all images are found: those of training images may be large.
+    Annotations that cannot be read do not hinder predicting; a note says why.
+    """
+    listed: dict[str, ImageId] = {}
     if section.source != FILES:
-        return FoundBoxes([], {}, []), []
+        return listed, {}, []
+    found: dict[Source, FoundBoxes] = {}
     try:
-        return read_boxes(section, Findings()), []
+        named = sources(section)
+        for source in sorted(named, key=lambda each: each.path.stat().st_size):
+            labels = str(source.path) if source.split is None else {source.split: str(source.path)}
+            found[source] = read_boxes(replace(section, labels=labels), Findings())
+            ids = {os.path.realpath(each.place): each.image_id for each in found[source].samples}
+            listed |= {file: number for file, number in ids.items() if file in files and number is not None}
+            if len(listed) == len(files):
+                break
+        numbered = [(str(each.path), found[each].categories) for each in named if each in found]
+        return listed, join_categories(numbered)[0], []
     except UserError as error:
-        return FoundBoxes([], {}, []), [f"no ids of images are taken from the annotations: {error}"]
+        return {}, {}, [f"no ids of images are taken from the annotations: {error}"]
 
 
 def _of_name(place: str) -> ImageId:
@@ -101,10 +117,10 @@ def _refuse_shared(image_ids: Mapping[str, ImageId]) -> None:
             )
 
 
-def _category_ids(section: Section, classes: Sequence[str], found: FoundBoxes) -> list[CategoryId]:
+def _category_ids(section: Section, classes: Sequence[str], categories: Mapping[str, CategoryId]) -> list[CategoryId]:
     """The number of each class in the annotations that are named; where they lack it, that of the run."""
     own = section.category_ids or range(1, len(classes) + 1)
-    numbers = [found.categories.get(name, number) for name, number in zip(classes, own, strict=True)]
+    numbers = [categories.get(name, number) for name, number in zip(classes, own, strict=True)]
     for index, number in enumerate(numbers):
         if number in numbers[:index]:
             raise UserError(

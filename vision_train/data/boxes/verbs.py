@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,11 @@ import typer
 from vision_train.cli.console import counted, plain_console
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
+
+    from vision_train.data.boxes.annotations import BoxSample
     from vision_train.data.toy.scenes import Scene
 
 
@@ -35,10 +39,21 @@ def check(
     """
     from vision_train.data.boxes.check import check_boxes
 
-    lines, wrong = check_boxes(place, images)
-    plain_console().print("\n".join(lines))
+    console = plain_console()
+    lines, wrong = check_boxes(place, images, partial(_watched, console))
+    console.print("\n".join(lines))
     if wrong:
         raise typer.Exit(2)
+
+
+def _watched(console: Console, samples: Sequence[BoxSample]) -> Iterator[BoxSample]:
+    """The samples one by one, with how many of them have been gone through."""
+    from vision_train.cli.progress import ItemProgress
+
+    with ItemProgress(console, len(samples), "images", "boxes") as progress:
+        for sample in samples:
+            yield sample
+            progress.advance(1, len(sample.truth.boxes))
 
 
 def correlation(

@@ -15,6 +15,8 @@ from vision_train.data.tables import read_text
 from vision_train.errors import UserError
 from vision_train.files import printable
 
+VOC_FOLDER = "Annotations"
+"""The folder of the files in the official layout, which may have folders of its own, as those of the images."""
 OFFICIAL = "The VOC20"
 """How the official data sets call themselves; they count pixels from 1, and tools of annotation from 0."""
 
@@ -23,7 +25,7 @@ def read_voc(folder: Path, split: str | None, findings: Findings) -> Listed:
     """Read the xml files of a folder.
 
     Args:
-        folder: Holds the files directly.
+        folder: Holds the files, as :func:`xml_files` finds them.
         split: The split of all images; None takes what `ImageSets/Main` beside the folder says, if it is there.
         findings: Takes what is wrong.
 
@@ -32,21 +34,27 @@ def read_voc(folder: Path, split: str | None, findings: Findings) -> Listed:
     """
     splits = {} if split else _image_sets(folder)
     listed = Listed()
-    for file in sorted(folder.glob("*.xml")):
+    for file in xml_files(folder):
         image = _read_file(file, findings)
         if image is not None:
-            image.split = split or splits.get(file.stem)
+            image.split = split or splits.get(file.relative_to(folder).with_suffix("").as_posix())
             listed.images.append(image)
     names = class_order({box.label for image in listed.images for box in image.boxes})
     if not names:
         raise UserError(f"{folder}: its xml files hold no boxes; it needs Pascal VOC, with an <object> for each box")
-    # Pascal VOC has no numbers of classes.
-    listed.categories = {name: number for number, name in enumerate(names, start=1)}
+    listed.categories = dict.fromkeys(names)  # Pascal VOC has no numbers of classes
     return listed
 
 
+def xml_files(folder: Path) -> list[Path]:
+    """The xml files of a folder; of one that is called `Annotations`, those of the folders in it too."""
+    if folder.name != VOC_FOLDER:
+        return sorted(folder.glob("*.xml"))
+    return sorted(file for file in folder.rglob("*.xml") if not file.name.startswith("."))
+
+
 def _image_sets(folder: Path) -> dict[str, str]:
-    """Split of each image by the stem of its name; where two lists name one, the narrower counts."""
+    """Split of each image by its name without the ending; where two lists name one, the narrower counts."""
     splits: dict[str, str] = {}
     lists = sorted(
         (folder.parent / "ImageSets" / "Main").glob("*.txt"), key=lambda file: file.stem == "trainval", reverse=True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +26,52 @@ IMAGES_FOLDER, LABELS_FOLDER = "images", "labels"
 """Folders of which one mirrors the other."""
 BOX = 4
 """Numbers of a box."""
+YAML_ENDINGS = (".yaml", ".yml")
+DARKNET = "obj.data"
+"""File that names the lists of images of the splits, beside `obj.names`."""
 SLACK = 0.05
 """How far beyond the image a number may lie that counts as a share of it."""
 
 
-def read_yolo(path: Path, split: str | None, images: Path | None, findings: Findings) -> Listed:
+@dataclass(frozen=True)
+class _Classes:
+    """What the numbers of a line mean."""
+
+    names: Mapping[int, str]
+    keypoints: int = 0
+    """Numbers of the key points that stand behind each box."""
+
+
+def read_yolo(path: Path, split: str | None, images: Mapping[str | None, Path], findings: Findings) -> Listed:
     """Read a data set that a file describes: ``data.yaml``, or only names of classes.
 
     Args:
         path: The file.
         split: The one split to take as such, or the split that the folder is taken as; None takes all that are named.
-        images: Folder of the images, where the file does not say it.
+        images: Folder of the images of each split, where the file does not say it; of None, that of all.
         findings: Takes what is wrong.
 
     Raises:
         UserError: The file cannot be read, or names no classes or images.
     """
-    if images is not None and not images.is_dir():
-        raise UserError(f"{printable(str(images))}: no such folder; say where the images are with data.images")
+    if absent := [folder for folder in images.values() if not folder.is_dir()]:
+        raise UserError(f"{printable(str(absent[0]))}: no such folder; say where the images are with data.images")
     described = _described(path)
-    names = _names(path, described)
-    listed = Listed(categories={name: number for number, name in names.items()})
+    classes = _Classes(_names(path, described), _keypoints(path, described))
+    listed = Listed(categories={name: number for number, name in classes.names.items()})
     for place_split, files in _image_files(path, described, images, findings):
         if split is None or place_split in (None, split):
             for file in files:
-                listed.images.append(_read_image(file, place_split or split, names, findings))
+                listed.images.append(_read_image(file, place_split or split, classes, findings))
     _note_alone(listed, findings)
     return listed
 
 
 def _described(path: Path) -> dict[str, Any]:
     text = read_text(path)
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return {"names": [line.strip() for line in text.splitlines() if line.strip()]}
+    if path.suffix.lower() not in YAML_ENDINGS:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        return {**_darknet(path.with_name(DARKNET)), "names": names}
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -65,6 +79,26 @@ def _described(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: names no classes; it needs the keys names, train and val")
     return content
+
+
+def _darknet(path: Path) -> dict[str, Any]:
+    """The lists of images of the splits, which Darknet and CVAT name in a file beside the names of classes."""
+    lines = (line.partition("=") for line in read_text(path).splitlines()) if path.is_file() else ()
+    # `eval` names a way to evaluate there.
+    return {key.strip(): value.strip() for key, _, value in lines if split_called(key) and key.strip() != "eval"}
+
+
+def _names_splits(path: Path) -> Path:
+    """The file that names the splits, given the one that names the classes."""
+    return path if path.suffix.lower() in YAML_ENDINGS else path.with_name(DARKNET)
+
+
+def _keypoints(path: Path, described: dict[str, Any]) -> int:
+    """How many numbers of key points follow each box, in data sets of poses."""
+    shape = described.get("kpt_shape") or [0, 0]
+    if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(each, int) for each in shape)):
+        raise UserError(f"{path}: `kpt_shape` is {shape}; it is the number of key points and 2 or 3, as in [17, 3]")
+    return int(shape[0] * shape[1])
 
 
 def _names(path: Path, described: dict[str, Any]) -> dict[int, str]:
@@ -84,28 +118,31 @@ def _names(path: Path, described: dict[str, Any]) -> dict[int, str]:
 
 
 def _image_files(
-    path: Path, described: dict[str, Any], images: Path | None, findings: Findings
+    path: Path, described: dict[str, Any], images: Mapping[str | None, Path], findings: Findings
 ) -> Iterator[tuple[str | None, list[Path]]]:
     """The images of each split that the file names; all images below the folder where it names none."""
     named = {split_called(str(key)): value for key, value in described.items() if value and split_called(str(key))}
     if not any(split in named for split in SPLITS):
-        yield from _below(images or path.parent)
+        for given, folder in (images or {None: path.parent}).items():
+            yield from ((given or found, files) for found, files in _below(folder))
         return
     base = path.parent
     if (written := described.get("path")) and (stated := path.parent / str(written)).is_dir():
         base = stated
     for split in SPLITS:
         places = named.get(split) or []
+        bases = (base, path.parent, *(images[key] for key in (split, None) if key in images))
         files: list[Path] = []
         for place in [places] if isinstance(places, str) else places:
-            found = _place(str(place), (base, path.parent, *([images] if images else [])))
+            found = _place(str(place), bases)
             if found is None and split == "train":
                 raise UserError(
-                    f"{path}: train names {place}, which is not there; mend it, or name a split with data.labels"
+                    f"{_names_splits(path)}: train names {place}, which is not there; mend it, or name a split "
+                    "with data.labels"
                 )
             if found is None:  # Roboflow names a test split whether there is one or not
                 findings.note("splits whose images are not there", f"{split} of {path.name} ({printable(str(place))})")
-            files += [] if found is None else _files_of(found)
+            files += [] if found is None else _files_of(found, bases)
         yield split, files
 
 
@@ -131,14 +168,14 @@ def _place(written: str, bases: Sequence[Path]) -> Path | None:
     return None
 
 
-def _files_of(place: Path) -> list[Path]:
+def _files_of(place: Path, bases: Sequence[Path]) -> list[Path]:
     """Images of a folder, or those that a text file lists."""
     if place.is_dir():
         return list_images_in(place).below(place, set())
     listed = []
     for line in read_text(place).splitlines():
         if written := line.strip():
-            found = _place(written, (place.parent, place.parent.parent))
+            found = _place(written, (place.parent, place.parent.parent, *bases))
             listed.append(found or place.parent / written)
     return listed
 
@@ -155,7 +192,7 @@ def label_file(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _read_image(file: Path, split: str | None, names: dict[int, str], findings: Findings) -> ListedImage:
+def _read_image(file: Path, split: str | None, classes: _Classes, findings: Findings) -> ListedImage:
     labels = label_file(file)
     listed = ListedImage(str(file), str(labels), [], picture_size(file), None, split, None)
     if not file.is_file():
@@ -166,22 +203,22 @@ def _read_image(file: Path, split: str | None, names: dict[int, str], findings: 
         return listed
     for number, line in enumerate(read_text(labels).splitlines(), start=1):
         if line.strip():
-            box = _read_line(line, f"{labels.parent.name}/{labels.name} line {number}", listed.size, names, findings)
+            box = _read_line(line, f"{labels.parent.name}/{labels.name} line {number}", listed.size, classes, findings)
             listed.boxes += [] if box is None else [box]
     return listed
 
 
-def _read_line(
-    line: str, place: str, size: tuple[int, int], names: dict[int, str], findings: Findings
-) -> ListedBox | None:
+def _read_line(line: str, place: str, size: tuple[int, int], classes: _Classes, findings: Findings) -> ListedBox | None:
     try:
         first, *numbers = (float(part) for part in re.split(r"[\s,]+", line.strip()))
     except ValueError:
         findings.mend("lines that are not numbers", f"{place} ({printable(line.strip()[:40])})")
         return None
-    if first not in names:
-        findings.mend("boxes of classes that are not named", f"{place} (class {first:g} of {len(names)})")
+    if first not in classes.names:
+        findings.mend("boxes of classes that are not named", f"{place} (class {first:g} of {len(classes.names)})")
         return None
+    if classes.keypoints and len(numbers) == BOX + classes.keypoints:
+        numbers = numbers[:BOX]
     if len(numbers) < BOX or (len(numbers) > BOX + 1 and len(numbers) % 2):
         findings.mend("lines that are neither a box nor a polygon", f"{place} ({len(numbers) + 1} numbers)")
         return None
@@ -196,7 +233,7 @@ def _read_line(
         findings.note("boxes taken around polygons", place)
     corners = _around(shares) if polygon else _from_centre(shares)
     (x1, y1, x2, y2), (width, height) = corners, size
-    return ListedBox((x1 * width, y1 * height, x2 * width, y2 * height), names[int(first)], False, place)
+    return ListedBox((x1 * width, y1 * height, x2 * width, y2 * height), classes.names[int(first)], False, place)
 
 
 def _from_centre(shares: Sequence[float]) -> Corners:
