@@ -190,9 +190,20 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, str]:
         told += f"; made for inference, without {' and '.join(absent)}" if absent else ""
         sizes = ", ".join(f"{name}: {str(value).lower()}" for name, value in _unusual_sizes(state).items())
         args = f" 'model.args={{{sizes}}}'" if sizes else ""
-        return {"detector": told, "in a recipe": f"relation_detr/resnet50 model.checkpoint=FILE{args}"}
+        recipe = _recipe(state)
+        return {"detector": told} | ({"in a recipe": f"{recipe} model.checkpoint=FILE{args}"} if recipe else {})
     kind = _kind(state)
     return {} if kind is None else {"detector": kind[0], "in a recipe": f"'model.checkpoint={kind[1]}'"}
+
+
+def _recipe(state: Mapping[str, Tensor]) -> str | None:
+    """The recipe that has the backbone of a published Relation-DETR; None for other backbones."""
+    inside = {name.removeprefix(_BACKBONE) for name in state if name.startswith(_BACKBONE)}
+    if has_stages(inside):
+        is_swin = any(name.endswith("relative_position_bias_table") for name in inside)
+        return f"relation_detr/{'swin' if is_swin else 'convnext'}_large"
+    is_resnet50 = {"layer3.5.conv3.weight", "layer4.2.conv3.weight"} <= inside and "layer3.6.conv3.weight" not in inside
+    return "relation_detr/resnet50" if is_resnet50 else None
 
 
 def _unusual_sizes(state: Mapping[str, Tensor]) -> dict[str, int | bool]:

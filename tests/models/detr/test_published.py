@@ -224,7 +224,9 @@ class TestNeck:
 class TestDescribe:
     def test_a_relation_detr_says_its_sizes_and_what_it_lacks(self):
         network = detector()
-        told = describe(network.state_dict() | {"_classes_": spell(["a"] * 5)})
+        assert "in a recipe" not in describe(network.state_dict())  # its backbone is that of no recipe
+        fifty = {f"backbone.layer{place}.conv3.weight": torch.zeros(1) for place in ("3.5", "4.2")}
+        told = describe(network.state_dict() | fifty | {"_classes_": spell(["a"] * 5)})
         assert told["detector"] == "Relation-DETR, 5 classes, 6 queries, the names of 5 classes"
         sizes = "dim: 32, heads: 2, hidden: 48, encoder_layers: 2, decoder_layers: 2, queries: 6, hybrid_queries: 4"
         assert told["in a recipe"] == f"relation_detr/resnet50 model.checkpoint=FILE 'model.args={{{sizes}}}'"
