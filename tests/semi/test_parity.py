@@ -22,7 +22,8 @@ MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())
 TENSORS = load_file(GOLDEN / "semi.safetensors")
 CASES = MANIFEST["cases"]
 CLASSES, POOL, STEPS = (MANIFEST["sizes"][name] for name in ("classes", "pool", "steps"))
-STREAMS = {stream: {key: TENSORS[f"input/{stream}/{key}"] for key in ("labels", "idx_ulb", "logits_lb", "logits_w", "logits_s")} for stream in ("even", "skewed")}  # fmt: skip
+INPUTS = ("labels", "idx_ulb", "logits_lb", "logits_w", "logits_s")
+STREAMS = {name: {key: TENSORS[f"input/{name}/{key}"] for key in INPUTS} for name in ("even", "skewed")}
 
 
 def close(found, expected, what):
@@ -40,9 +41,7 @@ def rule_of(case):
         rule = FixMatch(settings["p_cutoff"], soft=not settings["hard_label"])
         return rule, lambda weak, labelled, places: rule(weak)
     if method == "freematch":
-        rule = FreeMatch(
-            CLASSES, settings["ema_p"], quantile=settings["use_quantile"], clip=settings["clip_thresh"]
-        )  # fmt: skip
+        rule = FreeMatch(CLASSES, settings["ema_p"], quantile=settings["use_quantile"], clip=settings["clip_thresh"])
         return rule, lambda weak, labelled, places: rule(weak)
     if method == "softmatch":
         rule = SoftMatch(

@@ -74,7 +74,7 @@ class FreeMatch(RunningState):
 
     @torch.no_grad()
     def weights(self, probabilities: Tensor) -> Tensor:
-        """Weigh images (U C) by the averages as they are, such as validation images that the same rule is asked about."""
+        """Weigh images (U C) by the averages as they are, such as those of validation that the rule is asked about."""
         confidence, labels = probabilities.max(dim=-1)
         relative = self.mean_probabilities / self.mean_probabilities.max()
         return (confidence >= self.threshold * relative[labels]).float()

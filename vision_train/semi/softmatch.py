@@ -60,8 +60,8 @@ class SoftMatch(RunningState):
     """Weighs every image by how far its confidence lies below the mean, on a truncated Gaussian.
 
     With q the aligned probabilities, mu and v the running mean (from 1/C) and variance (from 1) of max q:
-    ``weight = exp(-min(max q - mu, 0)^2 * n^2 / (2 v))``. Labels are the most probable classes before alignment. A batch
-    moves the averages first and is weighed by them afterwards.
+    ``weight = exp(-min(max q - mu, 0)^2 * n^2 / (2 v))``. Labels are the most probable classes before alignment. A
+    batch moves the averages first and is weighed by them afterwards.
 
     Args:
         classes: C.
