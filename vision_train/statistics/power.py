@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 from scipy import optimize, stats
@@ -72,11 +73,16 @@ def detectable_difference(deviation: float, pairs: int, comparisons: int = 1) ->
         pairs: At least 2.
         comparisons: How many share the level of 5 % (Bonferroni).
     """
-    level, high = SIGNIFICANCE / comparisons, 1.0
+    return _detectable_effect(pairs, SIGNIFICANCE / comparisons) * deviation
+
+
+@cache
+def _detectable_effect(pairs: int, level: float) -> float:
+    """The same in units of the standard deviation."""
+    high = 1.0
     while power(high, pairs, level) < POWER:
         high *= 2
-    effect = optimize.brentq(lambda effect: power(effect, pairs, level) - POWER, 0, high)
-    return float(effect * deviation)
+    return float(optimize.brentq(lambda effect: power(effect, pairs, level) - POWER, 0, high))
 
 
 def fresh_study(test: PairedTest, pairs: int, comparisons: int = 1) -> SeedsNeeded | None:
