@@ -39,7 +39,7 @@ def test_a_class_without_most_votes_wins_nothing_by_its_probability():
 
 
 def test_item_11_the_order_of_voters_is_irrelevant():
-    probabilities = torch.rand(4, 30, 3).softmax(dim=-1)
+    probabilities = torch.rand(4, 30, 3, dtype=torch.float64).softmax(dim=-1)
     probabilities[2:, :, [0, 1]] = probabilities[:2, :, [1, 0]]  # many votes and means are equal
     expected = vote(probabilities)
     for order in itertools.permutations(range(4)):
