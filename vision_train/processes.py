@@ -33,6 +33,38 @@ def gather_objects(value: Value) -> list[Value]:
     return everyone
 
 
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows of all processes, in order of rank, on every process. A collective call; alone it returns ``rows``.
+
+    Args:
+        rows: N x ..., of one shape and type in all processes; nothing flows back through them.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    everyone = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, rows.detach().contiguous())
+    return torch.cat(everyone)
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """Sum of what all processes hold, on every process. A collective call; alone it returns ``value``.
+
+    Gradients reach each process's own part, multiplied by the number of processes. Averaged over the processes, as DDP
+    averages them, they are the gradients of one process that holds everything.
+    """
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    own = value * dist.get_world_size()
+    return own - own.detach() + total
+
+
 def gather_by_id(parts: Sequence[tuple[Sequence[str], Tensor]]) -> tuple[list[str], Tensor | None]:
     """Join what all processes measured, so that an image that two of them saw, or one saw twice, counts once.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vision_train.statistics import mean_interval, paired_test, wilson_interval
+from vision_train.statistics import exact_bounds, mean_interval, paired_test, wilson_interval
 
 FIRST = [0.90, 0.93, 0.91, 0.95, 0.92]
 SECOND = [0.92, 0.94, 0.93, 0.95, 0.95]
@@ -108,3 +108,21 @@ def test_published_values(hits, count, low, high):
 def test_what_is_no_proportion_is_refused(share, count):
     with pytest.raises(ValueError, match="share in"):
         wilson_interval(share, count)
+
+
+@pytest.mark.parametrize(("count", "total"), [(12, 400), (8, 300), (20, 600)])
+def test_the_most_false_alarms_that_allow_a_claim_of_5_percent(count, total):
+    assert exact_bounds(count, total).high < 0.05 < exact_bounds(count + 1, total).high
+
+
+@pytest.mark.parametrize(("count", "total"), [(334, 400), (87, 100)])
+def test_the_fewest_found_that_allow_a_claim_of_80_percent(count, total):
+    assert exact_bounds(count, total).low > 0.8 > exact_bounds(count - 1, total).low
+
+
+def test_exact_bounds_at_the_ends():
+    assert exact_bounds(0, 20) == pytest.approx((0, 1 - 0.05 ** (1 / 20)))
+    assert exact_bounds(20, 20) == pytest.approx((0.05 ** (1 / 20), 1))
+    for count, total in ((1, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="at least one item"):
+            exact_bounds(count, total)

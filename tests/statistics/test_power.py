@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vision_train.statistics import PairedTest, fresh_study, power, rounded, seeds_needed
+from vision_train.statistics import PairedTest, detectable_difference, fresh_study, power, rounded, seeds_needed
 
 
 def test_power_is_the_share_of_studies_that_find_the_effect():
@@ -40,3 +40,16 @@ def test_the_range_of_seeds_is_that_of_the_spread():
 
 def test_counts_are_rounded_to_what_means_something():
     assert [rounded(count) for count in (7, 19, 42, 98, 113, 1449)] == [7, 19, 40, 100, 110, 1400]
+
+
+@pytest.mark.parametrize(("pairs", "effect"), [(3, 3.26), (5, 1.68), (8, 1.16), (10, 1.00), (15, 0.78), (20, 0.66)])
+def test_the_detectable_difference_is_found_in_four_studies_of_five(pairs, effect):
+    found = detectable_difference(0.02, pairs)
+    assert found / 0.02 == pytest.approx(effect, abs=0.005)
+    assert power(found / 0.02, pairs) == pytest.approx(0.8)
+    assert detectable_difference(0.0, pairs) == 0
+
+
+def test_the_more_comparisons_share_the_level_the_larger_is_what_can_be_found():
+    assert power(detectable_difference(1.0, 10, 3), 10, 0.05 / 3) == pytest.approx(0.8)
+    assert power(detectable_difference(1.0, 2), 2) == pytest.approx(0.8)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from vision_train.statistics import (
     FEWEST_SEEDS_TO_PLAN_BY,
     Interval,
-    PairedTest,
     Resampled,
     SeedsNeeded,
+    Verdict,
     bootstrap_interval,
     fresh_study,
+    judge,
     paired_test,
 )
-
-Verdict = Literal["better", "worse", "ahead", "behind", "no measurable difference", "failed", "not tested"]
-"""``ahead``, ``behind``: on these test samples, not shown for others. ``failed``: on seeds that the other finished."""
 
 
 @dataclass(frozen=True)
@@ -120,22 +117,3 @@ def compare_pair(pair: Pair, mode: str, comparisons: int = 1) -> Comparison:
         earlier_readings=pair.earlier_readings,
         verdict=verdict,
     )
-
-
-def judge(test: PairedTest, items: Interval | None, mode: str, own_samples: bool = False) -> Verdict:
-    """The verdict on a difference, second minus first.
-
-    Args:
-        test: Over the seeds.
-        items: Interval of the difference over test items; None if nothing is known of items.
-        mode: ``max`` if more is better, ``min`` if less is.
-        own_samples: Whether each seed has test samples of its own: then the seeds alone decide.
-    """
-    if test.p is None:
-        return "not tested"
-    if test.interval is None or not test.interval.excludes_zero:
-        return "no measurable difference"
-    gained = (test.difference > 0) == (mode == "max")
-    if own_samples or (items is not None and items.excludes_zero):
-        return "better" if gained else "worse"
-    return "ahead" if gained else "behind"

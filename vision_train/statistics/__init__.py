@@ -11,16 +11,19 @@ from vision_train.statistics.intervals import (
     SIGNIFICANCE,
     Interval,
     PairedTest,
+    exact_bounds,
     mean_interval,
     paired_test,
     wilson_interval,
 )
+from vision_train.statistics.judging import Verdict, judge
 from vision_train.statistics.metrics import Columns, Statistic, registered_statistic, statistic
 from vision_train.statistics.power import (
     FEWEST_SEEDS_TO_PLAN_BY,
     MOST_SEEDS,
     POWER,
     SeedsNeeded,
+    detectable_difference,
     fresh_study,
     power,
     rounded,
@@ -38,9 +41,13 @@ __all__ = [
     "Resampled",
     "SeedsNeeded",
     "Statistic",
+    "Verdict",
     "bootstrap_interval",
+    "detectable_difference",
+    "exact_bounds",
     "fresh_study",
     "group_indices",
+    "judge",
     "mean_interval",
     "paired_test",
     "power",

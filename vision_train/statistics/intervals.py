@@ -95,3 +95,23 @@ def wilson_interval(share: float, count: int) -> Interval:
         raise ValueError(f"a share in [0, 1] of at least one item has an interval, got {share} of {count}")
     found = stats.binomtest(round(share * count), count).proportion_ci(1 - SIGNIFICANCE, method="wilson")
     return Interval(float(found.low), float(found.high))
+
+
+def exact_bounds(count: int, total: int) -> Interval:
+    """One-sided 95 % bounds of a proportion by Clopper and Pearson, which hold for any number of items.
+
+    Each bound holds by itself: with 12 of 400 the proportion is below 5 %, and with 334 of 400 above 80 %, at 95 %
+    confidence. They are for claims such as "at most" and "at least"; :func:`wilson_interval` is for estimates.
+
+    Args:
+        count: Items that have the property.
+        total: Number of independent items, at least 1.
+
+    Raises:
+        ValueError: There are no items, or more have the property than there are.
+    """
+    if total < 1 or not 0 <= count <= total:
+        raise ValueError(f"some of at least one item have bounds, got {count} of {total}")
+    low = stats.beta.ppf(SIGNIFICANCE, count, total - count + 1) if count else 0.0
+    high = stats.beta.ppf(1 - SIGNIFICANCE, count + 1, total - count) if count < total else 1.0
+    return Interval(float(low), float(high))
