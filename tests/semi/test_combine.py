@@ -48,6 +48,18 @@ def test_combination_is_the_weighed_mean_of_ranks(weights):
     assert combine(SCORES, weights, "arithmetic").tolist() == pytest.approx(means)
 
 
+@pytest.mark.parametrize("how", ["geometric", "arithmetic"])
+def test_equal_means_of_ranks_are_equal_to_the_bit_wherever_they_stand(how):
+    levels = torch.arange(30)
+    scores = {"faithfulness": levels.repeat(30), "robustness": levels.repeat_interleave(30)}  # every pair of levels
+    combined = combine(scores, BY_PROTOTYPES, how)
+    first, second = (2 * (30 * score + 15) + 1 for score in scores.values())  # twice the mean rank of a level
+    assert len(combined.unique()) == len((first * second if how == "geometric" else first + second).unique())
+    order = torch.randperm(900)
+    shuffled = combine({name: score[order] for name, score in scores.items()}, BY_PROTOTYPES, how)
+    assert torch.equal(shuffled, combined[order])
+
+
 def test_product_takes_raw_values():
     assert combine(SCORES, BY_PROTOTYPES, "product").tolist() == pytest.approx([0.09, 0.198, 0.24, 0.28])
 

@@ -30,6 +30,9 @@ FLOORS = {"robustness": 0.5}
 SMALLEST_BOX = 1e-4
 """Our default floor of ``area``, the share of the image that a box covers, where samples have one box."""
 
+DIGITS = 12
+"""Means of ranks are rounded to so many decimals: rounding errors would else put samples in order that are equal."""
+
 
 def combine(scores: Scores, weights: Mapping[str, float], how: Combination = "geometric") -> Tensor:
     """One score of each sample, from those that have a weight.
@@ -58,7 +61,8 @@ def combine(scores: Scores, weights: Mapping[str, float], how: Combination = "ge
     if how == "product":
         return (values**exponents).prod(dim=0)
     ranks, shares = torch.stack([ranked(row) for row in values]), exponents / exponents.sum()
-    return (shares * ranks).sum(dim=0) if how == "arithmetic" else (shares * ranks.log()).sum(dim=0).exp()
+    mean = (shares * ranks).sum(dim=0) if how == "arithmetic" else (shares * ranks.log()).sum(dim=0).exp()
+    return mean.round(decimals=DIGITS)
 
 
 def ranked(scores: Tensor) -> Tensor:
