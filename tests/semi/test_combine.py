@@ -7,7 +7,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from vision_train.semi.combine import (
-    BY_PROTOTYPES,
+    BOX_WEIGHTS,
+    CLASS_WEIGHTS,
     FLOORS,
     PAPER_LIKE,
     SMALLEST_BOX,
@@ -37,7 +38,7 @@ SCORES = {
 RANKS = {"faithfulness": [1, 2, 3, 4], "robustness": [3, 4, 2, 1], "confidence": [2, 1, 3, 4]}
 
 
-@pytest.mark.parametrize("weights", [BY_PROTOTYPES, PAPER_LIKE, {"faithfulness": 1.0, "robustness": 0.5}])
+@pytest.mark.parametrize("weights", [BOX_WEIGHTS, PAPER_LIKE, {"faithfulness": 1.0, "robustness": 0.5}])
 def test_combination_is_the_weighed_mean_of_ranks(weights):
     total = sum(weights.values())
     products = [
@@ -52,20 +53,23 @@ def test_combination_is_the_weighed_mean_of_ranks(weights):
 def test_equal_means_of_ranks_are_equal_to_the_bit_wherever_they_stand(how):
     levels = torch.arange(30)
     scores = {"faithfulness": levels.repeat(30), "robustness": levels.repeat_interleave(30)}  # every pair of levels
-    combined = combine(scores, BY_PROTOTYPES, how)
+    combined = combine(scores, BOX_WEIGHTS, how)
     first, second = (2 * (30 * score + 15) + 1 for score in scores.values())  # twice the mean rank of a level
     assert len(combined.unique()) == len((first * second if how == "geometric" else first + second).unique())
     order = torch.randperm(900)
-    shuffled = combine({name: score[order] for name, score in scores.items()}, BY_PROTOTYPES, how)
+    shuffled = combine({name: score[order] for name, score in scores.items()}, BOX_WEIGHTS, how)
     assert torch.equal(shuffled, combined[order])
 
 
 def test_product_takes_raw_values():
-    assert combine(SCORES, BY_PROTOTYPES, "product").tolist() == pytest.approx([0.09, 0.198, 0.24, 0.28])
+    assert combine(SCORES, BOX_WEIGHTS, "product").tolist() == pytest.approx([0.09, 0.198, 0.24, 0.28])
+    squared = combine(SCORES, {"faithfulness": 2.0, "robustness": 1.0}, "product")
+    assert squared.tolist() == pytest.approx([0.009, 0.0396, 0.072, 0.112])
 
 
 def test_defaults_are_those_of_the_prototypes_and_all_three_scores_are_paper_like():
-    assert BY_PROTOTYPES == {"robustness": 1, "faithfulness": 1}
+    assert BOX_WEIGHTS == {"robustness": 1, "faithfulness": 1}
+    assert CLASS_WEIGHTS == {"confidence": 1}
     assert PAPER_LIKE == {"robustness": 1, "faithfulness": 1, "confidence": 1}
     assert FLOORS == {"robustness": 0.5}
 
@@ -77,7 +81,7 @@ def test_scale_and_spread_of_a_score_do_not_matter():
 
 def test_a_score_without_weight_neither_counts_nor_needs_to_be_finite():
     broken = {**SCORES, "confidence": torch.tensor([math.nan] * 4)}
-    assert torch.equal(combine(broken, {**PAPER_LIKE, "confidence": 0.0}), combine(SCORES, BY_PROTOTYPES))
+    assert torch.equal(combine(broken, {**PAPER_LIKE, "confidence": 0.0}), combine(SCORES, BOX_WEIGHTS))
     assert combine(broken, PAPER_LIKE).isnan().all()
 
 
@@ -96,7 +100,7 @@ def test_a_weight_or_floor_without_a_score_is_named():
 
 def test_scores_of_other_samples_are_refused():
     with pytest.raises(ValueError, match=r"robustness.: 3"):
-        combine({**SCORES, "robustness": torch.rand(3)}, BY_PROTOTYPES)
+        combine({**SCORES, "robustness": torch.rand(3)}, BOX_WEIGHTS)
 
 
 def test_floors_hold_on_raw_values_and_no_score_may_be_missing():

@@ -95,6 +95,7 @@ def test_robustness_of_a_single_class_is_refused():
 def test_the_most_attended_fifth_of_the_patches_is_hidden():
     attention = torch.tensor([[0.1, 0.3, 0.2, 0.3, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0], [0.1] * 10])
     assert [row.nonzero().flatten().tolist() for row in most_attended(attention)] == [[1, 3], [0, 1]]
+    assert most_attended(torch.ones(1, 196)).nonzero()[:, 1].tolist() == list(range(39))
     assert most_attended(attention[:, :3], share=0.01).sum(dim=1).tolist() == [1, 1]
 
 

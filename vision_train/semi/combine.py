@@ -22,9 +22,11 @@ Combination = Literal["geometric", "arithmetic", "product"]
 
 PAPER_LIKE = {"faithfulness": 1.0, "robustness": 1.0, "confidence": 1.0}
 """All three published scores; that they weigh the same is our choice."""
-BY_PROTOTYPES = {"faithfulness": 1.0, "robustness": 1.0}
-"""Our default for boxes: in our prototypes these two ranked right pseudo labels highest, and the confidence of a
-quantised head was no better than chance. It may enter by :func:`calibrated_weights`."""
+BOX_WEIGHTS = {"faithfulness": 1.0, "robustness": 1.0}
+"""Our default where a label is a box: in our prototypes these two ranked right pseudo labels highest, and the
+confidence of a plain quantised head was no better than chance. It may enter by :func:`calibrated_weights`."""
+CLASS_WEIGHTS = {"confidence": 1.0}
+"""Our default where a label is a class; in our prototypes robustness ranked worse, and made their product worse."""
 FLOORS = {"robustness": 0.5}
 """Our default of :func:`passing`."""
 SMALLEST_BOX = 1e-4

@@ -191,7 +191,7 @@ def bin_confidence(probabilities: Tensor) -> Tensor:
         ValueError: These are no probabilities.
     """
     largest = _checked(probabilities).amax(dim=-1)
-    # The root of a product of two equal numbers is exact, that of four is not.
+    # The square root of a square is exact everywhere (IEEE 754); a power of 0.25 need not be.
     return ((largest[:, 0] * largest[:, 1]).sqrt() * (largest[:, 2] * largest[:, 3]).sqrt()).sqrt()
 
 
