@@ -155,6 +155,23 @@ def test_frozen_parameters_stay_whatever_the_rules():
     assert "visumodel.0.weight" in changed(network, before)
 
 
+def test_statistics_of_frozen_modules_stay_with_their_parameters():
+    network, _, sources = trained()
+    network.visumodel.requires_grad_(False)
+    network.whitening = nn.BatchNorm1d(4, affine=False)  # has no parameter that training could fit to new statistics
+    network.whitening.running_mean.fill_(3.0)
+    sources["fresh"].update({f"whitening.{name}": value for name, value in nn.BatchNorm1d(4).state_dict().items()})
+    before = copy_of(network)
+    reinitialise(network, {"*": "fresh"}, sources, KEY)
+    assert not {name for name in changed(network, before) if name.startswith(("visumodel", "whitening"))}
+
+
+def test_weights_that_are_no_copy_are_refused_since_they_change_with_the_network():
+    network, _, sources = trained()
+    with pytest.raises(ValueError, match=r"pretrained.*copy"):
+        reinitialise(network, {"*": "pretrained"}, {**sources, "pretrained": network.state_dict()}, KEY)
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [

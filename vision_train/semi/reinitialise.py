@@ -47,9 +47,9 @@ def fresh_weights(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor
 def chosen_actions(network: nn.Module, rules: Mapping[str, Action], key: str) -> dict[str, Action]:
     """Which tensors of a network the rules change, and how.
 
-    The first rule that matches a tensor decides, by whichever of its names; without one it stays. Parameters that are
-    not trained stay, since no training could mend them; so do buffers under ``shrink_perturb``, which are statistics
-    and no weights.
+    The first rule that matches a tensor decides, by whichever of its names; without one it stays. What is not trained
+    stays, since no training could mend it: frozen parameters, and buffers of modules without a trained parameter of
+    their own. So do buffers under ``shrink_perturb``, which are statistics and no weights.
 
     Args:
         network: Its parameters, and the buffers that checkpoints keep.
@@ -65,17 +65,17 @@ def chosen_actions(network: nn.Module, rules: Mapping[str, Action], key: str) ->
     tensors, first = _tensors(network)
     chosen: dict[str, Action] = {}
     for glob, action in rules.items():
-        found = list(dict.fromkeys(first[name] for name in matching(glob, list(first), key)))
+        found = dict.fromkeys(first[name] for name in matching(glob, list(first), key))
         left = [name for name in found if name not in chosen]
         if not left:
             raise UserError(f"{key}: `{glob}` matches only what earlier rules match; put it before them or remove it")
         chosen.update(dict.fromkeys(left, action))
-        if action != "keep" and not any(_changes(tensors[name], action) for name in left):
+        if action != "keep" and not any(_changes(network, name, action) for name in left):
             raise UserError(
                 f"{key}: `{glob}` matches nothing that `{action}` could change: what it names is frozen "
                 "(model.freeze), or holds no weights; remove it"
             )
-    return {name: chosen[name] for name in tensors if _changes(tensors[name], chosen.get(name, "keep"))}
+    return {name: chosen[name] for name in tensors if name in chosen and _changes(network, name, chosen[name])}
 
 
 @torch.no_grad()
@@ -135,10 +135,12 @@ def _tensors(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {name: named[name] for name in first_names.values()}, first
 
 
-def _changes(tensor: Tensor, action: Action) -> bool:
-    if isinstance(tensor, nn.Parameter):
-        return action != "keep" and tensor.requires_grad
-    return action not in ("keep", "shrink_perturb")
+def _changes(network: nn.Module, name: str, action: Action) -> bool:
+    module, _, own = name.rpartition(".")
+    parameters = dict(network.get_submodule(module).named_parameters(recurse=False))
+    if own in parameters:
+        return action != "keep" and parameters[own].requires_grad
+    return action not in ("keep", "shrink_perturb") and any(each.requires_grad for each in parameters.values())
 
 
 def _source(sources: Mapping[str, Weights], action: Action, name: str, tensor: Tensor) -> Tensor:
@@ -147,4 +149,6 @@ def _source(sources: Mapping[str, Weights], action: Action, name: str, tensor: T
     if value is None or value.shape != tensor.shape:
         found = "are missing" if value is None else f"have the shape {list(value.shape)}, not {list(tensor.shape)}"
         raise ValueError(f"{name}: the `{wanted}` weights that `{action}` needs {found}")
+    if value.data_ptr() == tensor.data_ptr() and tensor.numel():
+        raise ValueError(f"{name}: the `{wanted}` weights are the network's own and change with it; keep a copy")
     return value
