@@ -26,7 +26,8 @@ BOX_WEIGHTS = {"faithfulness": 1.0, "robustness": 1.0}
 """Our default where a label is a box: in our prototypes these two ranked right pseudo labels highest, and the
 confidence of a plain quantised head was no better than chance. It may enter by :func:`calibrated_weights`."""
 CLASS_WEIGHTS = {"confidence": 1.0}
-"""Our default where a label is a class; in our prototypes robustness ranked worse, and made their product worse."""
+"""Our default where a label is a class: in our prototypes neither robustness nor its product with confidence ranked
+better."""
 FLOORS = {"robustness": 0.5}
 """Our default of :func:`passing`."""
 SMALLEST_BOX = 1e-4
