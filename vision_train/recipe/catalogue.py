@@ -89,10 +89,12 @@ def nearest_names(name: str, names: Collection[str], count: int = 3) -> str:
     The last part alone counts too: `vit_small` is near `classification/vit_small`. A name with the same last part comes
     first.
     """
-    last_parts = {full.rsplit("/", 1)[-1]: full for full in names}
+    last_parts: dict[str, list[str]] = {}
+    for full in sorted(names):
+        last_parts.setdefault(full.rsplit("/", 1)[-1], []).append(full)
     last = name.rsplit("/", 1)[-1]
-    near = [full for full in sorted(names) if "/" in full and full.rsplit("/", 1)[-1] == last]
+    near = [full for full in last_parts.get(last, ()) if "/" in full]
+    near += [full for part in difflib.get_close_matches(last, last_parts, n=count) for full in last_parts[part]]
     near += difflib.get_close_matches(name, names, n=count)
-    near += [last_parts[part] for part in difflib.get_close_matches(last, last_parts, n=count)]
     near = list(dict.fromkeys(near))[:count]
     return f"; did you mean {' or '.join(near)}?" if near else ""
