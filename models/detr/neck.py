@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 GROUPS = 32
-"""Of the norms."""
+"""Each group norm has this many groups."""
 
 
 class GroupNorm(nn.GroupNorm):

@@ -16,7 +16,7 @@ STEPS = 26
 DIRECTIONS, WITHIN_STEP = 16, 10
 """Places that a value is the mean of, so that the shortest wave, which no eye needs, is levelled."""
 _SIDE = 0.05
-"""Of the box that attends, as a share of the image; all lengths are measured in it."""
+"""The box that attends has this side, as a share of the image; all lengths are measured in it."""
 
 
 @dataclass(frozen=True)

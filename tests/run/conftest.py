@@ -1,6 +1,7 @@
 """A recipe small enough to train whole in a second or two, and bags."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from vision_train.recipe import load_recipe
 from vision_train.run.fit import fit
+from vision_train.tasks.base import Task
 
 TINY = """
 description: A tiny ViT on digits, with everything random that a run can hold.
@@ -31,6 +33,29 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return str(path)
+
+
+@pytest.fixture
+def cut_short(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Task], int], AbstractContextManager[None]]:
+    """Within ``cut_short(TASK, STEP)`` training stops with an error at that step, counted from 0."""
+
+    @contextmanager
+    def cut(task: type[Task], step: int) -> Iterator[None]:
+        original, done = task.training_step, 0
+
+        def training_step(self: Task, batch: Any, batch_idx: int) -> Any:
+            nonlocal done
+            if done == step:
+                raise RuntimeError("cut short")
+            done += 1
+            return original(self, batch, batch_idx)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(task, "training_step", training_step)
+            with pytest.raises(RuntimeError, match="cut short"):
+                yield
+
+    return cut
 
 
 @pytest.fixture(scope="session")

@@ -57,19 +57,10 @@ def test_the_report_shows_classes_errors_pictures_and_the_relation(run):
         assert fault not in page
 
 
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(run, tmp_path, monkeypatch, quiet):
-    original, calls = DetectionTask.training_step, iter(range(100))
-
-    def training_step(self, batch, batch_idx):
-        if next(calls) == 4:
-            raise RuntimeError("cut short")
-        return original(self, batch, batch_idx)
-
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(run, tmp_path, cut_short, quiet):
     recipe = load_recipe("relation_detr/shapes", OVERRIDES, smoke=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(DetectionTask, "training_step", training_step)
-        with pytest.raises(RuntimeError, match="cut short"):
-            fit(recipe, run_dir=tmp_path / "cut", command=[], console=quiet)
+    with cut_short(DetectionTask, 4):
+        fit(recipe, run_dir=tmp_path / "cut", command=[], console=quiet)
     resume(tmp_path / "cut", console=quiet)
     whole, cut = (json.loads((path / "summary.json").read_text()) for path in (run, tmp_path / "cut"))
     for name in ("test/ap", "test/ap50", "val/ap"):

@@ -74,25 +74,18 @@ class TestRandomStart:
         assert "model.fresh=['*']" in str(error.value)
         assert not (tmp_path / "run").exists()
 
-    def test_a_run_that_began_with_weights_goes_on_without_them(self, pretrained, tmp_path, monkeypatch, quiet):
+    def test_a_run_that_began_with_weights_goes_on_without_them(
+        self, pretrained, tmp_path, monkeypatch, cut_short, quiet
+    ):
         monkeypatch.setattr("vision_train.tasks.detection.random_start.LARGE", 0)
         monkeypatch.setattr("vision_train.tasks.detection.random_start.FEW", 10**9)
         overrides = [PLAIN, "trainer.max_epochs=2", "trainer.limit_train_batches=1"]
         with pytest.raises(UserError, match="random weights"):
             trained(load_recipe("relation_detr/vit_small_droppos", overrides, smoke=True), tmp_path / "none")
         overrides.append(f"model.checkpoint={{backbone: {pretrained}}}")
-        original, calls = DetectionTask.training_step, iter(range(10))
-
-        def training_step(self, batch, batch_idx):
-            if next(calls) == 1:
-                raise RuntimeError("cut short")
-            return original(self, batch, batch_idx)
-
         recipe = load_recipe("relation_detr/vit_small_droppos", overrides, smoke=True)
-        with monkeypatch.context() as patch:
-            patch.setattr(DetectionTask, "training_step", training_step)
-            with pytest.raises(RuntimeError, match="cut short"):
-                trained(recipe, tmp_path / "run")
+        with cut_short(DetectionTask, 1):
+            trained(recipe, tmp_path / "run")
         run = resume(tmp_path / "run", console=quiet)
         assert json.loads(run.summary.read_text())["train/epochs"] == 2
 

@@ -20,7 +20,7 @@ def predict(
     ],
     out: Annotated[
         Path,
-        typer.Option(help="File to write: .jsonl or .csv; .json for boxes in the format of COCO's results."),
+        typer.Option(help="File to write: .jsonl or .csv, or .json where the data have a format for results."),
     ] = Path("predictions.jsonl"),
     render: Annotated[Path | None, typer.Option(help="Folder for pictures of each prediction.")] = None,
     images: Annotated[

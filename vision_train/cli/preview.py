@@ -27,7 +27,7 @@ def preview(
     """Show what a recipe's augmentation and mixing do to training images, in one picture.
 
     Each row shows an image as on disk, augmented, and as the network sees it once it is mixed with another, with whose
-    pixels these are and how the two share the label; images with boxes have them drawn. Nothing is trained.
+    pixels these are and how the two share the label. Annotations are drawn on the images. Nothing is trained.
 
     For example:
 

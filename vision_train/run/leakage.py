@@ -30,7 +30,7 @@ def check_overlap(data: SampleDataModule) -> None:
     groups = CONTENTS.shared(splits)
     for first, second in combinations(splits, 2):
         if splits[first] is splits[second]:
-            continue  # one split under two names, which whoever named it has told
+            continue  # both names mean one split, and the code that named it said so
         pairs = _copies(groups, first, second, same_file=(first in beside) == (second in beside))
         if not pairs:
             continue

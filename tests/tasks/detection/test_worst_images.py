@@ -8,7 +8,7 @@ from vision_train.tasks.detection.worst_images import KEPT, KINDS, LONGEST_SIDE,
 
 CLASSES = ["cat", "dog"]
 WRONG = [(0.9, 0, 0, 10), (0.8, 0, 1, 11), (0.7, 0, 80, 90)]
-"""Of one cat: found, doubled, and something on background."""
+"""The first detection finds a cat, the second doubles it, the third lies on background."""
 
 
 def batch(*names: str, scale: float = 1.0) -> dict:

@@ -26,7 +26,7 @@ from vision_train.seeds import derive_seed
 
 Transform = Callable[[View[Pixels], int], View[Tensor]]
 LEAST_SHOWN = 0.1
-"""Of objects of which a mosaic shows less than this, nobody can tell what they are: they become ignored regions.
+"""An object becomes an ignored region if a mosaic shows a smaller share of it: nobody can tell what it is.
 Ultralytics leaves out boxes that lose so much (``box_candidates``), so that the rest counts as background."""
 EVERY_CLASS = -1
 """What stands for the class of an ignored region that holds any."""

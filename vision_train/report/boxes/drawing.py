@@ -30,7 +30,7 @@ CROWDED = 0.1
 """Where captions would cover more than this share of the picture, lines are thinner and bare, and only boxes as wide as
 their caption have one."""
 CHARACTERS = 14
-"""Of a usual caption: a name and a score."""
+"""A usual caption, a name and a score, has this many characters."""
 CASED = 16
 """Boxes with a side shorter than this, in pixels, are bare too: dark lines would cover what is in them."""
 EQUAL_CONTRAST = 0.18

@@ -32,7 +32,7 @@ class Ran(NamedTuple):
 
 Runner = Callable[[Tensors], Ran]
 OPSET = 20
-"""Of ONNX; the first with GridSample for any number of dimensions is 20, and 16 has that of images."""
+"""ONNX has GridSample for images from opset 16 on, and for any number of dimensions from 20 on."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Format:
 
     suffix: str
     packages: tuple[str, ...]
-    """Of the extra `export`, without which it cannot be written and checked."""
+    """Packages that write and check it; the extra `export` installs them."""
     write: Callable[[Exported, Path], None]
     open: Callable[[Exported, Path], Runner]
     """A written file as a function of inputs by name."""
