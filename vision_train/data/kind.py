@@ -28,6 +28,10 @@ IDENTITY = {"identity": True}
 """Metadata of a field that is part of the identity of a data set."""
 PLACE = {"identity": True, "path": True}
 """Metadata of a field that names a file or folder of the samples or of their truth."""
+REST, LABELLED = "rest", "labelled"
+"""What ``unlabelled`` may say in place of a folder: the training samples that are not drawn, or those that are."""
+UNLABELLED = {"path": True, "words": (REST, LABELLED)}
+"""Metadata of a field that names samples without labels."""
 
 Problems = Iterator[tuple[str, str]]
 """Pairs of a key inside a section and what is wrong with its value."""
@@ -50,6 +54,10 @@ class DataSection:
     not fill a last batch are left out of the epoch, up to a tenth of them; another shuffle leaves out others. Where it
     would be more, the last batch is filled from the next shuffle. A data set smaller than one batch gives one smaller
     batch."""
+    epoch_batches: int | None = None
+    """Batches of an epoch; null takes as many as one pass over the training samples needs, or over the unlabelled ones
+    where there are some. With a number, or with unlabelled samples, batches are always full: passes over the samples
+    follow one another across batches and epochs, and none is left out."""
     workers: int = 2
     """Loader processes for each training process, at most one for each processor that it may use; 0 loads in the
     training process itself."""
@@ -63,6 +71,8 @@ class DataSection:
         """Yield values outside their range."""
         if self.batch_size < 1:
             yield "batch_size", f"is {self.batch_size}; must be at least 1"
+        if self.epoch_batches is not None and self.epoch_batches < 1:
+            yield "epoch_batches", f"is {self.epoch_batches}; must be at least 1"
         if self.workers < 0:
             yield "workers", f"is {self.workers}; must be 0 or more"
 

@@ -119,8 +119,10 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
 
 
 def _absolute_fields(section: Section) -> Section:
-    """Make the fields absolute whose metadata say that they hold a path, or a mapping to paths."""
-    paths = {each.name: getattr(section, each.name) for each in fields(section) if each.metadata.get("path")}
+    """Make the fields absolute whose metadata say that they hold a path, or a mapping to paths, but not their words."""
+    held = {each.name: (getattr(section, each.name), each.metadata.get("words", ())) for each in fields(section)}
+    named = {each.name for each in fields(section) if each.metadata.get("path")}
+    paths = {name: value for name, (value, words) in held.items() if name in named and value not in words}
     texts: dict[str, Any] = {name: _absolute(path) for name, path in paths.items() if isinstance(path, str)}
     for name, parts in paths.items():
         if isinstance(parts, dict) and all(isinstance(path, str) for path in parts.values()):

@@ -9,7 +9,8 @@ from typing import Any
 from vision_train.data.kind import KindOfData, Problems
 from vision_train.recipe.optim_section import Optim
 from vision_train.recipe.sections import Augment, Model, Run
-from vision_train.tasks import kind_of_data
+from vision_train.recipe.semi_section import Semi
+from vision_train.tasks import kind_of_data, semi_methods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class Recipe:
     """Optimiser, schedule and averaging."""
     trainer: dict[str, Any] = field(default_factory=dict)
     """Passed on to Lightning's Trainer as it is: max_epochs, devices, strategy, precision, ..."""
+    semi: Semi = field(default_factory=Semi)
+    """What is done with unlabelled images."""
     run: Run = field(default_factory=Run)
     """How the run is conducted and judged."""
 
@@ -51,3 +54,6 @@ class Recipe:
             yield "name", f"is `{self.name}`; it names a folder under runs/, so a plain name or a/b"
         if self.seed < 0 or self.seed >= 2**32:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
+        known = semi_methods(self.task) if self.task else ()
+        if self.semi.method not in known and self.semi.method != "none":
+            yield "semi.method", f"is {self.semi.method}; task={self.task} knows {', '.join(known)}"

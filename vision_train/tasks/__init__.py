@@ -45,7 +45,8 @@ def task_options(task: str) -> ModuleType:
     """Import the options of a task.
 
     ``Method`` is the type of the recipe's section and ``DATA`` the task's kind of data. ``WEIGHTS``, if it is there,
-    names a function as ``module:function`` that describes weights of the task's networks.
+    names a function as ``module:function`` that describes weights of the task's networks. ``SEMI_METHODS``, if it is
+    there, lists the methods by which the task learns from unlabelled samples.
 
     Raises:
         UserError: The package that adds the task cannot be imported.
@@ -73,6 +74,11 @@ def describe_weights(state: Mapping[str, Any]) -> dict[str, str]:
             module, _, function = place.partition(":")
             facts |= getattr(importlib.import_module(module), function)(state)
     return facts
+
+
+def semi_methods(task: str) -> tuple[str, ...]:
+    """The values of ``semi.method`` that a task knows."""
+    return ("none", *getattr(task_options(task), "SEMI_METHODS", ()))
 
 
 def kind_of_data(task: str) -> KindOfData:

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vision_train.data.kind import IDENTITY, PLACE, SPLITS, DataSection, KindOfData, Problems, share_problems
+from vision_train.data.kind import (
+    IDENTITY,
+    PLACE,
+    SPLITS,
+    UNLABELLED,
+    DataSection,
+    KindOfData,
+    Problems,
+    share_problems,
+)
 
 FILES = "boxes"
 """The source that the user's own files are."""
@@ -96,8 +105,10 @@ class Section(DataSection):
     eval_batch_size: int = 1
     """Images per process and step where nothing is learned. Padding changes scores a little; published results are
     measured one by one."""
-    unlabelled: str | None = field(default=None, metadata={"path": True})
-    """Folder of images without annotations, for tasks that learn from them."""
+    unlabelled: str | None = field(default=None, metadata=UNLABELLED)
+    """Images to learn from without annotations (`semi.method`): a folder, whose images are taken however deep they lie,
+    or a csv or text file with one path a line. `rest` takes the training images that `share` and `labels_per_class`
+    leave, `labelled` the labelled ones again. Whatever annotations there are of them are not read."""
     category_ids: list[int] | None = None
     """The number of each class in the annotations, which predictions carry. Filled in from the data."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vision_train.data.image_section import ImageFolderSection
-from vision_train.data.kind import PLACE, KindOfData
+from vision_train.data.kind import PLACE, UNLABELLED, KindOfData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,10 @@ class Section(ImageFolderSection):
     root: str | None = field(default=None, metadata=PLACE)
     """Folder of the images. Holds one folder per class, or one per split (`train`, `val`, `test` by any usual name)
     with one folder per class each."""
+    unlabelled: str | None = field(default=None, metadata=UNLABELLED)
+    """Images to learn from without labels (`semi.method`): a folder, whose images are taken however deep they lie, or a
+    csv or text file with one path a line. `rest` takes the training images that `labels_per_class` leaves, `labelled`
+    the labelled ones again; write `./rest` for a folder of that name. Whatever labels the files carry are not read."""
     balance: Literal["none", "classes"] = "none"
     """`classes` draws equally many training images of every class, those of rare classes several times an epoch, each
     time augmented anew; `none` draws every one equally often."""

@@ -10,6 +10,8 @@ from vision_train.data.kind import Problems
 
 DATA = IMAGES
 """The kind of data that the task trains on."""
+SEMI_METHODS = ("mean_teacher", "freematch", "fixmatch", "softmatch", "flexmatch")
+"""How the task learns from unlabelled images."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from vision_train.data.boxes import BOXES
 from vision_train.data.kind import Problems
@@ -55,11 +55,6 @@ class Method:
     threshold: float | None = None
     """Score from which on `predict` shows boxes in pictures and tables; null takes, for each class, that at which F1 on
     the validation images is largest. It has no part in training."""
-
-    def misplaced(self, recipe: Any) -> Problems:
-        """Yield data that detection has no use for."""
-        if getattr(recipe.data, "unlabelled", None):
-            yield "data.unlabelled", "names images without labels, which this task does not learn from; take it out"
 
     def problems(self) -> Problems:
         """Yield values outside their range."""

@@ -1,0 +1,71 @@
+"""The `semi` section of a recipe: what is done with images that have no label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vision_train.data.kind import Problems
+
+SemiMethod = Literal[
+    "none",
+    "mean_teacher",
+    "freematch",
+    "fixmatch",
+    "softmatch",
+    "flexmatch",
+    "self_training",
+    "active_rounds",
+]
+IN_STEPS = ("mean_teacher", "freematch", "fixmatch", "softmatch", "flexmatch")
+"""Methods by which each training step learns from labelled and unlabelled images at once, under a teacher."""
+IN_PHASES = ("self_training", "active_rounds")
+"""Methods that label the pool between phases of the run, and then train on these labels."""
+
+
+@dataclass(frozen=True)
+class Semi:
+    """What is done with the images of `data.unlabelled`."""
+
+    method: SemiMethod = "none"
+    """How they are learnt from. `mean_teacher`: the network agrees with its own average. `freematch`, `fixmatch`,
+    `softmatch` and `flexmatch`: pseudo-labels of a weak view above a threshold, learnt on a strong view; for
+    classification alone. `self_training`: pseudo-labels once, after a vote. `active_rounds`: rounds of scoring,
+    selecting and retraining. `none`: labelled images alone, in epochs as long as with the pool."""
+    ratio: float = 1.0
+    """Unlabelled images for each labelled image of a batch. They come on top of `data.batch_size`."""
+    weight: float = 1.0
+    """Weight of the loss of unlabelled images. That loss counts for at most 4 times that of labelled ones."""
+    burn_in: float | None = None
+    """Share of the optimiser steps that learn from labelled images alone before the pool is used, rounded up to whole
+    epochs. Null takes 0.25 from random weights, 0.5 from weights for other classes and 0 from a run of the same
+    classes."""
+    teacher: Literal["average", "student"] = "average"
+    """Who labels the pool: the moving average of the weights (`optim.ema`), or the network itself, as USB's recipes for
+    transformers do."""
+    threshold: float = 0.95
+    """Confidence from which `fixmatch` and `flexmatch` accept a label."""
+    momentum: float | None = None
+    """Share of the running averages that `freematch` and `softmatch` keep at each step. Null takes 0.999, and 0.99 for
+    fewer than 5,000 steps."""
+    fairness: float = 0.001
+    """Weight of FreeMatch's self-adaptive fairness."""
+
+    @property
+    def uses_pool_in_steps(self) -> bool:
+        """Whether training steps draw from the pool."""
+        return self.method in IN_STEPS
+
+    def problems(self) -> Problems:
+        """Yield values outside their range."""
+        if self.ratio <= 0:
+            yield "ratio", f"is {self.ratio}; must be above 0"
+        for key in ("weight", "fairness"):
+            if getattr(self, key) < 0:
+                yield key, f"is {getattr(self, key)}; must be 0 or more"
+        if self.burn_in is not None and not 0 <= self.burn_in < 1:
+            yield "burn_in", f"is {self.burn_in}; a share of the steps lies in [0, 1)"
+        if not 0 < self.threshold <= 1:
+            yield "threshold", f"is {self.threshold}; must lie above 0 and not above 1"
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            yield "momentum", f"is {self.momentum}; must lie in [0, 1)"
