@@ -15,13 +15,13 @@ from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
 from vision_train.data.decode import decode
 from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
-from vision_train.data.module import SampleDataModule, Stream
+from vision_train.data.module import POOL_SPLIT, SampleDataModule, Stream
 from vision_train.data.sample import ImageSample, Pixels, Sample
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.recipe.preprocessing import WHOLE
-from vision_train.recipe.sections import Augment
+from vision_train.recipe.sections import Augment, TrainAugment
 from vision_train.seeds import derive_seed
 
 Transform = Callable[[View[Pixels], int], View[torch.Tensor]]
@@ -91,6 +91,38 @@ def original_pixels(sample: ImageSample) -> Pixels:
     return decode(sample.image) if isinstance(sample.image, str) else sample.image
 
 
+class TwoViewDataset(ImageDataset):
+    """Decodes an unlabelled image once and makes two views of it.
+
+    Args:
+        samples: In their fixed order; without truth.
+        weak: Makes the view that a teacher labels.
+        strong: Makes the view that is learnt.
+        seed: Seed of the run.
+        on_bad: The policy.
+    """
+
+    def __init__(
+        self, samples: Sequence[ImageSample], weak: Transform, strong: Transform, seed: int, on_bad: OnBad
+    ) -> None:
+        super().__init__(samples, weak, seed, on_bad)
+        self.strong = strong
+
+    def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
+        """Decode one image and draw its views, each from a seed of its own."""
+        index, epoch = position
+        view = View.whole(original_pixels(sample))
+        draws = {"weak": (self.transform, "weak view"), "strong": (self.strong, "strong view")}
+        return {
+            name: transform(view, derive_seed(self.seed, purpose, epoch, index)).image
+            for name, (transform, purpose) in draws.items()
+        }
+
+    def collate(self, items: list[dict[str, Any]]) -> Batch:
+        """Items -> ``weak`` and ``strong``, each with ``image`` (B 3 H W)."""
+        return {name: {"image": torch.stack([item[name] for item in items])} for name in ("weak", "strong")}
+
+
 class ImageDataModule(SampleDataModule):
     """Images of one recipe, split by split, as batches.
 
@@ -102,6 +134,7 @@ class ImageDataModule(SampleDataModule):
         classes: The label map; empty where nothing has a label.
         collate_truth: Puts the truths of a batch together.
         streams: As :class:`SampleDataModule`.
+        epoch_of: As :class:`SampleDataModule`.
 
     Raises:
         UserError: The augmentation cannot be built.
@@ -118,17 +151,24 @@ class ImageDataModule(SampleDataModule):
         classes: list[str],
         collate_truth: CollateTruth,
         streams: Mapping[str, Stream] | None = None,
+        epoch_of: Stream | None = None,
     ) -> None:
-        super().__init__(section, seed, splits, classes, streams)
-        self._train_transform = train_transform(section, augment)
+        super().__init__(section, seed, splits, classes, streams, epoch_of)
+        self._train_transform = train_transform(section, augment, augment.train, "train")
+        self._views: tuple[Transform, Transform] | None = None
+        if POOL_SPLIT in self.streams:
+            weak = train_transform(section, augment, augment.weak_view, "weak")
+            self._views = weak, train_transform(section, augment, augment.strong_view, "strong")
         self._eval_transform = eval_transform(section, augment)
         self._collate_truth = collate_truth
         self.warnings += dim_images([sample.place for samples in splits.values() for sample in samples])
 
     def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> ImageDataset:
-        """Images with the transforms of training or of evaluation."""
-        transform = self._eval_transform if stream is None else self._train_transform
+        """Images with the transforms of training or of evaluation, or in the two views of a pool."""
         on_bad = self.section.on_bad if alone else "skip"
+        if stream == POOL_SPLIT and self._views is not None:
+            return TwoViewDataset(list(samples), *self._views, self.seed, on_bad)
+        transform = self._eval_transform if stream is None else self._train_transform
         return ImageDataset(list(samples), transform, self.seed, on_bad, self._collate_truth)
 
     def described(self) -> str:
@@ -156,15 +196,21 @@ def resized_size(size: tuple[int, int], share: float | Literal["whole"]) -> tupl
     return height, width
 
 
-def train_transform(section: ImageSection, augment: Augment) -> Transform:
+def train_transform(section: ImageSection, augment: Augment, steps: TrainAugment, key: str) -> Transform:
     """What happens to one training image.
+
+    Args:
+        section: Says the size of the image.
+        augment: Says how pixels are normalised and resampled.
+        steps: What is drawn at random.
+        key: Where ``augment`` has them, for messages.
 
     Raises:
         UserError: The augmentation cannot be built.
     """
     pixels = augment.preprocessing
-    steps = {**asdict(augment.train), "interpolation": pixels.train_interpolation}
+    options = {**asdict(steps), "interpolation": pixels.train_interpolation}
     try:
-        return train_pipeline(section.height_and_width, pixels.mean, pixels.std, **steps)
+        return train_pipeline(section.height_and_width, pixels.mean, pixels.std, **options)
     except ValueError as error:
-        raise UserError(f"augment.train: {error}") from error
+        raise UserError(f"augment.{key}: {error}") from error

@@ -18,6 +18,9 @@ from vision_train.data.sampler import EvaluationSampler, TrainingBatches
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 
+POOL_SPLIT = "unlabelled"
+"""The split of the samples that are learnt from without labels, and the stream that draws two views of each."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -37,7 +40,8 @@ class SampleDataModule(LightningDataModule):
     share out the samples themselves.
 
     A training step draws from one stream, whose batches it gets as they are, or from several: then it gets a mapping
-    from their names to their batches. The first stream decides how long an epoch is; the others go on across epochs.
+    from their names to their batches. An epoch is as long as ``data.epoch_batches`` says, or one pass over the split
+    ``epoch_of``, or over the first stream; streams that do not decide it themselves go on across epochs.
 
     Args:
         section: The recipe's ``data``, with what the samples themselves say filled in.
@@ -46,6 +50,8 @@ class SampleDataModule(LightningDataModule):
             there is one.
         classes: The label map; empty where nothing has a label.
         streams: What a training step draws from, by name; None for ``train`` alone.
+        epoch_of: The split of which an epoch is one pass, and the samples that are taken of it for each batch; None for
+            the first stream.
 
     Attributes:
         classes: The label map: a label is a place in this list.
@@ -68,12 +74,14 @@ class SampleDataModule(LightningDataModule):
         splits: Mapping[str, Sequence[Sample]],
         classes: list[str],
         streams: Mapping[str, Stream] | None = None,
+        epoch_of: Stream | None = None,
     ) -> None:
         super().__init__()
         self.section = section
         self.seed = seed
         self.classes = classes
         self.streams = dict(streams or {"train": Stream("train", section.batch_size)})
+        self.epoch_of = epoch_of
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.preparation: list[str] = []
@@ -233,12 +241,19 @@ class SampleDataModule(LightningDataModule):
         first, stream = next(iter(self.streams)), self.streams[name]
         samples = self._samples[stream.split]
         options: dict[str, Any] = {"groups": self.batch_groups(samples)}
+        batches = self._given_batches(world_size)
         if name == first:
             options["classes"] = [str(sample.truth) for sample in samples] if self.section.balanced else None
         else:
-            options["batches"] = len(self._order(first, rank, world_size))
+            batches = batches or len(self._order(first, rank, world_size))
             options["purpose"] = f"shuffling of {name}"
-        return TrainingBatches(len(samples), stream.batch_size, self.seed, rank, world_size, **options)
+        return TrainingBatches(len(samples), stream.batch_size, self.seed, rank, world_size, batches=batches, **options)
+
+    def _given_batches(self, world_size: int) -> int | None:
+        """Batches of an epoch, where the first stream does not decide them."""
+        if self.section.epoch_batches is not None or self.epoch_of is None:
+            return self.section.epoch_batches
+        return -(-self.counts[self.epoch_of.split] // (self.epoch_of.batch_size * world_size))
 
     def val_dataloader(self) -> list[SampleLoader]:
         """Validation samples in order, then their companions."""

@@ -37,8 +37,9 @@ class TrainingBatches(Sampler[list[Position]]):
     in which the next epoch begins where this one ended. A data set smaller than one batch on every process gives one
     smaller batch.
 
-    An epoch has as many batches as one pass needs, unless another stream decides how many it has: then passes follow
-    one another across the epochs. Which batch comes next depends on the epoch and the place in it alone.
+    An epoch has as many batches as one pass needs, unless their number is given: then passes follow one another across
+    the batches and epochs, every batch is full, however few samples there are, and none is left out. Which batch comes
+    next depends on the epoch and the place in it alone.
 
     Args:
         length: Samples in the data set, at least ``world_size``.
@@ -46,7 +47,7 @@ class TrainingBatches(Sampler[list[Position]]):
         seed: Seed of the run.
         rank: Number of this process.
         world_size: Number of processes.
-        batches: Batches of an epoch; None for those of one pass.
+        batches: Batches of an epoch, in passes without end; None for those of one pass.
         purpose: Tells the permutations of several streams apart.
         classes: Class of each sample, to draw equally many of every class; None draws every sample equally often.
         groups: Group of each sample, such as its aspect ratio: a step of all processes draws from one group, but for a
@@ -81,10 +82,10 @@ class TrainingBatches(Sampler[list[Position]]):
         self._members = None if classes is None else members_of(classes)
         self._groups = as_array(groups)
         drawn = length if self._members is None else len(self._members) * balanced_draws(length, len(self._members))
-        self.step_size = min(batch_size, drawn // world_size) * world_size
+        self.step_size = (batch_size if batches else min(batch_size, drawn // world_size)) * world_size
         """Samples of a step over all processes."""
         whole = drawn // self.step_size
-        self.filled = drawn - whole * self.step_size > LEFT_OUT * drawn
+        self.filled = batches is not None or drawn - whole * self.step_size > LEFT_OUT * drawn
         """Whether batches are filled across epochs."""
         self._of_one_pass = drawn if self.filled else whole * self.step_size
         self._batches = batches or whole + self.filled

@@ -16,15 +16,17 @@ class AverageWeights:
 
     decay: float | None = None
     """Share of the old average kept at each optimiser step; null takes 0.999, or what `half_life` says."""
-    half_life: float | None = None
+    half_life: float | Literal["run"] | None = None
     """Optimiser steps after which an old weight counts for half in the average: another way to say
-    `decay: 0.5 ** (1 / half_life)`."""
+    `decay: 0.5 ** (1 / half_life)`. `run` takes a tenth of the steps of the run, at most 693."""
     warmup: bool = True
     """Reach the decay gradually, min(decay, (1 + n) / (10 + n)) at step n, so that a random start is soon forgotten."""
 
     @property
-    def share_kept(self) -> float:
-        """Share of the old average kept at each optimiser step once warm."""
+    def share_kept(self) -> float | None:
+        """Share of the old average kept at each optimiser step once warm; None where the run's length decides it."""
+        if self.half_life == "run":
+            return None
         if self.half_life is not None:
             return float(0.5 ** (1 / self.half_life))
         return DEFAULT_DECAY if self.decay is None else self.decay
@@ -33,10 +35,10 @@ class AverageWeights:
         """Yield a decay outside (0, 1), an impossible half-life and one beside a decay."""
         if self.decay is not None and not 0 < self.decay < 1:
             yield "decay", f"is {self.decay}; must lie strictly between 0 and 1"
-        if self.half_life is not None and self.half_life <= 0:
+        if isinstance(self.half_life, float) and self.half_life <= 0:
             yield "half_life", f"is {self.half_life}; must be above 0 optimiser steps"
         if self.half_life is not None and self.decay is not None:
-            yield "half_life", f"is {self.half_life:g} beside decay {self.decay:g}; give one of them, the other null"
+            yield "half_life", f"is {self.half_life} beside decay {self.decay:g}; give one of them, the other null"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from vision_train.recipe.sections import Augment, Model, Run
 from vision_train.recipe.semi_section import Semi
 from vision_train.tasks import kind_of_data, semi_methods
 
+RUN = "{half_life: run}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -54,6 +56,12 @@ class Recipe:
             yield "name", f"is `{self.name}`; it names a folder under runs/, so a plain name or a/b"
         if self.seed < 0 or self.seed >= 2**32:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
+        yield from self._pool_problems()
+
+    def _pool_problems(self) -> Problems:
+        """Yield a way to learn from a pool that the task does not know, or that lacks its teacher."""
         known = semi_methods(self.task) if self.task else ()
         if self.semi.method not in known and self.semi.method != "none":
             yield "semi.method", f"is {self.semi.method}; task={self.task} knows {', '.join(known)}"
+        elif self.semi.uses_pool_in_steps and self.semi.teacher == "average" and self.optim.ema is None:
+            yield "optim.ema", f"is null, and semi.method={self.semi.method} has it as teacher; set 'optim.ema={RUN}'"

@@ -7,7 +7,7 @@ to the section; ``unset`` yields what a recipe has to leave to its user. The val
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vision_train.data.kind import Problems
@@ -124,12 +124,21 @@ class Mixing:
                 yield key, f"is set, but labels is `{self.labels}`; it acts on `progressive` labels only"
 
 
+STRONGEST = "rand-n3-m10-mstd101-inc1"
+"""Three operations of RandAugment, each of a strength drawn evenly up to the full one, as USB has them."""
+
+
 @dataclass(frozen=True)
 class Augment:
     """What is done to images: alone (train, eval) and in pairs (mixing)."""
 
     train: TrainAugment = field(default_factory=TrainAugment)
     """Per training image."""
+    weak: TrainAugment | None = None
+    """Per unlabelled image: the view that the teacher labels. Null takes the crop and the flip of `train`."""
+    strong: TrainAugment | None = None
+    """Per unlabelled image: the view that the network learns, drawn anew. Null adds to the weak view three operations
+    of RandAugment of any strength and a random rectangle of noise."""
     eval: EvalAugment = field(default_factory=EvalAugment)
     """Per image in validation, test and prediction."""
     mixing: Mixing = field(default_factory=Mixing)
@@ -139,6 +148,20 @@ class Augment:
     `model.checkpoint` were trained with; where nobody says them, ImageNet's."""
     std: tuple[float, float, float] | None = None
     """Channel standard deviations that pixels are divided by. Null as for `mean`."""
+
+    @property
+    def weak_view(self) -> TrainAugment:
+        """What happens to an unlabelled image that the teacher labels."""
+        if self.weak is not None:
+            return self.weak
+        return replace(self.train, rand_augment=None, color_jitter=0.0, erasing=0.0)
+
+    @property
+    def strong_view(self) -> TrainAugment:
+        """What happens to an unlabelled image that the network learns."""
+        if self.strong is not None:
+            return self.strong
+        return replace(self.weak_view, rand_augment=STRONGEST, erasing=1.0)
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -13,11 +13,10 @@ SemiMethod = Literal[
     "freematch",
     "fixmatch",
     "softmatch",
-    "flexmatch",
     "self_training",
     "active_rounds",
 ]
-IN_STEPS = ("mean_teacher", "freematch", "fixmatch", "softmatch", "flexmatch")
+IN_STEPS = ("mean_teacher", "freematch", "fixmatch", "softmatch")
 """Methods by which each training step learns from labelled and unlabelled images at once, under a teacher."""
 IN_PHASES = ("self_training", "active_rounds")
 """Methods that label the pool between phases of the run, and then train on these labels."""
@@ -28,10 +27,10 @@ class Semi:
     """What is done with the images of `data.unlabelled`."""
 
     method: SemiMethod = "none"
-    """How they are learnt from. `mean_teacher`: the network agrees with its own average. `freematch`, `fixmatch`,
-    `softmatch` and `flexmatch`: pseudo-labels of a weak view above a threshold, learnt on a strong view; for
-    classification alone. `self_training`: pseudo-labels once, after a vote. `active_rounds`: rounds of scoring,
-    selecting and retraining. `none`: labelled images alone, in epochs as long as with the pool."""
+    """How they are learnt from. `mean_teacher`: the network agrees with its own average. `freematch`, `fixmatch` and
+    `softmatch`: pseudo-labels of a weak view above a threshold, learnt on a strong view; for classification alone.
+    `self_training`: pseudo-labels once, after a vote. `active_rounds`: rounds of scoring, selecting and retraining.
+    `none`: labelled images alone, in epochs as long as with the pool."""
     ratio: float = 1.0
     """Unlabelled images for each labelled image of a batch. They come on top of `data.batch_size`."""
     weight: float = 1.0
@@ -44,7 +43,7 @@ class Semi:
     """Who labels the pool: the moving average of the weights (`optim.ema`), or the network itself, as USB's recipes for
     transformers do."""
     threshold: float = 0.95
-    """Confidence from which `fixmatch` and `flexmatch` accept a label."""
+    """Confidence from which `fixmatch` accepts a label."""
     momentum: float | None = None
     """Share of the running averages that `freematch` and `softmatch` keep at each step. Null takes 0.999, and 0.99 for
     fewer than 5,000 steps."""

@@ -43,8 +43,10 @@ from vision_train.run.meter import Meter
 from vision_train.run.progress import ProgressDisplay
 from vision_train.run.steps import EndAtStep, TrainingSteps, count_steps, going_on, limits_of, set_length, tell
 from vision_train.run.trainer import build_trainer, call_trainer
+from vision_train.semi.teacher import decay_of, half_life
 from vision_train.tasks import task_packages
 from vision_train.tasks.base import Task
+from vision_train.tasks.teaching import start_of
 
 
 @dataclass
@@ -133,6 +135,7 @@ def prepare(scanned: Scanned) -> Prepared:
     data.notes += [report.head for report in reports if report.head]
     for file in dict.fromkeys(recipe.model.start.values()):
         data.notes += _notes_on_start(data, file)
+    task.start = start_of(reports)
     frozen = freeze(task.network, recipe.model.freeze)
     check_names(task.network, recipe.optim)
     if recipe.model.compile:
@@ -263,7 +266,9 @@ def _training(prepared: Prepared, steps: TrainingSteps) -> list[Callback]:
     callbacks += [KeepFrozen(prepared.frozen)] if prepared.frozen else []
     # Whole windows before clipping, which is to see the gradient of the step.
     callbacks += [WholeWindows(), *([ClipEachGradient(norm)] if norm else [])]
-    callbacks += [AverageWeights(ema.share_kept, warmup=ema.warmup)] if ema else []
+    if ema:
+        decay = ema.share_kept or decay_of(half_life(steps.total))
+        callbacks += [AverageWeights(decay, warmup=ema.warmup)]
     return callbacks + ([EndAtStep(steps.total)] if limits_of(recipe)[1] else [])
 
 

@@ -79,6 +79,8 @@ class ProgressDisplay(Callback):
         measured = {name: trainer.callback_metrics[name] for name in shown if name in trainer.callback_metrics}
         headline = "".join(f"  {name} {value:.4f}" for name, value in measured.items())
         self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{headline}  {self._figures()}")
+        for line in trainer.lightning_module.news():  # type: ignore[operator]  # a Task
+            self._line(line)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that this epoch's metrics are its own; Lightning keeps those of earlier epochs."""

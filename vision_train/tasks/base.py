@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact, Metric
 from vision_train.checkpoints import LoadReport
+from vision_train.ema import AverageWeights, MovingAverage
 from vision_train.errors import UserError
 from vision_train.optim import configure_optimizers
 from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
+from vision_train.semi.teacher import Start
 from vision_train.tasks.exported import Exported
 from vision_train.tasks.scores import Collected
+from vision_train.tasks.teaching import Teaching
 
 Batch = dict[str, Any]
 
@@ -72,6 +75,8 @@ class Task(LightningModule):
         total_steps: Optimiser steps of the whole training; set by the run before training.
         effective_batch: Samples of an optimiser step over all processes; set by the run before training.
         class_counts: Training samples of each class; set by the run before training.
+        start: What the weights that training starts from know of the classes; set by the run before training.
+        teaching: Decides when the pool is learnt from; None where steps draw from none.
         test_split: Name under which the test loop reports; set by the run.
         scores: What the current pass has collected, as :meth:`new_scores` began it.
         calibration: What :meth:`calibrate` decided of these weights; stored with them and loaded with the best ones.
@@ -101,15 +106,27 @@ class Task(LightningModule):
         self.total_steps = 0
         self.effective_batch = 0
         self.class_counts: list[int] = []
+        self.start: Start = "scratch"
+        self.teaching = Teaching(recipe.semi, self.classes) if recipe.semi.uses_pool_in_steps else None
         self.test_split: str = recipe.kind.judged
         self.scores: Any = None
         self.calibration: dict[str, Any] = {}
         self._artefacts: list[Artefact] = []
 
     @property
+    def average(self) -> MovingAverage | None:
+        """The moving average of the network that ``optim.ema`` keeps during training; None without one."""
+        callbacks = self.trainer.callbacks if self._trainer else []  # type: ignore[attr-defined]  # Lightning sets it
+        return next((each.average for each in callbacks if isinstance(each, AverageWeights)), None)
+
+    @property
     def notes(self) -> list[str]:
         """What the user should know of the objective before training."""
         return []
+
+    def news(self) -> list[str]:
+        """What the user should know that training found out since this was last asked, as lines."""
+        return [] if self.teaching is None else self.teaching.news()
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         """Translate the names and shapes of published weights to those of the network, or of a part of it.
@@ -280,6 +297,28 @@ class Task(LightningModule):
 
     def on_fit_start(self) -> None:
         self.seed_generators(self.global_rank)
+        if self.teaching is not None:
+            self.teaching.begin(self)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.teaching is not None:
+            checkpoint["teaching"] = self.teaching.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.teaching is not None:
+            self.teaching.load_state_dict(checkpoint["teaching"])
+
+    def judge_teaching(self, scores: Any, measured: Mapping[str, float]) -> dict[str, float]:
+        """Judge at a validation what the pool does. Called by all processes where :attr:`teaching` is not None.
+
+        Args:
+            scores: What the collection of :meth:`new_scores` gathered.
+            measured: Its metrics.
+
+        Returns:
+            Figures for the log, without a prefix.
+        """
+        return {}
 
     def begin_pass(self) -> None:
         """Begin to score a pass over a split."""
@@ -294,7 +333,10 @@ class Task(LightningModule):
     def on_validation_epoch_end(self) -> None:
         gathered = self.scores.gather()
         self.calibration = self.calibrate(gathered)
-        self._log_measured(gathered, "val")
+        measured = self._log_measured(gathered, "val")
+        if self.teaching is not None and not self.trainer.sanity_checking:
+            figures = self.judge_teaching(gathered, measured)
+            self.log_dict({f"val/pool_{name}": value for name, value in figures.items()})
 
     def on_test_epoch_start(self) -> None:
         self.begin_pass()
@@ -308,6 +350,9 @@ class Task(LightningModule):
     def on_test_epoch_end(self) -> None:
         gathered = self.scores.gather()
         self._artefacts = self.conclude(gathered, self.test_split, self._log_measured(gathered, self.test_split))
+        if self.teaching is not None:
+            self._artefacts += self.teaching.artefacts()
+            self.warnings += self.teaching.warnings()
 
     def _log_measured(self, scores: Any, split: str) -> dict[str, float]:
         measured = self.measure(scores)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, loose, picture_sources
+from vision_train.data.images import Section
+from vision_train.data.kind import LABELLED, REST
 from vision_train.data.labels import in_declared_order
+from vision_train.data.module import POOL_SPLIT
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
 from vision_train.data.splits import whole_split
+from vision_train.data.unlabelled import choose_pool, list_pool, streams_of
 from vision_train.recipe.recipe import Recipe
 
 __all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
@@ -22,14 +28,32 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     splits = whole_split(found.samples, only) if only else divide(found.samples, section.splits)
     names = classes or in_declared_order(label_map(splits), section.classes)
     label_map(splits, names)
-    drawn_from = {}
+    all_of_train = splits["train"]
     if section.labels_per_class is not None and not only:
-        drawn_from["train"] = splits["train"]
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)
-    module = ImageDataModule(section, recipe.augment, recipe.seed, splits, names, ClassLabels(names))
-    module.drawn_from |= drawn_from
-    module.notes += found.notes
+    pool, notes = _pool(section, splits["train"], all_of_train) if section.unlabelled and not only else ([], [])
+    module = ImageDataModule(
+        section,
+        recipe.augment,
+        recipe.seed,
+        splits | ({POOL_SPLIT: pool} if pool else {}),
+        names,
+        ClassLabels(names),
+        **streams_of(recipe, pool),
+    )
+    if len(splits["train"]) < len(all_of_train):
+        module.drawn_from["train"] = all_of_train
+    module.notes += [*found.notes, *notes]
     return module
+
+
+def _pool(
+    section: Section, labelled: list[ImageSample], drawn_from: list[ImageSample]
+) -> tuple[list[ImageSample], list[str]]:
+    """The images of ``data.unlabelled`` without their labels, and what the user should know of them."""
+    found, notes = (None, []) if section.unlabelled in (REST, LABELLED) else list_pool(section.unlabelled)
+    chosen = choose_pool(section.unlabelled, found, labelled, drawn_from)
+    return [replace(sample, truth=None, split=None) for sample in chosen], notes
 
 
 def all_samples(recipe: Recipe) -> list[ImageSample]:

@@ -31,6 +31,7 @@ class MixedStep:
         mix: What was done to the images, with the share of its pixels that each keeps; None if nothing was.
         attended: B, float32: share of its label that each sample keeps, where the network's attention has a say in it;
             else None, and labels are shared as pixels are.
+        beside: Logits of the images that were predicted beside the batch, U K; None without any.
     """
 
     logits: Tensor
@@ -38,6 +39,7 @@ class MixedStep:
     images: Tensor
     mix: Mix | None
     attended: Tensor | None
+    beside: Tensor | None = None
 
 
 class BatchMixing:
@@ -113,6 +115,7 @@ class BatchMixing:
         images: Tensor,
         labels: Tensor,
         accept: Callable[[Mix | None], bool] = lambda mix: True,
+        beside: Tensor | None = None,
     ) -> MixedStep:
         """Mix a batch, predict, and share the labels.
 
@@ -121,6 +124,7 @@ class BatchMixing:
             images: B C H W, normalised.
             labels: B, int64.
             accept: Whether to take a mix that was drawn, or to draw another one. Training takes the first.
+            beside: Unlabelled images, U C H W, which are predicted in the same call and never mixed.
 
         Raises:
             UserError: A batch of this size cannot be mixed.
@@ -128,18 +132,22 @@ class BatchMixing:
         mix = self._draw(images)
         while not accept(mix):
             mix = self._draw(images)
-        if mix is None:
-            return MixedStep(network(images), self._own_targets(labels, self.smoothing), images, None, None)
-        mixed = mix_images(images, mix)
-        if mix.kind != SHARED_BY_ATTENTION.get(self.options.labels):
-            logits = network(mixed)
-            return MixedStep(logits, self._targets(labels, mix, mix.share, self.smoothing), mixed, mix, None)
-        prediction = predict_with_attention(network, mixed)
+        mixed = images if mix is None else mix_images(images, mix)
+        shown = mixed if beside is None else torch.cat([mixed, beside])
+        if mix is None or mix.kind != SHARED_BY_ATTENTION.get(self.options.labels):
+            logits, others = _parted(network(shown), images, beside)
+            targets = self._own_targets(labels, self.smoothing)
+            if mix is not None:
+                targets = self._targets(labels, mix, mix.share, self.smoothing)
+            return MixedStep(logits, targets, mixed, mix, None, others)
+        logits, attention = predict_with_attention(network, shown)
+        logits, others = _parted(logits, images, beside)
+        prediction = Prediction(logits, attention[: len(images)])
         attended = self._attended(mix, images.shape[-2:], labels, prediction)
         # MixPro smooths the labels inside its cosine, not those of its loss.
         smoothing = 0.0 if self.options.labels == "progressive" else self.smoothing
         targets = self._targets(labels, mix, attended, smoothing)
-        return MixedStep(prediction.logits, targets, mixed, mix, attended)
+        return MixedStep(prediction.logits, targets, mixed, mix, attended, others)
 
     def _draw(self, images: Tensor) -> Mix | None:
         try:
@@ -178,6 +186,11 @@ class BatchMixing:
     def random_generators(self) -> dict[str, torch.Generator]:
         """Generators whose state belongs into a checkpoint."""
         return {"mixing": self.mixer.generator}
+
+
+def _parted(logits: Tensor, images: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The logits of a batch, and of the images beside it."""
+    return (logits, None) if beside is None else (logits[: len(images)], logits[len(images) :])
 
 
 def _check_mask(mask_patch: int, network: nn.Module, image_size: tuple[int, int]) -> None:

@@ -14,15 +14,18 @@ from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
 from vision_train.artefacts import Artefact
+from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
 from vision_train.previews import Bars, Preview
 from vision_train.recipe.recipe import Recipe
+from vision_train.semi.pseudo_labels import teacher_probabilities
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.class_balance import class_weights
 from vision_train.tasks.classification import scores as sheet
 from vision_train.tasks.classification.chance import chance_warnings
 from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
 from vision_train.tasks.classification.mixing import BatchMixing
+from vision_train.tasks.classification.pool import ACCEPTED, PoolLearning
 from vision_train.tasks.classification.preview import preview_mixing
 from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.learning import Learnt
@@ -89,6 +92,7 @@ class ClassificationTask(Task):
         self._mistakes: Gallery[Mistake] = Gallery(KEPT)
         self._learnt = Learnt(len(self.classes))
         self._class_weights: Tensor | None = None
+        self.pool = PoolLearning(recipe, classes) if self.teaching is not None else None
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         """Translate published weights of a vision transformer or Swin."""
@@ -106,6 +110,15 @@ class ClassificationTask(Task):
         """
         self.mixing.check_batch(size)
 
+    def check_start(self, reports: Sequence[LoadReport], examples: int) -> None:
+        """Refuse networks and starts that a pool would spoil.
+
+        Raises:
+            UserError: See :meth:`vision_train.tasks.teaching.Teaching.check`.
+        """
+        if self.teaching is not None:
+            self.teaching.check(self.network, self.start, self.recipe.model.name)
+
     def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
         """The network without its classifier."""
         cast(Any, self.network).reset_classifier(0)
@@ -120,7 +133,9 @@ class ClassificationTask(Task):
         return self.mixing.random_generators()
 
     def on_train_start(self) -> None:
-        """Weigh the classes of the training images."""
+        """Weigh the classes of the training images, and set how fast averages over the pool follow."""
+        if self.pool is not None:
+            self.pool.begin(self.total_steps)
         weights = class_weights(self.recipe.method.class_weights, self.class_counts)
         self._class_weights = None if weights is None else weights.to(self.device)
 
@@ -129,22 +144,41 @@ class ClassificationTask(Task):
         self._learnt = Learnt(len(self.classes))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mix the batch, predict, take the cross-entropy."""
-        step, weights = self.mixing.step(self.network, batch["image"], batch["label"]), self._class_weights
+        """Mix the labelled batch, predict, take the cross-entropy; add the loss of the pool."""
+        labelled, pool, weights = batch.get("labelled", batch), batch.get("unlabelled"), self._class_weights
+        adds = pool is not None and self.teaching is not None and self.teaching.adds(self.global_step)
+        strong = pool["strong"]["image"] if pool is not None and adds else None
+        step = self.mixing.step(self.network, labelled["image"], labelled["label"], beside=strong)
         # Against soft targets torch averages over images, not over weights.
         loss = functional.cross_entropy(step.logits, step.targets, weights)
         self._learnt.add(loss, step.targets if weights is None else step.targets * weights)
+        if pool is not None and self.pool is not None:
+            loss = loss + self.pool.learn(self, pool, step.beside, loss)
         return loss
 
     def new_scores(self) -> ScoreTable:
         """An empty table for the numbers of each image."""
-        return ScoreTable(sheet.FIELDS)
+        return ScoreTable(sheet.FIELDS if self.pool is None else (*sheet.FIELDS, ACCEPTED))
 
     def score(self, batch: Batch, loader: int = 0) -> Tensor:
         """Score a batch; returns its numbers (B x 5)."""
-        rows = sheet.score_batch(self(batch["image"]), batch["label"])
-        self.scores.add(batch["id"], rows, batch.get("group"))
+        logits = self(batch["image"])
+        rows = sheet.score_batch(logits, batch["label"])
+        noted = rows
+        if self.pool is not None:
+            accepted = self.pool.accepts(teacher_probabilities(logits))
+            noted = torch.cat([rows, accepted[:, None].to(rows)], dim=1)
+        self.scores.add(batch["id"], noted, batch.get("group"))
         return rows
+
+    def judge_teaching(self, scores: Scores, measured: Mapping[str, float]) -> dict[str, float]:
+        """Judge what the teacher says of the pool by what it says of the validation images."""
+        assert self.pool is not None
+        assert self.teaching is not None
+        accuracy = measured["accuracy"]
+        self.teaching.note_score(self.global_step, accuracy)
+        reading = self.pool.reading(scores, accuracy)
+        return self.teaching.judge(self.global_step, reading, self.pool.origin(scores))
 
     def measure(self, scores: Scores) -> dict[str, float]:
         """Loss, accuracies, F1 and calibration error."""

@@ -1,0 +1,259 @@
+"""When a task learns from its pool, who labels it, and whether that still does good: the same for all tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vision_train.artefacts import Artefact, Curve, Table
+from vision_train.checkpoints import LoadReport
+from vision_train.errors import UserError
+from vision_train.recipe.semi_section import Semi
+from vision_train.semi.health import PoolFigures, distance_to_prior
+from vision_train.semi.monitor import Monitor, Reading, Sign, origin_signs
+from vision_train.semi.teacher import Start, check_burn_in, default_burn_in
+
+if TYPE_CHECKING:
+    from vision_train.tasks.base import Task
+
+SHOWN = {
+    "accepted": "accepted share of the pool",
+    "accuracy": "estimated accuracy of accepted labels",
+    "agreement": "agreement of student and teacher",
+    "entropy": "entropy of pseudo-labels over that of an even spread",
+}
+"""Figures of health between 0 and 1, by their name in the log after ``val/pool_``."""
+
+
+def start_of(reports: Sequence[LoadReport]) -> Start:
+    """What the weights that training starts from know of the classes of the data.
+
+    Args:
+        reports: What files filled; none where all weights are random.
+    """
+    if not reports:
+        return "scratch"
+    heads = [entry for report in reports for entry in report.entries if entry.head]
+    kept = heads and all(entry.outcome == "matched" for entry in heads)
+    return "same classes" if kept and not any(report.head for report in reports) else "other classes"
+
+
+class Teaching:
+    """Decides at each step whether the pool is labelled and learnt from, and judges that at each validation.
+
+    Args:
+        semi: The recipe's section.
+        classes: Names of the classes.
+    """
+
+    def __init__(self, semi: Semi, classes: Sequence[str]) -> None:
+        self.semi = semi
+        self.classes = list(classes)
+        self.burn_in = -1
+        """Steps on labelled images alone; below 0 until training begins."""
+        self.total_steps = 0
+        self.monitor: Monitor | None = None
+        self._news: list[str] = []
+        self._said: set[str] = set()
+        self._start_score: float | None = None
+        self._history: list[dict[str, float]] = []
+        self._last: PoolFigures | None = None
+        self._stops: list[str] = []
+
+    def check(self, network: nn.Module, start: Start, model: str) -> None:
+        """Refuse a network and a start that a pool would spoil.
+
+        Args:
+            network: With what is frozen frozen.
+            start: What its weights know.
+            model: Its name, for messages.
+
+        Raises:
+            UserError: It has batch norms that are trained, or would teach classes that it has never seen.
+        """
+        if any(isinstance(module, _BatchNorm) and _is_trained(module) for module in network.modules()):
+            raise UserError(
+                f"semi.method={self.semi.method}: model.name={model} has batch norms that are trained, and their "
+                "statistics would mix labelled images with strongly augmented ones; take a network with other norms, "
+                "or freeze them with model.freeze"
+            )
+        try:
+            check_burn_in(-1 if self.semi.burn_in is None else math.ceil(self.semi.burn_in), start)
+        except ValueError as error:
+            raise UserError(f"semi.burn_in={self.semi.burn_in:g}: {error}") from error
+
+    def begin(self, task: Task) -> None:
+        """Find the end of burn-in, unless a checkpoint has told it, and begin to judge."""
+        self.total_steps = task.total_steps
+        if self.burn_in < 0:
+            share, steps = self.semi.burn_in, task.total_steps
+            wanted = default_burn_in(steps, task.start) if share is None else share * steps
+            self.burn_in = math.ceil(wanted / task.steps_per_epoch - 1e-9) * task.steps_per_epoch
+            before = f"after {self.burn_in:,} steps on labelled images alone" if self.burn_in else "from the first step"
+            self._news.append(f"note: the pool is used {before} (semi.burn_in)")
+        counts = task.class_counts
+        prior = [count / sum(counts) for count in counts]
+        before = self.monitor.state_dict() if self.monitor else None
+        self.monitor = Monitor(self.classes, prior, fixed_threshold=self.semi.method == "fixmatch")
+        if before:
+            self.monitor.load_state_dict(before)
+
+    def news(self) -> list[str]:
+        """What is to be said to the user now, each line once."""
+        news, self._news = self._news, []
+        return news
+
+    def labels(self, step: int) -> bool:
+        """Whether the pool is labelled at an optimiser step."""
+        return step >= self.burn_in
+
+    def adds(self, step: int) -> bool:
+        """Whether the labels count."""
+        return self.labels(step) and not (self.monitor and self.monitor.stopped)
+
+    def observes_origin(self, step: int, steps_per_epoch: int) -> bool:
+        """Whether a step lies in the epoch whose end tells where the pool comes from: the last one of burn-in."""
+        end = max(self.burn_in, steps_per_epoch)
+        return end - steps_per_epoch <= step < end
+
+    def since_burn_in(self, step: int) -> tuple[int, int]:
+        """Steps since the end of burn-in, and all steps after it."""
+        return step - self.burn_in, max(self.total_steps - self.burn_in, 1)
+
+    def judge(self, step: int, reading: Reading | None, origin: Mapping[str, float] | None) -> dict[str, float]:
+        """Judge a validation. All processes call this with the same values.
+
+        Args:
+            step: Optimiser steps so far.
+            reading: What was counted; None where nothing was, as during burn-in.
+            origin: Arguments of :func:`origin_signs`; None where they are not known.
+
+        Returns:
+            Figures for the log, without a prefix.
+        """
+        assert self.monitor is not None
+        signs: list[Sign] = []
+        if origin:
+            signs += origin_signs(origin["separation"], origin["validation"], origin["pool"], 0, 1)
+        if reading is None:
+            self._say(signs, [sign.message for sign in signs])
+            return {}
+        if self.monitor.start_score is None:
+            self.monitor.start_score = self._start_score
+        judgement = self.monitor.judge(reading)
+        self._say([*signs, *judgement.signs], [sign.message for sign in signs] + judgement.messages)
+        if judgement.changed:
+            self._stops.append(f"{judgement.messages[-1]} (after {step:,} steps)")
+        figures = self._figures(reading) | {"added": float(not judgement.stop)}
+        self._last = reading.pool
+        self._history.append({"step": float(step), **figures})
+        return figures
+
+    def note_score(self, step: int, score: float) -> None:
+        """Remember the teacher's score of a validation, until the pool is used."""
+        if step <= self.burn_in:
+            self._start_score = score
+
+    def warnings(self) -> list[str]:
+        """What went wrong in the end, in sentences."""
+        return list(self._stops)
+
+    def artefacts(self) -> list[Artefact]:
+        """The figures of each validation, and the classes of the last ones; nothing where the pool was never used."""
+        if not self._history or self._last is None or self.monitor is None:
+            return []
+        steps = [row["step"] for row in self._history]
+        lines = {title: [row.get(name, math.nan) for row in self._history] for name, title in SHOWN.items()}
+        last, shares = self._last, zip(self.classes, self.monitor.prior, strict=True)
+        rows: list[list[Any]] = [
+            [name, prior, last.label_shares[index], last.accepted_shares[index], last.accepted_of_class[index]]
+            for index, (name, prior) in enumerate(shares)
+        ]
+        columns = ["class", "share of labelled images", "share of pseudo-labels", "share of accepted", "accepted of it"]
+        distance = distance_to_prior(last.label_shares, self.monitor.prior)
+        note = f"{distance:.0%} of the pseudo-labels would have to change class for the shares of the labelled images."
+        return [
+            Curve("pool_health", "Health of the teacher", "optimiser step", "share", steps, lines),
+            Table("pool_classes", "Classes of pseudo-labels since the last validation", columns, rows, note),
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know, in plain types."""
+        return {
+            "burn_in": self.burn_in,
+            "monitor": None if self.monitor is None else self.monitor.state_dict(),
+            "start_score": self._start_score,
+            "said": sorted(self._said),
+            "history": self._history,
+            "stops": self._stops,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            KeyError: An entry is missing.
+        """
+        self.burn_in, self._start_score = state["burn_in"], state["start_score"]
+        self._said, self._history, self._stops = set(state["said"]), list(state["history"]), list(state["stops"])
+        if state["monitor"] is not None:
+            self.monitor = Monitor(self.classes, [])
+            self.monitor.load_state_dict(state["monitor"])
+
+    def _say(self, signs: Sequence[Sign], messages: Sequence[str]) -> None:
+        """Say what was not said at the validation before."""
+        of_signs = dict(zip([sign.figure for sign in signs], messages, strict=False))
+        changes = messages[len(signs) :]
+        new = [message for figure, message in of_signs.items() if figure not in self._said] + [*changes]
+        self._news += [f"warning: {message}" for message in new]
+        self._said = set(of_signs)
+
+    def _figures(self, reading: Reading) -> dict[str, float]:
+        pool, estimate = reading.pool, reading.estimate
+        figures = {
+            "accepted": pool.accepted,
+            "accuracy": math.nan if estimate is None else estimate.accuracy,
+            "agreement": pool.agreement,
+            "entropy": pool.label_entropy,
+            "loss_ratio": pool.loss_ratio,
+        }
+        return {name: value for name, value in figures.items() if not math.isnan(value)}
+
+
+def ask_teacher(task: Task, *inputs: Any) -> Any:
+    """What the teacher says, without gradients and in evaluation mode.
+
+    Args:
+        task: Has the average of its network, which is the teacher unless ``semi.teacher`` is ``student``.
+        *inputs: What its network takes.
+    """
+    if task.recipe.semi.teacher == "student":
+        with torch.no_grad(), evaluating(task.network):
+            return task.network(*inputs)
+    average = task.average
+    assert average is not None
+    assert not average.network.training, "a teacher stays in evaluation mode"
+    with torch.no_grad():
+        return average(*inputs)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and each of its modules back into the mode that it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _is_trained(norm: _BatchNorm) -> bool:
+    return norm.track_running_stats and any(parameter.requires_grad for parameter in norm.parameters())
