@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
@@ -224,18 +225,29 @@ class _WholeImage(albumentations.Resize):
 
 
 class _RandAugment(albumentations.ImageOnlyTransform):
-    """timm's RandAugment, whose draws come from Python's and NumPy's global generators."""
+    """timm's RandAugment: which operations is drawn here, how strong they are from Python's global generator.
+
+    timm draws the operations from NumPy's global generator; to seed that one takes as long as three operations on a
+    small image.
+    """
 
     def __init__(self, augment: RandAugment) -> None:
         super().__init__(p=1)
         self.augment = augment
 
     def get_params(self) -> dict[str, Any]:
-        return {"seed": self.py_random.getrandbits(32)}
+        augment, with_replacement = self.augment, self.augment.choice_weights is None
+        places = self.random_generator.choice(
+            len(augment.ops), augment.num_layers, replace=with_replacement, p=augment.choice_weights
+        )
+        return {"seed": self.py_random.getrandbits(32), "places": places}
 
-    def apply(self, img: Pixels, seed: int, **params: Any) -> Pixels:
+    def apply(self, img: Pixels, seed: int, places: NDArray[np.int64], **params: Any) -> Pixels:
+        image = Image.fromarray(img)
         with _seeded_globals(seed):
-            return np.array(self.augment(Image.fromarray(img)))
+            for place in places:
+                image = self.augment.ops[place](image)
+        return np.array(image)
 
 
 def _timm_rand_augment(config: str, shorter_side: int, mean: Channels, interpolation: Interpolation) -> RandAugment:
@@ -264,14 +276,12 @@ def _posterize(image: Image.Image, bits_to_keep: int, **fill: Any) -> Image.Imag
 
 @contextmanager
 def _seeded_globals(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch (CPU), and put back their states afterwards."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    """Seed the global generators of Python and torch (CPU), which timm draws from, and put back their states."""
+    states = random.getstate(), torch.get_rng_state()
     random.seed(seed)
-    np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+        torch.set_rng_state(states[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -241,6 +242,10 @@ def read_artefact(file: Path, codecs: Mapping[str, Codec] | None = None) -> Arte
         raise UnknownArtefactError(kind)
     if kind == ImageGrid.__name__:
         body["images"] = [read_picture(file.with_name(image)) for image in body["images"]]
+    if kind == Curve.__name__:  # JSON has no number for a gap
+        body["lines"] = {
+            name: [math.nan if value is None else value for value in line] for name, line in body["lines"].items()
+        }
     if kind == Items.__name__:
         body["recomputed"] = {name: Recomputed(**how) for name, how in body.get("recomputed", {}).items()}
     return TYPES[kind](**body)

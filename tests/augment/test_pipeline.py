@@ -3,7 +3,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -172,23 +171,25 @@ def test_a_wrong_rand_augment_is_named(config: str) -> None:
 
 
 def test_rand_augment_is_timms(monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds: list[int] = []
+    drawn: list[dict[str, Any]] = []
 
-    def record(seed: int) -> AbstractContextManager[None]:
-        seeds.append(seed)
-        return seeded_globals(seed)
+    def record(self: Any) -> dict[str, Any]:
+        drawn.append(get_params(self))
+        return drawn[-1]
 
-    seeded_globals = pipeline_module._seeded_globals
-    monkeypatch.setattr(pipeline_module, "_seeded_globals", record)
+    get_params = pipeline_module._RandAugment.get_params
+    monkeypatch.setattr(pipeline_module._RandAugment, "get_params", record)
     hparams = {"translate_const": 7, "img_mean": (0, 0, 0), "interpolation": Image.Resampling.BICUBIC}
     reference = rand_augment_transform("rand-m9-n2", hparams)
     pipeline = train_pipeline(16, (0, 0, 0), (1, 1, 1), rand_augment="rand-m9-n2")
     image = picture(16, 16)
     for seed in range(20):
         ours = pixels_of(run(pipeline, image, seed))
-        random.seed(seeds[seed])
-        np.random.seed(seeds[seed])
+        random.seed(drawn[seed]["seed"])
+        places = drawn[seed]["places"]
+        monkeypatch.setattr(np.random, "choice", lambda ops, *_, places=places, **__: [ops[place] for place in places])
         np.testing.assert_array_equal(ours, np.asarray(reference(Image.fromarray(image))))
+    assert len({tuple(each["places"]) for each in drawn}) > 10
 
 
 @pytest.mark.parametrize("config", ["rand-m10-inc1", "rand-m0", "rand-m9-mstd101", "rand-m15-n3-mmax15-inc1"])

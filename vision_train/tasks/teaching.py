@@ -95,8 +95,8 @@ class Teaching:
             share, steps = self.semi.burn_in, task.total_steps
             wanted = default_burn_in(steps, task.start) if share is None else share * steps
             self.burn_in = math.ceil(wanted / task.steps_per_epoch - 1e-9) * task.steps_per_epoch
-            before = f"after {self.burn_in:,} steps on labelled images alone" if self.burn_in else "from the first step"
-            self._news.append(f"note: the pool is used {before} (semi.burn_in)")
+            when = f"after {self.burn_in:,} steps on labelled images alone" if self.burn_in else "from the first step"
+            self._news.append(f"note: the pool is used {when} (semi.burn_in)")
         counts = task.class_counts
         prior = [count / sum(counts) for count in counts]
         before = self.monitor.state_dict() if self.monitor else None

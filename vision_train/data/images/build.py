@@ -8,7 +8,6 @@ from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, loose, picture_sources
-from vision_train.data.images import Section
 from vision_train.data.kind import LABELLED, REST
 from vision_train.data.labels import in_declared_order
 from vision_train.data.module import POOL_SPLIT
@@ -31,7 +30,8 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     all_of_train = splits["train"]
     if section.labels_per_class is not None and not only:
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)
-    pool, notes = _pool(section, splits["train"], all_of_train) if section.unlabelled and not only else ([], [])
+    named = None if only else section.unlabelled
+    pool, notes = _pool(named, splits["train"], all_of_train) if named else ([], [])
     module = ImageDataModule(
         section,
         recipe.augment,
@@ -48,11 +48,11 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
 
 
 def _pool(
-    section: Section, labelled: list[ImageSample], drawn_from: list[ImageSample]
+    named: str, labelled: list[ImageSample], drawn_from: list[ImageSample]
 ) -> tuple[list[ImageSample], list[str]]:
     """The images of ``data.unlabelled`` without their labels, and what the user should know of them."""
-    found, notes = (None, []) if section.unlabelled in (REST, LABELLED) else list_pool(section.unlabelled)
-    chosen = choose_pool(section.unlabelled, found, labelled, drawn_from)
+    found, notes = (None, []) if named in (REST, LABELLED) else list_pool(named)
+    chosen = choose_pool(named, found, labelled, drawn_from)
     return [replace(sample, truth=None, split=None) for sample in chosen], notes
 
 

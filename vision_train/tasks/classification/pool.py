@@ -17,6 +17,7 @@ from vision_train.semi.health import PoolCounts, estimated_accuracy, separation
 from vision_train.semi.monitor import Reading
 from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, teacher_probabilities
 from vision_train.semi.softmatch import SoftMatch
+from vision_train.semi.state import ExponentialMean
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.scores import Scores
 from vision_train.tasks.teaching import ask_teacher, evaluating
@@ -54,7 +55,7 @@ class PoolLearning(nn.Module):
         default = SHORT_MOMENTUM if total_steps < SHORT_RUN else MOMENTUM
         momentum = default if self.semi.momentum is None else self.semi.momentum
         for module in [] if self.rule is None or isinstance(self.rule, FixMatch) else self.rule.modules():
-            if hasattr(module, "momentum"):
+            if isinstance(module, FreeMatch | SoftMatch | ExponentialMean):
                 module.momentum = momentum
 
     def learn(self, task: Task, pool: Batch, logits: Tensor | None, labelled_loss: Tensor) -> Tensor | float:
