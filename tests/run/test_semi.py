@@ -131,6 +131,7 @@ def test_a_network_with_batch_norms_that_are_trained_is_refused(tmp_path, monkey
     Path("residual.yaml").write_text(
         "extends: _parts/digits\ntask: classification\ndata: {labels_per_class: 4, unlabelled: rest}\n"
         "model: {name: resnet10t}\nsemi: {method: freematch}\noptim: {ema: {half_life: run}}\n"
+        "trainer: {max_epochs: 1}\n"
     )
     with pytest.raises(
         UserError, match=r"semi\.method=freematch: model\.name=resnet10t has batch norms .*model\.freeze"
