@@ -246,3 +246,12 @@ def test_without_peft_the_extra_is_named(first, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match=r"model\.lora: needs the package peft.*vision-train\[adapters\]"):
         prepare(scan(load_recipe(first, LORA)))
+
+
+def test_adapters_and_a_frozen_network_learn_from_a_pool_too(first):
+    pool = ("semi.method=freematch", "semi.burn_in=0", "data.unlabelled=rest", "data.epoch_batches=2")
+    before = read_weights("first").state
+    for number, options in enumerate([LORA, (f"model.freeze={ALL_BUT_HEAD}", "model.checkpoint=first")]):
+        after = read_weights(run(first, *options, *pool, "trainer.max_epochs=2", run_dir=f"pool{number}").path).state
+        assert all(torch.equal(tensor, after[name]) for name, tensor in before.items() if name.endswith("norm1.weight"))
+        assert not torch.equal(before["head.weight"], after["head.weight"])
