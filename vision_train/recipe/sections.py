@@ -197,7 +197,7 @@ OWNED_MODEL_ARGS = {
 """Model arguments that are set for the user -> where from, as shown to a user who sets one."""
 
 
-ALL_BUT_HEAD = "all_but_head"
+ALL_BUT_HEAD: Literal["all_but_head"] = "all_but_head"
 """Word of ``model.freeze`` for a head that is trained on a frozen network."""
 
 
