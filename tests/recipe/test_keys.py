@@ -39,7 +39,7 @@ def test_every_key_of_a_recipe_is_explained():
         ("model.args", "a mapping", "{}"),
         ("model.compile", "true or false", "false"),
         ("model.checkpoint", "text or a mapping or null", "null"),
-        ("model.freeze", "a list of texts", "[]"),
+        ("model.freeze", "a list of texts or all_but_head", "[]"),
         ("optim.lr_factors", "a mapping", "{}"),
         ("method.label_smoothing", "a number", "0.0"),
         ("optim.ema", "a mapping or null", "null"),

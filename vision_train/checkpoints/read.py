@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from models.lora import merged
 from vision_train.checkpoints.conventions import said_in_run
 from vision_train.checkpoints.facts import plain_facts
 from vision_train.checkpoints.folders import WeightsFiles, weights_files
@@ -88,7 +89,8 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
     Understands safetensors, files of ``torch.save``, folders as model hubs keep them, sharded weights, our own
     checkpoints and run directories. Of several networks in one file it takes the averaged one, else the teacher, else
     the plain one (:mod:`vision_train.checkpoints.networks`). Prefixes that every name carries (``module.``,
-    ``network.``, ...) are removed.
+    ``network.``, ...) are removed. Low-rank adapters of our own checkpoints (``model.lora``) are merged into what they
+    adapt.
 
     Args:
         path: A weights file, the index of shards, a folder that holds one set of weights, or a run directory, which
@@ -112,7 +114,9 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
         network = choose_network(networks, found.path)
     else:
         network = named_network(content, key, found.path, divide=divide)
-    state = _without_wrappers(network, content)
+    state, recipe = _without_wrappers(network, content), _recipe_of(content)
+    if recipe and (recipe.get("model") or {}).get("lora"):
+        state = merged(state)
     check_state(found.path, state)
     return Weights(
         state,
@@ -120,7 +124,7 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
         file_format,
         network.place,
         _classes_of(content),
-        _recipe_of(content),
+        recipe,
         network.role,
         () if _is_ours(content) else places_of_twins(network, networks),
         found.companions(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -87,6 +87,16 @@ class LoadReport:
     def resized(self) -> list[str]:
         """Names loaded after resizing; their entries hold both shapes."""
         return self.names("resized")
+
+    def filled(self, together: Mapping[str, Sequence[str]]) -> list[str]:
+        """Names in the whole network of what the file filled.
+
+        Args:
+            together: Names of parts that are several modules or tensors, and the dotted names of these.
+        """
+        inside = together[self.part][0].rpartition(".")[0] if self.part in together else self.part
+        prefix = f"{inside}." if inside else ""
+        return [f"{prefix}{name}" for name in (*self.matched, *self.resized)]
 
     @property
     def reinitialised(self) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
@@ -105,6 +105,12 @@ class DataSection:
         return [
             key for key, value in self.identity().items() if value != theirs.get(key) and not isinstance(value, dict)
         ]
+
+    def with_samples_of(self, asked: DataSection) -> Self:
+        """This section, where it names no samples, with those of a phase that follows."""
+        own = {each.name: each.default for each in fields(self) if each.metadata.get("identity")}
+        shared = {each.name for each in fields(asked)} & own.keys()
+        return replace(self, **{name: getattr(asked, name) for name in shared if getattr(self, name) == own[name]})
 
     def for_other_data(self, own: Self, changed: Collection[str]) -> tuple[Self, list[str]]:
         """This section where a run is evaluated on other data than its own.

@@ -1,6 +1,7 @@
 """Which parameters are trained, by which optimiser, and at which learning rate in each step."""
 
 from vision_train.optim.accumulation import WholeWindows
+from vision_train.optim.adaptation import choose_trained
 from vision_train.optim.clipping import ClipEachGradient
 from vision_train.optim.freezing import KeepFrozen, freeze
 from vision_train.optim.optimizer import (
@@ -20,6 +21,7 @@ __all__ = [
     "build_schedule",
     "check_groups",
     "check_names",
+    "choose_trained",
     "configure_optimizers",
     "count_warmup_steps",
     "freeze",

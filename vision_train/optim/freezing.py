@@ -30,10 +30,17 @@ def freeze(network: nn.Module, globs: Sequence[str]) -> list[nn.Module]:
     """
     parameters = dict(network.named_parameters())
     frozen = set(all_matching(globs, parameters, "model.freeze"))
-    for name in frozen:
-        parameters[name].requires_grad_(False)
+    modules = freeze_parameters(network, frozen)
     if frozen and not any(parameter.requires_grad for parameter in parameters.values()):
         raise UserError(f"model.freeze={list(globs)}: freezes every parameter, so nothing is trained; name fewer")
+    return modules
+
+
+def freeze_parameters(network: nn.Module, frozen: Collection[str]) -> list[nn.Module]:
+    """Exclude the named parameters from training; else as :func:`freeze`."""
+    parameters = dict(network.named_parameters())
+    for name in frozen:
+        parameters[name].requires_grad_(False)
     modules = _outermost(network, {id(parameters[name]) for name in frozen})
     for module in modules:
         module.eval()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vision_train.data.kind import Problems
+from vision_train.recipe.lora_section import Lora
 from vision_train.recipe.preprocessing import Preprocessing
 
 
@@ -196,6 +197,10 @@ OWNED_MODEL_ARGS = {
 """Model arguments that are set for the user -> where from, as shown to a user who sets one."""
 
 
+ALL_BUT_HEAD: Literal["all_but_head"] = "all_but_head"
+"""Word of ``model.freeze`` for a head that is trained on a frozen network."""
+
+
 @dataclass(frozen=True)
 class Model:
     """The network and the weights it starts from."""
@@ -217,9 +222,13 @@ class Model:
     fresh: list[str] = field(default_factory=list)
     """Globs of names of tensors that a checkpoint need not fill, such as `queries.*`; those it lacks stay freshly
     initialised and do not count in `min_matched_share`."""
-    freeze: list[str] = field(default_factory=list)
-    """Globs of names of parameters that are not trained, such as `encoder.*`. A module of which every parameter is
-    frozen stays in evaluation mode: its batch norm statistics are kept, and it drops nothing out."""
+    freeze: list[str] | Literal["all_but_head"] = field(default_factory=list)
+    """Globs of names of parameters that are not trained, such as `encoder.*`; or `all_but_head`, which trains the
+    modules that depend on the classes, and `fresh` tensors, alone. A module of which every parameter is frozen stays in
+    evaluation mode: its batch norm statistics are kept, and it drops nothing out."""
+    lora: Lora | None = None
+    """Low-rank adapters: train these, the head and `fresh` tensors, and freeze all else; null trains weights
+    themselves."""
     positions: Literal["learned", "sincos"] = "learned"
     """Position embedding of a vision transformer: trained like other weights, or a fixed sine-cosine table, which a
     checkpoint may replace and training never changes. Pre-training always fixes them."""
@@ -255,6 +264,8 @@ class Model:
             yield "head_std", f"is {self.head_std}; must be 0 or more"
         if not 0 <= self.min_matched_share <= 1:
             yield "min_matched_share", f"is {self.min_matched_share}; must lie between 0 and 1"
+        if self.lora is not None and self.freeze:
+            yield "freeze", "is set beside `lora`, which decides what is trained; set `freeze` to [] or `lora` to null"
         if isinstance(self.checkpoint, dict):
             yield from self._part_problems(self.checkpoint)
         yield from self._key_problems()

@@ -28,6 +28,7 @@ REFUSED = {
     "model.args.*": OTHER_NETWORK,
     "model.positions": OTHER_NETWORK,
     "method.decoder.*": OTHER_NETWORK,
+    "model.lora*": "the weights so far have other adapters",
     "model.freeze": "the state of the optimiser belongs to other parameters",
     "optim.name": "the state of the optimiser is that of the other one",
     "optim.layer_decay": "the state of the optimiser belongs to other groups of parameters",

@@ -105,7 +105,7 @@ def load_for_inference(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     trainer = {key: value for key, value in recipe.trainer.items() if key in wanted}
     return replace(
         recipe,
-        model=replace(recipe.model, checkpoint=None),
+        model=replace(recipe.model, checkpoint=None, lora=None),  # adapters are merged when weights are read
         augment=replace(recipe.augment, mixing=Mixing()),
         trainer={**trainer, **ONE_PROCESS},
     )

@@ -19,6 +19,7 @@ from vision_train.processes import gather_objects, launched_rank, leave_process_
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
 from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_run, relative
+from vision_train.run.frozen import refuse_frozen_random
 from vision_train.run.last_checkpoint import last_checkpoint
 from vision_train.run.leakage import check_overlap, keep_apart
 from vision_train.run.log import logging_to
@@ -86,6 +87,7 @@ def _check_beginning(prepared: Prepared) -> None:
     Raises:
         UserError: The task refuses them.
     """
+    refuse_frozen_random(prepared.task, prepared.load_reports)
     counts = prepared.data.class_counts.values()
     prepared.task.check_start(prepared.load_reports, sum(of_class.get("train", 0) for of_class in counts))
 

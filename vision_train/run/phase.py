@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from rich.console import Console
 from torch import nn
 
+from models.lora import remove_adapters, without_adapters
 from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import (
@@ -28,8 +29,9 @@ from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
-from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check_names, freeze
+from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check_names, choose_trained
 from vision_train.recipe import Recipe, to_plain
+from vision_train.recipe.sections import Model
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.best_weights import load_best
@@ -136,7 +138,7 @@ def prepare(scanned: Scanned) -> Prepared:
     for file in dict.fromkeys(recipe.model.start.values()):
         data.notes += _notes_on_start(data, file)
     task.start = start_of(reports)
-    frozen = freeze(task.network, recipe.model.freeze)
+    frozen = choose_trained(task.network, recipe.model, heads=task.heads, adaptable=task.adaptable_layers)
     check_names(task.network, recipe.optim)
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
@@ -168,14 +170,19 @@ def check_later(scanned: Scanned, earlier: Task | None) -> Task:
     """
     with torch.device("meta"):
         task, _ = _build(scanned.recipe, scanned.data.classes)
-    freeze(task.network, scanned.recipe.model.freeze)
+    model = scanned.recipe.model
+    if earlier is not None:
+        _check_match(task, model, earlier)
+    choose_trained(task.network, model, heads=task.heads, adaptable=task.adaptable_layers)
     check_names(task.network, scanned.recipe.optim)
-    if earlier is None:
-        return task
+    return task
+
+
+def _check_match(task: Task, model: Model, earlier: Task) -> None:
     # Where the earlier one has no memory either, a single zero stands for all numbers of a tensor.
     state = {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) if tensor.is_meta else tensor
-        for name, tensor in earlier.network.state_dict().items()
+        for name, tensor in without_adapters(earlier.network.state_dict()).items()
     }
     weights = Weights(state, Path(earlier.recipe.name), file_format="", container="", recipe=to_plain(earlier.recipe))
     try:
@@ -184,12 +191,11 @@ def check_later(scanned: Scanned, earlier: Task | None) -> Task:
             weights,
             adapt=task.adapt_published,
             heads=task.heads,
-            fresh=fresh_names(task.network, scanned.recipe.model),
-            min_matched_share=scanned.recipe.model.min_matched_share,
+            fresh=fresh_names(task.network, model),
+            min_matched_share=model.min_matched_share,
         )
     except UserError as error:
         raise UserError(f"run.pretrain={error}") from error
-    return task
 
 
 def _check_start(recipe: Recipe, part: str, checkpoint: str) -> None:
@@ -250,6 +256,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     tell(task, data, steps)
 
     call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    remove_adapters(task.network)  # what is read of a checkpoint has them merged; so has what is measured
     load_best(task, checkpoints / "best.ckpt")
     task.test_split = recipe.kind.judged
     loaders = data.evaluation_loaders(task.test_split)

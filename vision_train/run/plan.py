@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe
@@ -123,17 +123,9 @@ def _pretraining_of(recipe: Recipe) -> list[Recipe]:
         earlier = load_recipe(chain[0].run.pretrain, runnable=False)
         hardware = {key: value for key, value in recipe.trainer.items() if key in HARDWARE}
         kept = {key: value for key, value in earlier.trainer.items() if key not in HARDWARE}
-        data = _with_samples_of(recipe.data, earlier.data) if any(earlier.data.unset()) else earlier.data
+        data = earlier.data.with_samples_of(recipe.data) if any(earlier.data.unset()) else earlier.data
         chain.insert(0, replace(earlier, data=data, seed=recipe.seed, trainer={**kept, **hardware}))
     return chain
-
-
-def _with_samples_of(asked: Any, earlier: Any) -> Any:
-    """The section of an earlier phase that names no samples, with those of the recipe that was asked for."""
-    own = {each.name: each.default for each in fields(earlier) if each.metadata.get("identity")}
-    shared = {each.name for each in fields(asked)} & own.keys()
-    taken = {name: getattr(asked, name) for name in shared if getattr(earlier, name) == own[name]}
-    return replace(earlier, **taken)
 
 
 def stored_recipes(directory: RunDirectory) -> dict[str, Recipe]:

@@ -159,6 +159,16 @@ class Task(LightningModule):
             UserError: Nothing could be learnt.
         """
 
+    def adaptable_layers(self) -> Sequence[str]:
+        """Names of the network's linear layers that low-rank adapters may change (``model.lora``).
+
+        Raises:
+            UserError: The task does not adapt its network so.
+        """
+        raise UserError(
+            f"model.lora: task={self.recipe.task} trains no adapters; leave it null (model.freeze names what stays)"
+        )
+
     def check_batch(self, size: int) -> None:
         """Refuse batches of so many samples, the smallest that a training step will see.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
 
 from vision_train.data.image_section import ImageFolderSection
-from vision_train.data.kind import IDENTITY, PLACE, KindOfData
+from vision_train.data.kind import IDENTITY, PLACE, DataSection, KindOfData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,13 @@ class Section(ImageFolderSection):
     label reaches the network, unless `run.select` chooses the epoch by `val/probe_accuracy`."""
     labels_per_class: int | None = None
     """The linear probe learns from at most so many images of each class, drawn with the seed; null takes all."""
+
+    def with_samples_of(self, asked: DataSection) -> Self:
+        """Those of a pool that a later phase has in a folder of its own, else those that it has labels for."""
+        folder = getattr(asked, "unlabelled", None)
+        if folder is None or not Path(folder).is_absolute() or not Path(folder).is_dir():
+            return super().with_samples_of(asked)
+        return replace(self, source="images", root=folder)
 
 
 POOL = KindOfData(

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.lora import projections
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
+from vision_train.files import first_named
 from vision_train.previews import Bars, Preview
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.pseudo_labels import teacher_probabilities
@@ -93,6 +95,15 @@ class ClassificationTask(Task):
         self._learnt = Learnt(len(self.classes))
         self._class_weights: Tensor | None = None
         self.pool = PoolLearning(recipe, classes) if self.teaching is not None else None
+        self._not_adapted: list[str] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """Which layers of attention adapters leave out."""
+        if not self._not_adapted:
+            return []
+        layers = first_named(self._not_adapted)
+        return [f"model.lora: adapts all linear layers of attention and MLPs but those that are never called: {layers}"]
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         """Translate published weights of a vision transformer or Swin."""
@@ -101,6 +112,16 @@ class ClassificationTask(Task):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B K) of normalised images (B C H W)."""
         return self.network(images)
+
+    def adaptable_layers(self) -> list[str]:
+        """Linear layers of attention and MLPs, as far as the network calls them."""
+        height, width = self.recipe.data.height_and_width
+        try:
+            called, silent = projections(self.network, (3, height, width))
+        except ValueError as error:
+            raise UserError(f"model.lora: {error}; leave it null") from error
+        self._not_adapted = silent
+        return called
 
     def check_batch(self, size: int) -> None:
         """Refuse training batches of so few images that they cannot be mixed.

@@ -50,7 +50,7 @@ def refuse_random_start(
     parameters = sum(each.numel() for each in network.parameters())
     if parameters <= LARGE:
         return
-    settled = {name for report in reports for name in _filled(report, parts)}
+    settled = {name for report in reports for name in report.filled(parts)}
     inside = {name: each.numel() for name, each in network.named_parameters() if name.startswith(BACKBONE)}
     filled = sum(count for name, count in inside.items() if name in settled)
     asked_for = set(fresh_names(network, recipe.model))
@@ -66,10 +66,3 @@ def refuse_random_start(
             f"model.freeze: would keep {first_named(stuck)} at random values, as no file of model.checkpoint fills "
             f"them. {REMEDIES}, train them with model.freeze=[], or ask for random weights with model.fresh=['*']"
         )
-
-
-def _filled(report: LoadReport, parts: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names in the network of what a file filled."""
-    inside = parts[report.part][0].rpartition(".")[0] if report.part in parts else report.part
-    prefix = f"{inside}." if inside else ""
-    return [f"{prefix}{name}" for name in (*report.matched, *report.resized)]
