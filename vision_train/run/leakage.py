@@ -7,15 +7,13 @@ from itertools import combinations
 
 from vision_train.data.content import CONTENTS, Shared
 from vision_train.data.kind import LABELLED
-from vision_train.data.module import SampleDataModule
+from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.data.pictures import Pictures, look_alike, pictures_of, same_pixels, too_many
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 
 MOST_NAMED = 3
 """Copies that a message names."""
-POOL = "unlabelled"
-"""The split of samples whose labels nobody is to know."""
 MEASURED = ("val", "test")
 """The splits that a result is measured on."""
 
@@ -29,46 +27,50 @@ def clear_pool(data: SampleDataModule) -> None:
     Raises:
         UserError: Nothing would be left to learn from.
     """
-    if not data.counts.get(POOL) or getattr(data.section, POOL, None) == LABELLED:
+    if not data.counts.get(POOL_SPLIT) or _pool_key(data) == LABELLED:
         return
-    lists = {name: data.samples(name) for name in (POOL, "train", *MEASURED) if data.counts.get(name)}
+    lists = {name: data.samples(name) for name in (POOL_SPLIT, "train", *MEASURED) if data.counts.get(name)}
     groups, pictures = _same_content(lists, data)
     pairs = {
         sample.identity: (sample, group[of][0])
         for group in groups
         for of in MEASURED
         if of in group
-        for sample in group.get(POOL, [])
+        for sample in group.get(POOL_SPLIT, [])
     }
     _take_out_copies(data, list(pairs.values()))
-    copies = {sample.identity for group in groups if "train" in group for sample in group.get(POOL, [])}
+    copies = {sample.identity for group in groups if "train" in group for sample in group.get(POOL_SPLIT, [])}
     data.pool_copies = len(copies - pairs.keys())
     if data.pool_copies:
-        share = data.pool_copies / data.counts[POOL]
+        share = data.pool_copies / data.counts[POOL_SPLIT]
         data.notes.append(f"{data.pool_copies:,} unlabelled {data.noun} ({share:.1%}) are copies of labelled ones")
     measured = [sample for name in MEASURED for sample in lists.get(name, [])]
-    if alike := look_alike(data.samples(POOL), measured, pictures):
+    if alike := look_alike(data.samples(POOL_SPLIT), measured, pictures):
         data.warnings.append(
-            f"{len(alike):,} of {data.counts[POOL]:,} unlabelled {data.noun} look like ones of validation or test: "
-            f"{_named(alike, 'like')}. If they show the same, as smaller or compressed copies do, take them out of "
-            f"{_pool_named(data)}: what is measured would be too good"
+            f"{_counted(alike, data, POOL_SPLIT)} look like ones of validation or test: {_named(alike, 'like')}. If "
+            f"they show the same, as smaller or compressed copies do, take them out of {_pool_named(data)}: what is "
+            "measured would be too good"
         )
 
 
 def _take_out_copies(data: SampleDataModule, pairs: Sequence[tuple[Sample, Sample]]) -> None:
     if not pairs:
         return
-    data.take_out(POOL, {sample.identity for sample, _ in pairs})
+    data.take_out(POOL_SPLIT, {sample.identity for sample, _ in pairs})
     copies = f"copies of validation or test {data.noun}: {_named(pairs)}"
-    if not data.counts[POOL]:
+    if not data.counts[POOL_SPLIT]:
         raise UserError(
             f"{_pool_named(data)}: all {data.noun} in it are {copies}. Nothing is learnt from those; name others"
         )
     data.notes.append(f"left out {len(pairs):,} {data.noun} of {_pool_named(data)} that are {copies}")
 
 
+def _pool_key(data: SampleDataModule) -> str:
+    return str(getattr(data.section, "unlabelled", ""))  # not every kind of data has the key
+
+
 def _pool_named(data: SampleDataModule) -> str:
-    return f"data.{POOL}={getattr(data.section, POOL, None)}"
+    return f"data.unlabelled={_pool_key(data)}"
 
 
 def _same_content(lists: Mapping[str, Sequence[Sample]], data: SampleDataModule) -> tuple[list[Shared], Pictures]:
@@ -97,7 +99,7 @@ def check_overlap(data: SampleDataModule) -> None:
     splits = {
         name: data.drawn_from.get(name, data.samples(name))
         for name, count in data.counts.items()
-        if count and name != POOL  # which is cleared
+        if count and name != POOL_SPLIT  # which is cleared
     }
     beside = {name for names in data.companions.values() for name in names}
     trained_on = {stream.split for stream in data.streams.values()}

@@ -57,6 +57,8 @@ class Teaching:
         self.classes = list(classes)
         self.burn_in = -1
         """Steps on labelled images alone; below 0 until training begins."""
+        self.pool = (0, 1)
+        """Samples of the pool that are copies of labelled ones, and all of them."""
         self.total_steps = 0
         self.monitor: Monitor | None = None
         self._news: list[str] = []
@@ -91,6 +93,7 @@ class Teaching:
     def begin(self, task: Task) -> None:
         """Find the end of burn-in, unless a checkpoint has told it, and begin to judge."""
         self.total_steps = task.total_steps
+        self.pool = task.pool_copies, task.pool_size
         if self.burn_in < 0:
             share, steps = self.semi.burn_in, task.total_steps
             wanted = default_burn_in(steps, task.start) if share is None else share * steps
@@ -140,7 +143,7 @@ class Teaching:
         assert self.monitor is not None
         signs: list[Sign] = []
         if origin:
-            signs += origin_signs(origin["separation"], origin["validation"], origin["pool"], 0, 1)
+            signs += origin_signs(origin["separation"], origin["validation"], origin["pool"], *self.pool)
         if reading is None:
             self._say(signs, [sign.message for sign in signs])
             return {}
