@@ -83,7 +83,7 @@ class Teaching:
     def begin(self, task: Task) -> None:
         """Find the end of burn-in, unless a checkpoint has told it, and begin to judge."""
         self.total_steps = task.total_steps
-        self.pool = task.pool_copies, task.pool_size
+        self.pool = task.pool_copies
         if self.burn_in < 0:
             share, steps = self.semi.burn_in, task.total_steps
             wanted = default_burn_in(steps, task.start) if share is None else share * steps
