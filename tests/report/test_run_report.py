@@ -84,6 +84,27 @@ def test_finished_run_has_every_section(digits_run):
         assert title in page.text
 
 
+def test_what_concerns_unlabelled_samples_has_a_section_of_its_own(digits_run):
+    lines = [
+        {"phase": "fit", "epoch": epoch, "step": 10 * epoch, "val/pool_accepted": 0.5, "val/pool_loss_ratio": 0.25}
+        for epoch in range(1, 4)
+    ]
+    with (digits_run / "metrics.jsonl").open("a") as log:
+        log.writelines(json.dumps(line) + "\n" for line in lines)
+    curve = Curve("pool_health", "Health of the teacher", "step", "share", [1, 2], {"accepted": [float("nan"), 0.5]})
+    signs = Table("pool_signs", "What was wrong", ["figure", "what mends it"], [["agreement", "lower optim.lr"]])
+    classes = Table("pool_classes", "Classes of pseudo-labels", ["class", "share"], [["cat", 0.5]])
+    for artefact in (curve, signs, classes):
+        write_artefact(digits_run / "artefacts", artefact)
+    page = report(digits_run)
+    assert "unlabelled-samples" in section_titles(page)
+    section = page.source[page.source.index('id="unlabelled-samples"') : page.source.index('id="pictures"')]
+    for told in ("Health of the teacher", "lower optim.lr", "Classes of pseudo-labels", "Loss of unlabelled over"):
+        assert told in section
+        assert page.source.count(told) == section.count(told), f"{told}: nowhere else"
+    assert "Pool accepted" not in page.text, "drawn together with the other shares"
+
+
 @pytest.mark.parametrize("run", ["digits_run", "two_phase_run"])
 def test_page_needs_nothing_from_outside(run, request):
     page = report(request.getfixturevalue(run))

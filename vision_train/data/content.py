@@ -2,7 +2,8 @@
 
 Two files are the same if all of their bytes are. Few have to be read for that: only those that agree in size with a
 file of another list, and of these only some kilobytes, unless they agree too. Where a file may be gone when it is asked
-for, its size and a digest of those kilobytes stand for it.
+for, its size and a digest of those kilobytes stand for it. What :mod:`vision_train.data.pictures` makes of decoded
+pixels is remembered here too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ STORE = "digests.json"
 """Name of the file beside runs that keeps digests."""
 WORTH_KEEPING = 1000
 """Fewer new digests are made anew in a moment."""
+AS_LONG_AS = 10
+"""Digests of a file that are made in the time in which a picture is decoded, about."""
 SAMPLED = 16 * 1024
 """Bytes that are read of a file at first: all of a small one; of others a half from the beginning and a quarter each
 from the middle and the end, since pictures that are not compressed often begin with the same margin."""
@@ -34,7 +37,12 @@ THREADS = 8
 CHUNK = 64
 """Files that a thread takes at a time."""
 
+SAMPLED_DIGEST, WHOLE_DIGEST, PICTURE = 2, 3, 4
+"""Columns of what is remembered of a file."""
+
 Result = TypeVar("Result")
+Remembered = tuple[int, int, str, str, str]
+"""Size, time of change, digest of some kilobytes, digest of the whole, what the pixels gave; empty if unknown."""
 Shared = dict[str, list[Sample]]
 """Samples of one content, by the list that they are in; of two lists at least."""
 
@@ -63,15 +71,23 @@ class Contents:
     """Finds copies, and remembers the digests of files as long as their sizes and times of change stay the same."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, int, str, str]] = {}
-        """Path -> size, time of change, digest of some kilobytes, digest of the whole or nothing."""
+        self._known: dict[str, Remembered] = {}
         self._new = 0
 
     def recall(self, folder: Path) -> None:
         """Take up the digests that :meth:`keep` has left in a folder."""
         with suppress(OSError, ValueError, TypeError, AttributeError):  # what cannot be read is made anew
             stored = json.loads((folder / STORE).read_text(encoding="utf-8"))
-            self._known |= {path: (int(a), int(b), str(c), str(d)) for path, (a, b, c, d) in stored.items()}
+            self._known |= {
+                path: (
+                    int(size),
+                    int(changed),
+                    str(sampled),
+                    str(whole),
+                    str(*picture),
+                )  # earlier versions lack the last
+                for path, (size, changed, sampled, whole, *picture) in stored.items()
+            }
 
     def keep(self, folder: Path) -> None:
         """Leave the digests in a folder for the next run, if it would take long to make them again."""
@@ -117,7 +133,7 @@ class Contents:
         paths = list(dict.fromkeys(sample.file for sample in samples if sample.file is not None))
         found = dict(zip(paths, _in_threads(_described, paths), strict=True))
         files = [file for file in found.values() if file is not None and file.size]
-        digests = self._digests(files, 2, lambda file: _digest(file, SAMPLED))
+        digests = self._digests(files, SAMPLED_DIGEST, lambda file: _digest(file, SAMPLED))
         marks = {}
         for path, file in found.items():
             digest = digests.get(file.path) if file is not None else None
@@ -125,11 +141,29 @@ class Contents:
                 marks[path] = f"{file.size}:{digest[:MARK_DIGITS]}"
         return [None if sample.file is None else marks.get(sample.file) for sample in samples]
 
+    def of_pictures(self, paths: Sequence[str], describe: Callable[[str], str]) -> dict[str, str]:
+        """Describe the picture in each file, unless its description is remembered.
+
+        Args:
+            paths: Of files.
+            describe: Path -> a text that only depends on the pixels; called in threads. Empty where it has none.
+
+        Returns:
+            The text of each file that has one, by its path as given.
+        """
+        paths = list(dict.fromkeys(paths))
+        found = dict(zip(paths, _in_threads(_described, paths), strict=True))
+        files = [file for file in found.values() if file is not None and file.size]
+        # What is not remembered is asked for again: an unreadable file may be mended.
+        texts = self._digests(files, PICTURE, lambda file: describe(file.path) or file.path)
+        made = {path: texts[file.path] for path, file in found.items() if file is not None and file.size}
+        return {path: text for path, text in made.items() if text != found[path].path}  # type: ignore[union-attr]
+
     def _sampled(self, groups: list[list[_Node]]) -> Iterable[list[_Node]]:
-        return self._divided(groups, 2, lambda file: _digest(file, SAMPLED))
+        return self._divided(groups, SAMPLED_DIGEST, lambda file: _digest(file, SAMPLED))
 
     def _wholes(self, groups: list[list[_Node]]) -> Iterable[list[_Node]]:
-        return self._divided(groups, 3, lambda file: _digest(file, None))
+        return self._divided(groups, WHOLE_DIGEST, lambda file: _digest(file, None))
 
     def _divided(self, groups: list[list[_Node]], column: int, digest: Callable[[_File], str]) -> Iterable[list[_Node]]:
         """Divide groups of several files by a digest; a group of one has nothing to be compared with."""
@@ -147,15 +181,16 @@ class Contents:
         for file, value in zip(missing, _in_threads(digest, missing), strict=True):
             known[file.path] = value
             if value != file.path:
-                row = list(self._stored(file))
-                row[column] = value
-                self._known[file.path] = (file.size, file.changed, str(row[2]), str(row[3]))
-        self._new += len(missing)
+                _, _, *texts = self._stored(file)
+                texts[column - SAMPLED_DIGEST] = value
+                self._known[file.path] = (file.size, file.changed, texts[0], texts[1], texts[2])
+        self._new += len(missing) * (AS_LONG_AS if column == PICTURE else 1)
         return {path: str(value) for path, value in known.items()}
 
-    def _stored(self, file: _File) -> tuple[int, int, str, str]:
+    def _stored(self, file: _File) -> Remembered:
         row = self._known.get(file.path)
-        return row if row is not None and row[:2] == (file.size, file.changed) else (file.size, file.changed, "", "")
+        unchanged = row is not None and row[:2] == (file.size, file.changed)
+        return row if row is not None and unchanged else (file.size, file.changed, "", "", "")
 
 
 CONTENTS = Contents()

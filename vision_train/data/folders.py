@@ -45,12 +45,13 @@ class Listing:
         root: The folder that messages give paths below.
         endings: Of the files that are wanted, in small letters.
         noun: What such files are, in the plural.
+        pool: A folder of files without labels that is left out wherever it lies below the root; None for none.
 
     Raises:
         UserError: The root was written by this program.
     """
 
-    def __init__(self, root: Path, endings: Collection[str], noun: str) -> None:
+    def __init__(self, root: Path, endings: Collection[str], noun: str, pool: Path | None = None) -> None:
         self._root = root
         self._endings = tuple(endings)
         self._noun = noun
@@ -60,6 +61,8 @@ class Listing:
         self._beside: dict[str, None] = {}
         self._below: dict[str, int] = {}
         self._others: Counter[str] = Counter()
+        self._pool = None if pool is None else place_of(pool)
+        self._pools: dict[str, None] = {}
         refuse_output(root)
         self._around = {place_of(folder) for folder in (root.resolve(), *root.resolve().parents)}
 
@@ -133,6 +136,8 @@ class Listing:
         notes = []
         if self._outputs:
             notes.append(f"left out, as vision-train wrote it: {first_named([*self._outputs])}")
+        if self._pools:
+            notes.append(f"left out, as data.unlabelled names it: {first_named([*self._pools])}")
         if self._hidden:
             inside = sum(self._hidden.values())
             held = f"; {inside:,} {self._noun} there" if inside else ""
@@ -160,6 +165,8 @@ class Listing:
                 self._pass_by(entry, place)
             elif entry.name in ours or (is_folder and is_output(place)):
                 self._outputs[self._named(place)] = None
+            elif is_folder and self._pool is not None and place_of(place) == self._pool:
+                self._pools[self._named(place)] = None
             else:
                 yield entry
 

@@ -60,6 +60,7 @@ class SampleDataModule(LightningDataModule):
         preparation: Who says how they are prepared, and what is assumed, in sentences.
         left_out: Samples that were taken out by :meth:`leave_out`.
         drawn_from: Split -> all of its samples, where ``data.labels_per_class`` drew some of them.
+        pool_copies: Unlabelled samples that are copies of labelled ones that are trained on.
     """
 
     noun: str
@@ -87,6 +88,7 @@ class SampleDataModule(LightningDataModule):
         self.preparation: list[str] = []
         self.left_out: list[Sample] = []
         self.drawn_from: dict[str, Sequence[Sample]] = {}
+        self.pool_copies = 0
         self._samples = dict(splits)
         self._datasets: list[SampleDataset] = []
         self._states: dict[str, dict[str, int]] = {}
@@ -159,24 +161,27 @@ class SampleDataModule(LightningDataModule):
         return self._samples[split]
 
     def leave_out(self, split: str, identities: Collection[str]) -> None:
-        """Take samples out of a split, given by :attr:`Sample.identity`.
+        """Take samples out of a split, given by :attr:`Sample.identity`, that a later phase is measured on.
 
         Raises:
             UserError: None would be left.
         """
         if not identities:
             return
-        kept: list[Sample] = []
-        for sample in self._samples[split]:
-            (self.left_out if sample.identity in identities else kept).append(sample)
-        if not kept:
+        if all(sample.identity in identities for sample in self._samples[split]):
             raise UserError(
                 f"{self.section.named()}: all {self.noun} of its {split} split are among those that a later phase is "
                 "measured on; name others"
             )
-        self._samples[split] = kept
+        self.left_out += self.take_out(split, identities)
+
+    def take_out(self, split: str, identities: Collection[str]) -> list[Sample]:
+        """Take samples out of a split, given by :attr:`Sample.identity`, and return them."""
+        members = self._samples[split]
+        self._samples[split] = [sample for sample in members if sample.identity not in identities]
         if split in self.drawn_from:
             self.drawn_from[split] = [each for each in self.drawn_from[split] if each.identity not in identities]
+        return [sample for sample in members if sample.identity in identities]
 
     @property
     def skipped(self) -> dict[str, str]:

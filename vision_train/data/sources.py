@@ -12,9 +12,9 @@ from vision_train.data.decode import IMAGE_ENDINGS
 from vision_train.data.folders import Listing
 from vision_train.data.image_section import BUNDLED, ImageFolderSection
 from vision_train.data.image_tables import FoundImages, read_csv
-from vision_train.data.kind import SPLITS
+from vision_train.data.kind import LABELLED, REST, SPLITS
 from vision_train.data.sample import ImageSample
-from vision_train.data.splits import mentions_split, splits_called
+from vision_train.data.splits import mentions_split, split_called, splits_called
 from vision_train.data.toy.digits import digits_samples
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
@@ -44,7 +44,9 @@ def read_samples(
     if data.labels is not None:
         return read_csv(Path(data.labels), root, data.on_bad, labelled=labelled, declared=declared)
     assert root is not None
-    return read_folder(root, divided=divided, declared=declared) if labelled else read_pool(root, divided=divided)
+    if not labelled:
+        return read_pool(root, divided=divided)
+    return read_folder(root, divided=divided, declared=declared, pool=_pool_inside(data, root))
 
 
 def _image_root(data: ImageFolderSection) -> Path | None:
@@ -58,12 +60,26 @@ def _image_root(data: ImageFolderSection) -> Path | None:
     return root
 
 
-def list_images_in(root: Path) -> Listing:
-    """List images by the rule that all verbs share."""
-    return Listing(root, IMAGE_ENDINGS, "images")
+def _pool_inside(data: ImageFolderSection, root: Path) -> Path | None:
+    """The folder of unlabelled images where it lies below that of labelled ones, and so would be taken for a class.
+
+    A folder that is called like a split is none: it may well hold labelled images, which are meant again.
+    """
+    named = getattr(data, "unlabelled", None)
+    if named in (None, REST, LABELLED) or not Path(named).is_dir():
+        return None
+    folder = Path(named).resolve()
+    return folder if root.resolve() in folder.parents and not split_called(folder.name) else None
 
 
-def read_folder(root: Path, *, divided: bool = True, declared: Collection[str] = ()) -> FoundImages:
+def list_images_in(root: Path, pool: Path | None = None) -> Listing:
+    """List images by the rule that all verbs share, without those of a folder of unlabelled ones."""
+    return Listing(root, IMAGE_ENDINGS, "images", pool)
+
+
+def read_folder(
+    root: Path, *, divided: bool = True, declared: Collection[str] = (), pool: Path | None = None
+) -> FoundImages:
     """Read ``root/CLASS/...`` or ``root/SPLIT/CLASS/...``; images may lie deeper inside a class folder.
 
     ``root`` is divided into splits where every folder in it is called like one
@@ -74,11 +90,12 @@ def read_folder(root: Path, *, divided: bool = True, declared: Collection[str] =
         divided: Whether the samples are to be divided for training. Data that is evaluated need not hold a folder for
             training.
         declared: Folders of these names are classes, whatever they look like.
+        pool: A folder below ``root`` that is no class, as its images are the unlabelled ones; None for none.
 
     Raises:
         UserError: No class folders, an empty one, or folders that fit neither layout.
     """
-    listing = list_images_in(root)
+    listing = list_images_in(root, pool)
     splits = _split_folders(root, listing, declared, divided=divided)
     samples: list[ImageSample] = []
     for split, folder in splits.items():

@@ -18,6 +18,7 @@ from vision_train.data.kind import LABELLED, REST
 from vision_train.data.module import POOL_SPLIT, Stream
 from vision_train.data.sample import ImageSample, Sample
 from vision_train.data.sources import list_images_in
+from vision_train.data.tables import read_text
 from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.recipe.recipe import Recipe
@@ -87,23 +88,28 @@ def list_pool(named: str) -> tuple[list[ImageSample], list[str]]:
         raise UserError(f"{shown}: no such folder or list; name a folder of images, a csv or txt file, or `rest`")
     elif place.suffix.lower() not in LISTS:
         raise UserError(f"{shown}: is neither a folder nor a list; a list ends in {' or '.join(LISTS)}")
-    elif place.suffix.lower() == ".csv":
-        files, notes = listed_files(place, None)
-        samples = [ImageSample(name, path) for name, path in {file.name: file.path for file in files}.items()]
     else:
-        samples, notes = _of_lines(place, shown), []
+        try:
+            samples, notes = _of_table(place) if place.suffix.lower() == ".csv" else (_of_lines(place), [])
+        except UserError as error:
+            raise UserError(f"data.unlabelled: {error}") from error
     if not samples:
         raise UserError("; ".join([f"{shown}: no images in it; name a folder or list of images", *notes]))
     return samples, [f"{shown}: {note}" for note in notes]
 
 
-def _of_lines(place: Path, shown: str) -> list[ImageSample]:
-    lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines()]
+def _of_table(table: Path) -> tuple[list[ImageSample], list[str]]:
+    files, notes = listed_files(table, None)
+    return [ImageSample(name, path) for name, path in {file.name: file.path for file in files}.items()], notes
+
+
+def _of_lines(place: Path) -> list[ImageSample]:
+    lines = [line.strip() for line in read_text(place).splitlines()]
     names = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     for name in names:
         if not (place.parent / name).is_file():
             raise UserError(
-                f"{shown}: lists {printable(name)}, and there is no such file; paths are relative to the list"
+                f"{place}: lists {printable(name)}, and there is no such file; name files by paths relative to the list"
             )
     return [ImageSample(name, str(place.parent / name)) for name in names]
 

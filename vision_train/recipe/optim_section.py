@@ -38,7 +38,8 @@ class AverageWeights:
         if isinstance(self.half_life, float) and self.half_life <= 0:
             yield "half_life", f"is {self.half_life}; must be above 0 optimiser steps"
         if self.half_life is not None and self.decay is not None:
-            yield "half_life", f"is {self.half_life} beside decay {self.decay:g}; give one of them, the other null"
+            shown = self.half_life if isinstance(self.half_life, str) else f"{self.half_life:g}"
+            yield "half_life", f"is {shown} beside decay {self.decay:g}; give one of them, the other null"
 
 
 @dataclass(frozen=True)

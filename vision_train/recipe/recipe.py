@@ -58,6 +58,15 @@ class Recipe:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
         yield from self._pool_problems()
 
+    def unset(self) -> Problems:
+        """Yield unlabelled samples that a method learns from and nobody has named."""
+        if self.semi.uses_pool_in_steps and getattr(self.data, "unlabelled", "") is None:
+            yield (
+                "data.unlabelled",
+                f"no unlabelled {self.kind.noun} named, from which semi.method={self.semi.method} learns; set "
+                "data.unlabelled=FOLDER, or semi.method=none",
+            )
+
     def _pool_problems(self) -> Problems:
         """Yield a way to learn from a pool that the task does not know, or that lacks its teacher."""
         known = semi_methods(self.task) if self.task else ()

@@ -68,10 +68,14 @@ class Validator:
         }
         plain: dict[str, Any] = {"name": "recipe", "task": "", "seed": 0}
         recipe = Recipe(**{key: plain.get(key, _Unread()) if value is _WRONG else value for key, value in read.items()})
-        self._report((), recipe.problems())
+        with suppress(_UnreadError):
+            self._report((), recipe.problems())
         if hasattr(type(recipe.method), "misplaced"):
             with suppress(_UnreadError):
                 self._report((), recipe.method.misplaced(recipe))
+        if self._runnable:
+            with suppress(_UnreadError):
+                self.mistakes += [Mistake((*key.split("."),), None, message) for key, message in recipe.unset()]
         return recipe
 
     def report(self, path: KeyPath, message: str) -> None:

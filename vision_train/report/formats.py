@@ -76,6 +76,7 @@ ENGINE: dict[str, Described] = {
     "peak_memory_bytes": Described("peak memory", format_bytes),
     "best_epoch": Described("best epoch", format_epoch),
     "lr": Described("learning rate"),
+    "pool_loss_ratio": Described("loss of unlabelled over that of labelled samples"),
 }
 """What every run measures, by its name without ``train/`` or ``checkpoint/``."""
 

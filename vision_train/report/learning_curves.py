@@ -13,6 +13,7 @@ from vision_train.data.kind import SPLITS
 from vision_train.report.charts import Line, LineChart
 from vision_train.report.formats import Metrics, metric_format, metric_title
 from vision_train.report.line_chart import line_chart
+from vision_train.semi.health_log import ADDED, PREFIX, SHARES
 
 PLACE = {"phase", "epoch", "step", "time"}
 """Keys that say when a line was written, not what was measured."""
@@ -58,7 +59,7 @@ def curves(records: Records, first: Sequence[str] = ()) -> dict[str, list[Line]]
 
 
 def curve_charts(records: Records, headline: str, described: Metrics) -> list[Markup]:
-    """Charts of one phase, the headline metric's right after that of the loss.
+    """Charts of one phase, the headline metric's right after that of the loss; without those of unlabelled samples.
 
     Args:
         records: Lines of ``metrics.jsonl``.
@@ -66,6 +67,17 @@ def curve_charts(records: Records, headline: str, described: Metrics) -> list[Ma
         described: What the task says of its metrics; charts are in this order.
     """
     metrics = curves(records, [headline, *described])
+    return _charts({name: lines for name, lines in metrics.items() if not name.startswith(PREFIX)}, described)
+
+
+def pool_charts(records: Records, described: Metrics) -> list[Markup]:
+    """Charts of what one phase logged of its unlabelled samples, but for what an artefact of the run draws together."""
+    drawn = {f"{PREFIX}{name}" for name in (*SHARES, ADDED)}
+    metrics = {name: lines for name, lines in curves(records).items() if name.startswith(PREFIX)}
+    return _charts({name: lines for name, lines in metrics.items() if name not in drawn}, described)
+
+
+def _charts(metrics: dict[str, list[Line]], described: Metrics) -> list[Markup]:
     end = max((line.x[-1] for lines in metrics.values() for line in lines), default=1.0)
     return [
         line_chart(

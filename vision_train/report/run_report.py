@@ -16,9 +16,10 @@ from vision_train.report.artefact_blocks import blocks_of
 from vision_train.report.formats import format_duration
 from vision_train.report.headline import headline_tiles, other_figures, selection, written_figures
 from vision_train.report.highlighting import highlighted_yaml
-from vision_train.report.learning_curves import by_phase, curve_charts
+from vision_train.report.learning_curves import by_phase, curve_charts, pool_charts
 from vision_train.report.page import render_page
 from vision_train.report.record import Phase, RunRecord, read_record
+from vision_train.semi.health_log import PREFIX
 
 KNOWN = (Table, Curve, Matrix, ImageGrid, Items)
 
@@ -59,7 +60,8 @@ def write_report(
 def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
     """What the template names."""
     loaded = [a for a in record.artefacts if isinstance(a, Table) and a.name.endswith("checkpoint")]
-    results = [artefact for artefact in record.artefacts if not artefact.name.endswith("checkpoint")]
+    about_pool = [artefact for artefact in record.artefacts if _is_about_pool(artefact.name)]
+    results = [a for a in record.artefacts if not a.name.endswith("checkpoint") and a not in about_pool]
     drawn = {a.name: extension.block(a) if extension else None for a in results if not isinstance(a, KNOWN)}
     undrawn = [f"artefacts/{a.name}.json: {type(a).__name__}" for a in results if drawn.get(a.name, "") is None]
     tables = sorted((artefact for artefact in results if isinstance(artefact, Table)), key=lambda t: -len(t.rows))
@@ -75,6 +77,9 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
         # Matrices across the page; then curves and tables side by side, long tables first.
         "matrices": blocks_of(results, Matrix),
         "results": [*blocks_of(results, Curve), *blocks_of(tables, Table)],
+        "pool_signs": blocks_of([a for a in about_pool if a.name.endswith("signs")], Table),
+        "pool_curves": [*blocks_of(about_pool, Curve), *_pool_charts(record)],
+        "pool_tables": blocks_of([a for a in about_pool if not a.name.endswith("signs")], Table),
         "extension_heading": extension.HEADING if extension else "",
         "extension_blocks": [block for block in drawn.values() if block],
         "pictures": blocks_of(results, ImageGrid),
@@ -135,6 +140,15 @@ def _phases(record: RunRecord) -> list[PhaseCurves]:
         figures = written_figures(facts.get("figures") or {}, record.described)
         curves.append(PhaseCurves(f"Phase {name}{recipe}", charts[name], figures))
     return curves
+
+
+def _is_about_pool(name: str) -> bool:
+    """Whether an artefact tells of unlabelled samples; the name of a phase may stand before its own."""
+    return name.startswith(PREFIX) or f"_{PREFIX}" in name
+
+
+def _pool_charts(record: RunRecord) -> list[Markup]:
+    return [chart for lines in by_phase(record.metrics).values() for chart in pool_charts(lines, record.described)]
 
 
 def _recipes(record: RunRecord) -> Iterable[tuple[str, Markup]]:

@@ -21,7 +21,7 @@ from vision_train.report import write_report
 from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_run, relative
 from vision_train.run.frozen import refuse_frozen_random
 from vision_train.run.last_checkpoint import last_checkpoint
-from vision_train.run.leakage import check_overlap, keep_apart
+from vision_train.run.leakage import check_overlap, clear_pool, keep_apart
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
 from vision_train.run.plan import (
@@ -99,7 +99,9 @@ def _check_overlaps(scanned: Iterable[Scanned]) -> None:
 
 
 def _keep_apart(phases: list[Phase], scanned: dict[str, Scanned]) -> None:
-    """Keep what a result is measured on out of the phases before it that learn from other data."""
+    """Keep what a result is measured on out of its unlabelled samples, and of what the phases before it learn from."""
+    for each in scanned.values():
+        clear_pool(each.data)
     for phase in phases:
         if not phase.is_result:
             keep_apart(scanned[phase.name].data, scanned[phases[-1].name].data)
@@ -251,6 +253,7 @@ def _with_start(recipe: Recipe, checkpoint: str | dict[str, str] | None) -> Reci
 def _scan_late(directory: RunDirectory, plan: Plan, phase: Phase, checked: CheckedPhases) -> Scanned:
     """Scan the data of a phase that was not known before the first step, or that is resumed."""
     scanned = _scan_again(directory, phase)
+    clear_pool(scanned.data)
     if not phase.is_result:
         result = plan.known()[-1]
         if result.name not in checked.scanned:

@@ -2,16 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from vision_train.data.content import CONTENTS, Shared
-from vision_train.data.module import SampleDataModule
+from vision_train.data.kind import LABELLED
+from vision_train.data.module import POOL_SPLIT, SampleDataModule
+from vision_train.data.pictures import Pictures, look_alike, pictures_of, same_pixels, too_many
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 
 MOST_NAMED = 3
 """Copies that a message names."""
+MEASURED = ("val", "test")
+"""The splits that a result is measured on."""
+
+
+def clear_pool(data: SampleDataModule) -> None:
+    """Take copies of what a run is validated and tested on out of the samples that it has no labels of.
+
+    A copy is a file of the same bytes or an image of the same pixels. What looks alike is told. How many are copies of
+    labelled samples that are trained on is counted, unless these are meant to be the unlabelled ones.
+
+    Raises:
+        UserError: Nothing would be left to learn from.
+    """
+    if not data.counts.get(POOL_SPLIT) or _pool_key(data) == LABELLED:
+        return
+    lists = {name: data.samples(name) for name in (POOL_SPLIT, "train", *MEASURED) if data.counts.get(name)}
+    groups, pictures = _same_content(lists, data)
+    pairs = {
+        sample.identity: (sample, group[of][0])
+        for group in groups
+        for of in MEASURED
+        if of in group
+        for sample in group.get(POOL_SPLIT, [])
+    }
+    _take_out_copies(data, list(pairs.values()))
+    copies = {sample.identity for group in groups if "train" in group for sample in group.get(POOL_SPLIT, [])}
+    data.pool_copies = len(copies - pairs.keys())
+    if data.pool_copies:
+        share = data.pool_copies / data.counts[POOL_SPLIT]
+        data.notes.append(f"{data.pool_copies:,} unlabelled {data.noun} ({share:.1%}) are copies of labelled ones")
+    measured = [sample for name in MEASURED for sample in lists.get(name, [])]
+    if alike := look_alike(data.samples(POOL_SPLIT), measured, pictures):
+        data.warnings.append(
+            f"{_counted(alike, data, POOL_SPLIT)} look like ones of validation or test: {_named(alike, 'like')}. If "
+            f"they show the same, as smaller or compressed copies do, take them out of {_pool_named(data)}: what is "
+            "measured would be too good"
+        )
+
+
+def _take_out_copies(data: SampleDataModule, pairs: Sequence[tuple[Sample, Sample]]) -> None:
+    if not pairs:
+        return
+    data.take_out(POOL_SPLIT, {sample.identity for sample, _ in pairs})
+    copies = f"copies of validation or test {data.noun}: {_named(pairs)}"
+    if not data.counts[POOL_SPLIT]:
+        raise UserError(
+            f"{_pool_named(data)}: all {data.noun} in it are {copies}. Nothing is learnt from those; name others"
+        )
+    data.notes.append(f"left out {len(pairs):,} {data.noun} of {_pool_named(data)} that are {copies}")
+
+
+def _pool_key(data: SampleDataModule) -> str:
+    return str(getattr(data.section, "unlabelled", ""))  # not every kind of data has the key
+
+
+def _pool_named(data: SampleDataModule) -> str:
+    return f"data.unlabelled={_pool_key(data)}"
+
+
+def _same_content(lists: Mapping[str, Sequence[Sample]], data: SampleDataModule) -> tuple[list[Shared], Pictures]:
+    """What occurs in more than one list by its bytes or by its pixels, and what was found out of the pixels."""
+    groups, samples = CONTENTS.shared(lists), [sample for members in lists.values() for sample in members]
+    if many := too_many(samples):
+        data.notes.append(
+            f"copies are found by the bytes of files alone, since decoding {many} to compare their pixels would take "
+            "long: a copy that was saved anew is not found"
+        )
+        return groups, {}
+    pictures = pictures_of(samples)
+    return [*groups, *same_pixels(lists, pictures)], pictures
 
 
 def check_overlap(data: SampleDataModule) -> None:
@@ -24,7 +96,11 @@ def check_overlap(data: SampleDataModule) -> None:
         UserError: Test samples are copies of training samples, and ``data.allow_overlap`` is not set.
     """
     # Whether there are copies does not depend on the seed that draws some of the training samples.
-    splits = {name: data.drawn_from.get(name, data.samples(name)) for name, count in data.counts.items() if count}
+    splits = {
+        name: data.drawn_from.get(name, data.samples(name))
+        for name, count in data.counts.items()
+        if count and name != POOL_SPLIT  # which is cleared
+    }
     beside = {name for names in data.companions.values() for name in names}
     trained_on = {stream.split for stream in data.streams.values()}
     groups = CONTENTS.shared(splits)
@@ -69,8 +145,8 @@ def _counted(pairs: Sequence[tuple[Sample, Sample]], data: SampleDataModule, spl
     return f"{len(pairs):,} of {data.counts[split]:,} {split} {data.noun}"
 
 
-def _named(pairs: Sequence[tuple[Sample, Sample]]) -> str:
-    named = ", ".join(f"{sample.id} (as {original.id})" for sample, original in pairs[:MOST_NAMED])
+def _named(pairs: Sequence[tuple[Sample, Sample]], relation: str = "as") -> str:
+    named = ", ".join(f"{sample.id} ({relation} {original.id})" for sample, original in pairs[:MOST_NAMED])
     return named + (", ..." if len(pairs) > MOST_NAMED else "")
 
 
@@ -78,18 +154,17 @@ def keep_apart(earlier: SampleDataModule, later: SampleDataModule) -> None:
     """Take the samples that the later phase of a run is measured on out of those that the earlier one learns from.
 
     Pre-training on a pool that holds the labelled images too would otherwise learn from those that fine-tuning is
-    tested on, and its probe from their labels. A copy of such a sample is left out like the sample.
+    tested on, and its probe from their labels. A copy of such a sample, by bytes or by pixels, is left out like it.
 
     Raises:
         UserError: Nothing would be left to learn from.
     """
     trained_on = {stream.split for stream in earlier.streams.values()}
     learnt = [split for split in earlier.counts if split != "test"]  # nothing is learnt from that
-    measured = {name: later.samples(name) for name in ("val", "test") if name in later.counts}
-    groups = CONTENTS.shared(
-        {f"learnt {split}": earlier.samples(split) for split in learnt}
-        | {f"measured {split}": samples for split, samples in measured.items()}
-    )
+    measured = {name: later.samples(name) for name in MEASURED if name in later.counts}
+    lists = {f"learnt {split}": earlier.samples(split) for split in learnt}
+    lists |= {f"measured {split}": samples for split, samples in measured.items()}
+    groups, _ = _same_content(lists, earlier)
     for split in learnt:
         forbidden = {"measured val", "measured test"} if split in trained_on else {"measured test"}
         copies = (

@@ -80,7 +80,7 @@ class ProgressDisplay(Callback):
         headline = "".join(f"  {name} {value:.4f}" for name, value in measured.items())
         self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{headline}  {self._figures()}")
         for line in trainer.lightning_module.news():  # type: ignore[operator]  # a Task
-            self._line(line)
+            self._line(line, time_left=False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that this epoch's metrics are its own; Lightning keeps those of earlier epochs."""
@@ -91,9 +91,9 @@ class ProgressDisplay(Callback):
         loss = f"loss {self.meter.latest['train/loss']:.4f}  " if self.meter.latest else ""
         return f"{loss}{now['samples_per_second']:,.0f} samples/s  {now['data_wait']:.0%} waiting for data"
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, *, time_left: bool = True) -> None:
         self._last_line = time.monotonic()
-        if not self.bar and self._steps_done:
+        if time_left and not self.bar and self._steps_done:
             left = (self._last_line - self._began) / self._steps_done * (self._steps_total - self._steps_done)
             text += f"  {format_seconds(left)} left"
         self.console.print(text)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from vision_train.artefacts import Artefact, Codec, Items, Table
 from vision_train.data.content import CONTENTS
+from vision_train.data.module import POOL_SPLIT
 from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.recipe import Recipe, write_recipe
@@ -124,6 +125,8 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     for warning in data.warnings:
         console.print(f"warning: {warning}")
         logging.getLogger("vision_train").warning(warning)
+    if data.counts.get(POOL_SPLIT) and recipe.semi.method == "none":
+        console.print(f"note: semi.method=none, so the unlabelled {data.noun} only say how long an epoch is")
     if data.left_out:
         console.print(f"left out {len(data.left_out):,} {data.noun}, which the run is measured on")
     _announce_start(directory, name, prepared, console)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from vision_train.data.module import SampleDataModule
+from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.errors import UserError
 from vision_train.optim import count_warmup_steps, learning_rate_factor
 from vision_train.recipe import Recipe
@@ -104,6 +104,7 @@ def limits_of(recipe: Recipe) -> tuple[int | None, int | None]:
 def tell(task: Task, data: SampleDataModule, steps: TrainingSteps) -> None:
     """Let a task know how long it is trained, and on what."""
     task.steps_per_epoch, task.total_steps, task.effective_batch = steps.per_epoch, steps.total, steps.effective_batch
+    task.pool_copies = data.pool_copies, data.counts.get(POOL_SPLIT, 0)
     task.class_counts = [counts.get("train", 0) for counts in data.class_counts.values()]
 
 

@@ -179,5 +179,10 @@ def separation(validation: Tensor, pool: Tensor) -> float:
     return float(ranks.statistic / (len(validation) * len(pool)))
 
 
+def separation_error(validation: int, pool: int) -> float:
+    """Standard error of :func:`separation` between so many images that come from one place."""
+    return math.sqrt((validation + pool + 1) / (12 * validation * pool))
+
+
 def _divide(above: float, below: float) -> float:
     return above / below if below else math.nan

@@ -239,7 +239,9 @@ class Monitor:
 _STATE = ("start_score", "readings", "wrong", "fallen", "always_one", "stopped")
 
 
-def origin_signs(separation: float, validation: float, pool: float, copies: int, images: int) -> list[Sign]:
+def origin_signs(
+    separation: float, validation: float, pool: float, copies: int, images: int, error: float = 0.0
+) -> list[Sign]:
     """Judge where the pool comes from, at the end of burn-in, before its first step.
 
     Args:
@@ -248,12 +250,14 @@ def origin_signs(separation: float, validation: float, pool: float, copies: int,
         pool: Likewise over the pool.
         copies: Images of the pool that are copies of labelled ones.
         images: Of the pool.
+        error: Standard error of the separation of few images that come from one place.
     """
     signs = []
+    told = abs(separation - 0.5) > TWICE * error
     sure = f"the teacher is sure of {validation:.2f} on average of validation images and of {pool:.2f} of the pool"
-    if separation > FOREIGN:
+    if told and separation > FOREIGN:
         signs.append(Sign("origin", f"the pool looks foreign: {sure}; leave out images that show none of the classes"))
-    elif separation < COPIED:
+    elif told and separation < COPIED:
         signs.append(
             Sign("origin", f"the pool looks like copies of training images: {sure}; use images that have no label yet")
         )

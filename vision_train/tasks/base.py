@@ -75,6 +75,7 @@ class Task(LightningModule):
         total_steps: Optimiser steps of the whole training; set by the run before training.
         effective_batch: Samples of an optimiser step over all processes; set by the run before training.
         class_counts: Training samples of each class; set by the run before training.
+        pool_copies: Unlabelled samples that copy labelled ones, and all of them; set by the run before training.
         start: What the weights that training starts from know of the classes; set by the run before training.
         teaching: Decides when the pool is learnt from; None where steps draw from none.
         test_split: Name under which the test loop reports; set by the run.
@@ -106,6 +107,7 @@ class Task(LightningModule):
         self.total_steps = 0
         self.effective_batch = 0
         self.class_counts: list[int] = []
+        self.pool_copies = (0, 0)
         self.start: Start = "scratch"
         self.teaching = Teaching(recipe.semi, self.classes) if recipe.semi.uses_pool_in_steps else None
         self.test_split: str = recipe.kind.judged

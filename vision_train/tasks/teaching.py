@@ -11,24 +11,16 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vision_train.artefacts import Artefact, Curve, Table
+from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
 from vision_train.recipe.semi_section import Semi
-from vision_train.semi.health import PoolFigures, distance_to_prior
+from vision_train.semi.health_log import ADDED, HealthLog
 from vision_train.semi.monitor import Monitor, Reading, Sign, origin_signs
 from vision_train.semi.teacher import Start, check_burn_in, default_burn_in
 
 if TYPE_CHECKING:
     from vision_train.tasks.base import Task
-
-SHOWN = {
-    "accepted": "accepted share of the pool",
-    "accuracy": "estimated accuracy of accepted labels",
-    "agreement": "agreement of student and teacher",
-    "entropy": "entropy of pseudo-labels over that of an even spread",
-}
-"""Figures of health between 0 and 1, by their name in the log after ``val/pool_``."""
 
 
 def start_of(reports: Sequence[LoadReport]) -> Start:
@@ -57,14 +49,14 @@ class Teaching:
         self.classes = list(classes)
         self.burn_in = -1
         """Steps on labelled images alone; below 0 until training begins."""
+        self.pool = (0, 1)
+        """Samples of the pool that are copies of labelled ones, and all of them."""
         self.total_steps = 0
         self.monitor: Monitor | None = None
         self._news: list[str] = []
         self._said: set[str] = set()
         self._start_score: float | None = None
-        self._history: list[dict[str, float]] = []
-        self._last: PoolFigures | None = None
-        self._stops: list[str] = []
+        self._log = HealthLog(self.classes)
 
     def check(self, network: nn.Module, start: Start, model: str) -> None:
         """Refuse a network and a start that a pool would spoil.
@@ -91,6 +83,7 @@ class Teaching:
     def begin(self, task: Task) -> None:
         """Find the end of burn-in, unless a checkpoint has told it, and begin to judge."""
         self.total_steps = task.total_steps
+        self.pool = task.pool_copies
         if self.burn_in < 0:
             share, steps = self.semi.burn_in, task.total_steps
             wanted = default_burn_in(steps, task.start) if share is None else share * steps
@@ -140,7 +133,9 @@ class Teaching:
         assert self.monitor is not None
         signs: list[Sign] = []
         if origin:
-            signs += origin_signs(origin["separation"], origin["validation"], origin["pool"], 0, 1)
+            copies, images = self.pool
+            signs += origin_signs(**origin, copies=copies, images=images)
+        self._log.note_signs(step, signs)
         if reading is None:
             self._say(signs, [sign.message for sign in signs])
             return {}
@@ -148,11 +143,8 @@ class Teaching:
             self.monitor.start_score = self._start_score
         judgement = self.monitor.judge(reading)
         self._say([*signs, *judgement.signs], [sign.message for sign in signs] + judgement.messages)
-        if judgement.changed:
-            self._stops.append(f"{judgement.messages[-1]} (after {step:,} steps)")
-        figures = self._figures(reading) | {"added": float(not judgement.stop)}
-        self._last = reading.pool
-        self._history.append({"step": float(step), **figures})
+        figures = self._figures(reading) | {ADDED: float(not judgement.stop)}
+        self._log.note(step, figures, reading.pool, judgement)
         return figures
 
     def note_score(self, step: int, score: float) -> None:
@@ -162,26 +154,11 @@ class Teaching:
 
     def warnings(self) -> list[str]:
         """What went wrong in the end, in sentences."""
-        return list(self._stops)
+        return list(self._log.changes)
 
     def artefacts(self) -> list[Artefact]:
-        """The figures of each validation, and the classes of the last ones; nothing where the pool was never used."""
-        if not self._history or self._last is None or self.monitor is None:
-            return []
-        steps = [row["step"] for row in self._history]
-        lines = {title: [row.get(name, math.nan) for row in self._history] for name, title in SHOWN.items()}
-        last, shares = self._last, zip(self.classes, self.monitor.prior, strict=True)
-        rows: list[list[Any]] = [
-            [name, prior, last.label_shares[index], last.accepted_shares[index], last.accepted_of_class[index]]
-            for index, (name, prior) in enumerate(shares)
-        ]
-        columns = ["class", "share of labelled images", "share of pseudo-labels", "share of accepted", "accepted of it"]
-        distance = distance_to_prior(last.label_shares, self.monitor.prior)
-        note = f"{distance:.0%} of the pseudo-labels would have to change class for the shares of the labelled images."
-        return [
-            Curve("pool_health", "Health of the teacher", "optimiser step", "share", steps, lines),
-            Table("pool_classes", "Classes of pseudo-labels since the last validation", columns, rows, note),
-        ]
+        """The figures of each validation, and what was wrong; nothing where the pool was never used."""
+        return [] if self.monitor is None else self._log.artefacts(self.monitor.prior)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know, in plain types."""
@@ -190,8 +167,7 @@ class Teaching:
             "monitor": None if self.monitor is None else self.monitor.state_dict(),
             "start_score": self._start_score,
             "said": sorted(self._said),
-            "history": self._history,
-            "stops": self._stops,
+            "log": self._log.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -201,7 +177,8 @@ class Teaching:
             KeyError: An entry is missing.
         """
         self.burn_in, self._start_score = state["burn_in"], state["start_score"]
-        self._said, self._history, self._stops = set(state["said"]), list(state["history"]), list(state["stops"])
+        self._said = set(state["said"])
+        self._log.load_state_dict(state["log"])
         if state["monitor"] is not None:
             self.monitor = Monitor(self.classes, [])
             self.monitor.load_state_dict(state["monitor"])

@@ -13,7 +13,7 @@ from vision_train.recipe.recipe import Recipe
 from vision_train.semi.consistency import capped, consistency_loss, ramp
 from vision_train.semi.fixmatch import FixMatch, check_threshold
 from vision_train.semi.freematch import FreeMatch, fairness_loss
-from vision_train.semi.health import PoolCounts, estimated_accuracy, separation
+from vision_train.semi.health import PoolCounts, estimated_accuracy, separation, separation_error
 from vision_train.semi.monitor import Reading
 from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, teacher_probabilities
 from vision_train.semi.softmatch import SoftMatch
@@ -149,6 +149,7 @@ class PoolLearning(nn.Module):
             "separation": separation(validation, pool),
             "validation": validation.mean().item(),
             "pool": pool.mean().item(),
+            "error": separation_error(len(validation), len(pool)),
         }
 
     def _weigh(self, probabilities: Tensor) -> PseudoLabels:
