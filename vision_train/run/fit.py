@@ -19,6 +19,7 @@ from vision_train.processes import gather_objects, launched_rank, leave_process_
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
 from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_run, relative
+from vision_train.run.labelling import label_pool
 from vision_train.run.last_checkpoint import last_checkpoint
 from vision_train.run.leakage import check_overlap, keep_apart
 from vision_train.run.log import logging_to
@@ -34,6 +35,7 @@ from vision_train.run.plan import (
     stored_recipes,
     summed,
 )
+from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import publish, run_phase
 from vision_train.run.trainer import check_devices
@@ -49,7 +51,7 @@ class CheckedPhases:
     tasks: dict[str, Task] = field(default_factory=dict)
     """Their tasks, by name; those of later phases have no memory for their weights."""
     ready: dict[str, Prepared] = field(default_factory=dict)
-    """The first phase, built; no other is built before its turn."""
+    """The first phase, built, where it can begin as it stands; no other is built before its turn."""
     accepted: Sequence[str] = ()
     """Keys that may differ from those of the checkpoint with which a phase goes on."""
 
@@ -65,12 +67,14 @@ def check_phases(plan: Plan) -> CheckedPhases:
         checked = CheckedPhases({})
         for phase in phases:
             earlier = checked.scanned[phase.start].recipe if phase.start in checked.scanned else None
-            checked.scanned[phase.name] = scan(phase.recipe, earlier=earlier)
+            checked.scanned[phase.name] = _drawn(phase, scan(phase.recipe, earlier=earlier))
         _keep_apart(phases, checked.scanned)
         _check_overlaps(checked.scanned.values())
         first = prepare(checked.scanned[phases[0].name])
         _check_beginning(first)
-        checked.ready[phases[0].name], checked.tasks[phases[0].name] = first, first.task
+        checked.tasks[phases[0].name] = first.task
+        if phases[0].labels is None and phases[0].reinitialise is None:
+            checked.ready[phases[0].name] = first
         for phase in phases[1:]:
             # A phase that is not known yet is checked when its turn comes.
             start = checked.tasks.get(phase.start) if phase.start else None
@@ -125,7 +129,9 @@ def fit(
     CONTENTS.recall(beside)
     checked = check_phases(plan)
     result = checked.scanned[plan.known()[-1].name]
-    directory = create_run(result.recipe, result.data.classes, run_dir, command)
+    settled = {name: getattr(result.recipe, name) for name in ("data", "augment", "model")}
+    # The last phase may train a part of what was asked for.
+    directory = create_run(replace(recipe, **settled), result.data.classes, run_dir, command)
     if launched_rank() == 0:
         CONTENTS.keep(beside)
         for name, scanned in checked.scanned.items():
@@ -176,8 +182,16 @@ def _scan_again(directory: RunDirectory, phase: Phase) -> Scanned:
         # It went on from a file that may be gone.
         recipe = _with_start(recipe, None)
     earlier = load_recipe(stored, runnable=False) if phase.start and stored.is_file() else None
-    scanned = scan(recipe, _kept_classes(directory, phase), earlier=earlier)
+    scanned = _drawn(phase, scan(recipe, _kept_classes(directory, phase), earlier=earlier))
     return Scanned(_with_start(scanned.recipe, phase.recipe.model.checkpoint), scanned.data)
+
+
+def _drawn(phase: Phase, scanned: Scanned) -> Scanned:
+    """Samples that the recipe's seed drew, for a phase that is trained with a seed of its own."""
+    if phase.seed is None:
+        return scanned
+    scanned.data.seed = phase.seed
+    return Scanned(replace(scanned.recipe, seed=phase.seed), scanned.data)
 
 
 def _kept_classes(directory: RunDirectory, phase: Phase) -> list[str] | None:
@@ -196,6 +210,8 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
         while (phase := plan.next(finished)) is not None:
             done = read_finished(directory, phase.name)
             if done is None:
+                if phase.labels is not None:
+                    phase = _with_labels(directory, phase, finished, checked, console)
                 prepared = _prepare(directory, plan, phase, finished, checked)
                 if finished or phase.name != LAST:
                     console.print(f"phase {phase.name}: {phase.recipe.name}")
@@ -212,6 +228,16 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             _conclude(directory, finished, console)
 
 
+def _with_labels(
+    directory: RunDirectory, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases, console: Console
+) -> Phase:
+    """A phase whose recipe names the labels that the pool has for it, which are made where they are not there yet."""
+    checked.scanned.pop(phase.name, None)  # without those labels
+    file = label_pool(directory, phase, lambda: _scan_again(directory, phase), finished, console)
+    data = replace(phase.recipe.data, pseudo_labels=str(file))
+    return replace(phase, recipe=replace(phase.recipe, data=data))
+
+
 def _prepare(
     directory: RunDirectory, plan: Plan, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases
 ) -> Prepared:
@@ -226,6 +252,8 @@ def _prepare(
         start = next(done for done in finished if done.name == phase.start)
         model = replace(model, checkpoint=str(start.checkpoint), checkpoint_key=None)
     prepared = prepare(Scanned(replace(scanned.recipe, model=model), scanned.data))
+    if phase.reinitialise is not None:
+        begin_anew(prepared, scanned.recipe, phase.reinitialise, finished)
     _check_beginning(prepared)
     check_devices(prepared.recipe, prepared.data, prepared.task)
     return prepared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.attention_row import attention_source
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
 from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
@@ -18,9 +19,13 @@ from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
 from vision_train.previews import Bars, Preview
 from vision_train.recipe.recipe import Recipe
+from vision_train.semi.answers import Answer
+from vision_train.semi.combine import CLASS_WEIGHTS, PAPER_LIKE
+from vision_train.semi.label_file import PseudoLabel
 from vision_train.semi.pseudo_labels import teacher_probabilities
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.class_balance import class_weights
+from vision_train.tasks.classification import asked
 from vision_train.tasks.classification import scores as sheet
 from vision_train.tasks.classification.chance import chance_warnings
 from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
@@ -213,6 +218,32 @@ class ClassificationTask(Task):
             label, confidence = top[0]
             said.append(Predicted(name, {"label": label, "confidence": confidence, "top": dict(top)}, Bars(top)))
         return said
+
+    def score_weights(self) -> Mapping[str, float]:
+        """Confidence alone, or the three scores that ACTRESS names.
+
+        Raises:
+            UserError: Faithfulness is asked for, and the network has no attention to its patches.
+        """
+        if self.recipe.semi.rounds.scores == "default":
+            return CLASS_WEIGHTS
+        try:
+            attention_source(self.network, self.recipe.data.height_and_width)
+        except ValueError as error:
+            raise UserError(f"semi.rounds.scores=paper_like: {error}; set it to default") from error
+        return PAPER_LIKE
+
+    def answer_pool(self, ids: Sequence[str], views: Sequence[Batch], scores: Collection[str]) -> list[Answer]:
+        """Mean probabilities over the views, and what scores are wanted."""
+        images, size = [view["image"] for view in views], self.recipe.data.height_and_width
+        grid = attention_source(self.network, size).grid if "faithfulness" in scores else (1, 1)
+        return asked.answer(self.network, ids, images, scores, grid)
+
+    def label_pool(self, answers: Sequence[Sequence[Answer]]) -> list[PseudoLabel]:
+        """The class with most votes, in the order of the ids."""
+        labels = asked.labels_of(answers, self.classes, self.recipe.semi.class_cap)
+        self.warnings += asked.warnings_of(labels, self.classes)
+        return labels
 
     def preview(self, batches: Iterator[Batch], count: int) -> Preview:
         """Training images augmented and mixed, every kind of mixing in some row."""
