@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vision_train.semi.answers import Answer
-from vision_train.tasks.classification.asked import answer, labels_of, warnings_of
+from vision_train.tasks.classification.asked import answer, judged, labels_of
 
 CLASSES = ["ape", "bee", "cow"]
 
@@ -43,7 +43,7 @@ def test_one_image_that_is_not_finite_spoils_no_other():
     assert found[1].scores["robustness"] == 1
     labels = labels_of([found], CLASSES, None)
     assert [(each.label, each.kept, each.stratum) for each in labels] == [("", False, ""), ("ape", True, "ape")]
-    assert "1 of its 2" in warnings_of(labels, CLASSES)[0]
+    assert "1 of its 2" in judged(labels, CLASSES, [])[1][0]
 
 
 def test_ties_are_broken_by_mean_probability_then_by_class():
@@ -57,8 +57,8 @@ def test_ties_are_broken_by_mean_probability_then_by_class():
 
 def test_a_class_without_votes_is_reported():
     labels = labels_of([voter([0.9, 0.1, 0], [0.8, 0.2, 0])], CLASSES, None)
-    assert "bee, cow" in warnings_of(labels, CLASSES)[0]
-    assert "burn_in" in warnings_of(labels, CLASSES)[0]
+    assert "bee, cow" in judged(labels, CLASSES, [])[1][0]
+    assert "burn_in" in judged(labels, CLASSES, [])[1][0]
 
 
 def test_the_class_cap_takes_what_is_there():
@@ -69,3 +69,13 @@ def test_the_class_cap_takes_what_is_there():
 def test_all_may_be_useless():
     labels = labels_of([voter([float("nan")] * 3)], CLASSES, 1)
     assert not labels[0].kept
+
+
+def test_labels_that_have_collapsed_are_not_learnt_from():
+    rows = [[0.9, 0.1, 0]] * 20 + [[0.1, 0.9, 0]]
+    labels, warnings = judged(labels_of([voter(*rows)], CLASSES, None), CLASSES, [5, 5, 5])
+    assert not any(each.kept or each.stratum for each in labels)
+    assert any("labelled images alone" in warning for warning in warnings)
+    assert any("semi.burn_in" in warning for warning in warnings)
+    labels, warnings = judged(labels_of([voter(*rows)], CLASSES, None), CLASSES, [60, 3, 0])
+    assert all(each.kept for each in labels), "as uneven as the labelled images are"

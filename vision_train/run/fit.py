@@ -211,7 +211,7 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             done = read_finished(directory, phase.name)
             if done is None:
                 if phase.labels is not None:
-                    phase = _with_labels(directory, phase, finished, checked, console)
+                    phase = _with_labels(directory, plan, phase, finished, checked, console)
                 prepared = _prepare(directory, plan, phase, finished, checked)
                 if finished or phase.name != LAST:
                     console.print(f"phase {phase.name}: {phase.recipe.name}")
@@ -229,11 +229,16 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
 
 
 def _with_labels(
-    directory: RunDirectory, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases, console: Console
+    directory: RunDirectory,
+    plan: Plan,
+    phase: Phase,
+    finished: list[FinishedPhase],
+    checked: CheckedPhases,
+    console: Console,
 ) -> Phase:
     """A phase whose recipe names the labels that the pool has for it, which are made where they are not there yet."""
     checked.scanned.pop(phase.name, None)  # without those labels
-    file = label_pool(directory, phase, lambda: _scan_again(directory, phase), finished, console)
+    file = label_pool(directory, phase, lambda: _scan_late(directory, plan, phase, checked), finished, console)
     data = replace(phase.recipe.data, pseudo_labels=str(file))
     return replace(phase, recipe=replace(phase.recipe, data=data))
 

@@ -20,20 +20,12 @@ from vision_train.run.best_weights import load_best
 from vision_train.run.directory import RunDirectory, open_run, relative
 from vision_train.run.evaluate import load_for_inference
 from vision_train.run.phase import Scanned, prepare
-from vision_train.run.plan import FinishedPhase, Phase
+from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Phase
 from vision_train.run.run_phase import warn
 from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.semi.answers import Answer, each_once, select_for_round
 from vision_train.semi.label_file import PseudoLabel, write_pseudo_labels
 from vision_train.tasks.base import Batch, Task
-
-FILE = "pseudo_labels.csv"
-"""Name of the pseudo-labels in the folder of the phase that learns from them."""
-
-
-def label_file(directory: RunDirectory, name: str) -> Path:
-    """Where the pseudo-labels lie that a phase learns from."""
-    return directory.phase(name) / FILE
 
 
 def label_pool(
@@ -61,7 +53,7 @@ def label_pool(
     Raises:
         UserError: A voter cannot be asked.
     """
-    file = label_file(directory, phase.name)
+    file = directory.phase(phase.name) / PSEUDO_LABELS
     if file.is_file():
         return file
     scanned = scan_pool()
@@ -89,6 +81,7 @@ def _labels(
     answers, weights = [], dict[str, float]()
     for name, make in _voters(phase, scanned, finished).items():
         task = make().eval()
+        task.class_counts = [of_class.get("train", 0) for of_class in scanned.data.class_counts.values()]
         weights = dict(task.score_weights()) if labelling.round else {}
         console.print(f"asking {name} about the pool")
         answers.append(ask(task, scanned.data, recipe, [score for score, weight in weights.items() if weight]))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from vision_train.data.content import CONTENTS, Shared
-from vision_train.data.module import SampleDataModule
+from vision_train.data.module import PSEUDO_SPLIT, SampleDataModule
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 
@@ -25,6 +25,7 @@ def check_overlap(data: SampleDataModule) -> None:
     """
     # Whether there are copies does not depend on the seed that draws some of the training samples.
     splits = {name: data.drawn_from.get(name, data.samples(name)) for name, count in data.counts.items() if count}
+    splits.pop(PSEUDO_SPLIT, None)  # some of the pool, whose copies are told anyway
     beside = {name for names in data.companions.values() for name in names}
     trained_on = {stream.split for stream in data.streams.values()}
     groups = CONTENTS.shared(splits)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,9 @@ from torch import Tensor, nn
 from models.attention_row import predict_with_attention
 from vision_train.files import first_named
 from vision_train.semi.answers import Answer
+from vision_train.semi.health import distance_to_prior, normalised_entropy
 from vision_train.semi.label_file import PseudoLabel
+from vision_train.semi.monitor import COLLAPSED, UNEVEN
 from vision_train.semi.pseudo_labels import teacher_probabilities
 from vision_train.semi.score import class_confidence, class_faithfulness, class_robustness, most_attended
 from vision_train.semi.voting import most_agreed, vote
@@ -84,8 +88,38 @@ def labels_of(answers: Sequence[Sequence[Answer]], classes: Sequence[str], class
     return labels
 
 
-def warnings_of(labels: Sequence[PseudoLabel], classes: Sequence[str]) -> list[str]:
-    """What is wrong with the labels of a pool, in sentences; nothing of it reads a label of its files."""
+def judged(
+    labels: Sequence[PseudoLabel], classes: Sequence[str], counts: Sequence[int]
+) -> tuple[list[PseudoLabel], list[str]]:
+    """Judge the labels of a pool; nothing of that reads a label of its files.
+
+    Args:
+        labels: Of the whole pool.
+        classes: C names.
+        counts: Labelled images of each class; empty where they are not known.
+
+    Returns:
+        The labels, none of which is kept where they have collapsed to few classes, and what is wrong, in sentences.
+    """
+    warnings = _warnings(labels, classes)
+    given = Counter(each.label for each in labels if each.label)
+    if not given or not sum(counts):
+        return list(labels), warnings
+    shares, prior = ([n / sum(of) for n in of] for of in ([given[name] for name in classes], counts))
+    found, expected = normalised_entropy(shares), normalised_entropy(prior)
+    if found >= UNEVEN * expected:
+        return list(labels), warnings
+    warnings.append(
+        f"pseudo-labels gather in few classes: {distance_to_prior(shares, prior):.0%} of them would have to change "
+        "class for the frequencies of the labelled images; train longer before the pool is labelled (semi.burn_in)"
+    )
+    if found >= COLLAPSED * expected:
+        return list(labels), warnings
+    warnings.append("none of these pseudo-labels is learnt from; the run goes on with labelled images alone")
+    return [replace(each, kept=False, stratum="") for each in labels], warnings
+
+
+def _warnings(labels: Sequence[PseudoLabel], classes: Sequence[str]) -> list[str]:
     warnings = []
     if silent := sum(not each.label for each in labels):
         warnings.append(

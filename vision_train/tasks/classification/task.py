@@ -21,8 +21,9 @@ from vision_train.previews import Bars, Preview
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.answers import Answer
 from vision_train.semi.combine import CLASS_WEIGHTS, PAPER_LIKE
+from vision_train.semi.consistency import capped
 from vision_train.semi.label_file import PseudoLabel
-from vision_train.semi.pseudo_labels import teacher_probabilities
+from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, teacher_probabilities
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.class_balance import class_weights
 from vision_train.tasks.classification import asked
@@ -36,6 +37,8 @@ from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.learning import Learnt
 from vision_train.tasks.scores import Scores, ScoreTable
 
+PSEUDO_LABELLED = "pseudo-labelled"
+"""The stream of images that have got a label between phases."""
 TOP = 5
 """Classes named for each predicted image."""
 
@@ -153,10 +156,16 @@ class ClassificationTask(Task):
         labelled, pool, weights = batch.get("labelled", batch), batch.get("unlabelled"), self._class_weights
         adds = pool is not None and self.teaching is not None and self.teaching.adds(self.global_step)
         strong = pool["strong"]["image"] if pool is not None and adds else None
+        pseudo_labelled = batch.get(PSEUDO_LABELLED)
+        if pseudo_labelled is not None:
+            strong = pseudo_labelled["image"]
         step = self.mixing.step(self.network, labelled["image"], labelled["label"], beside=strong)
         # Against soft targets torch averages over images, not over weights.
         loss = functional.cross_entropy(step.logits, step.targets, weights)
         self._learnt.add(loss, step.targets if weights is None else step.targets * weights)
+        if pseudo_labelled is not None and step.beside is not None:
+            labels = PseudoLabels(pseudo_labelled["target"], pseudo_labelled["weight"])
+            loss = loss + capped(self.recipe.semi.weight * pseudo_label_loss(step.beside, labels), loss)
         if pool is not None and self.pool is not None:
             loss = loss + self.pool.learn(self, pool, step.beside, loss)
         return loss
@@ -242,7 +251,8 @@ class ClassificationTask(Task):
     def label_pool(self, answers: Sequence[Sequence[Answer]]) -> list[PseudoLabel]:
         """The class with most votes, in the order of the ids."""
         labels = asked.labels_of(answers, self.classes, self.recipe.semi.class_cap)
-        self.warnings += asked.warnings_of(labels, self.classes)
+        labels, warnings = asked.judged(labels, self.classes, self.class_counts)
+        self.warnings += warnings
         return labels
 
     def preview(self, batches: Iterator[Batch], count: int) -> Preview:
