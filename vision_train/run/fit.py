@@ -39,6 +39,7 @@ from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import publish, run_phase
 from vision_train.run.trainer import check_devices
+from vision_train.semi.teacher import check_burn_in
 from vision_train.tasks.base import Task
 
 
@@ -72,6 +73,7 @@ def check_phases(plan: Plan) -> CheckedPhases:
         _check_overlaps(checked.scanned.values())
         first = prepare(checked.scanned[phases[0].name])
         _check_beginning(first)
+        _check_asked(phases[0], first)
         checked.tasks[phases[0].name] = first.task
         if phases[0].labels is None and phases[0].reinitialise is None:
             checked.ready[phases[0].name] = first
@@ -92,6 +94,20 @@ def _check_beginning(prepared: Prepared) -> None:
     """
     counts = prepared.data.class_counts.values()
     prepared.task.check_start(prepared.load_reports, sum(of_class.get("train", 0) for of_class in counts))
+
+
+def _check_asked(phase: Phase, prepared: Prepared) -> None:
+    """Refuse a first phase whose start is to label the pool and has never seen the classes.
+
+    Raises:
+        UserError: It knows other classes.
+    """
+    if phase.labels is None or phase.labels.voters or phase.labels.runs:
+        return
+    try:
+        check_burn_in(0, prepared.task.start)
+    except ValueError as error:
+        raise UserError(f"semi.burn_in=0: {error}") from error
 
 
 def _check_overlaps(scanned: Iterable[Scanned]) -> None:

@@ -105,8 +105,9 @@ class Chain:
     phases: tuple[Phase, ...]
 
     def known(self) -> list[Phase]:
-        """All of them but those that differ from the last one only in what they have learnt from when they start."""
-        return [phase for phase in self.phases[:-1] if phase.labels is None] + [self.phases[-1]]
+        """The first and the last, and those between them whose data nobody labels before their turn comes."""
+        first, last = self.phases[0], self.phases[-1]
+        return [phase for phase in self.phases[:-1] if phase is first or phase.labels is None] + [last]
 
     def next(self, finished: Sequence[FinishedPhase]) -> Phase | None:
         """The first one that is not finished."""
@@ -141,7 +142,7 @@ def plan_of(recipe: Recipe, stored: Mapping[str, Recipe] | None = None) -> Chain
     if recipe.semi.in_phases:
         from vision_train.run.rounds import divided  # which is made of phases
 
-        phases[-1:] = divided(phases[-1])
+        phases[-1:] = divided(phases[-1], kept)
     return Chain(tuple(phases))
 
 

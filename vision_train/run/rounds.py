@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from vision_train.checkpoints import read_weights
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
+from vision_train.run.phase import scan
 from vision_train.run.plan import LAST, Labelling, Phase, Reinitialisation
 from vision_train.run.steps import limits_of
 from vision_train.seeds import derive_seed
 from vision_train.semi.rounds import Round, check_restarts, schedule_rounds
+from vision_train.semi.teacher import Start
 
 BURN_IN = "burn-in"
 """Name of the phase on labelled samples alone."""
-SHARES = {"scratch": 0.25, "other classes": 0.5, "same classes": 0.0}
+SHARES: dict[Start, float] = {"scratch": 0.25, "other classes": 0.5, "same classes": 0.0}
 """Of the steps, for burn-in, by what training starts from, where the recipe leaves it open."""
 
 
-def divided(asked: Phase) -> list[Phase]:
+def divided(asked: Phase, stored: Mapping[str, Recipe]) -> list[Phase]:
     """Divide the training of a recipe into the phases of its ``semi.method``.
 
     All phases together take the steps that the recipe asks for, and further voters as many as the burn-in each. Every
@@ -29,11 +33,12 @@ def divided(asked: Phase) -> list[Phase]:
 
     Args:
         asked: The phase that the recipe would be without a pool.
+        stored: Recipes of the phases of a run that has begun, by name.
 
     Raises:
         UserError: Training is too short to be divided, or rounds too short to re-initialise in.
     """
-    semi, share = asked.recipe.semi, _burn_in(asked)
+    semi, share = asked.recipe.semi, _burn_in(asked, stored)
     if semi.method == "self_training":
         return _self_training(asked, share)
     schedule = _schedule(asked.recipe, share, semi.rounds.count)
@@ -42,16 +47,34 @@ def divided(asked: Phase) -> list[Phase]:
         try:
             check_restarts(schedule)
         except ValueError as error:
-            raise UserError(f"semi.rounds.reinitialise: {error} (semi.rounds.count, trainer, semi.burn_in)") from error
+            raise UserError(
+                f"semi.rounds.reinitialise: rounds are shorter than the burn-in, {share:.0%} of the training, and what "
+                "begins anew would not be trained to the end; lower semi.rounds.count or semi.burn_in, or set it to {}"
+            ) from error
     return _rounds(asked, schedule)
 
 
-def _burn_in(asked: Phase) -> float:
+def _burn_in(asked: Phase, stored: Mapping[str, Recipe]) -> float:
     """Share of the training that learns from labelled samples alone."""
     recipe = asked.recipe
     if recipe.semi.burn_in is not None:
         return recipe.semi.burn_in
-    return SHARES["other classes" if asked.start or recipe.model.start else "scratch"]
+    if stored:  # the start may be gone, or another, when the run goes on
+        unit = _unit(recipe)
+        return stored[BURN_IN].trainer[unit] / recipe.trainer[unit] if BURN_IN in stored else 0.0
+    return SHARES["other classes" if asked.start else _start_of(recipe)]
+
+
+def _start_of(recipe: Recipe) -> Start:
+    """What the weights that a recipe names know of the classes of its data."""
+    checkpoint = recipe.model.checkpoint
+    if not checkpoint:
+        return "scratch"
+    if not (isinstance(checkpoint, str) and Path(checkpoint).exists()):
+        return "other classes"
+    weights = read_weights(checkpoint, recipe.model.key_of(""))
+    ours = weights.classes is not None and (weights.recipe or {}).get("task") == recipe.task
+    return "same classes" if ours and weights.classes == scan(recipe).data.classes else "other classes"
 
 
 def _rounds(asked: Phase, schedule: Sequence[Round]) -> list[Phase]:
