@@ -102,7 +102,7 @@ class TestActiveRounds:
         assert load_recipe(rounds.recipe).trainer["max_epochs"] == 6, "the run keeps what was asked for"
 
     def test_each_id_of_the_pool_is_there_once_and_budgets_rise(self, rounds, photos):
-        labelled = {sample.name for sample in (photos / "photos").rglob("*.jpg")}
+        labelled = {sample.name for sample in (photos / "photos").rglob("*.*")}
         for number, name in enumerate(PHASES[1:], 1):
             found = rows(rounds, name)
             assert len({row["path"] for row in found}) == len(found) == 24

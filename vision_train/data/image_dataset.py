@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -186,6 +187,7 @@ class ImageDataModule(SampleDataModule):
         super().__init__(section, seed, splits, classes, streams, epoch_of)
         self._train_transform = train_transform(section, augment, augment.train, "train")
         self._augment = augment
+        self._view: Callable[[TrainAugment, str], Transform] = partial(train_transform, section, augment)
         self._views: tuple[Transform, Transform] | None = None
         if POOL_SPLIT in splits:
             self._views = self._view(augment.weak_view, "weak"), self._view(augment.strong_view, "strong")
@@ -209,9 +211,6 @@ class ImageDataModule(SampleDataModule):
         strong = self._view(replace(self._augment.strong_view, erasing=0.0), "strong")
         transforms = [self._eval_transform, *[weak] * views, *[strong] * views]
         return PoolViews(list(samples), transforms, self.seed, self.section.on_bad if alone else "skip")
-
-    def _view(self, steps: TrainAugment, key: str) -> Transform:
-        return train_transform(self.section, self._augment, steps, key)
 
     def described(self) -> str:
         """How many images there are, in words."""
