@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,8 @@ from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
 from vision_train.data.decode import decode
 from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
-from vision_train.data.module import POOL_SPLIT, SampleDataModule, Stream
+from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule, Stream
+from vision_train.data.pseudo_labels import PseudoTargets
 from vision_train.data.sample import ImageSample, Pixels, Sample
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError
@@ -123,6 +125,35 @@ class TwoViewDataset(ImageDataset):
         return {name: {"image": torch.stack([item[name] for item in items])} for name in ("weak", "strong")}
 
 
+class PoolViews(ImageDataset):
+    """Decodes an unlabelled image once and shows it under each of several transforms.
+
+    Args:
+        samples: In their fixed order; without truth.
+        transforms: One for each view.
+        seed: Seed of the run: with the id of an image and the number of a view, all that a view depends on.
+        on_bad: The policy.
+    """
+
+    def __init__(
+        self, samples: Sequence[ImageSample], transforms: Sequence[Transform], seed: int, on_bad: OnBad
+    ) -> None:
+        super().__init__(samples, transforms[0], seed, on_bad)
+        self.transforms = list(transforms)
+
+    def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
+        """Decode an image and transform it in all ways."""
+        view = View.whole(original_pixels(sample))
+        seeds = [derive_seed(self.seed, "view of the pool", position[0], at) for at in range(len(self.transforms))]
+        made = zip(self.transforms, seeds, strict=True)
+        return {"views": [transform(view, seed).image for transform, seed in made]}
+
+    def collate(self, items: list[dict[str, Any]]) -> Batch:
+        """Items -> ``views``, a list with ``image`` (B 3 H W) for each."""
+        views = zip(*(item["views"] for item in items), strict=True)
+        return {"views": [{"image": torch.stack(images)} for images in views]}
+
+
 class ImageDataModule(SampleDataModule):
     """Images of one recipe, split by split, as batches.
 
@@ -155,10 +186,11 @@ class ImageDataModule(SampleDataModule):
     ) -> None:
         super().__init__(section, seed, splits, classes, streams, epoch_of)
         self._train_transform = train_transform(section, augment, augment.train, "train")
+        self._augment = augment
+        self._view: Callable[[TrainAugment, str], Transform] = partial(train_transform, section, augment)
         self._views: tuple[Transform, Transform] | None = None
-        if POOL_SPLIT in self.streams:
-            weak = train_transform(section, augment, augment.weak_view, "weak")
-            self._views = weak, train_transform(section, augment, augment.strong_view, "strong")
+        if POOL_SPLIT in splits:
+            self._views = self._view(augment.weak_view, "weak"), self._view(augment.strong_view, "strong")
         self._eval_transform = eval_transform(section, augment)
         self._collate_truth = collate_truth
         self.warnings += dim_images([sample.place for samples in splits.values() for sample in samples])
@@ -168,8 +200,17 @@ class ImageDataModule(SampleDataModule):
         on_bad = self.section.on_bad if alone else "skip"
         if stream == POOL_SPLIT and self._views is not None:
             return TwoViewDataset(list(samples), *self._views, self.seed, on_bad)
+        if stream == PSEUDO_SPLIT and self._views is not None:
+            return ImageDataset(list(samples), self._views[1], self.seed, on_bad, PseudoTargets(self.classes))
         transform = self._eval_transform if stream is None else self._train_transform
         return ImageDataset(list(samples), transform, self.seed, on_bad, self._collate_truth)
+
+    def make_views(self, samples: Sequence[Any], views: int, *, alone: bool) -> PoolViews:
+        """Images as in validation, and under weak transforms and strong ones, which here erase nothing."""
+        weak = self._view(self._augment.weak_view, "weak")
+        strong = self._view(replace(self._augment.strong_view, erasing=0.0), "strong")
+        transforms = [self._eval_transform, *[weak] * views, *[strong] * views]
+        return PoolViews(list(samples), transforms, self.seed, self.section.on_bad if alone else "skip")
 
     def described(self) -> str:
         """How many images there are, in words."""

@@ -20,6 +20,8 @@ from vision_train.files import first_named, printable
 
 POOL_SPLIT = "unlabelled"
 """The split of the samples that are learnt from without labels, and the stream that draws two views of each."""
+PSEUDO_SPLIT = "pseudo-labelled"
+"""Those of them that have got a label from a network, and the stream that draws them beside labelled samples."""
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,32 @@ class SampleDataModule(LightningDataModule):
             UserError: There is no such split.
         """
         return [self.split_loader(name) for name in self._with_companions(split)]
+
+    def views_loader(self, views: int, rank: int, world_size: int) -> SampleLoader:
+        """Unlabelled samples in order under several views (:meth:`make_views`), this process's share of them.
+
+        Args:
+            views: Weak and as many strong views of each sample, beside that of validation.
+            rank: Number of this process.
+            world_size: Number of processes.
+
+        Raises:
+            UserError: There are none.
+        """
+        samples = self.samples(POOL_SPLIT)
+        dataset = self.make_views(samples, views, alone=world_size == 1)
+        order = EvaluationSampler(len(samples), rank, world_size)
+        return sample_loader(dataset, order, self.section.evaluation_batch_size, self.section.workers, seed=self.seed)
+
+    def make_views(self, samples: Sequence[Any], views: int, *, alone: bool) -> SampleDataset:
+        """A data set whose batches hold ``views``, a list of batches of the same samples, that of validation first.
+
+        Args:
+            samples: In their fixed order.
+            views: Weak and as many strong views beside that one.
+            alone: As for :meth:`make_dataset`.
+        """
+        raise NotImplementedError
 
     def split_loader(self, split: str) -> SampleLoader:
         """Samples of one split in order, without random augmentation.

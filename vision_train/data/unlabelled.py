@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from vision_train.data.content import CONTENTS
 from vision_train.data.image_tables import listed_files
 from vision_train.data.kind import LABELLED, REST
-from vision_train.data.module import POOL_SPLIT, Stream
+from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, Stream
 from vision_train.data.sample import ImageSample, Sample
 from vision_train.data.sources import list_images_in
 from vision_train.data.tables import read_text
@@ -28,12 +28,13 @@ LISTS = (".csv", ".txt")
 S = TypeVar("S", bound=Sample)
 
 
-def streams_of(recipe: Recipe, pool: Sequence[Any]) -> dict[str, Any]:
+def streams_of(recipe: Recipe, pool: Sequence[Any], pseudo_labelled: Sequence[Any] = ()) -> dict[str, Any]:
     """The streams of a data module and what its epochs are as long as: keyword arguments of ``SampleDataModule``.
 
     Args:
         recipe: Says whether training steps draw from the pool.
         pool: Its samples; nothing where there is none.
+        pseudo_labelled: Those that have got labels between phases.
     """
     if not pool:
         return {}
@@ -41,6 +42,9 @@ def streams_of(recipe: Recipe, pool: Sequence[Any]) -> dict[str, Any]:
     streams = None
     if recipe.semi.uses_pool_in_steps:
         streams = {LABELLED: Stream("train", recipe.data.batch_size), POOL_SPLIT: unlabelled}
+    elif pseudo_labelled:
+        beside = Stream(PSEUDO_SPLIT, unlabelled.batch_size)
+        streams = {LABELLED: Stream("train", recipe.data.batch_size), PSEUDO_SPLIT: beside}
     return {"streams": streams, "epoch_of": unlabelled}
 
 

@@ -115,11 +115,12 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     run = recipe.run
     if run.pretrain is not None and run.pretrain not in builtin_recipes():
         run = replace(run, pretrain=_absolute(run.pretrain))
-    return replace(recipe, data=_absolute_fields(recipe.data), model=_absolute_fields(recipe.model), run=run)
+    sections = {name: _absolute_fields(getattr(recipe, name)) for name in ("data", "model", "semi")}
+    return replace(recipe, **sections, run=run)
 
 
 def _absolute_fields(section: Section) -> Section:
-    """Make the fields absolute whose metadata say that they hold a path, or a mapping to paths, but not their words."""
+    """Make the fields absolute whose metadata say that they hold paths, alone, in lists or mapped; words stay."""
     held = {each.name: (getattr(section, each.name), each.metadata.get("words", ())) for each in fields(section)}
     named = {each.name for each in fields(section) if each.metadata.get("path")}
     paths = {name: value for name, (value, words) in held.items() if name in named and value not in words}
@@ -127,6 +128,8 @@ def _absolute_fields(section: Section) -> Section:
     for name, parts in paths.items():
         if isinstance(parts, dict) and all(isinstance(path, str) for path in parts.values()):
             texts[name] = {part: _absolute(path) for part, path in parts.items()}
+        if isinstance(parts, list) and all(isinstance(path, str) for path in parts):
+            texts[name] = [_absolute(path) for path in parts]
     return replace(section, **texts)
 
 

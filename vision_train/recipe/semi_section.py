@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vision_train.data.kind import Problems
+from vision_train.recipe.semi_rounds import SemiRounds
 
 SemiMethod = Literal[
     "none",
@@ -34,7 +35,8 @@ class Semi:
     ratio: float = 1.0
     """Unlabelled images for each labelled image of a batch. They come on top of `data.batch_size`."""
     weight: float = 1.0
-    """Weight of the loss of unlabelled images. That loss counts for at most 4 times that of labelled ones."""
+    """Weight of the loss of unlabelled images. That loss counts for at most 4 times that of labelled ones. With 0 the
+    methods that label the pool between phases train in the same phases on labelled images alone."""
     burn_in: float | None = None
     """Share of the optimiser steps that learn from labelled images alone before the pool is used, rounded up to whole
     epochs. Null takes 0.25 from random weights, 0.5 from weights for other classes and 0 from a run of the same
@@ -49,6 +51,21 @@ class Semi:
     fewer than 5,000 steps."""
     fairness: float = 0.001
     """Weight of FreeMatch's self-adaptive fairness."""
+    voters: int | list[str] = field(default=1, metadata={"path": True})
+    """Whose votes `self_training` counts: that many networks, each trained as burn-in is, with a seed of its own and on
+    the same labels; or finished runs of the same classes, in place of a burn-in."""
+    class_cap: int | None = None
+    """Pseudo-labels of each class that `self_training` takes at most, those with most votes; null takes all."""
+    views: int = 2
+    """Weak and as many strong views, beside the image as in validation, under which a voter or a round's teacher is
+    asked about each image. Strong ones leave out random erasing."""
+    rounds: SemiRounds = field(default_factory=SemiRounds)
+    """How `active_rounds` goes about its rounds."""
+
+    @property
+    def in_phases(self) -> bool:
+        """Whether the pool is labelled between phases of the run."""
+        return self.method in IN_PHASES
 
     @property
     def uses_pool_in_steps(self) -> bool:
@@ -68,3 +85,11 @@ class Semi:
             yield "threshold", f"is {self.threshold}; must lie above 0 and not above 1"
         if self.momentum is not None and not 0 <= self.momentum < 1:
             yield "momentum", f"is {self.momentum}; must lie in [0, 1)"
+        if isinstance(self.voters, int) and self.voters < 1:
+            yield "voters", f"is {self.voters}; must be at least 1"
+        if self.voters == []:
+            yield "voters", "is empty; name finished runs, or how many networks vote"
+        if self.class_cap is not None and self.class_cap < 1:
+            yield "class_cap", f"is {self.class_cap}; must be at least 1"
+        if self.views < 0:
+            yield "views", f"is {self.views}; must be 0 or more"

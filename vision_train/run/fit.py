@@ -20,6 +20,7 @@ from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
 from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_run, relative
 from vision_train.run.frozen import refuse_frozen_random
+from vision_train.run.labelling import label_pool
 from vision_train.run.last_checkpoint import last_checkpoint
 from vision_train.run.leakage import check_overlap, clear_pool, keep_apart
 from vision_train.run.log import logging_to
@@ -35,9 +36,11 @@ from vision_train.run.plan import (
     stored_recipes,
     summed,
 )
+from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import publish, run_phase
 from vision_train.run.trainer import check_devices
+from vision_train.semi.teacher import check_burn_in
 from vision_train.tasks.base import Task
 
 
@@ -50,7 +53,7 @@ class CheckedPhases:
     tasks: dict[str, Task] = field(default_factory=dict)
     """Their tasks, by name; those of later phases have no memory for their weights."""
     ready: dict[str, Prepared] = field(default_factory=dict)
-    """The first phase, built; no other is built before its turn."""
+    """The first phase, built, where it can begin as it stands; no other is built before its turn."""
     accepted: Sequence[str] = ()
     """Keys that may differ from those of the checkpoint with which a phase goes on."""
 
@@ -66,12 +69,15 @@ def check_phases(plan: Plan) -> CheckedPhases:
         checked = CheckedPhases({})
         for phase in phases:
             earlier = checked.scanned[phase.start].recipe if phase.start in checked.scanned else None
-            checked.scanned[phase.name] = scan(phase.recipe, earlier=earlier)
+            checked.scanned[phase.name] = _drawn(phase, scan(phase.recipe, earlier=earlier))
         _keep_apart(phases, checked.scanned)
         _check_overlaps(checked.scanned.values())
         first = prepare(checked.scanned[phases[0].name])
         _check_beginning(first)
-        checked.ready[phases[0].name], checked.tasks[phases[0].name] = first, first.task
+        _check_asked(phases[0], first)
+        checked.tasks[phases[0].name] = first.task
+        if phases[0].labels is None and phases[0].reinitialise is None:
+            checked.ready[phases[0].name] = first
         for phase in phases[1:]:
             # A phase that is not known yet is checked when its turn comes.
             start = checked.tasks.get(phase.start) if phase.start else None
@@ -90,6 +96,20 @@ def _check_beginning(prepared: Prepared) -> None:
     refuse_frozen_random(prepared.task, prepared.load_reports)
     counts = prepared.data.class_counts.values()
     prepared.task.check_start(prepared.load_reports, sum(of_class.get("train", 0) for of_class in counts))
+
+
+def _check_asked(phase: Phase, prepared: Prepared) -> None:
+    """Refuse a first phase whose start is to label the pool and has never seen the classes.
+
+    Raises:
+        UserError: It knows other classes.
+    """
+    if phase.labels is None or phase.labels.voters or phase.labels.runs:
+        return
+    try:
+        check_burn_in(0, prepared.task.start)
+    except ValueError as error:
+        raise UserError(f"semi.burn_in=0: {error}") from error
 
 
 def _check_overlaps(scanned: Iterable[Scanned]) -> None:
@@ -129,7 +149,9 @@ def fit(
     CONTENTS.recall(beside)
     checked = check_phases(plan)
     result = checked.scanned[plan.known()[-1].name]
-    directory = create_run(result.recipe, result.data.classes, run_dir, command)
+    settled = {name: getattr(result.recipe, name) for name in ("data", "augment", "model")}
+    # The last phase may train a part of what was asked for.
+    directory = create_run(replace(recipe, **settled), result.data.classes, run_dir, command)
     if launched_rank() == 0:
         CONTENTS.keep(beside)
         for name, scanned in checked.scanned.items():
@@ -180,8 +202,16 @@ def _scan_again(directory: RunDirectory, phase: Phase) -> Scanned:
         # It went on from a file that may be gone.
         recipe = _with_start(recipe, None)
     earlier = load_recipe(stored, runnable=False) if phase.start and stored.is_file() else None
-    scanned = scan(recipe, _kept_classes(directory, phase), earlier=earlier)
+    scanned = _drawn(phase, scan(recipe, _kept_classes(directory, phase), earlier=earlier))
     return Scanned(_with_start(scanned.recipe, phase.recipe.model.checkpoint), scanned.data)
+
+
+def _drawn(phase: Phase, scanned: Scanned) -> Scanned:
+    """Samples that the recipe's seed drew, for a phase that is trained with a seed of its own."""
+    if phase.seed is None:
+        return scanned
+    scanned.data.seed = phase.seed
+    return Scanned(replace(scanned.recipe, seed=phase.seed), scanned.data)
 
 
 def _kept_classes(directory: RunDirectory, phase: Phase) -> list[str] | None:
@@ -200,6 +230,8 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
         while (phase := plan.next(finished)) is not None:
             done = read_finished(directory, phase.name)
             if done is None:
+                if phase.labels is not None:
+                    phase = _with_labels(directory, plan, phase, finished, checked, console)
                 prepared = _prepare(directory, plan, phase, finished, checked)
                 if finished or phase.name != LAST:
                     console.print(f"phase {phase.name}: {phase.recipe.name}")
@@ -216,6 +248,21 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             _conclude(directory, finished, console)
 
 
+def _with_labels(
+    directory: RunDirectory,
+    plan: Plan,
+    phase: Phase,
+    finished: list[FinishedPhase],
+    checked: CheckedPhases,
+    console: Console,
+) -> Phase:
+    """A phase whose recipe names the labels that the pool has for it, which are made where they are not there yet."""
+    checked.scanned.pop(phase.name, None)  # without those labels
+    file = label_pool(directory, phase, lambda: _scan_late(directory, plan, phase, checked), finished, console)
+    data = replace(phase.recipe.data, pseudo_labels=str(file))
+    return replace(phase, recipe=replace(phase.recipe, data=data))
+
+
 def _prepare(
     directory: RunDirectory, plan: Plan, phase: Phase, finished: list[FinishedPhase], checked: CheckedPhases
 ) -> Prepared:
@@ -230,6 +277,8 @@ def _prepare(
         start = next(done for done in finished if done.name == phase.start)
         model = replace(model, checkpoint=str(start.checkpoint), checkpoint_key=None)
     prepared = prepare(Scanned(replace(scanned.recipe, model=model), scanned.data))
+    if phase.reinitialise is not None:
+        begin_anew(prepared, scanned.recipe, phase.reinitialise, finished)
     _check_beginning(prepared)
     check_devices(prepared.recipe, prepared.data, prepared.task)
     return prepared

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from vision_train.data.content import CONTENTS, Shared
 from vision_train.data.kind import LABELLED
-from vision_train.data.module import POOL_SPLIT, SampleDataModule
+from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule
 from vision_train.data.pictures import Pictures, look_alike, pictures_of, same_pixels, too_many
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
@@ -99,7 +99,7 @@ def check_overlap(data: SampleDataModule) -> None:
     splits = {
         name: data.drawn_from.get(name, data.samples(name))
         for name, count in data.counts.items()
-        if count and name != POOL_SPLIT  # which is cleared
+        if count and name not in (POOL_SPLIT, PSEUDO_SPLIT)  # which is cleared, and some of it
     }
     beside = {name for names in data.companions.values() for name in names}
     trained_on = {stream.split for stream in data.streams.values()}

@@ -11,7 +11,7 @@ from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.recipe.remote import is_remote
 from vision_train.run.leakage import keep_apart
-from vision_train.run.plan import LAST
+from vision_train.run.plan import LAST, PSEUDO_LABELS
 from vision_train.run.sample_lists import (
     SAMPLES_FILE,
     SampleLists,
@@ -81,7 +81,7 @@ def _phase_folders(checkpoint: Path) -> list[Path]:
 
 
 def _has_begun(folder: Path) -> bool:
-    return any(file.name != "recipe.yaml" for file in folder.iterdir())
+    return any(file.name not in ("recipe.yaml", PSEUDO_LABELS) for file in folder.iterdir())
 
 
 def _rebuilt(folders: list[Path], run: str, notes: list[str]) -> list[SampleLists]:

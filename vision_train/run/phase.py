@@ -73,6 +73,8 @@ class Prepared(Scanned):
     """Modules of the network that are frozen as a whole."""
     resumed_with: list[Difference] = field(default_factory=list)
     """What was otherwise when the checkpoint was written with which the phase goes on."""
+    artefacts: list[Artefact] = field(default_factory=list)
+    """What was done to the weights before the first step."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,35 @@ from vision_train.run.directory import RunDirectory
 from vision_train.run.trainer import HARDWARE
 
 LAST = "fit"
-"""Name of the phase that trains the recipe itself."""
+"""Name of the phase that trains the recipe itself, or the last part of it."""
+PSEUDO_LABELS = "pseudo_labels.csv"
+"""File in the folder of a phase: the labels that the pool has got for it, written before it begins."""
+PRETRAIN = "pretrain"
+"""How the names of phases begin that train what ``run.pretrain`` names."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Labels that the pool gets before a phase, by weights that exist then."""
+
+    voters: tuple[str, ...]
+    """Names of finished phases whose best weights are asked; none for the weights that the phase itself starts from."""
+    runs: tuple[str, ...] = ()
+    """Finished runs that are asked instead."""
+    round: int = 0
+    """Number of the round that selects by scores; 0 takes what is voted."""
+
+
+@dataclass(frozen=True)
+class Reinitialisation:
+    """What a phase does to the weights that it starts from, by the rules of its recipe."""
+
+    number: int
+    """Of the round; fresh values are drawn with it."""
+    burnt_in: str | None
+    """Name of the phase whose best weights are those of burn-in; None for the weights that training starts from."""
+    pretrained: str | None
+    """Name of the phase whose best weights training starts from; None for what the recipe names."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +56,12 @@ class Phase:
     """Name of the finished phase whose best weights it starts from; None for what the recipe names."""
     is_result: bool = True
     """Whether its weights are a result of the run. Those of pre-training are not: another phase starts from them."""
+    labels: Labelling | None = None
+    """Pseudo-labels that it learns from, made when its turn comes."""
+    reinitialise: Reinitialisation | None = None
+    """What becomes of its weights before the first step."""
+    seed: int | None = None
+    """Seed of its training, where that is not the recipe's; the recipe's draws the samples all the same."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +100,14 @@ MakePlan = Callable[[Recipe, Mapping[str, Recipe]], Plan]
 
 @dataclass(frozen=True)
 class Chain:
-    """Phases that are all known from the start."""
+    """Phases whose number and length are known from the start."""
 
     phases: tuple[Phase, ...]
 
     def known(self) -> list[Phase]:
-        """All of them."""
-        return list(self.phases)
+        """The first and the last, and those between them whose data nobody labels before their turn comes."""
+        first, last = self.phases[0], self.phases[-1]
+        return [phase for phase in self.phases[:-1] if phase is first or phase.labels is None] + [last]
 
     def next(self, finished: Sequence[FinishedPhase]) -> Phase | None:
         """The first one that is not finished."""
@@ -96,16 +131,19 @@ def plan_of(recipe: Recipe, stored: Mapping[str, Recipe] | None = None) -> Chain
     # A run that was killed while it wrote the recipes has no last one; its plan is made anew.
     kept = stored if stored and LAST in stored else {}
     numbered = sorted(kept.items(), key=lambda item: (len(item[0]), item[0]))
-    earlier = [each for name, each in numbered if name != LAST]
+    earlier = [each for name, each in numbered if name.startswith(PRETRAIN)]
     chain = [*earlier, recipe] if kept else _pretraining_of(recipe)
-    names = ["pretrain"] if len(chain) == 2 else [f"pretrain-{index + 1}" for index in range(len(chain) - 1)]
+    names = [PRETRAIN] if len(chain) == 2 else [f"{PRETRAIN}-{index + 1}" for index in range(len(chain) - 1)]
     starts = [None, *names]
-    return Chain(
-        tuple(
-            Phase(name, each, start, is_result=name == LAST)
-            for name, each, start in zip([*names, LAST], chain, starts, strict=True)
-        )
-    )
+    phases = [
+        Phase(name, each, start, is_result=name == LAST)
+        for name, each, start in zip([*names, LAST], chain, starts, strict=True)
+    ]
+    if recipe.semi.in_phases:
+        from vision_train.run.rounds import divided  # which is made of phases
+
+        phases[-1:] = divided(phases[-1], kept)
+    return Chain(tuple(phases))
 
 
 def _pretraining_of(recipe: Recipe) -> list[Recipe]:

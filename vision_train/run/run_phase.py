@@ -136,6 +136,8 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     table = attention_table(prepared.attention)
     title = table.title if phase.is_result else f"{table.title}, phase {name}"
     directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
+    begun: list[Any] = prepared.artefacts
+    directory.write_artefacts([replace(a, name=f"{name}_{a.name}", title=f"{a.title}, phase {name}") for a in begun])
     trainer = build_trainer(recipe, [])
     steps = going_on(count_steps(recipe, data, trainer), recipe, *progress(last_checkpoint(directory, name)))
     console.print(f"steps: {steps_in_words(steps)}; {batch_in_words(data, trainer, steps)}")

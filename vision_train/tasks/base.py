@@ -24,6 +24,7 @@ from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.teacher import Start
 from vision_train.tasks.exported import Exported
+from vision_train.tasks.labels_pool import LabelsPool
 from vision_train.tasks.scores import Collected
 from vision_train.tasks.teaching import Teaching
 
@@ -56,7 +57,7 @@ class Predicted:
     """What a file of results holds of it, for the kind of data whose field has such files (``KindOfData.results``)."""
 
 
-class Task(LightningModule):
+class Task(LabelsPool, LightningModule):
     """A LightningModule that owns one network and says how to train it; it knows no files.
 
     A task implements :meth:`training_step`, :meth:`new_scores`, :meth:`score` and :meth:`measure`, and, if it predicts,

@@ -20,6 +20,9 @@ class Section(ImageFolderSection):
     """Images to learn from without labels (`semi.method`): a folder, whose images are taken however deep they lie, or a
     csv or text file with one path a line. `rest` takes the training images that `labels_per_class` leaves, `labelled`
     the labelled ones again; write `./rest` for a folder of that name. Whatever labels the files carry are not read."""
+    pseudo_labels: str | None = field(default=None, metadata={"path": True})
+    """Csv file with labels of images of `unlabelled`, as `semi.method` writes it between phases: `path,label`, and how
+    many voted for which class. Each batch has as many such images beside the labelled ones as `semi.ratio` says."""
     balance: Literal["none", "classes"] = "none"
     """`classes` draws equally many training images of every class, those of rare classes several times an epoch, each
     time augmented anew; `none` draws every one equally often."""

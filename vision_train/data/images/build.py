@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
@@ -10,7 +12,8 @@ from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, loose, picture_sources
 from vision_train.data.kind import LABELLED, REST
 from vision_train.data.labels import in_declared_order
-from vision_train.data.module import POOL_SPLIT
+from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT
+from vision_train.data.pseudo_labels import with_pseudo_labels
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
 from vision_train.data.splits import whole_split
@@ -32,18 +35,20 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)
     named = None if only else section.unlabelled
     pool, notes = _pool(named, splits["train"], all_of_train) if named else ([], [])
+    pseudo_labelled, told = _pseudo_labelled(section, pool, splits["train"], names)
+    beside = {POOL_SPLIT: pool, PSEUDO_SPLIT: pseudo_labelled}
     module = ImageDataModule(
         section,
         recipe.augment,
         recipe.seed,
-        splits | ({POOL_SPLIT: pool} if pool else {}),
+        splits | {split: samples for split, samples in beside.items() if samples},
         names,
         ClassLabels(names),
-        **streams_of(recipe, pool),
+        **streams_of(recipe, pool, pseudo_labelled),
     )
     if len(splits["train"]) < len(all_of_train):
         module.drawn_from["train"] = all_of_train
-    module.notes += [*found.notes, *notes]
+    module.notes += [*found.notes, *notes, *told]
     return module
 
 
@@ -54,6 +59,16 @@ def _pool(
     found, notes = (None, []) if named in (REST, LABELLED) else list_pool(named)
     chosen = choose_pool(named, found, labelled, drawn_from)
     return [replace(sample, truth=None, split=None) for sample in chosen], notes
+
+
+def _pseudo_labelled(
+    section: Any, pool: list[ImageSample], labelled: list[ImageSample], classes: list[str]
+) -> tuple[list[ImageSample], list[str]]:
+    """The images of the pool that ``data.pseudo_labels`` keeps a label of, and what the user should know of them."""
+    if section.pseudo_labels is None or not pool:
+        return [], []
+    people = [] if section.unlabelled == LABELLED else labelled
+    return with_pseudo_labels(Path(section.pseudo_labels), pool, people, classes)
 
 
 def all_samples(recipe: Recipe) -> list[ImageSample]:

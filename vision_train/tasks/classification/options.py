@@ -10,7 +10,7 @@ from vision_train.data.kind import Problems
 
 DATA = IMAGES
 """The kind of data that the task trains on."""
-SEMI_METHODS = ("mean_teacher", "freematch", "fixmatch", "softmatch")
+SEMI_METHODS = ("mean_teacher", "freematch", "fixmatch", "softmatch", "self_training", "active_rounds")
 """How the task learns from unlabelled images."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.attention_row import attention_source
 from models.lora import projections
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt, install_attention
@@ -20,9 +21,14 @@ from vision_train.errors import UserError
 from vision_train.files import first_named
 from vision_train.previews import Bars, Preview
 from vision_train.recipe.recipe import Recipe
-from vision_train.semi.pseudo_labels import teacher_probabilities
+from vision_train.semi.answers import Answer
+from vision_train.semi.combine import CLASS_WEIGHTS, PAPER_LIKE
+from vision_train.semi.consistency import capped
+from vision_train.semi.label_file import PseudoLabel
+from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, teacher_probabilities
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.class_balance import class_weights
+from vision_train.tasks.classification import asked
 from vision_train.tasks.classification import scores as sheet
 from vision_train.tasks.classification.chance import chance_warnings
 from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
@@ -33,6 +39,8 @@ from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.learning import Learnt
 from vision_train.tasks.scores import Scores, ScoreTable
 
+PSEUDO_LABELLED = "pseudo-labelled"
+"""The stream of images that have got a label between phases."""
 TOP = 5
 """Classes named for each predicted image."""
 
@@ -169,10 +177,16 @@ class ClassificationTask(Task):
         labelled, pool, weights = batch.get("labelled", batch), batch.get("unlabelled"), self._class_weights
         adds = pool is not None and self.teaching is not None and self.teaching.adds(self.global_step)
         strong = pool["strong"]["image"] if pool is not None and adds else None
+        pseudo_labelled = batch.get(PSEUDO_LABELLED)
+        if pseudo_labelled is not None:
+            strong = pseudo_labelled["image"]
         step = self.mixing.step(self.network, labelled["image"], labelled["label"], beside=strong)
         # Against soft targets torch averages over images, not over weights.
         loss = functional.cross_entropy(step.logits, step.targets, weights)
         self._learnt.add(loss, step.targets if weights is None else step.targets * weights)
+        if pseudo_labelled is not None and step.beside is not None:
+            labels = PseudoLabels(pseudo_labelled["target"], pseudo_labelled["weight"])
+            loss = loss + capped(self.recipe.semi.weight * pseudo_label_loss(step.beside, labels), loss)
         if pool is not None and self.pool is not None:
             loss = loss + self.pool.learn(self, pool, step.beside, loss)
         return loss
@@ -234,6 +248,33 @@ class ClassificationTask(Task):
             label, confidence = top[0]
             said.append(Predicted(name, {"label": label, "confidence": confidence, "top": dict(top)}, Bars(top)))
         return said
+
+    def score_weights(self) -> Mapping[str, float]:
+        """Confidence alone, or the three scores that ACTRESS names.
+
+        Raises:
+            UserError: Faithfulness is asked for, and the network has no attention to its patches.
+        """
+        if self.recipe.semi.rounds.scores == "default":
+            return CLASS_WEIGHTS
+        try:
+            attention_source(self.network, self.recipe.data.height_and_width)
+        except ValueError as error:
+            raise UserError(f"semi.rounds.scores=paper_like: {error}; set it to default") from error
+        return PAPER_LIKE
+
+    def answer_pool(self, ids: Sequence[str], views: Sequence[Batch], scores: Collection[str]) -> list[Answer]:
+        """Mean probabilities over the views, and what scores are wanted."""
+        images, size = [view["image"] for view in views], self.recipe.data.height_and_width
+        grid = attention_source(self.network, size).grid if "faithfulness" in scores else (1, 1)
+        return asked.answer(self.network, ids, images, scores, grid)
+
+    def label_pool(self, answers: Sequence[Sequence[Answer]]) -> list[PseudoLabel]:
+        """The class with most votes, in the order of the ids."""
+        labels = asked.labels_of(answers, self.classes, self.recipe.semi.class_cap)
+        labels, warnings = asked.judged(labels, self.classes, self.class_counts)
+        self.warnings += warnings
+        return labels
 
     def preview(self, batches: Iterator[Batch], count: int) -> Preview:
         """Training images augmented and mixed, every kind of mixing in some row."""

@@ -1,0 +1,104 @@
+"""How the training of a recipe is divided into phases that label the pool."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from vision_train.errors import UserError
+from vision_train.recipe import load_recipe
+from vision_train.run.plan import LAST, Labelling, Phase, Reinitialisation, plan_of
+
+ROUNDS = ("semi.method=active_rounds", "data.unlabelled=rest", "data.labels_per_class=5")
+ONCE = ("semi.method=self_training", *ROUNDS[1:])
+
+
+def phases(*overrides: str) -> Sequence[Phase]:
+    return plan_of(load_recipe("quickstart", overrides)).phases
+
+
+def lengths(of: Sequence[Phase]) -> dict[str, int]:
+    return {each.name: each.recipe.trainer.get("max_steps") or each.recipe.trainer["max_epochs"] for each in of}
+
+
+def test_rounds_follow_a_burn_in_and_take_the_epochs_of_the_recipe():
+    found = phases(*ROUNDS)
+    assert lengths(found) == {"burn-in": 10, "round-1": 7, "round-2": 7, "round-3": 8, LAST: 8}
+    assert [each.start for each in found] == [None, "burn-in", "round-1", "round-2", "round-3"]
+    assert [each.labels for each in found] == [
+        None,
+        *(Labelling((name,), round=number) for number, name in enumerate(lengths(found), 1) if name != LAST),
+    ]
+
+
+def test_steps_are_divided_where_the_recipe_counts_them():
+    found = phases(*ROUNDS, "trainer.max_epochs=null", "trainer.max_steps=722")
+    assert sum(lengths(found).values()) == 722
+    assert lengths(found)["burn-in"] == 181
+
+
+def test_warm_up_and_milestones_take_their_share_of_each_phase():
+    found = phases(*ROUNDS, "optim.schedule=step", "optim.milestones=[20]", "semi.burn_in=0.5", "semi.rounds.count=2")
+    assert [each.recipe.optim.warmup_epochs for each in found] == [2.5, 1.25, 1.25]
+    assert [each.recipe.optim.milestones for each in found] == [[10], [5], [5]]
+
+
+def test_a_student_starts_from_the_initial_weights_after_a_vote_of_voters_on_the_same_samples():
+    found = phases(*ONCE, "semi.voters=3")
+    assert lengths(found) == {"burn-in": 10, "voter-2": 10, "voter-3": 10, LAST: 30}
+    assert [each.start for each in found] == [None] * 4
+    assert found[-1].labels == Labelling(("burn-in", "voter-2", "voter-3"))
+    assert found[0].seed is None
+    assert len({found[1].seed, found[2].seed, 0}) == 3
+    assert {each.recipe.seed for each in found} == {0}, "which draws the labelled samples"
+
+
+def test_runs_that_vote_take_the_place_of_a_burn_in():
+    (only,) = phases(*ONCE, "semi.voters=[runs/a, runs/b]")
+    assert only.labels is not None
+    assert [run.rsplit("/", 1)[1] for run in only.labels.runs] == ["a", "b"]
+    assert only.labels.runs[0].startswith("/"), "wherever the run is resumed"
+    assert lengths([only]) == {LAST: 40}
+
+
+def test_without_a_weight_the_phases_are_the_same_and_nothing_is_labelled():
+    rules = "semi.rounds={count: 2, reinitialise: {head.*: fresh}}"
+    plain, control = (phases(*ROUNDS, rules, "semi.burn_in=0.3", f"semi.weight={weight}") for weight in (1, 0))
+    assert lengths(plain) == lengths(control)
+    assert [each.reinitialise for each in plain] == [each.reinitialise for each in control]
+    assert all(each.labels is None for each in control)
+
+
+def test_a_start_without_a_burn_in_is_asked_itself():
+    first, *_, last = phases(*ROUNDS, "semi.burn_in=0")
+    assert (first.name, first.labels, first.start) == ("round-1", Labelling((), round=1), None)
+    assert last.labels == Labelling(("round-3",), round=4)
+
+
+def test_reinitialisation_knows_where_values_come_from():
+    rules = "semi.rounds={count: 2, reinitialise: {head.*: burn_in}}"
+    found = phases(*ROUNDS, rules, "semi.burn_in=0.3")
+    assert [each.reinitialise for each in found] == [None, *(Reinitialisation(n, "burn-in", None) for n in (1, 2))]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("trainer.max_epochs=4",), ("trainer.max_epochs=4", "semi.rounds.count")),
+        (("trainer.max_steps=100",), ("trainer.max_epochs", "trainer.max_steps", "null")),
+        (("semi.rounds.reinitialise={head.*: fresh}",), ("semi.rounds.reinitialise", "shorter", "semi.rounds.count")),
+    ],
+)
+def test_what_cannot_be_divided_is_refused_with_a_remedy(overrides, words):
+    with pytest.raises(UserError) as refused:
+        phases(*ROUNDS, *overrides)
+    assert all(word in str(refused.value) for word in words)
+
+
+def test_voters_that_would_be_one_are_refused():
+    with pytest.raises(UserError, match=r"semi\.burn_in"):
+        phases(*ONCE, "semi.voters=2", "semi.burn_in=0")
+
+
+def test_only_phases_without_labels_and_the_last_are_known_before_the_first_step():
+    known = plan_of(load_recipe("quickstart", ROUNDS)).known()
+    assert [each.name for each in known] == ["burn-in", LAST]

@@ -1,0 +1,201 @@
+"""The pool gets its pseudo-labels before a phase: voters are asked, answers become labels, labels a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pytorch_lightning import LightningDataModule, LightningModule
+from rich.console import Console
+
+from vision_train.artefacts import Table
+from vision_train.data.dataset import SampleLoader
+from vision_train.data.module import SampleDataModule
+from vision_train.errors import UserError
+from vision_train.processes import gather_objects, launched_rank
+from vision_train.recipe import Recipe
+from vision_train.run.best_weights import load_best
+from vision_train.run.directory import RunDirectory, open_run, relative
+from vision_train.run.evaluate import load_for_inference
+from vision_train.run.phase import Scanned, prepare
+from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Phase
+from vision_train.run.run_phase import warn
+from vision_train.run.trainer import build_trainer, call_trainer
+from vision_train.semi.answers import Answer, each_once, select_for_round
+from vision_train.semi.label_file import PseudoLabel, write_pseudo_labels
+from vision_train.tasks.base import Batch, Task
+
+
+def label_pool(
+    directory: RunDirectory,
+    phase: Phase,
+    scan_pool: Callable[[], Scanned],
+    finished: Sequence[FinishedPhase],
+    console: Console,
+) -> Path:
+    """Let the voters of a phase label the pool, unless that was done before the run was cut short.
+
+    All processes take part; the first one writes. What is written depends on the weights of the voters and on the pool
+    alone, so that a run that is killed before ends with the same file.
+
+    Args:
+        directory: The run.
+        phase: The phase that is to learn from the labels.
+        scan_pool: Lists its data, with the pool.
+        finished: The phases before it.
+        console: Where progress goes.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: A voter cannot be asked.
+    """
+    file = directory.phase(phase.name) / PSEUDO_LABELS
+    if file.is_file():
+        return file
+    scanned = scan_pool()
+    labels, warnings = _labels(phase, scanned, finished, console)
+    if launched_rank() == 0:
+        for warning in warnings:
+            warn(warning, console)
+        kept = sum(each.kept for each in labels)
+        console.print(f"labelled {kept:,} of {len(labels):,} {scanned.data.noun} of the pool: {relative(file)}")
+        if not kept:
+            warn("no pseudo-label was kept; this phase trains on labelled samples alone", console)
+        directory.write_artefacts([_table(phase, labels)])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_pseudo_labels(file, labels)
+    gather_objects(None)  # nobody goes on before the file is there
+    return file
+
+
+def _labels(
+    phase: Phase, scanned: Scanned, finished: Sequence[FinishedPhase], console: Console
+) -> tuple[list[PseudoLabel], list[str]]:
+    """Labels of the whole pool, in the order of the ids and the same in all processes, and what is wrong with them."""
+    assert phase.labels is not None
+    recipe, semi, labelling = scanned.recipe, scanned.recipe.semi, phase.labels
+    answers, weights = [], dict[str, float]()
+    for name, make in _voters(phase, scanned, finished).items():
+        task = make().eval()
+        task.class_counts = [of_class.get("train", 0) for of_class in scanned.data.class_counts.values()]
+        weights = dict(task.score_weights()) if labelling.round else {}
+        console.print(f"asking {name} about the pool")
+        answers.append(ask(task, scanned.data, recipe, [score for score, weight in weights.items() if weight]))
+    labels = task.label_pool(answers)
+    if labelling.round:
+        labels = select_for_round(
+            labels,
+            weights,
+            number=labelling.round,
+            rounds=semi.rounds.count,
+            most=semi.rounds.most,
+            seed=recipe.seed,
+        )
+    return labels, list(task.warnings)
+
+
+def _voters(phase: Phase, scanned: Scanned, finished: Sequence[FinishedPhase]) -> Mapping[str, Callable[[], Task]]:
+    """Those who are asked, by the words for them; each is built when its turn comes."""
+    assert phase.labels is not None
+    if phase.labels.runs:
+        return {f"the run {run}": partial(_of_run, scanned, run) for run in phase.labels.runs}
+    checkpoints = {each.name: each.checkpoint for each in finished}
+    asked = {f"phase {name}": partial(_of_phase, scanned, checkpoints[name]) for name in phase.labels.voters}
+    return asked or {"the weights of the start": partial(_of_phase, scanned, None)}
+
+
+def _of_phase(scanned: Scanned, checkpoint: Path | None) -> Task:
+    """A task with the best weights of a phase of this run, or with those that the recipe starts from."""
+    if checkpoint is None:
+        return prepare(scanned).task
+    model = replace(scanned.recipe.model, checkpoint=None)
+    task = prepare(Scanned(replace(scanned.recipe, model=model), scanned.data)).task
+    load_best(task, checkpoint)
+    return task
+
+
+def _of_run(scanned: Scanned, run: str) -> Task:
+    """A task with the best weights of a finished run.
+
+    Raises:
+        UserError: It has none, knows other classes, or sees images that are prepared otherwise.
+    """
+    directory, ours = open_run(Path(run), with_weights=True), scanned.recipe
+    theirs = load_for_inference(directory.recipe)
+    if theirs.task != ours.task or directory.read_classes() != scanned.data.classes:
+        raise UserError(f"semi.voters: {run} does not know the classes of the data in their order; name other runs")
+    size = tuple(getattr(recipe.data, "image_size", None) for recipe in (theirs, ours))
+    if size[0] != size[1] or theirs.augment.preprocessing != ours.augment.preprocessing:
+        raise UserError(
+            f"semi.voters: {run} was trained on images of another size, or that were prepared otherwise; set "
+            "data.image_size, augment.mean, augment.std and augment.eval as in its recipe.yaml"
+        )
+    voter = replace(theirs, trainer=ours.trainer)
+    task = prepare(Scanned(voter, scanned.data)).task
+    load_best(task, directory.path)
+    return task
+
+
+def ask(task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[str]) -> list[Answer]:
+    """Ask a network about every sample of the pool, shared out over the processes.
+
+    Returns:
+        An answer for each sample, in the order of the ids; the same in all processes.
+
+    Raises:
+        UserError: A sample cannot be read, and the recipe does not skip such samples.
+    """
+    asked, views = _Asked(task, scores), _PoolViews(data, recipe.semi.views)
+    call_trainer(build_trainer(recipe, []), "predict", asked, datamodule=views, return_predictions=False)
+    skipped = {name: reason for found in gather_objects(views.skipped) for name, reason in found.items()}
+    if skipped and data.section.on_bad == "error":
+        raise data.refusal(skipped)
+    return each_once([answer for of_process in gather_objects(asked.answers) for answer in of_process])
+
+
+class _Asked(LightningModule):
+    """A task as Lightning asks it about the pool."""
+
+    def __init__(self, task: Task, scores: Collection[str]) -> None:
+        super().__init__()
+        self.task, self.scores, self.answers = task, scores, list[Answer]()
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        self.answers += self.task.answer_pool(batch["id"], batch["views"], self.scores)
+
+
+class _PoolViews(LightningDataModule):
+    """The pool under several views, this process's share of it."""
+
+    def __init__(self, data: SampleDataModule, views: int) -> None:
+        super().__init__()
+        self.data, self.views = data, views
+        self.loader: SampleLoader | None = None
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Samples that this process could not read, with the reasons."""
+        return {} if self.loader is None else self.loader.dataset.skipped
+
+    def predict_dataloader(self) -> SampleLoader:
+        assert self.trainer is not None
+        self.loader = self.data.views_loader(self.views, self.trainer.global_rank, self.trainer.world_size)
+        return self.loader
+
+
+def _table(phase: Phase, labels: Sequence[PseudoLabel]) -> Table:
+    """How many labels there are of each kind, and how many were taken."""
+    kinds = sorted({each.stratum for each in labels if each.stratum})
+    counts = {kind: [each for each in labels if each.stratum == kind] for kind in kinds}
+    rows = [[kind, len(of), sum(each.kept for each in of)] for kind, of in counts.items()]
+    nothing = [["without a label", sum(not each.stratum for each in labels), 0]] * any(not e.stratum for e in labels)
+    total = ["all", len(labels), sum(each.kept for each in labels)]
+    title = f"Pseudo-labels of the pool, phase {phase.name}"
+    note = "Labels that the networks gave; those of the files, if they have any, are never read."
+    return Table(
+        f"{phase.name}_pseudo_labels", title, ["label", "images", "learnt from"], [*rows, *nothing, total], note
+    )
