@@ -22,6 +22,7 @@ from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run
 from vision_train.run.last_checkpoint import last_checkpoint
 from vision_train.run.leakage import check_overlap, keep_apart
 from vision_train.run.log import logging_to
+from vision_train.run.parts import Parts, drop_weights
 from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
 from vision_train.run.plan import (
     LAST,
@@ -75,9 +76,26 @@ def check_phases(plan: Plan) -> CheckedPhases:
             # A phase that is not known yet is checked when its turn comes.
             start = checked.tasks.get(phase.start) if phase.start else None
             checked.tasks[phase.name] = check_later(checked.scanned[phase.name], start)
+        _check_parts(plan, checked)
         for name, task in checked.tasks.items():
             check_devices(checked.scanned[name].recipe, checked.scanned[name].data, task)
     return checked
+
+
+def _check_parts(plan: Plan, checked: CheckedPhases) -> None:
+    """Refuse now what a part of a run would refuse after the hours that the run itself takes.
+
+    Raises:
+        UserError: A part cannot be trained.
+    """
+    tasks = dict(checked.tasks)
+    for phase in plan.phases_foreseen() if isinstance(plan, Parts) else ():
+        earlier = checked.scanned[phase.start].recipe if phase.start in checked.scanned else None
+        try:
+            scanned = scan(phase.recipe, earlier=earlier)
+            tasks[phase.name] = check_later(scanned, tasks.get(phase.start) if phase.start else None)
+        except UserError as error:
+            raise UserError(f"{phase.title}: {error}") from error
 
 
 def _check_beginning(prepared: Prepared) -> None:
@@ -194,21 +212,24 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
     alone = directory.held() if first_process else nullcontext()
     with alone, logging_to(directory.path / "log.txt" if first_process else None), _process_group():
         while (phase := plan.next(finished)) is not None:
+            if first_process:
+                drop_weights(directory, finished, phase.part)
             done = read_finished(directory, phase.name)
             if done is None:
                 prepared = _prepare(directory, plan, phase, finished, checked)
                 if finished or phase.name != LAST:
-                    console.print(f"phase {phase.name}: {phase.recipe.name}")
+                    console.print(phase.title or f"phase {phase.name}: {phase.recipe.name}")
                 try:
                     run_phase(directory, phase, prepared, log, console)
                 finally:
-                    if first_process and phase.is_result:
+                    if first_process and phase.is_result and not phase.part:
                         publish(directory, phase.name)
                 # All processes have to ask the plan the same question, and so has a resumed run: that of the files.
                 done = gather_objects(read_finished(directory, phase.name) if first_process else None)[0]
                 assert done is not None, "a phase that ended has left its figures"
             finished.append(done)
         if first_process:
+            drop_weights(directory, finished, "")
             _conclude(directory, finished, console)
 
 
@@ -269,7 +290,8 @@ def _process_group() -> Iterator[None]:
 
 
 def _conclude(directory: RunDirectory, finished: list[FinishedPhase], console: Console) -> None:
-    last, recipe = finished[-1], load_recipe(directory.recipe, runnable=False)
+    last = [done for done in finished if not done.part][-1]
+    recipe = load_recipe(directory.recipe, runnable=False)
     publish(directory, last.name)  # again, where the run was killed right after the phase
     figures = {**last.figures, **summed(finished)}
     report = write_report(directory.path, figures, recipe.kind.load_report())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vision_train.errors import UserError
+from vision_train.metrics_log import part_of
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.trainer import HARDWARE
@@ -27,7 +28,15 @@ class Phase:
     start: str | None = None
     """Name of the finished phase whose best weights it starts from; None for what the recipe names."""
     is_result: bool = True
-    """Whether its weights are a result of the run. Those of pre-training are not: another phase starts from them."""
+    """Whether its weights are a result of the run, or of its part. Those of pre-training are not: another phase starts
+    from them."""
+    title: str = ""
+    """What is said as it begins; by default its name."""
+
+    @property
+    def part(self) -> str:
+        """The part of the run that it belongs to; empty for the run itself, whose weights and figures a user gets."""
+        return part_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,13 @@ class FinishedPhase:
     """Samples that could not be read, with the reasons."""
 
     @property
+    def part(self) -> str:
+        """The part of the run that it belongs to; empty for the run itself."""
+        return part_of(self.name)
+
+    @property
     def checkpoint(self) -> Path:
-        """Weights of its best epoch."""
+        """Weights of its best epoch. Those of a part are gone once that is measured."""
         return self.folder / "checkpoints" / "best.ckpt"
 
 
@@ -137,8 +151,9 @@ def _with_samples_of(asked: Any, earlier: Any) -> Any:
 
 
 def stored_recipes(directory: RunDirectory) -> dict[str, Recipe]:
-    """The recipes of the phases that a run directory has begun, by name; the last one is that of the run itself."""
-    folders = sorted(path.parent for path in directory.path.glob("phases/*/recipe.yaml"))
+    """The recipes of the phases of the run itself that have begun, by name; the last one is that of the run."""
+    begun = sorted(path.parent for path in directory.path.glob("phases/*/recipe.yaml"))
+    folders = [folder for folder in begun if not part_of(folder.name)]
     files = {each.name: directory.recipe if each.name == LAST else each / "recipe.yaml" for each in folders}
     return {name: load_recipe(file, runnable=False) for name, file in files.items()}
 
