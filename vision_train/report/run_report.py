@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vision_train.artefacts import Curve, ImageGrid, Items, Matrix, Table
+from vision_train.artefacts import Curve, ImageGrid, Items, Matrix, SeedValues, Table
 from vision_train.files import write_text
 from vision_train.report.artefact_blocks import blocks_of
 from vision_train.report.formats import format_duration
@@ -20,7 +20,9 @@ from vision_train.report.learning_curves import by_phase, curve_charts
 from vision_train.report.page import render_page
 from vision_train.report.record import Phase, RunRecord, read_record
 
-KNOWN = (Table, Curve, Matrix, ImageGrid, Items)
+KNOWN = (Table, Curve, Matrix, SeedValues, ImageGrid, Items)
+VERDICT = "verdict"
+"""How the names of artefacts begin that say what the run was worth beside its controls."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def write_report(
 def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
     """What the template names."""
     loaded = [a for a in record.artefacts if isinstance(a, Table) and a.name.endswith("checkpoint")]
-    results = [artefact for artefact in record.artefacts if not artefact.name.endswith("checkpoint")]
+    verdict = [artefact for artefact in record.artefacts if artefact.name.startswith(VERDICT)]
+    results = [a for a in record.artefacts if not a.name.endswith("checkpoint") and not a.name.startswith(VERDICT)]
     drawn = {a.name: extension.block(a) if extension else None for a in results if not isinstance(a, KNOWN)}
     undrawn = [f"artefacts/{a.name}.json: {type(a).__name__}" for a in results if drawn.get(a.name, "") is None]
     tables = sorted((artefact for artefact in results if isinstance(artefact, Table)), key=lambda t: -len(t.rows))
@@ -72,6 +75,7 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
         "unknown": [*record.unknown, *undrawn],
         "headline": headline_tiles(record),
         "phases": _phases(record),
+        "verdict": [*blocks_of(verdict, Table), *blocks_of(verdict, SeedValues)],
         # Matrices across the page; then curves and tables side by side, long tables first.
         "matrices": blocks_of(results, Matrix),
         "results": [*blocks_of(results, Curve), *blocks_of(tables, Table)],

@@ -20,6 +20,8 @@ class Part:
     title: str
     """What is said as it begins."""
     make_plan: Callable[[], Plan]
+    times: int = 1
+    """Of a foreseen part: how many of its kind follow."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,9 @@ class Parts:
                 return self._inside(part, phase)
         return None
 
-    def phases_foreseen(self) -> list[Phase]:
-        """The phases of foreseen parts that are certain before the first step."""
-        return [
-            self._inside(part, phase)
-            for part in self.foreseen
-            for phase in part.make_plan().known()
-            if phase.name not in self.shared
-        ]
+    def phases_foreseen(self, part: Part) -> list[Phase]:
+        """The phases of a foreseen part that are certain before the first step."""
+        return [self._inside(part, phase) for phase in part.make_plan().known() if phase.name not in self.shared]
 
     def _inside(self, part: Part, phase: Phase) -> Phase:
         start = phase.start if phase.start in (None, *self.shared) else f"{part.name}.{phase.start}"
