@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vision_train.data.kind import Problems
+from vision_train.recipe.verdict_section import Verdict
 
 SemiMethod = Literal[
     "none",
@@ -49,6 +50,9 @@ class Semi:
     fewer than 5,000 steps."""
     fairness: float = 0.001
     """Weight of FreeMatch's self-adaptive fairness."""
+    verdict: Verdict | None = None
+    """Whether the method helped, and whether it was the pool: controls are trained beside the run. Null asks for no
+    verdict."""
 
     @property
     def uses_pool_in_steps(self) -> bool:
@@ -68,3 +72,8 @@ class Semi:
             yield "threshold", f"is {self.threshold}; must lie above 0 and not above 1"
         if self.momentum is not None and not 0 <= self.momentum < 1:
             yield "momentum", f"is {self.momentum}; must lie in [0, 1)"
+        if self.verdict is not None and self.method == "none":
+            yield (
+                "verdict",
+                "is asked for, and semi.method=none has no pool to judge; name a method, or set it to null",
+            )

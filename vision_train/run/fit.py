@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -30,7 +31,6 @@ from vision_train.run.plan import (
     MakePlan,
     Phase,
     Plan,
-    plan_of,
     read_finished,
     stored_recipes,
     summed,
@@ -38,6 +38,8 @@ from vision_train.run.plan import (
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import publish, run_phase
 from vision_train.run.trainer import check_devices
+from vision_train.run.verdict import plan_run
+from vision_train.run.verdict_results import conclude_verdict
 from vision_train.tasks.base import Task
 
 
@@ -88,8 +90,10 @@ def _check_parts(plan: Plan, checked: CheckedPhases) -> None:
     Raises:
         UserError: A part cannot be trained.
     """
+    if not isinstance(plan, Parts):
+        return
     tasks = dict(checked.tasks)
-    for phase in plan.phases_foreseen() if isinstance(plan, Parts) else ():
+    for phase in (phase for part in plan.foreseen for phase in plan.phases_foreseen(part)):
         earlier = checked.scanned[phase.start].recipe if phase.start in checked.scanned else None
         try:
             scanned = scan(phase.recipe, earlier=earlier)
@@ -122,7 +126,7 @@ def _keep_apart(phases: list[Phase], scanned: dict[str, Scanned]) -> None:
 
 
 def fit(
-    recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console, make_plan: MakePlan = plan_of
+    recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console, make_plan: MakePlan = plan_run
 ) -> RunDirectory:
     """Run a recipe from the start.
 
@@ -158,7 +162,7 @@ def fit(
     return directory
 
 
-def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan: MakePlan = plan_of) -> RunDirectory:
+def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan: MakePlan = plan_run) -> RunDirectory:
     """Go on with a run that was cut short, at the start of the epoch it was in.
 
     Args:
@@ -230,7 +234,7 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             finished.append(done)
         if first_process:
             drop_weights(directory, finished, "")
-            _conclude(directory, finished, console)
+            _conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
 
 
 def _prepare(
@@ -289,11 +293,17 @@ def _process_group() -> Iterator[None]:
         os.environ.pop(PASSED_ON, None)
 
 
-def _conclude(directory: RunDirectory, finished: list[FinishedPhase], console: Console) -> None:
+def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Sequence[str], console: Console) -> None:
     last = [done for done in finished if not done.part][-1]
     recipe = load_recipe(directory.recipe, runnable=False)
     publish(directory, last.name)  # again, where the run was killed right after the phase
-    figures = {**last.figures, **summed(finished)}
+    figures: dict[str, Any] = {**last.figures, **summed(finished)}
+    sentence = ""
+    if recipe.semi.verdict is not None:
+        conclusion = conclude_verdict(directory, recipe, finished, shared)
+        directory.write_artefacts(conclusion.artefacts)
+        figures |= conclusion.figures
+        sentence = f"{conclusion.sentence}\n"
     report = write_report(directory.path, figures, recipe.kind.load_report())
     write_json(directory.summary, figures)  # last of all: it says that the run is finished
     for sample in last.skipped:
@@ -303,4 +313,4 @@ def _conclude(directory: RunDirectory, finished: list[FinishedPhase], console: C
         console.print(f"{len(last.skipped)} unreadable {recipe.kind.noun} were skipped; log.txt names all:\n  {some}")
     judged = f"{recipe.kind.judged}/"
     headline = "  ".join(f"{key} {value:.4f}" for key, value in last.figures.items() if key.startswith(judged))
-    console.print(f"{headline}\n{relative(report)}")
+    console.print(f"{headline}\n{sentence}{relative(report)}")
