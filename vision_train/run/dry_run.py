@@ -22,6 +22,7 @@ from vision_train.run.fit import CheckedPhases, check_phases
 from vision_train.run.log import logging_to
 from vision_train.run.parts import Parts
 from vision_train.run.phase import Prepared, averaging, peak_memory, prepare, scan
+from vision_train.run.plan import Phase
 from vision_train.run.progress import format_seconds
 from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words, tell
 from vision_train.run.trainer import build_trainer
@@ -53,34 +54,45 @@ def dry_run(recipe: Recipe) -> str:
     with logging_to(None):
         for phase in plan.known():
             prepared = checked.ready.pop(phase.name, None) or prepare(checked.scanned[phase.name])
-            texts[phase.name], steps = _try_out(prepared, phase.start)
-        beside = _beside(plan, checked, steps) if isinstance(plan, Parts) else []
+            texts[phase.name] = _try_out(prepared, phase.start)
+        beside = _beside(plan, checked, recipe) if isinstance(plan, Parts) else []
     if len(texts) == 1:
         return "\n".join([*texts.values(), *beside])
     return "\n\n".join([*(f"phase {name}\n{text}" for name, text in texts.items()), *beside])
 
 
-def _beside(plan: Parts, checked: CheckedPhases, steps: TrainingSteps) -> list[str]:
+def _beside(plan: Parts, checked: CheckedPhases, recipe: Recipe) -> list[str]:
     """How many runs are trained beside the one that was asked for, each as long as that, and how long they take.
 
     Args:
         plan: Of the run.
         checked: Its own phases.
-        steps: Of its last phase.
+        recipe: As it was asked for.
     """
+    steps = count_steps(recipe, checked.scanned[plan.known()[-1].name].data, build_trainer(recipe, []))
     said, runs, whole = [], 0, 0.0
     for part in plan.foreseen:
-        phase = plan.phases_foreseen(part)[-1]
-        earlier = checked.scanned.get(phase.start or "")
-        prepared = prepare(scan(phase.recipe, earlier=earlier.recipe if earlier else None))
-        seconds = part.times * _seconds(prepared, steps, _watched(prepared, steps))
+        seconds = part.times * _seconds_of_part(plan.phases_foreseen(part), checked, steps)
         said.append(f"{part.title}: {part.times} runs of {steps.total:,} steps, about {format_seconds(seconds)}")
         runs, whole = runs + part.times, whole + seconds
     return [*said, f"beside the run itself: {runs} runs, about {format_seconds(whole)} in all, starts and tests aside"]
 
 
-def _try_out(prepared: Prepared, after: str | None) -> tuple[str, TrainingSteps]:
-    """What a phase is like, in words, and its steps."""
+def _seconds_of_part(phases: list[Phase], checked: CheckedPhases, steps: TrainingSteps) -> float:
+    """How long a part takes: so many steps like those of its last phase, and what that is pre-trained on."""
+    seconds = 0.0
+    for phase in [*(each for each in phases if not each.is_result), phases[-1]]:
+        earlier = checked.scanned.get(phase.start or "")
+        prepared = prepare(scan(phase.recipe, earlier=earlier.recipe if earlier else None))
+        length = steps
+        if not phase.is_result:
+            length = count_steps(phase.recipe, prepared.data, build_trainer(phase.recipe, []))
+        seconds += _seconds(prepared, length, _watched(prepared, length))
+    return seconds
+
+
+def _try_out(prepared: Prepared, after: str | None) -> str:
+    """What a phase is like, in words."""
     recipe, full = prepared.recipe, build_trainer(prepared.recipe, [])
     steps = count_steps(recipe, prepared.data, full)
     watch = _watched(prepared, steps)
@@ -89,7 +101,7 @@ def _try_out(prepared: Prepared, after: str | None) -> tuple[str, TrainingSteps]
     below = "\n" + " " * (width + 2)
     described = [f"{name:<{width}}  {text}".replace("\n", below) for name, text in lines.items()]
     warnings = (f"warning: {text}" for text in concerns(recipe, prepared.data, full, steps))
-    return "\n".join([*described, *warnings]), steps
+    return "\n".join([*described, *warnings])
 
 
 def _watched(prepared: Prepared, steps: TrainingSteps) -> _Watch:
