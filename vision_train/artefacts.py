@@ -99,6 +99,21 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class SeedValues:
+    """A metric of several arms, one value for each seed."""
+
+    name: str
+    title: str
+    label: str
+    """What the values are."""
+    format: Literal["number", "percent"]
+    """As in :class:`Metric`."""
+    values: dict[str, list[float]]
+    """Arm -> a value for each seed, at least one; the same seeds in the same order for all arms."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class ImageGrid:
     """Small pictures with a caption each."""
 
@@ -194,7 +209,7 @@ class Items:
         return {**known, **{argument: known[column] for argument, column in named.items()}}
 
 
-TYPES: dict[str, type] = {kind.__name__: kind for kind in (Table, Curve, Matrix, ImageGrid, Items)}
+TYPES: dict[str, type] = {kind.__name__: kind for kind in (Table, Curve, Matrix, SeedValues, ImageGrid, Items)}
 
 
 def write_artefact(folder: Path, artefact: Artefact, codecs: Mapping[str, Codec] | None = None) -> None:
@@ -215,7 +230,7 @@ def write_artefact(folder: Path, artefact: Artefact, codecs: Mapping[str, Codec]
         files = write_pictures(folder, artefact.name, artefact.images)
         body = {"name": artefact.name, "title": artefact.title, "images": files}
         body |= {"captions": artefact.captions, "note": artefact.note}
-    elif isinstance(artefact, Table | Curve | Matrix | Items):
+    elif isinstance(artefact, Table | Curve | Matrix | SeedValues | Items):
         body = asdict(artefact)
     elif codecs and kind in codecs:
         body = codecs[kind].write(folder, artefact)

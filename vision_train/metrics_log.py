@@ -14,6 +14,11 @@ from typing import Any
 from vision_train.files import finite
 
 
+def part_of(phase: str) -> str:
+    """The part of a run that a phase belongs to, by its name ``PART.PHASE``; empty for phases of the run itself."""
+    return phase.rpartition(".")[0]
+
+
 class MetricsLog:
     """Appends lines; opened for each line, so that a killed run loses none.
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from vision_train.artefacts import Metric
-from vision_train.compare.judged_metric import describe_judged
 from vision_train.compare.judgement import Pair, compare_pair
 from vision_train.compare.words import format_interval, format_p, sentence
+from vision_train.report.judged_metric import describe_judged
 from vision_train.statistics import Interval, resample_mean
 
 FIRST = {0: 0.90, 1: 0.92, 2: 0.91, 3: 0.93, 4: 0.90}

@@ -220,6 +220,11 @@ def _meaning(recipe: Recipe) -> dict[str, object]:
 def _refuse_other_metrics(arms: Sequence[Arm]) -> None:
     first = arms[0]
     for arm, recipe in _all_recipes(arms):
+        if recipe.semi.verdict is not None:
+            raise UserError(
+                f"{arm.name}: semi.verdict: trains arms of its own on seeds of its own, within one run; set "
+                "semi.verdict=null and name the arms to be compared, or use `vision-train fit`"
+            )
         if recipe.kind.judged != "test":
             raise UserError(
                 f"{arm.name}: task={recipe.task}: has no test samples to be compared on; compare recipes that "

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from vision_train.compare.judged_metric import JudgedMetric, describe_judged
 from vision_train.compare.judgement import Comparison, Pair, compare_pair
 from vision_train.compare.resolved import ResolvedArm
-from vision_train.compare.samples import common_samples, have_own_samples, register_statistics
 from vision_train.compare.study import Run, Study, chain, read_record
 from vision_train.files import read_mapping
+from vision_train.report.judged_metric import JudgedMetric, describe_judged
+from vision_train.report.measured_samples import common_samples, have_own_samples, register_statistics
 from vision_train.statistics import Interval, mean_interval
 
 Measured = dict[int, Run]

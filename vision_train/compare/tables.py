@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from vision_train.artefacts import Table
-from vision_train.compare.judged_metric import JudgedMetric
 from vision_train.compare.judgement import Comparison
 from vision_train.compare.plan import UNSEEN, differing_keys, flatten
 from vision_train.compare.resolved import ResolvedArm
@@ -24,6 +23,7 @@ from vision_train.report.formats import (
     format_number,
 )
 from vision_train.report.grid import Cell
+from vision_train.report.judged_metric import JudgedMetric
 
 DASH = "–"
 

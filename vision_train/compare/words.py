@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from vision_train.compare.judged_metric import JudgedMetric
 from vision_train.compare.judgement import Comparison
 from vision_train.compare.results import ArmResult, CellResult, StudyResult
 from vision_train.compare.study import Study
 from vision_train.report.formats import NumberFormat, format_number
+from vision_train.report.judged_metric import JudgedMetric
 from vision_train.statistics import FEWEST_SEEDS_TO_PLAN_BY, MOST_SEEDS, SIGNIFICANCE, Interval
 
 WHAT_A_SEED_DRAWS = (

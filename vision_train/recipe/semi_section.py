@@ -7,6 +7,7 @@ from typing import Literal
 
 from vision_train.data.kind import Problems
 from vision_train.recipe.semi_rounds import SemiRounds
+from vision_train.recipe.verdict_section import Verdict
 
 SemiMethod = Literal[
     "none",
@@ -67,6 +68,10 @@ class Semi:
         """Whether the pool is labelled between phases of the run."""
         return self.method in IN_PHASES
 
+    verdict: Verdict | None = None
+    """Whether the method helped, and whether it was the pool: controls are trained beside the run. Null asks for no
+    verdict."""
+
     @property
     def uses_pool_in_steps(self) -> bool:
         """Whether training steps draw from the pool."""
@@ -93,3 +98,8 @@ class Semi:
             yield "class_cap", f"is {self.class_cap}; must be at least 1"
         if self.views < 0:
             yield "views", f"is {self.views}; must be 0 or more"
+        if self.verdict is not None and self.method == "none":
+            yield (
+                "verdict",
+                "is asked for, and semi.method=none has no pool to judge; name a method, or set it to null",
+            )

@@ -9,11 +9,14 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from vision_train.artefacts import Artefact, Curve, ImageGrid, Matrix, Table
-from vision_train.report.charts import Line, LineChart
+from vision_train.artefacts import Artefact, Curve, ImageGrid, Matrix, SeedValues, Table
+from vision_train.report.charts import Line, LineChart, Strip, StripChart
+from vision_train.report.formats import FORMATS
 from vision_train.report.heatmap import matrix_block
 from vision_train.report.line_chart import line_chart
 from vision_train.report.rendering import image_source, render
+from vision_train.report.strip_chart import strip_chart
+from vision_train.statistics import mean_interval
 
 TINY = 96
 """Pictures of up to this many pixels a side are enlarged with sharp pixels; larger ones are photographs."""
@@ -45,6 +48,8 @@ def artefact_block(artefact: Artefact) -> Markup | None:
         return line_chart(curve_chart(artefact))
     if isinstance(artefact, Matrix):
         return matrix_block(artefact)
+    if isinstance(artefact, SeedValues):
+        return strip_chart(seed_chart(artefact))
     return image_grid_block(artefact) if isinstance(artefact, ImageGrid) else None
 
 
@@ -62,6 +67,15 @@ def curve_chart(curve: Curve) -> LineChart:
         unit_square=shares,
         last_values=False,
     )
+
+
+def seed_chart(found: SeedValues) -> StripChart:
+    """A strip for each arm: its seeds, their mean, and the 95 % interval of that where there are several."""
+    strips = [
+        Strip(name, values, float(np.mean(values)), mean_interval(values) if len(values) > 1 else None, colour)
+        for colour, (name, values) in enumerate(found.values.items())
+    ]
+    return StripChart(found.title, strips, found.label, FORMATS[found.format], found.note)
 
 
 def image_grid_block(grid: ImageGrid) -> Markup:

@@ -13,7 +13,7 @@ import yaml
 
 from vision_train.artefacts import Artefact, Metric, UnknownArtefactError, read_artefact
 from vision_train.files import finite
-from vision_train.metrics_log import read_metrics
+from vision_train.metrics_log import part_of, read_metrics
 from vision_train.report.formats import FORMATS, Metrics, describe
 
 Content = TypeVar("Content")
@@ -75,8 +75,8 @@ def read_record(
         extension: As for :func:`~vision_train.report.run_report.write_report`.
 
     Returns:
-        The record, without metrics that are not to be shown; absent files leave their fields empty, broken ones are
-        named in ``unreadable``.
+        The record of the run itself, without its parts and metrics that are not to be shown; absent files leave their
+        fields empty, broken ones are named in ``unreadable``.
     """
     unreadable: list[str] = []
     unknown: list[str] = []
@@ -109,10 +109,11 @@ def read_record(
         recipe=read(directory / "recipe.yaml", _yaml_mapping, {}),
         environment=read(directory / "environment.json", _json_mapping, {}),
         summary=_shown(summary, described),
-        metrics=[_shown(line, described) for line in metrics],
+        metrics=[_shown(line, described) for line in metrics if not part_of(str(line.get("phase", "")))],
         phases={
             folder.name: Phase(read(folder / "phase.json", _json_mapping, {}), read(folder / "recipe.yaml", _text, ""))
             for folder in sorted((directory / "phases").glob("*/"))
+            if not part_of(folder.name)
         },
         artefacts=[artefact for artefact in artefacts if artefact is not None],
         described=described,

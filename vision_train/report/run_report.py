@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vision_train.artefacts import Curve, ImageGrid, Items, Matrix, Table
+from vision_train.artefacts import Curve, ImageGrid, Items, Matrix, SeedValues, Table
 from vision_train.files import write_text
 from vision_train.report.artefact_blocks import blocks_of
 from vision_train.report.formats import format_duration
@@ -21,7 +21,9 @@ from vision_train.report.page import render_page
 from vision_train.report.record import Phase, RunRecord, read_record
 from vision_train.semi.health_log import PREFIX
 
-KNOWN = (Table, Curve, Matrix, ImageGrid, Items)
+KNOWN = (Table, Curve, Matrix, SeedValues, ImageGrid, Items)
+VERDICT = "verdict"
+"""How the names of artefacts begin that say what the run was worth beside its controls."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
     """What the template names."""
     loaded = [a for a in record.artefacts if isinstance(a, Table) and a.name.endswith("checkpoint")]
     about_pool = [artefact for artefact in record.artefacts if _is_about_pool(artefact.name)]
-    results = [a for a in record.artefacts if not a.name.endswith("checkpoint") and a not in about_pool]
+    verdict = [artefact for artefact in record.artefacts if artefact.name.startswith(VERDICT)]
+    apart = [*about_pool, *verdict]
+    results = [a for a in record.artefacts if not a.name.endswith("checkpoint") and a not in apart]
     drawn = {a.name: extension.block(a) if extension else None for a in results if not isinstance(a, KNOWN)}
     undrawn = [f"artefacts/{a.name}.json: {type(a).__name__}" for a in results if drawn.get(a.name, "") is None]
     tables = sorted((artefact for artefact in results if isinstance(artefact, Table)), key=lambda t: -len(t.rows))
@@ -74,6 +78,7 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
         "unknown": [*record.unknown, *undrawn],
         "headline": headline_tiles(record),
         "phases": _phases(record),
+        "verdict": [*blocks_of(verdict, Table), *blocks_of(verdict, SeedValues)],
         # Matrices across the page; then curves and tables side by side, long tables first.
         "matrices": blocks_of(results, Matrix),
         "results": [*blocks_of(results, Curve), *blocks_of(tables, Table)],

@@ -18,13 +18,15 @@ from vision_train.recipe import Recipe
 from vision_train.recipe.optim_section import Optim
 from vision_train.run.attention import attention_line
 from vision_train.run.evaluate import ONE_PROCESS
-from vision_train.run.fit import check_phases
+from vision_train.run.fit import CheckedPhases, check_phases
 from vision_train.run.log import logging_to
-from vision_train.run.phase import Prepared, peak_memory, prepare
-from vision_train.run.plan import plan_of
+from vision_train.run.parts import Parts
+from vision_train.run.phase import Prepared, averaging, peak_memory, prepare, scan
+from vision_train.run.plan import Phase
 from vision_train.run.progress import format_seconds
 from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words, tell
 from vision_train.run.trainer import build_trainer
+from vision_train.run.verdict import plan_run
 from vision_train.tasks.base import Task
 
 TIMED_STEPS = 4
@@ -46,32 +48,80 @@ def dry_run(recipe: Recipe) -> str:
     Raises:
         UserError: As ``fit`` would, before it wrote anything.
     """
-    plan = plan_of(recipe)
+    plan = plan_run(recipe)
     checked = check_phases(plan)
     texts = {}
     with logging_to(None):
         for phase in plan.known():
             prepared = checked.ready.pop(phase.name, None) or prepare(checked.scanned[phase.name])
             texts[phase.name] = _try_out(prepared, phase.start)
+        beside = _beside(plan, checked, recipe) if isinstance(plan, Parts) else []
     if len(texts) == 1:
-        return next(iter(texts.values()))
-    return "\n\n".join(f"phase {name}\n{text}" for name, text in texts.items())
+        return "\n".join([*texts.values(), *beside])
+    return "\n\n".join([*(f"phase {name}\n{text}" for name, text in texts.items()), *beside])
+
+
+def _beside(plan: Parts, checked: CheckedPhases, recipe: Recipe) -> list[str]:
+    """How many runs are trained beside the one that was asked for, each as long as that, and how long they take.
+
+    Args:
+        plan: Of the run.
+        checked: Its own phases.
+        recipe: As it was asked for.
+    """
+    steps = count_steps(recipe, checked.scanned[plan.known()[-1].name].data, build_trainer(recipe, []))
+    said, runs, whole = [], 0, 0.0
+    for part in plan.foreseen:
+        seconds = part.times * _seconds_of_part(plan.phases_foreseen(part), checked, steps)
+        said.append(f"{part.title}: {part.times} runs of {steps.total:,} steps, about {format_seconds(seconds)}")
+        runs, whole = runs + part.times, whole + seconds
+    return [*said, f"beside the run itself: {runs} runs, about {format_seconds(whole)} in all, starts and tests aside"]
+
+
+def _seconds_of_part(phases: list[Phase], checked: CheckedPhases, steps: TrainingSteps) -> float:
+    """How long a part takes: so many steps like those of its last phase, and what that is pre-trained on."""
+    seconds = 0.0
+    for phase in [*(each for each in phases if not each.is_result), phases[-1]]:
+        earlier = checked.scanned.get(phase.start or "")
+        prepared = prepare(scan(phase.recipe, earlier=earlier.recipe if earlier else None))
+        length = steps
+        if not phase.is_result:
+            length = count_steps(phase.recipe, prepared.data, build_trainer(phase.recipe, []))
+        seconds += _seconds(prepared, length, _watched(prepared, length))
+    return seconds
 
 
 def _try_out(prepared: Prepared, after: str | None) -> str:
-    recipe, task = prepared.recipe, prepared.task
-    full = build_trainer(recipe, [])
+    """What a phase is like, in words."""
+    recipe, full = prepared.recipe, build_trainer(prepared.recipe, [])
     steps = count_steps(recipe, prepared.data, full)
-    tell(task, prepared.data, steps)
-    watch = _Watch()
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(recipe, [watch], Path(folder), **SHORT, **ONE_PROCESS)
-        trainer.fit(task, datamodule=prepared.data)
+    watch = _watched(prepared, steps)
     lines = _describe(prepared, full, steps, watch, after)
     width = max(len(name) for name in lines)
     below = "\n" + " " * (width + 2)
     described = [f"{name:<{width}}  {text}".replace("\n", below) for name, text in lines.items()]
-    return "\n".join([*described, *(f"warning: {text}" for text in concerns(recipe, prepared.data, full, steps))])
+    warnings = (f"warning: {text}" for text in concerns(recipe, prepared.data, full, steps))
+    return "\n".join([*described, *warnings])
+
+
+def _watched(prepared: Prepared, steps: TrainingSteps) -> _Watch:
+    """Train and validate for a moment, as if for so many steps."""
+    tell(prepared.task, prepared.data, steps)
+    if prepared.task.teaching is not None:
+        prepared.task.teaching.burn_in = 0  # steps that learn from the pool are those that take long
+    watch = _Watch()
+    with tempfile.TemporaryDirectory() as folder:
+        callbacks = [watch, *averaging(prepared.recipe, steps)]
+        trainer = build_trainer(prepared.recipe, callbacks, Path(folder), **SHORT, **ONE_PROCESS)
+        trainer.fit(prepared.task, datamodule=prepared.data)
+    return watch
+
+
+def _seconds(prepared: Prepared, steps: TrainingSteps, watch: _Watch) -> float:
+    """How long so many steps take, with their validations."""
+    evaluations = prepared.data.evaluation_batches("val", build_trainer(prepared.recipe, []).world_size)
+    epochs = steps.total / steps.per_epoch
+    return epochs * (steps.batches * watch.step_seconds + evaluations * watch.validation_seconds)
 
 
 def _describe(
@@ -80,10 +130,8 @@ def _describe(
     recipe, task, counts = prepared.recipe, prepared.task, prepared.data.counts
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, steps.effective_batch)
     as_written = f" ({recipe.optim.lr:g} as written)" if rate != recipe.optim.lr else ""
-    evaluations = prepared.data.evaluation_batches("val", full.world_size)
-    epochs = steps.total / steps.per_epoch
     start = f"the weights of phase {after}" if after else "none; starts from random weights"
-    seconds = epochs * (steps.batches * watch.step_seconds + evaluations * watch.validation_seconds)
+    seconds = _seconds(prepared, steps, watch)
     return {
         "recipe": recipe.name,
         prepared.data.noun: ", ".join(f"{count:,} {split}" for split, count in counts.items()),

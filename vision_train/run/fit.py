@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -24,6 +25,7 @@ from vision_train.run.labelling import label_pool
 from vision_train.run.last_checkpoint import last_checkpoint
 from vision_train.run.leakage import check_overlap, clear_pool, keep_apart
 from vision_train.run.log import logging_to
+from vision_train.run.parts import Parts, drop_weights
 from vision_train.run.phase import Prepared, Scanned, check_later, prepare, scan
 from vision_train.run.plan import (
     LAST,
@@ -31,7 +33,6 @@ from vision_train.run.plan import (
     MakePlan,
     Phase,
     Plan,
-    plan_of,
     read_finished,
     stored_recipes,
     summed,
@@ -40,6 +41,8 @@ from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import publish, run_phase
 from vision_train.run.trainer import check_devices
+from vision_train.run.verdict import plan_run
+from vision_train.run.verdict_results import conclude_verdict
 from vision_train.semi.teacher import check_burn_in
 from vision_train.tasks.base import Task
 
@@ -82,9 +85,28 @@ def check_phases(plan: Plan) -> CheckedPhases:
             # A phase that is not known yet is checked when its turn comes.
             start = checked.tasks.get(phase.start) if phase.start else None
             checked.tasks[phase.name] = check_later(checked.scanned[phase.name], start)
+        _check_parts(plan, checked)
         for name, task in checked.tasks.items():
             check_devices(checked.scanned[name].recipe, checked.scanned[name].data, task)
     return checked
+
+
+def _check_parts(plan: Plan, checked: CheckedPhases) -> None:
+    """Refuse now what a part of a run would refuse after the hours that the run itself takes.
+
+    Raises:
+        UserError: A part cannot be trained.
+    """
+    if not isinstance(plan, Parts):
+        return
+    tasks = dict(checked.tasks)
+    for phase in (phase for part in plan.foreseen for phase in plan.phases_foreseen(part)):
+        earlier = checked.scanned[phase.start].recipe if phase.start in checked.scanned else None
+        try:
+            scanned = scan(phase.recipe, earlier=earlier)
+            tasks[phase.name] = check_later(scanned, tasks.get(phase.start) if phase.start else None)
+        except UserError as error:
+            raise UserError(f"{phase.title}: {error}") from error
 
 
 def _check_beginning(prepared: Prepared) -> None:
@@ -128,7 +150,7 @@ def _keep_apart(phases: list[Phase], scanned: dict[str, Scanned]) -> None:
 
 
 def fit(
-    recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console, make_plan: MakePlan = plan_of
+    recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console, make_plan: MakePlan = plan_run
 ) -> RunDirectory:
     """Run a recipe from the start.
 
@@ -166,7 +188,7 @@ def fit(
     return directory
 
 
-def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan: MakePlan = plan_of) -> RunDirectory:
+def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan: MakePlan = plan_run) -> RunDirectory:
     """Go on with a run that was cut short, at the start of the epoch it was in.
 
     Args:
@@ -228,24 +250,27 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
     alone = directory.held() if first_process else nullcontext()
     with alone, logging_to(directory.path / "log.txt" if first_process else None), _process_group():
         while (phase := plan.next(finished)) is not None:
+            if first_process:
+                drop_weights(directory, finished, phase.part)
             done = read_finished(directory, phase.name)
             if done is None:
                 if phase.labels is not None:
                     phase = _with_labels(directory, plan, phase, finished, checked, console)
                 prepared = _prepare(directory, plan, phase, finished, checked)
                 if finished or phase.name != LAST:
-                    console.print(f"phase {phase.name}: {phase.recipe.name}")
+                    console.print(phase.title or f"phase {phase.name}: {phase.recipe.name}")
                 try:
                     run_phase(directory, phase, prepared, log, console)
                 finally:
-                    if first_process and phase.is_result:
+                    if first_process and phase.is_result and not phase.part:
                         publish(directory, phase.name)
                 # All processes have to ask the plan the same question, and so has a resumed run: that of the files.
                 done = gather_objects(read_finished(directory, phase.name) if first_process else None)[0]
                 assert done is not None, "a phase that ended has left its figures"
             finished.append(done)
         if first_process:
-            _conclude(directory, finished, console)
+            drop_weights(directory, finished, "")
+            _conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
 
 
 def _with_labels(
@@ -322,10 +347,17 @@ def _process_group() -> Iterator[None]:
         os.environ.pop(PASSED_ON, None)
 
 
-def _conclude(directory: RunDirectory, finished: list[FinishedPhase], console: Console) -> None:
-    last, recipe = finished[-1], load_recipe(directory.recipe, runnable=False)
+def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Sequence[str], console: Console) -> None:
+    last = [done for done in finished if not done.part][-1]
+    recipe = load_recipe(directory.recipe, runnable=False)
     publish(directory, last.name)  # again, where the run was killed right after the phase
-    figures = {**last.figures, **summed(finished)}
+    figures: dict[str, Any] = {**last.figures, **summed(finished)}
+    sentence = ""
+    if recipe.semi.verdict is not None:
+        conclusion = conclude_verdict(directory, recipe, finished, shared)
+        directory.write_artefacts(conclusion.artefacts)
+        figures |= conclusion.figures
+        sentence = f"{conclusion.sentence}\n"
     report = write_report(directory.path, figures, recipe.kind.load_report())
     write_json(directory.summary, figures)  # last of all: it says that the run is finished
     for sample in last.skipped:
@@ -335,4 +367,4 @@ def _conclude(directory: RunDirectory, finished: list[FinishedPhase], console: C
         console.print(f"{len(last.skipped)} unreadable {recipe.kind.noun} were skipped; log.txt names all:\n  {some}")
     judged = f"{recipe.kind.judged}/"
     headline = "  ".join(f"{key} {value:.4f}" for key, value in last.figures.items() if key.startswith(judged))
-    console.print(f"{headline}\n{relative(report)}")
+    console.print(f"{headline}\n{sentence}{relative(report)}")

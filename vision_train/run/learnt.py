@@ -8,6 +8,7 @@ from pathlib import Path
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
+from vision_train.metrics_log import part_of
 from vision_train.recipe import load_recipe
 from vision_train.recipe.remote import is_remote
 from vision_train.run.leakage import keep_apart
@@ -74,7 +75,9 @@ def _whole_list(folder: Path) -> SampleLists | None:
 def _phase_folders(checkpoint: Path) -> list[Path]:
     places = [checkpoint, *checkpoint.absolute().parents[:DEEPEST]]
     found = (sorted(place.glob("phases/*/recipe.yaml")) for place in places)
-    folders = [file.parent for file in next((files for files in found if files), [])]
+    begun = [file.parent for file in next((files for files in found if files), [])]
+    # Weights of a run owe nothing to what was trained beside it.
+    folders = [folder for folder in begun if not part_of(folder.name) or folder in places]
     own = [folder for folder in folders if folder in places]
     # A new run writes the recipes of all phases at once: the weights of one owe nothing to those that have not begun.
     return [folder for folder in folders if folder in own or _has_begun(folder)] if own else folders

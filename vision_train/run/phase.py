@@ -270,15 +270,20 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
 
 def _training(prepared: Prepared, steps: TrainingSteps) -> list[Callback]:
     """What acts on the weights and on the length of training, in the order in which it has to act."""
-    recipe, ema, norm = prepared.recipe, prepared.recipe.optim.ema, prepared.recipe.optim.clip_each_norm
+    recipe, norm = prepared.recipe, prepared.recipe.optim.clip_each_norm
     callbacks: list[Callback] = [RandomState(recipe.seed)]
     callbacks += [KeepFrozen(prepared.frozen)] if prepared.frozen else []
     # Whole windows before clipping, which is to see the gradient of the step.
     callbacks += [WholeWindows(), *([ClipEachGradient(norm)] if norm else [])]
-    if ema:
-        decay = ema.share_kept or decay_of(half_life(steps.total))
-        callbacks += [AverageWeights(decay, warmup=ema.warmup)]
+    callbacks += averaging(recipe, steps)
     return callbacks + ([EndAtStep(steps.total)] if limits_of(recipe)[1] else [])
+
+
+def averaging(recipe: Recipe, steps: TrainingSteps) -> list[Callback]:
+    """What keeps the moving average of the weights, where the recipe asks for one."""
+    if (ema := recipe.optim.ema) is None:
+        return []
+    return [AverageWeights(ema.share_kept or decay_of(half_life(steps.total)), warmup=ema.warmup)]
 
 
 def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Task) -> dict[str, float | int]:
@@ -290,6 +295,7 @@ def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Tas
         "train/best_epoch": keeper.best_epoch or 0,
         "train/epochs": trainer.current_epoch,
         "train/steps": trainer.global_step,
+        "train/epoch_batches": int(trainer.num_training_batches),
         "train/samples": meter.total_samples,
         "train/samples_per_second": meter.samples_per_second,
         "train/data_wait": meter.total_wait / max(meter.total_seconds, 1e-9),

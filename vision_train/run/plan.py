@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vision_train.errors import UserError
+from vision_train.metrics_log import part_of
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.trainer import HARDWARE
@@ -55,13 +56,32 @@ class Phase:
     start: str | None = None
     """Name of the finished phase whose best weights it starts from; None for what the recipe names."""
     is_result: bool = True
-    """Whether its weights are a result of the run. Those of pre-training are not: another phase starts from them."""
+    """Whether its weights are a result of the run, or of its part. Those of pre-training are not: another phase starts
+    from them."""
     labels: Labelling | None = None
     """Pseudo-labels that it learns from, made when its turn comes."""
     reinitialise: Reinitialisation | None = None
     """What becomes of its weights before the first step."""
     seed: int | None = None
     """Seed of its training, where that is not the recipe's; the recipe's draws the samples all the same."""
+    title: str = ""
+    """What is said as it begins; by default its name."""
+
+    @property
+    def part(self) -> str:
+        """The part of the run that it belongs to; empty for the run itself, whose weights and figures a user gets."""
+        return part_of(self.name)
+
+    def renamed(self, rename: Callable[[str], str]) -> Phase:
+        """The phase with other names for itself and for the phases that it takes weights of."""
+        labels, again = self.labels, self.reinitialise
+        if labels is not None:
+            labels = replace(labels, voters=tuple(rename(name) for name in labels.voters))
+        if again is not None:
+            burnt_in, pretrained = (name and rename(name) for name in (again.burnt_in, again.pretrained))
+            again = replace(again, burnt_in=burnt_in, pretrained=pretrained)
+        start = self.start and rename(self.start)
+        return replace(self, name=rename(self.name), start=start, labels=labels, reinitialise=again)
 
 
 @dataclass(frozen=True)
@@ -76,8 +96,13 @@ class FinishedPhase:
     """Samples that could not be read, with the reasons."""
 
     @property
+    def part(self) -> str:
+        """The part of the run that it belongs to; empty for the run itself."""
+        return part_of(self.name)
+
+    @property
     def checkpoint(self) -> Path:
-        """Weights of its best epoch."""
+        """Weights of its best epoch. Those of a part are gone once that is measured."""
         return self.folder / "checkpoints" / "best.ckpt"
 
 
@@ -167,8 +192,9 @@ def _pretraining_of(recipe: Recipe) -> list[Recipe]:
 
 
 def stored_recipes(directory: RunDirectory) -> dict[str, Recipe]:
-    """The recipes of the phases that a run directory has begun, by name; the last one is that of the run itself."""
-    folders = sorted(path.parent for path in directory.path.glob("phases/*/recipe.yaml"))
+    """The recipes of the phases of the run itself that have begun, by name; the last one is that of the run."""
+    begun = sorted(path.parent for path in directory.path.glob("phases/*/recipe.yaml"))
+    folders = [folder for folder in begun if not part_of(folder.name)]
     files = {each.name: directory.recipe if each.name == LAST else each / "recipe.yaml" for each in folders}
     return {name: load_recipe(file, runnable=False) for name, file in files.items()}
 

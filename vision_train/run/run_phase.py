@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vision_train.artefacts import Artefact, Codec, Items, Table
+from vision_train.artefacts import Artefact, Codec, Items, Table, write_artefact
 from vision_train.data.content import CONTENTS
 from vision_train.data.module import POOL_SPLIT
 from vision_train.files import write_json
@@ -49,7 +49,8 @@ def run_phase(
     if log:
         directory.phase(name).mkdir(parents=True, exist_ok=True)  # absent where the phase was not known at the start
         directory.write_metrics(prepared.task.metrics)
-        _announce(directory, phase, prepared, console)
+        if not phase.part:  # parts are many, and much like the run itself
+            _announce(directory, phase, prepared, console)
         _note_start(directory, name, prepared, log)
         _keep_conditions(directory, name, prepared)
     try:
@@ -62,10 +63,10 @@ def run_phase(
         raise
     if log:
         for warning in result.warnings:
-            warn(warning, console)
+            warn(f"{phase.title}: {warning}" if phase.part else warning, console)
         share = json.loads(_share_file(directory, name).read_text(encoding="utf-8"))
         result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
-        directory.write_artefacts(_renamed(phase, result.artefacts), codecs_of(prepared.recipe))
+        _keep_artefacts(directory, phase, result.artefacts, codecs_of(prepared.recipe))
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
         write_json(directory.phase(name) / "phase.json", state)
 
@@ -104,6 +105,18 @@ def _keep_conditions(directory: RunDirectory, name: str, prepared: Prepared) -> 
     before = read_samples(folder / SAMPLES_FILE) if goes_on else None
     write_samples(folder / SAMPLES_FILE, prepared.data, before or {})
     CONTENTS.keep(directory.path.parent)
+
+
+def _keep_artefacts(
+    directory: RunDirectory, phase: Phase, artefacts: list[Artefact], codecs: Mapping[str, Codec]
+) -> None:
+    """Keep what the report shows of the run itself, and of a part the items that its result is judged by."""
+    if not phase.part:
+        directory.write_artefacts(_renamed(phase, artefacts), codecs)
+        return
+    for artefact in artefacts:
+        if phase.is_result and isinstance(artefact, Items):
+            write_artefact(directory.phase(phase.name) / "artefacts", artefact)
 
 
 def _renamed(phase: Phase, artefacts: list[Artefact]) -> list[Artefact]:

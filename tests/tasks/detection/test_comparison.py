@@ -5,8 +5,8 @@ import pytest
 
 from vision_train.artefacts import write_artefact
 from vision_train.compare.judgement import Pair, compare_pair
-from vision_train.compare.samples import common_samples
 from vision_train.compare.study import Run
+from vision_train.report.measured_samples import common_samples
 from vision_train.tasks.detection.exhibits import items
 from vision_train.tasks.detection.precision import measure
 from vision_train.tasks.detection.results import ImageResult, Results

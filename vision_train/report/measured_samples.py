@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from vision_train.artefacts import Items, read_artefact
-from vision_train.compare.study import Run
 from vision_train.errors import UserError
 from vision_train.statistics import (
     Resampled,
@@ -27,9 +26,21 @@ MEAN = "mean"
 CACHED_RUNS = 1024
 
 
+class Run(Protocol):
+    """A finished run, or a phase of one, as far as its test samples go."""
+
+    @property
+    def seed(self) -> int:
+        """What it was trained with."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its ``artefacts/`` lie."""
+
+
 @dataclass(frozen=True)
 class CommonSamples:
-    """The test samples that all runs of a cell measured, in one order."""
+    """The test samples that all compared runs measured, in one order."""
 
     metric: str
     """With its split, such as ``test/accuracy``."""
@@ -77,7 +88,7 @@ def common_samples(runs: Sequence[Run], metric: str) -> CommonSamples | None:
     """The test samples that all runs measured; None if there are none, or a run says nothing of them for this metric.
 
     Args:
-        runs: Finished runs of all arms and seeds of one cell.
+        runs: Finished runs of all arms and seeds that are compared.
         metric: With its split.
     """
     split, _, name = metric.partition("/")
