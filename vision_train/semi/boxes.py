@@ -126,6 +126,34 @@ def pseudo_boxes(
     )
 
 
+class Judged(NamedTuple):
+    """What a teacher says of an image, for the figures of its health."""
+
+    labels: NDArray[np.int64]
+    """n, of all that may be objects."""
+    accepted: NDArray[np.bool_]
+    """n, whether each is taken for one."""
+    areas: Numbers
+    """n, in pixels of the original image."""
+    finite: bool
+    """Whether all that it returned is."""
+
+
+def judged(found: Candidates, cuts: Numbers, weak: Affine) -> Judged:
+    """Which candidates on a weak view are taken for objects, before anything is known of the strong view.
+
+    Args:
+        found: On the weak view.
+        cuts: C, the score from which on a box of each class is taken for an object.
+        weak: Affine from pixels of the original image to those of the weak view.
+    """
+    sure, unsure = sure_and_unsure(found, cuts)
+    asked = sure | unsure
+    areas = _areas(found.boxes[asked]) / abs(float(np.linalg.det(weak[:2, :2])))
+    finite = bool(np.isfinite(found.scores).all() and np.isfinite(found.boxes).all())
+    return Judged(found.labels[asked], sure[asked], areas, finite)
+
+
 def hidden(boxes: Boxes, erased: Boxes) -> NDArray[np.bool_]:
     """Which boxes (n) have lost more than :data:`MOST_ERASED` of their area to erased rectangles (k x 4)."""
     inner = np.minimum(boxes[:, None, 2:], erased[None, :, 2:]) - np.maximum(boxes[:, None, :2], erased[None, :, :2])

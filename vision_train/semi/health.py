@@ -91,7 +91,12 @@ class PoolCounts(RunningState):
             asked, agreed = finite, finite & (student.argmax(dim=-1) == labels)
         images = torch.full((), len(finite), device=finite.device)
         rows = torch.stack([images, (~finite).sum(), asked.sum(), agreed.sum()])
-        for total, part in ((self.labels, of_label), (self.weights, weight), (self.rows, rows)):
+        self._count((self.labels, of_label), (self.weights, weight), (self.rows, rows))
+
+    @staticmethod
+    def _count(*counted: tuple[Tensor, Tensor]) -> None:
+        """Add to each total what all processes counted."""
+        for total, part in counted:
             total.add_(sum_over_processes(part))
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,10 @@ class Reading:
     """Validation metric of the teacher, such that more is better, on a scale from 0 to 1."""
     score_error: float | None = None
     """Standard error of the score."""
+
+
+Rule = Callable[[Reading], Iterator[Sign]]
+"""Finds what is not healthy in a reading."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,14 @@ class Monitor:
     def judge(self, reading: Reading) -> Judgement:
         """Judge a reading, in the order in which the run took them."""
         self.readings += 1
-        rules = (
+        signs = tuple(sign for rule in self.rules() for sign in rule(reading))
+        stop = any(sign.stops for sign in signs)
+        changed, self.stopped = stop != self.stopped, stop
+        return Judgement(signs, stop, changed)
+
+    def rules(self) -> Sequence[Rule]:
+        """What a reading is held against, in the order of the messages."""
+        return (
             self._finite,
             self._accepted,
             self._accuracy,
@@ -123,10 +134,6 @@ class Monitor:
             self._agreement,
             self._losses,
         )
-        signs = tuple(sign for rule in rules for sign in rule(reading))
-        stop = any(sign.stops for sign in signs)
-        changed, self.stopped = stop != self.stopped, stop
-        return Judgement(signs, stop, changed)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know, in plain types."""

@@ -164,8 +164,13 @@ class BoxDataset(SampleDataset):
 
     def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
         """The error about the first image that cannot be used."""
-        path, reason = next(iter(bad.items()))
-        return UserError(f"unusable image {path}: {reason}. Repair or remove it, or {SKIP_BAD}", shared=shared)
+        return refused_image(bad, shared=shared)
+
+
+def refused_image(bad: Mapping[str, str], *, shared: bool = False) -> UserError:
+    """The error about the first of some images that cannot be used, with the reasons."""
+    path, reason = next(iter(bad.items()))
+    return UserError(f"unusable image {path}: {reason}. Repair or remove it, or {SKIP_BAD}", shared=shared)
 
 
 def original_pixels(sample: BoxSample) -> Pixels:

@@ -1,4 +1,8 @@
-"""From which score on a box is shown: the one at which F1 on the validation images is largest, class by class."""
+"""From which score on a box is shown, or taken for an object of an unlabelled image: chosen on the validation images.
+
+A box is shown from the score on at which F1 is largest, class by class. Pseudo-labels have to be right rather than
+complete: a box becomes one from the lowest score on at which four in five are right.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from vision_train.files import first_named
+from vision_train.semi.boxes import precise_cut
 from vision_train.tasks.detection.hits import OVERLAPS, count_hits
 from vision_train.tasks.detection.results import Numbers, Results
 
 CLASSES, TOGETHER = "thresholds", "threshold"
 """What a checkpoint calls the thresholds by class, and the one of all classes together."""
+CUTS = "pseudo_label_cuts"
+"""What it calls the scores from which on boxes of unlabelled images are learnt."""
 UNKNOWN = 0.5
 """Threshold where no box on the validation images was right."""
 
@@ -28,12 +35,8 @@ def choose_thresholds(results: Results, classes: Sequence[str]) -> dict[str, Any
         ``thresholds``: class -> score, of the classes of which a box was right; ``threshold``: the same of all classes
         together, absent where none was.
     """
-    counted = [count_hits(result, OVERLAPS[:1]) for result in results.values()]
-    scores, labels, hit = (np.concatenate([each[part] for each in counted] or [np.zeros(0)]) for part in range(3))
-    objects = np.zeros(len(classes), dtype=int)
-    for result in results.values():
-        objects += np.bincount(result.true_labels, minlength=len(classes))
-    right = hit.reshape(-1).astype(bool)
+    scores, labels, right = _together(results)
+    objects = _objects(results, len(classes))
     chosen: dict[str, Any] = {CLASSES: {}}
     for index, name in enumerate(classes):
         of_class = labels == index
@@ -42,6 +45,38 @@ def choose_thresholds(results: Results, classes: Sequence[str]) -> dict[str, Any
     if (best := best_threshold(scores, right, int(objects.sum()))) is not None:
         chosen[TOGETHER] = best
     return chosen
+
+
+def choose_cuts(results: Results, classes: Sequence[str]) -> dict[str, float]:
+    """The score from which on a box is taken for an object of an unlabelled image.
+
+    Args:
+        results: Of the validation images.
+        classes: Names of the classes.
+
+    Returns:
+        Class -> score, of the classes that validation images show.
+    """
+    scores, labels, right = _together(results)
+    objects = _objects(results, len(classes))
+    return {
+        name: precise_cut(scores[labels == index], right[labels == index])
+        for index, name in enumerate(classes)
+        if objects[index]
+    }
+
+
+def _together(results: Results) -> tuple[Numbers, np.ndarray, np.ndarray]:
+    """Scores and classes of the detections in all images, and whether each hits an object."""
+    counted = [count_hits(result, OVERLAPS[:1]) for result in results.values()]
+    scores, labels, hit = (np.concatenate([each[part] for each in counted] or [np.zeros(0)]) for part in range(3))
+    return scores, labels, hit.reshape(-1).astype(bool)
+
+
+def _objects(results: Results, classes: int) -> np.ndarray:
+    """Objects of each class in all images."""
+    counts = [np.bincount(result.true_labels, minlength=classes) for result in results.values()]
+    return np.sum([np.zeros(classes, dtype=int), *counts], axis=0)
 
 
 def best_threshold(scores: Numbers, right: np.ndarray, objects: int) -> float | None:
