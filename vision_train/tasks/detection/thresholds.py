@@ -6,15 +6,18 @@ complete: a box becomes one from the lowest score on at which four in five are r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from vision_train.files import first_named
 from vision_train.semi.boxes import precise_cut
+from vision_train.semi.health import Estimate, estimated_accuracy
 from vision_train.tasks.detection.hits import OVERLAPS, count_hits
-from vision_train.tasks.detection.results import Numbers, Results
+from vision_train.tasks.detection.results import ImageResult, Numbers, Results
 
 CLASSES, TOGETHER = "thresholds", "threshold"
 """What a checkpoint calls the thresholds by class, and the one of all classes together."""
@@ -64,6 +67,43 @@ def choose_cuts(results: Results, classes: Sequence[str]) -> dict[str, float]:
         for index, name in enumerate(classes)
         if objects[index]
     }
+
+
+class Teacher(NamedTuple):
+    """What validation images say of a network as a teacher."""
+
+    estimate: Estimate | None
+    """How many of the boxes that it would take for objects are right; None where it takes none."""
+    score: float
+    """F1 of an image, by the thresholds at which boxes are shown, on average; NaN without images."""
+    error: float
+    """Standard error of that mean."""
+
+
+def judge_teacher(results: Results, cuts: Numbers, shown_from: Numbers) -> Teacher:
+    """Judge a network as a teacher. AP has no standard error that is cheap; the mean of images has one.
+
+    Args:
+        results: Of the validation images.
+        cuts: C, the score from which on a box is taken for an object of an unlabelled image.
+        shown_from: C, the score from which on it is shown.
+    """
+    scores, labels, right = _together(results)
+    taken = scores >= cuts[labels.astype(int)]
+    estimate = estimated_accuracy(torch.from_numpy(taken).float(), torch.from_numpy(right))
+    images = np.array([_f1(result, shown_from) for result in results.values()])
+    if not len(images):
+        return Teacher(estimate, math.nan, math.nan)
+    error = images.std(ddof=1) / math.sqrt(len(images)) if len(images) > 1 else math.nan
+    return Teacher(estimate, float(images.mean()), float(error))
+
+
+def _f1(result: ImageResult, shown_from: Numbers) -> float:
+    """2 * hits / (boxes + objects) of one image; 1 where there is nothing and nothing is found."""
+    found = count_hits(result, OVERLAPS[:1])
+    shown = found.scores >= shown_from[found.labels]
+    both = int(shown.sum()) + len(result.true_labels)
+    return 2 * int(found.hit[shown].sum()) / both if both else 1.0
 
 
 def _together(results: Results) -> tuple[Numbers, np.ndarray, np.ndarray]:
