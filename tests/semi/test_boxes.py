@@ -90,9 +90,10 @@ class TestItem12:
             (found(), WEIGHT_OF_EMPTY),
             (found((0.05, 0, BOX)), WEIGHT_OF_EMPTY),
             (found((0.3, 0, BOX)), 0.0),
-            (found((np.nan, 0, BOX), (0.9, 0, (np.nan,) * 4)), WEIGHT_OF_EMPTY),
+            (found((np.nan, 0, BOX), (0.9, 0, BOX)), 0.0),
+            (found((0.1, 0, BOX), (0.9, 0, (np.nan,) * 4)), 0.0),
         ],
-        ids=["no candidates", "below the floor", "perhaps", "not finite"],
+        ids=["no candidates", "below the floor", "perhaps", "scores not finite", "boxes not finite"],
     )
     def test_an_image_without_boxes_has_no_positive(self, candidates, weight):
         taught = pseudo_boxes(candidates, CUTS, IDENTITY, SAME)

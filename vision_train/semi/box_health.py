@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vision_train.artefacts import Table
 from vision_train.semi.boxes import Judged
 from vision_train.semi.health import PoolCounts, PoolFigures, distance_to_prior, normalised_entropy
 from vision_train.semi.monitor import COLLAPSED, UNEVEN, Monitor, Reading, Rule, Sign
@@ -34,6 +37,21 @@ class BoxFigures(PoolFigures):
     """Share of the pseudo-boxes in each bin of :data:`SIDES`."""
     labelled_sizes: tuple[float, ...]
     """Likewise of the labelled boxes that were learnt meanwhile."""
+
+    @property
+    def further(self) -> dict[str, float]:
+        """Boxes of an image, and how far their sizes are from those of labelled boxes."""
+        return {"boxes": self.boxes, "other_sizes": distance_to_prior(self.sizes, self.labelled_sizes)}
+
+    def tables(self) -> list[Table]:
+        """The sizes of pseudo-boxes beside those of labelled ones."""
+        edges = [0, *SIDES]
+        names = [f"{low} to {high}" for low, high in pairwise(edges)] + [f"{edges[-1]} and more"]
+        rows: list[list[Any]] = [list(row) for row in zip(names, self.labelled_sizes, self.sizes, strict=True)]
+        columns = ["side in pixels", "share of labelled boxes", "share of pseudo-boxes"]
+        title = "Sizes of pseudo-boxes since the last validation"
+        note = f"{self.boxes:.2f} boxes of an image of the pool, {self.labelled_boxes:.2f} of a labelled one."
+        return [Table("pool_sizes", title, columns, rows, note)]
 
 
 class BoxCounts(PoolCounts):

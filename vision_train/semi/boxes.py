@@ -101,7 +101,8 @@ def pseudo_boxes(
 
     An object of which the strong view shows too little, or that is erased, is no target; where it is seen nothing is
     background. An image without a target counts fully as background, with a small weight, if the teacher saw nothing in
-    it that might be an object; else it counts for nothing.
+    it that might be an object; else it counts for nothing. So does an image if not all that the teacher says of it is
+    finite.
 
     Args:
         found: On the weak view.
@@ -111,6 +112,8 @@ def pseudo_boxes(
         box_weight: Of the losses of the box.
         floor: Share of the cut from which on something may be an object.
     """
+    if not _is_finite(found):
+        return PseudoBoxes(_NONE, np.zeros(0, dtype=np.int64), np.zeros(0), _NONE, 0.0)
     sure, unsure = sure_and_unsure(found, cuts, floor)
     asked = np.flatnonzero(sure | unsure)
     followed = follow_boxes(found.boxes[asked], strong.affine @ invert(weak), strong.size)
@@ -150,8 +153,7 @@ def judged(found: Candidates, cuts: Numbers, weak: Affine) -> Judged:
     sure, unsure = sure_and_unsure(found, cuts)
     asked = sure | unsure
     areas = _areas(found.boxes[asked]) / abs(float(np.linalg.det(weak[:2, :2])))
-    finite = bool(np.isfinite(found.scores).all() and np.isfinite(found.boxes).all())
-    return Judged(found.labels[asked], sure[asked], areas, finite)
+    return Judged(found.labels[asked], sure[asked], areas, _is_finite(found))
 
 
 def hidden(boxes: Boxes, erased: Boxes) -> NDArray[np.bool_]:
@@ -180,6 +182,13 @@ def precise_cut(scores: Numbers, right: NDArray[np.bool_]) -> float:
 def class_cuts(chosen: dict[str, float], classes: Sequence[str]) -> Numbers:
     """The cut of each class (C): what a validation has chosen, or that of the beginning."""
     return np.array([chosen.get(name, FIRST_CUT) for name in classes], dtype=np.float64)
+
+
+_NONE: Boxes = np.zeros((0, 4))
+
+
+def _is_finite(found: Candidates) -> bool:
+    return bool(np.isfinite(found.scores).all() and np.isfinite(found.boxes).all())
 
 
 def _areas(boxes: Boxes) -> Numbers:

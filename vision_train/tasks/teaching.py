@@ -50,11 +50,13 @@ class Teaching:
     Args:
         semi: The recipe's section.
         classes: Names of the classes.
+        monitor: Judges the figures of the pool.
     """
 
-    def __init__(self, semi: Semi, classes: Sequence[str]) -> None:
+    def __init__(self, semi: Semi, classes: Sequence[str], monitor: type[Monitor] = Monitor) -> None:
         self.semi = semi
         self.classes = list(classes)
+        self._judge = monitor
         self.burn_in = -1
         """Steps on labelled images alone; below 0 until training begins."""
         self.total_steps = 0
@@ -100,7 +102,7 @@ class Teaching:
         counts = task.class_counts
         prior = [count / sum(counts) for count in counts]
         before = self.monitor.state_dict() if self.monitor else None
-        self.monitor = Monitor(self.classes, prior, fixed_threshold=self.semi.method == "fixmatch")
+        self.monitor = self._judge(self.classes, prior, fixed_threshold=self.semi.method == "fixmatch")
         if before:
             self.monitor.load_state_dict(before)
 
@@ -169,7 +171,8 @@ class Teaching:
         if not self._history or self._last is None or self.monitor is None:
             return []
         steps = [row["step"] for row in self._history]
-        lines = {title: [row.get(name, math.nan) for row in self._history] for name, title in SHOWN.items()}
+        measured = {name: title for name, title in SHOWN.items() if any(name in row for row in self._history)}
+        lines = {title: [row.get(name, math.nan) for row in self._history] for name, title in measured.items()}
         last, shares = self._last, zip(self.classes, self.monitor.prior, strict=True)
         rows: list[list[Any]] = [
             [name, prior, last.label_shares[index], last.accepted_shares[index], last.accepted_of_class[index]]
@@ -181,6 +184,7 @@ class Teaching:
         return [
             Curve("pool_health", "Health of the teacher", "optimiser step", "share", steps, lines),
             Table("pool_classes", "Classes of pseudo-labels since the last validation", columns, rows, note),
+            *last.tables(),
         ]
 
     def state_dict(self) -> dict[str, Any]:
@@ -203,7 +207,7 @@ class Teaching:
         self.burn_in, self._start_score = state["burn_in"], state["start_score"]
         self._said, self._history, self._stops = set(state["said"]), list(state["history"]), list(state["stops"])
         if state["monitor"] is not None:
-            self.monitor = Monitor(self.classes, [])
+            self.monitor = self._judge(self.classes, [])
             self.monitor.load_state_dict(state["monitor"])
 
     def _say(self, signs: Sequence[Sign], messages: Sequence[str]) -> None:
@@ -222,6 +226,7 @@ class Teaching:
             "agreement": pool.agreement,
             "entropy": pool.label_entropy,
             "loss_ratio": pool.loss_ratio,
+            **pool.further,
         }
         return {name: value for name, value in figures.items() if not math.isnan(value)}
 

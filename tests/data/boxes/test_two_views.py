@@ -7,7 +7,7 @@ import torch
 from augment.detection import DetectionTraining
 from augment.geometry import View
 from vision_train.data.boxes.annotations import BoxSample
-from vision_train.data.boxes.two_views import TwoViewDataset
+from vision_train.data.boxes.two_views import TwoViewDataset, Views
 from vision_train.errors import UserError
 
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "longest": 200}
@@ -15,9 +15,8 @@ PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "longest": 200}
 
 def dataset(samples, erasing=0.0, on_bad="error", **strong) -> TwoViewDataset:
     weak = DetectionTraining(**PLAIN, scales=[32, 48], flip=0.5)
-    return TwoViewDataset(
-        samples, weak, DetectionTraining(**PLAIN, scales=[40, 64], flip=0.5, **strong), erasing, 0, on_bad
-    )
+    strongly = DetectionTraining(**PLAIN, scales=[40, 64], flip=0.5, **strong)
+    return TwoViewDataset(samples, Views(weak, strongly, erasing), 0, on_bad)
 
 
 def square() -> BoxSample:

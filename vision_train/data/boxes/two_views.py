@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,55 +11,60 @@ import torch
 
 from augment.detection import erase
 from augment.geometry import Boxes, View
-from vision_train.data.boxes.annotations import BoxSample
 from vision_train.data.boxes.dataset import Transform, original_pixels, pad_images, refused_image
 from vision_train.data.dataset import Batch, OnBad, SampleDataset
+from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.seeds import derive_seed
 
 
+@dataclass(frozen=True)
+class Views:
+    """What is made of an unlabelled image.
+
+    Attributes:
+        weak: For the teacher.
+        strong: For the student, drawn anew.
+        erasing: Probability with which each of three rectangles of the strong view is erased.
+    """
+
+    weak: Transform
+    strong: Transform
+    erasing: float
+
+
 class TwoViewDataset(SampleDataset):
-    """Reads one image at a time and transforms it twice. What annotations there are of it is not read.
+    """Reads one image at a time and makes two views of it. What annotations there are of it is not read.
 
     Args:
         samples: In their fixed order, without a truth.
-        weak: Made of the pixels for the teacher.
-        strong: Made of them for the student, drawn anew.
-        erasing: Probability with which each of three rectangles of the strong view is erased.
+        views: What is made of each.
         seed: Of the run.
         on_bad: What an image that cannot be read does.
     """
 
-    noun = "unlabelled images"
+    noun = "images"
 
-    def __init__(
-        self,
-        samples: Sequence[BoxSample],
-        weak: Transform,
-        strong: Transform,
-        erasing: float,
-        seed: int,
-        on_bad: OnBad,
-    ) -> None:
+    def __init__(self, samples: Sequence[ImageSample], views: Views, seed: int, on_bad: OnBad) -> None:
         super().__init__(samples, on_bad)
-        self.weak, self.strong, self.erasing, self.seed = weak, strong, erasing, seed
+        self.views, self.seed = views, seed
 
-    def named(self, sample: BoxSample) -> str:
+    def named(self, sample: ImageSample) -> str:
         """The path of its file, on one line."""
         return printable(sample.place or sample.id)
 
-    def read(self, sample: BoxSample, position: Position) -> dict[str, Any]:
+    def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
         """Decode one image and make both views of it."""
         index, turn = position
         whole = View.whole(original_pixels(sample))
         weak, strong = (
             transform(whole, derive_seed(self.seed, f"{name} view", turn, index))
-            for name, transform in (("weak", self.weak), ("strong", self.strong))
+            for name, transform in (("weak", self.views.weak), ("strong", self.views.strong))
         )
         random = np.random.default_rng(derive_seed(self.seed, "erasing", turn, index))
-        return {"weak": (weak, _NOTHING), "strong": (strong, erase(strong.image, random, self.erasing))}
+        return {"weak": (weak, _NOTHING), "strong": (strong, erase(strong.image, random, self.views.erasing))}
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:
         """Pad the views of each kind to one size.

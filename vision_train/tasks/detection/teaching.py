@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from augment.detection import relative_boxes
 from models.detr.boxes import to_corners
 from models.detr.denoising import Target
+from models.detr.network import Found
 from vision_train.semi.boxes import BoxWeight, Candidates, Numbers, PseudoBoxes, StrongView, pseudo_boxes
 from vision_train.tasks.base import Batch
 
 
 @torch.no_grad()
-def find_candidates(teacher: nn.Module, view: Batch) -> list[Candidates]:
+def find_candidates(teacher: Callable[[Tensor, Tensor], Found], view: Batch) -> list[Candidates]:
     """What a teacher finds in each image: every query's box, with its likeliest class. Waits for the device.
 
     Args:
-        teacher: A detector in evaluation mode.
+        teacher: Answers as a detector in evaluation mode, given images and their padding.
         view: The weak views of a batch of the pool.
     """
     found = teacher(view["image"], view["padding_mask"]).queries

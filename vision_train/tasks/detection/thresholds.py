@@ -21,8 +21,6 @@ from vision_train.tasks.detection.results import ImageResult, Numbers, Results
 
 CLASSES, TOGETHER = "thresholds", "threshold"
 """What a checkpoint calls the thresholds by class, and the one of all classes together."""
-CUTS = "pseudo_label_cuts"
-"""What it calls the scores from which on boxes of unlabelled images are learnt."""
 UNKNOWN = 0.5
 """Threshold where no box on the validation images was right."""
 
