@@ -177,6 +177,7 @@ def pool_of(run: Path) -> set[str]:
     [
         (("semi.method=freematch",), ("semi.method", "freematch", "detection", "mean_teacher")),
         (("data.share=1",), ("data.unlabelled=rest", "data.share")),
+        (("data.unlabelled=null",), ("data.unlabelled", "FOLDER", "semi.method")),
         (("optim.ema=null",), ("optim.ema", "half_life: run")),
         (("semi.threshold=0.5",), ("semi.threshold", "detection")),
         (("augment.strong={rand_augment: rand-m9}",), ("augment.strong.rand_augment", "augment.strong.erasing")),

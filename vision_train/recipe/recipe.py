@@ -58,6 +58,12 @@ class Recipe:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
         yield from self._pool_problems()
 
+    def unset(self) -> Problems:
+        """Yield the images to learn from without labels, where only the user can name them and has not."""
+        if self.semi.method != "none" and getattr(self.data, "unlabelled", None) is None:
+            without = f"semi.method={self.semi.method} learns from unlabelled images, and none are named"
+            yield "data.unlabelled", f"{without}; set data.unlabelled=FOLDER, or set semi.method=none"
+
     def _pool_problems(self) -> Problems:
         """Yield a way to learn from a pool that the task does not know, or that lacks its teacher."""
         known = semi_methods(self.task) if self.task else ()
