@@ -68,10 +68,9 @@ class Validator:
         }
         plain: dict[str, Any] = {"name": "recipe", "task": "", "seed": 0}
         recipe = Recipe(**{key: plain.get(key, _Unread()) if value is _WRONG else value for key, value in read.items()})
-        self._report((), recipe.problems())
-        if self._runnable:
-            with suppress(_UnreadError):
-                self._report((), recipe.unset())
+        with suppress(_UnreadError):
+            self._report((), recipe.problems())
+            self._report((), recipe.unset() if self._runnable else ())
         if hasattr(type(recipe.method), "misplaced"):
             with suppress(_UnreadError):
                 self._report((), recipe.method.misplaced(recipe))

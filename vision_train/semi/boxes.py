@@ -117,8 +117,9 @@ def pseudo_boxes(
     sure, unsure = sure_and_unsure(found, cuts, floor)
     asked = np.flatnonzero(sure | unsure)
     followed = follow_boxes(found.boxes[asked], strong.affine @ invert(weak), strong.size)
-    shown = _areas(followed.boxes) > 0
-    target = sure[asked] & followed.visible & ~hidden(followed.boxes, strong.erased)
+    # Less than a pixel shows nothing; what only touches the border may reach inside by a rounding error.
+    shown = (followed.boxes[:, 2:] - followed.boxes[:, :2] >= 1).all(axis=1)
+    target = sure[asked] & shown & followed.visible & ~hidden(followed.boxes, strong.erased)
     own = {"score": found.scores, "one": np.ones_like(found.scores), "zero": np.zeros_like(found.scores)}[box_weight]
     return PseudoBoxes(
         followed.boxes[target],
