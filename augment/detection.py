@@ -1,4 +1,4 @@
-"""Per-sample pipelines for images with boxes: short and long side, random scale, random crop, flip, colours.
+"""Per-sample pipelines for images with boxes: short and long side, random scale, random crop, flip, colours, blur.
 
 An image is resampled once, whatever is done to it: the part that a crop takes and the size that it ends in are known
 before a pixel moves. An image of 20,000 pixels width that is cropped is never enlarged as a whole.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch.nn.functional import interpolate
 
 from augment.geometry import (
@@ -31,6 +31,11 @@ from augment.geometry import (
 
 AFFORDABLE = 2**24
 """So many pixels are resized as floats; of more, such as panoramas, that would take gigabytes."""
+BLUR = (0.1, 2.0)
+"""Smallest and largest standard deviation of a blur, in pixels."""
+ERASED_RECTANGLES, ERASED_AREA, ERASED_ASPECT = 3, (0.02, 0.2), (0.3, 3.3)
+"""How many rectangles are erased at most, as in Unbiased Teacher; their area as a share of the image's, and their width
+over height."""
 Channels = tuple[float, float, float]
 Rectangle = tuple[float, float, float, float]
 """left, top, right, bottom in pixels."""
@@ -64,6 +69,7 @@ class DetectionTraining:
         part: What is cropped; None for nothing.
         flip: Probability of mirroring left and right.
         color_jitter: Brightness, contrast and saturation are each multiplied by up to 1 ± this.
+        blur: Probability of blurring.
     """
 
     mean: Channels
@@ -73,6 +79,7 @@ class DetectionTraining:
     part: RandomPart | None = None
     flip: float = 0.0
     color_jitter: float = 0.0
+    blur: float = 0.0
 
     def __call__(self, view: View[Pixels], seed: int) -> View[torch.Tensor]:
         """H W 3 pixels with boxes -> normalised image, 3 H W float32, with the boxes in its pixels."""
@@ -88,6 +95,8 @@ class DetectionTraining:
         image = view.image
         if self.color_jitter:
             image = jittered(image, random.uniform(1 - self.color_jitter, 1 + self.color_jitter, 3))
+        if self.blur and random.random() < self.blur:
+            image = blurred(image, random.uniform(*BLUR))
         return View(normalised(image, self.mean, self.std), view.affine, view.boxes, view.text)
 
 
@@ -189,6 +198,39 @@ def jittered(image: Pixels, factors: NDArray[np.float64]) -> Pixels:
     pixels = (pixels - grey.mean()) * contrast + grey.mean()
     grey = (pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[..., None]
     return ((pixels - grey) * saturation + grey).clip(0, 255).astype(np.uint8)
+
+
+def blurred(image: Pixels, sigma: float) -> Pixels:
+    """Blur with a Gaussian of this standard deviation, in pixels."""
+    return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
+
+
+def erase(image: torch.Tensor, random: np.random.Generator, probability: float) -> Boxes:
+    """Fill random rectangles of a normalised image (3 H W) with normal noise, in place.
+
+    Each of three is filled with the same probability. Its area is drawn from :data:`ERASED_AREA`, its width over height
+    from :data:`ERASED_ASPECT`.
+
+    Returns:
+        The rectangles, k x 4: left, top, right, bottom in pixels of the image.
+    """
+    height, width = image.shape[1:]
+    filled = []
+    for _ in range(ERASED_RECTANGLES):
+        if random.random() >= probability:
+            continue
+        area, aspect = random.uniform(*ERASED_AREA) * height * width, np.exp(random.uniform(*np.log(ERASED_ASPECT)))
+        columns, rows = (
+            min(max(1, round(side)), of)
+            for side, of in ((np.sqrt(area * aspect), width), (np.sqrt(area / aspect), height))
+        )
+        left, top = (
+            int(random.integers(of - taken, endpoint=True)) for of, taken in ((width, columns), (height, rows))
+        )
+        noise = random.standard_normal((3, rows, columns), dtype=np.float32)
+        image[:, top : top + rows, left : left + columns] = torch.from_numpy(noise)
+        filled.append((left, top, left + columns, top + rows))
+    return np.array(filled, dtype=np.float64).reshape(-1, 4)
 
 
 def normalised(image: Pixels, mean: Channels, std: Channels) -> torch.Tensor:

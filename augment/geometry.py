@@ -12,7 +12,7 @@ with an area of zero at the border; :func:`drop_cut_boxes` drops those and says 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -215,6 +215,38 @@ def clip_boxes(boxes: Boxes, size: tuple[int, int]) -> tuple[Boxes, NDArray[np.f
     height, width = size
     clipped = np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float64))
     return clipped, _share(clipped, boxes)
+
+
+class Followed(NamedTuple):
+    """Boxes carried from one view of an image into another."""
+
+    boxes: Boxes
+    """n x 4, in their order, clipped to the other view."""
+    visible: NDArray[np.bool_]
+    """n, whether the centre lies inside and enough of the area is left."""
+    tight: NDArray[np.bool_]
+    """n, whether the upright box is hardly larger than what was mapped."""
+
+
+def follow_boxes(
+    boxes: Boxes, affine: Affine, size: tuple[int, int], *, least_share: float = 0.5, loosest: float = 1.3
+) -> Followed:
+    """Carry boxes along an affine into a view; they are clipped last, after the smallest upright boxes are known.
+
+    Args:
+        boxes: n x 4, as they are, also where they reach beyond the view that they come from.
+        affine: From that view to the other one.
+        size: Height and width of the other view.
+        least_share: A box is visible if at least this share of its upright box lies inside.
+        loosest: Largest area of an upright box over that of the mapped box which still says where the object is.
+    """
+    upright = map_boxes(boxes, affine)
+    clipped, share = clip_boxes(upright, size)
+    centres = (upright[:, :2] + upright[:, 2:]) / 2
+    inside = ((centres >= 0) & (centres <= np.array([size[1], size[0]], dtype=np.float64))).all(axis=1)
+    # An affine maps a box to a parallelogram, whose area grows by the determinant.
+    mapped = _areas(boxes) * abs(float(np.linalg.det(affine[:2, :2])))
+    return Followed(clipped, inside & (share >= least_share), _areas(upright) <= loosest * mapped)
 
 
 def drop_cut_boxes(view: View[Content], original: Boxes, min_share: float) -> tuple[View[Content], NDArray[np.bool_]]:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from models.detr.boxes import generalized_iou, to_corners
 from models.detr.decoder import Predictions
@@ -49,6 +50,7 @@ def detection_losses(
         counted: (L x) B x N, queries that count as background where they are not matched; None counts all.
     """
     logits, places = predictions.logits.float(), (matches.layer, matches.image, matches.query)
+    weights = loss_weights(targets)
     boxes, labels = pad_targets(targets)
     wanted, label = boxes[matches.image, matches.target], labels[matches.image, matches.target]
     found = predictions.boxes.float()[places]
@@ -60,16 +62,39 @@ def detection_losses(
         counted = counted.expand(logits.shape[:-1]).index_put(places, counted.new_ones(()))
         negative = negative * counted[..., None]
     instead = _positive(matched, iou.detach(), class_loss) - _negative(matched, class_loss)
-    layers = len(logits)
+    distance, overlap, layers = (found - wanted).abs().sum(-1), 1 - giou, len(logits)
+    if weights is not None:
+        of_pair = weights.boxes[matches.image, matches.target]
+        negative = negative * weights.images[:, None, None]
+        instead = instead * weights.images[matches.image]
+        distance, overlap = distance * of_pair, overlap * of_pair
 
     def by_layer(values: Tensor) -> Tensor:
         return values.new_zeros(layers).index_add(0, matches.layer, values) / boxes_in_all
 
-    return Losses(
-        negative.sum((1, 2, 3)) / boxes_in_all + by_layer(instead),
-        by_layer((found - wanted).abs().sum(-1)),
-        by_layer(1 - giou),
-    )
+    return Losses(negative.sum((1, 2, 3)) / boxes_in_all + by_layer(instead), by_layer(distance), by_layer(overlap))
+
+
+class LossWeights(NamedTuple):
+    """By which losses are multiplied."""
+
+    images: Tensor
+    """B, losses of the class."""
+    boxes: Tensor
+    """B x T, losses of the box that finds a target, the weight of its image included."""
+
+
+def loss_weights(targets: Sequence[Target]) -> LossWeights | None:
+    """Weights of images and of the boxes of their targets; None where nothing weighs less than another."""
+    if all(target.weight == 1 and target.box_weights is None for target in targets):
+        return None
+    device = targets[0].boxes.device
+    images = torch.tensor([target.weight for target in targets]).to(device, non_blocking=True)
+    own = [
+        target.boxes.new_ones(len(target.boxes)) if target.box_weights is None else target.box_weights.to(images)
+        for target in targets
+    ]
+    return LossWeights(images, pad_sequence(own, batch_first=True).float() * images[:, None])
 
 
 def _negative(logits: Tensor, class_loss: ClassLoss) -> Tensor:
@@ -97,13 +122,42 @@ def outside_ignored(boxes: Tensor, targets: Sequence[Target]) -> Tensor | None:
     Returns:
         L x B x N; None where no image has such a region.
     """
-    regions = [boxes.new_zeros(0, 4) if each.ignored is None else each.ignored.to(boxes) for each in targets]
-    if not sum(map(len, regions)):
+    ignored = _regions([each.ignored for each in targets], boxes)
+    if ignored is None:
         return None
-    ignored = to_corners(torch.nn.utils.rnn.pad_sequence(regions, batch_first=True))[None, :, None]  # 1 B 1 m 4
     corners = to_corners(boxes)[..., None, :]
     inner = torch.minimum(corners[..., 2:], ignored[..., 2:]) - torch.maximum(corners[..., :2], ignored[..., :2])
     return (inner.clamp(min=0).prod(-1) <= 0.5 * boxes[..., 2:].prod(-1)[..., None]).all(-1)
+
+
+@torch.no_grad()
+def apart_from_unsure(boxes: Tensor, targets: Sequence[Target]) -> Tensor | None:
+    """Which boxes have an IoU of at most one half with all regions of their image where there may be an object.
+
+    Args:
+        boxes: L x B x N x 4.
+        targets: Of each image.
+
+    Returns:
+        L x B x N; None where no image has such a region.
+    """
+    unsure = _regions([each.unsure for each in targets], boxes)
+    if unsure is None:
+        return None
+    iou, _ = generalized_iou(to_corners(boxes.float())[..., None, :], unsure.float())
+    return (iou <= 0.5).all(-1)
+
+
+def _regions(regions: Sequence[Tensor | None], boxes: Tensor) -> Tensor | None:
+    """Regions of each image as corners, 1 B 1 m 4; what an image lacks is a zero. None where none has any."""
+    given = [boxes.new_zeros(0, 4) if each is None else each.to(boxes) for each in regions]
+    return to_corners(pad_sequence(given, batch_first=True))[None, :, None] if sum(map(len, given)) else None
+
+
+def _counted(boxes: Tensor, targets: Sequence[Target]) -> Tensor | None:
+    """Which queries count as background where they are not matched, L x B x N; None for all."""
+    known = [each for each in (outside_ignored(boxes, targets), apart_from_unsure(boxes, targets)) if each is not None]
+    return torch.stack(known).all(0) if known else None
 
 
 def denoising_matches(queries: DenoisingQueries, counts: Sequence[int], layers: int) -> Matches:
@@ -169,13 +223,15 @@ class Criterion:
         losses: dict[str, Tensor] = {}
         matches = match(costs, counts, [repeats for _, repeats, _ in branches])
         for each, pairs, (_, repeats, suffix) in zip(predictions, matches, branches, strict=True):
-            counted = outside_ignored(each.boxes, targets)
+            counted = _counted(each.boxes, targets)
             found = detection_losses(each, targets, pairs, count_boxes(targets, repeats), self.class_loss, counted)
             layers = [*_names(len(each.logits) - 1), "_enc"]
             losses |= self._weighted(found, [layer + suffix for layer in layers])
         return losses | self._denoising(trained, targets, counts)
 
     def _denoising(self, trained: Trained, targets: Sequence[Target], counts: Sequence[int]) -> dict[str, Tensor]:
+        if trained.denoising is None or trained.spoilt is None:
+            return {}
         layers = len(trained.denoising.logits)
         pairs = denoising_matches(trained.spoilt, counts, layers)
         boxes = count_boxes(targets) * trained.spoilt.groups

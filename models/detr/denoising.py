@@ -24,6 +24,12 @@ class Target(NamedTuple):
     """n, from 0 to C - 1."""
     ignored: Tensor | None = None
     """m x 4, as ``boxes``: regions in which what is found is neither right nor wrong."""
+    unsure: Tensor | None = None
+    """u x 4, as ``boxes``: where there may be an object. What is found there, by an IoU above one half, is neither."""
+    box_weights: Tensor | None = None
+    """n, by which losses of the box of whatever finds each target are multiplied; None for 1."""
+    weight: float = 1.0
+    """By which all losses of the image are multiplied."""
 
 
 class Noise(NamedTuple):

@@ -27,9 +27,9 @@ class Trained(NamedTuple):
     """What the network says of a batch that it learns from."""
 
     found: Found
-    denoising: Predictions
-    """What all layers say of the denoising queries, which are made of spoilt targets."""
-    spoilt: DenoisingQueries
+    denoising: Predictions | None
+    """What all layers say of the denoising queries, which are made of spoilt targets; None without such queries."""
+    spoilt: DenoisingQueries | None
     hybrid: Found | None
     """What they say of the hybrid queries, several of which find the same object; None without such queries."""
 
@@ -83,7 +83,7 @@ class RelationDetr(nn.Module):
         self,
         images: Tensor,
         padding_mask: Tensor,
-        targets: Sequence[Target],
+        targets: Sequence[Target] | None,
         noise: Noise | None = None,
         generator: torch.Generator | None = None,
     ) -> Trained:
@@ -92,32 +92,41 @@ class RelationDetr(nn.Module):
         Args:
             images: B x 3 x H x W, normalised, zeros on padding.
             padding_mask: B x H x W, True on padding.
-            targets: Of each image.
+            targets: Of each image, of which denoising queries are made; None makes none.
             noise: What spoils the targets; None draws it.
             generator: Where it is drawn from.
         """
         transformer = self.transformer
         memory, tokens, anchors, selection = self._first_stage(images, padding_mask)
-        spoilt = self.denoising_generator(targets, noise, generator)
-        matching = selection.boxes.shape[1]
+        spoilt = None if targets is None else self.denoising_generator(targets, noise, generator)
         values = list(transformer.decoder.project(memory))
         content = transformer.queries(selection, transformer.tgt_embed)
-        together = transformer.decoder(
-            torch.cat((spoilt.content, content), dim=1),
-            torch.cat((spoilt.boxes, selection.boxes), dim=1),
-            memory,
-            blocked_pairs(spoilt, matching, hide_empty=self.hide_empty),
-            values,
-        )
-        slots = spoilt.content.shape[1]
-        denoising, found = (
-            Predictions(logits, boxes)
-            for logits, boxes in zip(
-                together.logits.split((slots, matching), 2), together.boxes.split((slots, matching), 2), strict=True
-            )
-        )
+        denoising, found = self._decode(spoilt, content, selection.boxes, memory, values)
         hybrid = self._hybrid(memory, values, tokens, anchors) if transformer.hybrid_queries else None
         return Trained(Found(selection.predictions, found), denoising, spoilt, hybrid)
+
+    def _decode(
+        self,
+        spoilt: DenoisingQueries | None,
+        content: Tensor,
+        boxes: Tensor,
+        memory: Memory,
+        values: list[list[Tensor]],
+    ) -> tuple[Predictions | None, Predictions]:
+        """What all layers say of denoising queries, if there are any, and of matching ones beside them."""
+        decoder = self.transformer.decoder
+        if spoilt is None:
+            return None, decoder(content, boxes, memory, values=values)
+        together = decoder(
+            torch.cat((spoilt.content, content), dim=1),
+            torch.cat((spoilt.boxes, boxes), dim=1),
+            memory,
+            blocked_pairs(spoilt, content.shape[1], hide_empty=self.hide_empty),
+            values,
+        )
+        parts = (each.split((spoilt.content.shape[1], content.shape[1]), 2) for each in together)
+        denoising, found = (Predictions(logits, boxes) for logits, boxes in zip(*parts, strict=True))
+        return denoising, found
 
     def _first_stage(self, images: Tensor, padding_mask: Tensor) -> tuple[Memory, Tensor, Tensor, Selection]:
         levels = self.neck(self.backbone(images))

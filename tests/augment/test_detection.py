@@ -11,6 +11,7 @@ from augment.detection import (
     DetectionEvaluation,
     DetectionTraining,
     RandomPart,
+    erase,
     place_boxes,
     published_size,
     random_part,
@@ -111,3 +112,30 @@ def test_very_large_images_are_resized_without_a_copy_in_floats(monkeypatch):
     np.testing.assert_allclose(large.image, usual.image, atol=0.02)
     np.testing.assert_array_equal(large.affine, usual.affine)
     assert large.image.shape == (3, 30, 100)
+
+
+def test_a_blurred_image_is_smoother_and_lies_where_it_was():
+    view, _ = scene()
+    sharp, soft = (pipeline(part=None, scales=[60], blur=blur)(view, 3) for blur in (0.0, 1.0))
+    np.testing.assert_array_equal(sharp.affine, soft.affine)
+    steps = [(result.image[0, :, 1:] - result.image[0, :, :-1]).abs().max() for result in (sharp, soft)]
+    assert steps[1] < steps[0]
+
+
+def test_erased_rectangles_are_told_and_hold_noise():
+    counts = set()
+    for seed in range(20):
+        image = torch.full((3, 40, 60), 7.0)
+        rectangles = erase(image, np.random.default_rng(seed), 0.7)
+        counts.add(len(rectangles))
+        untouched = torch.ones(40, 60, dtype=torch.bool)
+        for left, top, right, bottom in rectangles.astype(int):
+            assert 0 <= left < right <= 60
+            assert 0 <= top < bottom <= 40
+            assert (right - left) * (bottom - top) <= 0.25 * 40 * 60
+            untouched[top:bottom, left:right] = False
+        assert torch.equal(image[0] == 7, untouched)
+    assert counts == {0, 1, 2, 3}
+    image = torch.zeros(3, 8, 8)
+    assert erase(image, np.random.default_rng(0), 0.0).shape == (0, 4)
+    assert not image.any()

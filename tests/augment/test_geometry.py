@@ -18,10 +18,12 @@ from augment.geometry import (
     clip_boxes,
     crop,
     drop_cut_boxes,
+    follow_boxes,
     horizontal_flip,
     invert,
     map_boxes,
     map_points,
+    mirror,
     pad,
     resize,
     scale,
@@ -170,3 +172,36 @@ def test_views_travel_between_processes():
     # As torch's loader sends it to a worker; the bytes are made here.
     view = pickle.loads(pickle.dumps(crop(View.whole(image(), BOXES, "text"), 1, 2, 9, 9)))
     assert (view.affine.tolist(), view.text) == (translation(-1, -2).tolist(), "text")
+
+
+def test_boxes_go_through_1000_chains_of_steps_and_back():
+    """Item 12 of the specification of learning from unlabelled images."""
+    random = np.random.default_rng(0)
+    for _ in range(1000):
+        width, height = random.integers(20, 20_000, 2).tolist()
+        corners = random.uniform(0, 1, (5, 2, 2)) * (width, height)
+        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+        views = []
+        for _ in range(2):
+            chain = scale(*random.uniform(0.05, 2, 2)) @ translation(*random.uniform(-100, 100, 2))
+            views.append(mirror(width) @ chain if random.random() < 0.5 else chain)
+        there = map_boxes(boxes, views[1] @ invert(views[0]))
+        assert np.abs(map_boxes(there, views[0] @ invert(views[1])) - boxes).max() < 1e-6
+
+
+def test_boxes_that_are_followed_keep_their_order_and_say_what_is_left():
+    boxes = np.array([[0.0, 0.0, 4.0, 4.0], [8.0, 0.0, 12.0, 4.0], [9.0, 0.0, 13.0, 4.0], [2.0, 2.0, 2.0, 4.0]])
+    followed = follow_boxes(boxes, translation(0, 0), (10, 10))
+    assert followed.boxes.tolist() == [[0, 0, 4, 4], [8, 0, 10, 4], [9, 0, 10, 4], [2, 2, 2, 4]]
+    assert followed.visible.tolist() == [True, True, False, False]
+    assert followed.tight.all()
+
+
+@pytest.mark.parametrize(("degrees", "tight"), [(0, True), (5, True), (15, False), (90, True)])
+def test_a_turned_box_is_tight_up_to_1_3_times_its_area(degrees, tight):
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turn = translation(50, 50) @ np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+    square = np.array([[-10.0, -10.0, 10.0, 10.0]])
+    growth = (cosine + sine) ** 2
+    assert (growth <= 1.3) == tight
+    assert follow_boxes(square, turn, (100, 100)).tight.tolist() == [tight]

@@ -60,7 +60,7 @@ class Recipe:
 
     def unset(self) -> Problems:
         """Yield unlabelled samples that a method learns from and nobody has named."""
-        if self.semi.uses_pool_in_steps and getattr(self.data, "unlabelled", "") is None:
+        if self.semi.method != "none" and getattr(self.data, "unlabelled", "") is None:
             yield (
                 "data.unlabelled",
                 f"no unlabelled {self.kind.noun} named, from which semi.method={self.semi.method} learns; set "

@@ -139,7 +139,8 @@ class Augment:
     """Per unlabelled image: the view that the teacher labels. Null takes the crop and the flip of `train`."""
     strong: TrainAugment | None = None
     """Per unlabelled image: the view that the network learns, drawn anew. Null adds to the weak view three operations
-    of RandAugment of any strength and a random rectangle of noise."""
+    of RandAugment of any strength and a random rectangle of noise; where boxes have to follow, changes of colour, blur
+    and up to three rectangles of noise."""
     eval: EvalAugment = field(default_factory=EvalAugment)
     """Per image in validation, test and prediction."""
     mixing: Mixing = field(default_factory=Mixing)

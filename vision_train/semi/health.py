@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from vision_train.artefacts import Table
 from vision_train.processes import sum_over_processes
 from vision_train.semi.state import RunningState
 from vision_train.statistics import Interval, wilson_interval
@@ -39,6 +40,15 @@ class PoolFigures:
     """Share of images that student and teacher give the same class, on weak views."""
     loss_ratio: float
     """Loss of the pool, with its weight and before any bound, over that of labelled images."""
+
+    @property
+    def further(self) -> dict[str, float]:
+        """Other figures for the log, by name."""
+        return {}
+
+    def tables(self) -> list[Table]:
+        """Other figures for the report."""
+        return []
 
     @property
     def never_accepted(self) -> list[int]:
@@ -91,7 +101,12 @@ class PoolCounts(RunningState):
             asked, agreed = finite, finite & (student.argmax(dim=-1) == labels)
         images = torch.full((), len(finite), device=finite.device)
         rows = torch.stack([images, (~finite).sum(), asked.sum(), agreed.sum()])
-        for total, part in ((self.labels, of_label), (self.weights, weight), (self.rows, rows)):
+        self._count((self.labels, of_label), (self.weights, weight), (self.rows, rows))
+
+    @staticmethod
+    def _count(*counted: tuple[Tensor, Tensor]) -> None:
+        """Add to each total what all processes counted."""
+        for total, part in counted:
             total.add_(sum_over_processes(part))
 
     @torch.no_grad()

@@ -30,10 +30,12 @@ class HealthLog:
 
     Args:
         classes: Names of the classes.
+        figures: Type of what a monitor reads.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], figures: type[PoolFigures] = PoolFigures) -> None:
         self.classes = list(classes)
+        self._type = figures
         self._figures: list[dict[str, float]] = []
         self._last: PoolFigures | None = None
         self._signs: dict[str, list[Any]] = {}
@@ -64,11 +66,12 @@ class HealthLog:
         if self._last is None:
             return []
         steps = [row["step"] for row in self._figures]
-        lines = {title: [row.get(name, math.nan) for row in self._figures] for name, title in SHARES.items()}
+        measured = {name: title for name, title in SHARES.items() if any(name in row for row in self._figures)}
+        lines = {title: [row.get(name, math.nan) for row in self._figures] for name, title in measured.items()}
         curve = Curve(
             f"{PREFIX}health", "Health of the teacher", "optimiser step", "share", steps, lines, self._verdict()
         )
-        return [curve, self._classes(self._last, prior), *self._sign_table()]
+        return [curve, self._classes(self._last, prior), *self._last.tables(), *self._sign_table()]
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know, in plain types."""
@@ -82,7 +85,7 @@ class HealthLog:
             KeyError: An entry is missing.
         """
         self._figures, self._signs, self.changes = [*state["figures"]], dict(state["signs"]), [*state["changes"]]
-        self._last = None if state["last"] is None else PoolFigures(**state["last"])
+        self._last = None if state["last"] is None else self._type(**state["last"])
 
     def _verdict(self) -> str:
         """At how many validations pseudo-labels counted, and whether anything was wrong."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from vision_train.semi.consistency import MOST
 from vision_train.semi.health import Estimate, PoolFigures, distance_to_prior, normalised_entropy
@@ -55,6 +55,10 @@ class Reading:
     """Standard error of the score."""
 
 
+Rule = Callable[[Reading], Iterator[Sign]]
+"""Finds what is not healthy in a reading."""
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What a reading says."""
@@ -90,6 +94,9 @@ class Monitor:
         start_score: Score of the teacher at the end of burn-in, as in :attr:`Reading.score`; None if there was none.
     """
 
+    figures: ClassVar[type[PoolFigures]] = PoolFigures
+    """What it reads."""
+
     def __init__(
         self,
         classes: Sequence[str],
@@ -114,7 +121,14 @@ class Monitor:
     def judge(self, reading: Reading) -> Judgement:
         """Judge a reading, in the order in which the run took them."""
         self.readings += 1
-        rules = (
+        signs = tuple(sign for rule in self.rules() for sign in rule(reading))
+        stop = any(sign.stops for sign in signs)
+        changed, self.stopped = stop != self.stopped, stop
+        return Judgement(signs, stop, changed)
+
+    def rules(self) -> Sequence[Rule]:
+        """What a reading is held against, in the order of the messages."""
+        return (
             self._finite,
             self._accepted,
             self._accuracy,
@@ -123,10 +137,6 @@ class Monitor:
             self._agreement,
             self._losses,
         )
-        signs = tuple(sign for rule in rules for sign in rule(reading))
-        stop = any(sign.stops for sign in signs)
-        changed, self.stopped = stop != self.stopped, stop
-        return Judgement(signs, stop, changed)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know, in plain types."""

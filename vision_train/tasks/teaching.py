@@ -42,11 +42,13 @@ class Teaching:
     Args:
         semi: The recipe's section.
         classes: Names of the classes.
+        monitor: Judges the figures of the pool.
     """
 
-    def __init__(self, semi: Semi, classes: Sequence[str]) -> None:
+    def __init__(self, semi: Semi, classes: Sequence[str], monitor: type[Monitor] = Monitor) -> None:
         self.semi = semi
         self.classes = list(classes)
+        self._judge = monitor
         self.burn_in = -1
         """Steps on labelled images alone; below 0 until training begins."""
         self.pool = (0, 1)
@@ -56,7 +58,7 @@ class Teaching:
         self._news: list[str] = []
         self._said: set[str] = set()
         self._start_score: float | None = None
-        self._log = HealthLog(self.classes)
+        self._log = HealthLog(self.classes, monitor.figures)
 
     def check(self, network: nn.Module, start: Start, model: str) -> None:
         """Refuse a network and a start that a pool would spoil.
@@ -93,7 +95,7 @@ class Teaching:
         counts = task.class_counts
         prior = [count / sum(counts) for count in counts]
         before = self.monitor.state_dict() if self.monitor else None
-        self.monitor = Monitor(self.classes, prior, fixed_threshold=self.semi.method == "fixmatch")
+        self.monitor = self._judge(self.classes, prior, fixed_threshold=self.semi.method == "fixmatch")
         if before:
             self.monitor.load_state_dict(before)
 
@@ -180,7 +182,7 @@ class Teaching:
         self._said = set(state["said"])
         self._log.load_state_dict(state["log"])
         if state["monitor"] is not None:
-            self.monitor = Monitor(self.classes, [])
+            self.monitor = self._judge(self.classes, [])
             self.monitor.load_state_dict(state["monitor"])
 
     def _say(self, signs: Sequence[Sign], messages: Sequence[str]) -> None:
@@ -199,6 +201,7 @@ class Teaching:
             "agreement": pool.agreement,
             "entropy": pool.label_entropy,
             "loss_ratio": pool.loss_ratio,
+            **pool.further,
         }
         return {name: value for name, value in figures.items() if not math.isnan(value)}
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from vision_train.tasks.detection.results import ImageResult
-from vision_train.tasks.detection.thresholds import best_threshold, choose_thresholds, limits, told
+from vision_train.tasks.detection.thresholds import (
+    best_threshold,
+    choose_cuts,
+    choose_thresholds,
+    judge_teacher,
+    limits,
+    told,
+)
 
 BOX, FAR = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]
 
@@ -69,3 +76,28 @@ def test_where_nothing_was_right_that_is_said():
 def test_the_user_may_ask_for_another():
     assert limits({"thresholds": {"cat": 0.9}, "threshold": 0.9}, ["cat", "dog"], 0.25).tolist() == [0.25, 0.25]
     assert "0.25" in told({"thresholds": {"cat": 0.9}, "threshold": 0.9}, ["cat", "dog"], 0.25)
+
+
+def test_pseudo_labels_are_cut_where_four_in_five_are_right_class_by_class():
+    hits = [(0.9, 0, BOX), (0.65, 1, BOX), (0.6, 0, FAR)]
+    results = {f"{number}": result(hits, [(0, BOX), (1, BOX), (2, FAR)]) for number in range(5)}
+    cuts = choose_cuts(results, ["cat", "dog", "owl", "emu"])
+    assert cuts == {"cat": 0.9, "dog": 0.65, "owl": 0.9}, "nothing of an owl is right, and nothing is known of an emu"
+    assert choose_cuts({}, ["cat"]) == {}
+
+
+def test_a_teacher_is_judged_by_the_boxes_it_would_take_and_by_f1():
+    results = {
+        "a": result([(0.9, 0, BOX), (0.8, 0, FAR)], [(0, BOX)]),
+        "b": result([(0.7, 0, BOX)], [(0, BOX)]),
+        "c": result([(0.1, 0, BOX)], []),
+    }
+    judged = judge_teacher(results, np.array([0.75]), np.array([0.5]))
+    assert judged.estimate.accuracy == 0.5
+    assert judged.estimate.images == 2
+    f1s = [2 / 3, 1.0, 1.0]
+    assert judged.score == pytest.approx(np.mean(f1s))
+    assert judged.error == pytest.approx(np.std(f1s, ddof=1) / np.sqrt(3))
+    nothing = judge_teacher(results, np.array([0.95]), np.array([0.95]))
+    assert nothing.estimate is None
+    assert np.isnan(judge_teacher({}, np.array([0.5]), np.array([0.5])).score)

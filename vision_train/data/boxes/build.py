@@ -15,8 +15,12 @@ from vision_train.data.boxes.module import BoxDataModule, evaluation_transform
 from vision_train.data.boxes.read import read_boxes
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.image_files import check_start, list_images, picture_sources
+from vision_train.data.kind import LABELLED, REST
+from vision_train.data.module import POOL_SPLIT
+from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import Splits, whole_split
+from vision_train.data.unlabelled import choose_pool, list_pool, streams_of
 from vision_train.errors import UserError
 from vision_train.files import first_named
 from vision_train.recipe.recipe import Recipe
@@ -31,14 +35,35 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     left_out = findings.settle(section.on_bad)
     splits, cut = (whole_split(found.samples, only), []) if only else divide_images(found.samples, section)
     categories = found.categories if classes is None else _known(classes, found.categories, found.samples, section)
+    all_of_train = splits["train"]
     if not only:
         splits["train"] = few(splits["train"], section, list(categories), recipe.seed)
     section = replace(section, category_ids=list(categories.values()))
-    module = BoxDataModule(section, recipe.augment, recipe.seed, splits, categories)
-    module.notes += [*found.notes, *cut, *left_out]
+    pool, of_pool = _pool(section, splits["train"], all_of_train) if section.unlabelled and not only else ([], [])
+    module = BoxDataModule(
+        section,
+        recipe.augment,
+        recipe.seed,
+        splits | ({POOL_SPLIT: pool} if pool else {}),
+        categories,
+        **streams_of(recipe, pool),
+    )
+    module.notes += [*found.notes, *cut, *left_out, *of_pool]
     module.notes += _padded(splits, section)
     module.warnings += [] if only else _never_learned(splits, list(categories))
     return module
+
+
+def _pool(
+    section: Section, labelled: list[BoxSample], drawn_from: list[BoxSample]
+) -> tuple[list[ImageSample], list[str]]:
+    """The images of ``data.unlabelled`` without what annotations say of them, and what the user should know."""
+    if section.unlabelled in (REST, LABELLED):
+        chosen = choose_pool(section.unlabelled, None, labelled, drawn_from)
+        return [ImageSample(sample.id, sample.image) for sample in chosen], []
+    assert section.unlabelled is not None
+    listed, notes = list_pool(section.unlabelled)
+    return choose_pool(section.unlabelled, listed, [], []), notes
 
 
 def all_samples(recipe: Recipe) -> list[BoxSample]:

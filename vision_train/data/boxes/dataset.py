@@ -18,7 +18,7 @@ from vision_train.data.boxes import Mixing
 from vision_train.data.boxes.annotations import Annotated, BoxSample, Corners
 from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
 from vision_train.data.decode import decode_large
-from vision_train.data.sample import Pixels
+from vision_train.data.sample import ImageSample, Pixels
 from vision_train.data.sampler import Position
 from vision_train.errors import BadSampleError, UserError
 from vision_train.files import printable
@@ -164,11 +164,16 @@ class BoxDataset(SampleDataset):
 
     def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
         """The error about the first image that cannot be used."""
-        path, reason = next(iter(bad.items()))
-        return UserError(f"unusable image {path}: {reason}. Repair or remove it, or {SKIP_BAD}", shared=shared)
+        return refused_image(bad, shared=shared)
 
 
-def original_pixels(sample: BoxSample) -> Pixels:
+def refused_image(bad: Mapping[str, str], *, shared: bool = False) -> UserError:
+    """The error about the first of some images that cannot be used, with the reasons."""
+    path, reason = next(iter(bad.items()))
+    return UserError(f"unusable image {path}: {reason}. Repair or remove it, or {SKIP_BAD}", shared=shared)
+
+
+def original_pixels(sample: ImageSample) -> Pixels:
     """An image as its annotations see it, H W 3.
 
     Raises:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from augment.detection import DetectionEvaluation, DetectionTraining, RandomPart
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import CategoryId
 from vision_train.data.boxes.dataset import BoxDataset, Preparation, Transform
+from vision_train.data.boxes.two_views import TwoViewDataset, Views
 from vision_train.data.dim_images import dim_images
 from vision_train.data.labels import listed_classes
-from vision_train.data.module import SampleDataModule
+from vision_train.data.module import POOL_SPLIT, SampleDataModule, Stream
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 from vision_train.recipe.preprocessing import WHOLE
@@ -22,6 +24,9 @@ from vision_train.recipe.sections import Mixing as MixingOfBatches
 
 ASPECTS = tuple(2 ** (step / 3) for step in range(-3, 4))
 """Width over height at which groups of batches begin: from 0.5 to 2."""
+COLOURS, BLURRED, ERASING = 0.4, 0.5, 0.5
+"""What the strong view of an unlabelled image adds to the weak one: the strength of changes of colour, and the shares
+of the images that are blurred and, three times over, lose a rectangle."""
 
 
 class BoxDataModule(SampleDataModule):
@@ -33,6 +38,8 @@ class BoxDataModule(SampleDataModule):
         seed: Seed of the run.
         splits: The images, by split.
         categories: Number of each class in the annotations, in the order of the label map.
+        streams: As :class:`SampleDataModule`.
+        epoch_of: As :class:`SampleDataModule`.
 
     Attributes:
         category_ids: Number of each class in the annotations, parallel to ``classes``.
@@ -51,19 +58,26 @@ class BoxDataModule(SampleDataModule):
         seed: int,
         splits: Mapping[str, Sequence[Sample]],
         categories: Mapping[str, CategoryId],
+        streams: Mapping[str, Stream] | None = None,
+        epoch_of: Stream | None = None,
     ) -> None:
-        super().__init__(section, seed, splits, list(categories))
+        super().__init__(section, seed, splits, list(categories), streams, epoch_of)
         self.category_ids = list(categories.values())
         listed = {sample.id: getattr(sample, "image_id", None) for members in splits.values() for sample in members}
         self.image_ids = {name: number for name, number in listed.items() if number is not None}
         self.warnings += dim_images([sample.place for members in splits.values() for sample in members])
-        self._training = Preparation(training_transform(section, augment), seed, section.min_side, section.mixing)
+        train = training_transform(section, augment, augment.train, "train")
+        self._training = Preparation(train, seed, section.min_side, section.mixing)
+        self._views = views_of(section, augment) if POOL_SPLIT in self.streams else None
         self._evaluation = Preparation(evaluation_transform(section, augment), seed)
 
-    def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> BoxDataset:
-        """Images with the transforms of training or of evaluation."""
+    def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> BoxDataset | TwoViewDataset:
+        """Images with the transforms of training or of evaluation, or in the two views of a pool."""
+        on_bad = self.section.on_bad if alone else "skip"
+        if stream == POOL_SPLIT and self._views is not None:
+            return TwoViewDataset(list(samples), self._views, self.seed, on_bad)
         preparation = self._evaluation if stream is None else self._training
-        return BoxDataset(list(samples), self.classes, preparation, self.section.on_bad if alone else "skip")
+        return BoxDataset(list(samples), self.classes, preparation, on_bad)
 
     def batch_groups(self, samples: Sequence[Any]) -> list[int] | None:
         """The interval of aspect ratios that each image lies in; None of images whose size is not known before."""
@@ -77,6 +91,7 @@ class BoxDataModule(SampleDataModule):
         boxes = ", ".join(
             f"{sum(len(sample.truth.boxes) for sample in members):,} {split}"
             for split, members in self._samples.items()
+            if split != POOL_SPLIT
         )
         classes = f"{len(self.classes)} class{'es' if len(self.classes) > 1 else ''}"
         return f"{counts} images with boxes ({boxes}) of {classes}"
@@ -87,6 +102,7 @@ class BoxDataModule(SampleDataModule):
         held = {
             split: Counter(label for sample in members for label in sample.truth.labels)
             for split, members in self._samples.items()
+            if split != POOL_SPLIT
         }
         return {name: {split: counts[name] for split, counts in held.items()} for name in self.classes}
 
@@ -95,15 +111,24 @@ class BoxDataModule(SampleDataModule):
         return [listed_classes(self.class_counts)]
 
 
-def training_transform(section: Section, augment: Augment) -> Transform:
+def training_transform(
+    section: Section, augment: Augment, steps: TrainAugment, key: str, *, whole: bool = False, blur: float = 0.0
+) -> Transform:
     """What happens to one training image.
+
+    Args:
+        section: Says its sizes and what is cropped.
+        augment: Says how pixels are normalised.
+        steps: What is drawn at random.
+        key: Where ``augment`` has them, for messages.
+        whole: Whether nothing is cropped, whatever the section says.
+        blur: Share of the images that are blurred.
 
     Raises:
         UserError: The recipe asks for what boxes cannot follow.
     """
-    _refuse_others(augment)
-    pixels, train = augment.preprocessing, augment.train
-    crop = section.crop
+    _refuse_others(augment, steps, key)
+    pixels, crop = augment.preprocessing, None if whole else section.crop
     part = None if crop is None else RandomPart(crop.probability, crop.short_sides, *crop.sides)
     return DetectionTraining(
         pixels.mean,
@@ -111,8 +136,24 @@ def training_transform(section: Section, augment: Augment) -> Transform:
         section.scales or [section.short_side],
         section.long_side,
         part,
-        train.horizontal_flip,
-        train.color_jitter,
+        steps.horizontal_flip,
+        steps.color_jitter,
+        blur,
+    )
+
+
+def views_of(section: Section, augment: Augment) -> Views:
+    """What happens to an unlabelled image: the teacher sees all of it, and the student no more than that.
+
+    Raises:
+        UserError: The recipe asks for what boxes cannot follow.
+    """
+    weak = augment.weak_view
+    strong = augment.strong or replace(weak, color_jitter=COLOURS, erasing=ERASING)
+    return Views(
+        training_transform(section, augment, weak, "weak", whole=True),
+        training_transform(section, augment, strong, "strong", blur=BLURRED),
+        strong.erasing,
     )
 
 
@@ -122,13 +163,13 @@ def evaluation_transform(section: Section, augment: Augment) -> Transform:
     return DetectionEvaluation(pixels.mean, pixels.std, section.short_side, section.long_side)
 
 
-def _refuse_others(augment: Augment) -> None:
+def _refuse_others(augment: Augment, steps: TrainAugment, where: str) -> None:
     """Refuse what has no effect on images with boxes, rather than leave it out silently."""
-    usual, used = TrainAugment(), ("horizontal_flip", "color_jitter")
-    instead = "set data.scales and data.crop, augment.train.horizontal_flip and augment.train.color_jitter instead"
-    for key, value in vars(augment.train).items():
+    usual, used = TrainAugment(), ["horizontal_flip", "color_jitter", *(["erasing"] if where == "strong" else [])]
+    instead = f"set data.scales and data.crop, and {', '.join(f'augment.{where}.{key}' for key in used)} instead"
+    for key, value in vars(steps).items():
         if key not in used and value != getattr(usual, key) and not (key == "interpolation" and value == "bilinear"):
-            raise UserError(f"augment.train.{key}={value}: is not for images with boxes; {instead}")
+            raise UserError(f"augment.{where}.{key}={value}: is not for images with boxes; {instead}")
     if augment.mixing != MixingOfBatches():
         raise UserError(
             "augment.mixing: mixes labels of whole images, and these have boxes; set data.mixing.mosaic and "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from vision_train.data.boxes import BOXES
 from vision_train.data.kind import Problems
@@ -12,6 +12,8 @@ WEIGHTS = "models.detr.published:describe"
 """The function that describes weights of detectors, for ``vision-train inspect``."""
 DATA = BOXES
 """The kind of data that the task trains on."""
+SEMI_METHODS = ("mean_teacher",)
+"""How the task learns from unlabelled images."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,19 @@ class Method:
     """Hybrid queries that each object is given, in training alone; see `model.args.hybrid_queries`."""
     denoising: Denoising = field(default_factory=Denoising)
     """Queries made of spoilt targets."""
+    pseudo_box_weight: Literal["score", "one", "zero"] = "score"
+    """Factor of the losses of boxes that a teacher found in unlabelled images (`semi.method`): their score, 1, or 0, so
+    that only their classes are learnt."""
     threshold: float | None = None
     """Score from which on `predict` shows boxes in pictures and tables; null takes, for each class, that at which F1 on
     the validation images is largest. It has no part in training."""
+
+    def misplaced(self, recipe: Any) -> Problems:
+        """Yield keys of `semi` that are for labels of whole images."""
+        usual = type(recipe.semi)()
+        for key in ("threshold", "momentum", "fairness"):
+            if getattr(recipe.semi, key) != getattr(usual, key):
+                yield f"semi.{key}", "is not for detection, where validation images choose a threshold for each class"
 
     def problems(self) -> Problems:
         """Yield values outside their range."""

@@ -29,9 +29,11 @@ from vision_train.errors import UserError
 from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
+from vision_train.semi.box_health import BoxMonitor
 from vision_train.tasks.base import Batch, Predicted, Task
 from vision_train.tasks.detection.exhibits import artefacts, relation_bias
 from vision_train.tasks.detection.outputs import Wanted, choose_outputs
+from vision_train.tasks.detection.pool import BoxPool
 from vision_train.tasks.detection.precision import METRICS, measure
 from vision_train.tasks.detection.predictions import image_detections, predicted_boxes
 from vision_train.tasks.detection.preview import NOTE, preview_rows
@@ -39,9 +41,10 @@ from vision_train.tasks.detection.program import exported
 from vision_train.tasks.detection.random_start import refuse_random_start
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable
 from vision_train.tasks.detection.tables import lacking
-from vision_train.tasks.detection.thresholds import choose_thresholds, counted_from, limits, told
+from vision_train.tasks.detection.thresholds import choose_thresholds, counted_from, judge_teacher, limits, told
 from vision_train.tasks.detection.worst_images import WorstImages
 from vision_train.tasks.exported import Exported
+from vision_train.tasks.teaching import Teaching
 
 NETWORK = "relation_detr"
 TOP = 300
@@ -117,6 +120,9 @@ class DetectionTask(Task):
         self.criterion = Criterion(
             class_loss=method.class_loss, repeats=method.hybrid_repeats, hide_empty=method.denoising.hide_empty
         )
+        if self.teaching is not None:
+            self.teaching = Teaching(recipe.semi, classes, BoxMonitor)
+        self.pool = BoxPool(recipe, classes) if self.teaching is not None else None
         self._worst: WorstImages | None = None
         self._noise = torch.Generator()
         self.seed_generators(0)
@@ -143,8 +149,11 @@ class DetectionTask(Task):
         """Refuse to train a large backbone from random weights on few boxes, or with random parts that are frozen.
 
         Raises:
-            UserError: The backbone is random, and nobody asked for that, or ``model.freeze`` keeps it so.
+            UserError: The backbone is random, and nobody asked for that, or ``model.freeze`` keeps it so; or a pool
+                would spoil the network, see :meth:`vision_train.tasks.teaching.Teaching.check`.
         """
+        if self.teaching is not None:
+            self.teaching.check(self.network, self.start, self.recipe.model.name)
         refuse_random_start(self.network, self.recipe, reports, examples, self.parts)
 
     def seed_generators(self, rank: int) -> None:
@@ -160,10 +169,15 @@ class DetectionTask(Task):
         return exported(self.network, self.recipe, self.classes, size, TOP)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Find boxes, with denoising and hybrid queries beside, and take all losses."""
-        targets = [Target(*each) for each in zip(batch["boxes"], batch["class_ids"], batch["ignore"], strict=True)]
-        trained = self.network.learn(batch["image"], batch["padding_mask"], targets, generator=self._noise)
-        return torch.stack([*self.criterion(trained, targets).values()]).sum()
+        """Find boxes, with denoising and hybrid queries beside, and take all losses; add the loss of the pool."""
+        labelled = batch.get("labelled", batch)
+        parts = (labelled[key] for key in ("boxes", "class_ids", "ignore"))
+        targets = [Target(*each) for each in zip(*parts, strict=True)]
+        trained = self.network.learn(labelled["image"], labelled["padding_mask"], targets, generator=self._noise)
+        loss = torch.stack([*self.criterion(trained, targets).values()]).sum()
+        if self.pool is not None:
+            loss = loss + self.pool.learn(self, labelled, batch["unlabelled"], loss)
+        return loss
 
     def detect(self, batch: Batch) -> Detections:
         """The likeliest boxes of each image, in pixels of the original."""
@@ -185,6 +199,15 @@ class DetectionTask(Task):
     def measure(self, scores: Results) -> dict[str, float]:
         """Average precisions."""
         return measure(scores, self.classes)
+
+    def judge_teaching(self, scores: Results, measured: Mapping[str, float]) -> dict[str, float]:
+        """Judge what the teacher taught of the pool by what it finds on the validation images."""
+        assert self.pool is not None
+        assert self.teaching is not None
+        teacher = judge_teacher(scores, self.pool.cuts.numbers(), self._limits())
+        self.pool.choose(scores)  # after the cuts by which the pool was taught so far were judged
+        self.teaching.note_score(self.global_step, teacher.score)
+        return self.teaching.judge(self.global_step, self.pool.reading(teacher), self.pool.origin(scores))
 
     def begin_gallery(self) -> None:
         """Begin to keep the images with most errors."""
@@ -241,7 +264,7 @@ class DetectionTask(Task):
 
     def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
         """A row for each image of a batch with its boxes, as augmentation leaves them and back on the original."""
-        return preview_rows(self, batch)
+        return preview_rows(self, batch.get("labelled", batch))
 
 
 def image_result(batch: Batch, found: Detections, place: int) -> ImageResult:

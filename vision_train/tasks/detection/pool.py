@@ -1,0 +1,142 @@
+"""The loss of unlabelled images in detection, and what is counted of them.
+
+A mean teacher, as RTDETR-SSOD (PaddleDetection) has it: the average finds boxes on a weak view, the network learns them
+on a strong one, without denoising queries. What is ours is told in :mod:`vision_train.semi.boxes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vision_train.processes import gather_rows
+from vision_train.recipe.recipe import Recipe
+from vision_train.semi.box_health import BoxCounts
+from vision_train.semi.boxes import FIRST_CUT, Candidates, Numbers, class_cuts, judged
+from vision_train.semi.consistency import capped
+from vision_train.semi.health import separation
+from vision_train.semi.monitor import Reading
+from vision_train.semi.state import RunningState
+from vision_train.tasks.base import Batch
+from vision_train.tasks.detection.results import Results
+from vision_train.tasks.detection.teaching import find_candidates, targets_of, teach
+from vision_train.tasks.detection.thresholds import Teacher, choose_cuts
+from vision_train.tasks.teaching import ask_teacher
+
+if TYPE_CHECKING:
+    from vision_train.tasks.detection.task import DetectionTask
+
+
+class Cuts(RunningState):
+    """The score from which on a box of each class is taken for an object of an unlabelled image.
+
+    Args:
+        classes: C.
+    """
+
+    values: Tensor
+    """C, float64."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.full((classes,), FIRST_CUT, dtype=torch.float64))
+
+    def numbers(self) -> Numbers:
+        """The scores, on the host."""
+        return self.values.cpu().numpy()
+
+    def set(self, chosen: Numbers) -> None:
+        """Take others."""
+        self.values.copy_(torch.from_numpy(chosen))
+
+
+class BoxPool(nn.Module):
+    """Lets a teacher find boxes in unlabelled images, and weighs the loss of learning them.
+
+    A module for the sake of its buffers, which stand in checkpoints.
+
+    Args:
+        recipe: The checked recipe; its ``semi.method`` is one of those that use the pool in each step.
+        classes: C class names.
+    """
+
+    def __init__(self, recipe: Recipe, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.classes = list(classes)
+        self.weight, self.box_weight = recipe.semi.weight, recipe.method.pseudo_box_weight
+        self.counts, self.cuts = BoxCounts(len(classes)), Cuts(len(classes))
+        self._confidences: list[Tensor] = []
+
+    def learn(self, task: DetectionTask, labelled: Batch, pool: Batch, labelled_loss: Tensor) -> Tensor | float:
+        """Let the teacher find boxes, and take the loss of the strong views. All processes call this.
+
+        Args:
+            task: Asks at its present step.
+            labelled: The labelled images of the step.
+            pool: U unlabelled images in two views.
+            labelled_loss: Scalar.
+
+        Returns:
+            What is added to the loss.
+        """
+        teaching, step = task.teaching, task.global_step
+        assert teaching is not None
+        observes, labels = teaching.observes_origin(step, task.steps_per_epoch), teaching.labels(step)
+        if not (observes or labels):
+            return 0.0
+        candidates = find_candidates(partial(ask_teacher, task), pool["weak"])
+        if observes:
+            self._confidences.append(gather_rows(_confidence(candidates).to(task.device)).cpu())
+        if not labels:
+            return 0.0
+        cuts, weak = self.cuts.numbers(), pool["weak"]["affine"].cpu().numpy()
+        said = [judged(found, cuts, affine) for found, affine in zip(candidates, weak, strict=True)]
+        self.counts.add_boxes(said, labelled["areas"])
+        return self._loss(task, pool, candidates, labelled_loss) if teaching.adds(step) else 0.0
+
+    def _loss(
+        self, task: DetectionTask, pool: Batch, candidates: Sequence[Candidates], labelled_loss: Tensor
+    ) -> Tensor:
+        """The loss of strong views, weighted and bounded."""
+        targets = targets_of(teach(pool, candidates, self.cuts.numbers(), self.box_weight), pool)
+        strong = pool["strong"]
+        losses = task.criterion(task.network.learn(strong["image"], strong["padding_mask"], None), targets)
+        loss = self.weight * torch.stack([*losses.values()]).sum()
+        self.counts.add_losses(loss.detach(), labelled_loss.detach())
+        return capped(loss, labelled_loss)
+
+    def choose(self, results: Results) -> None:
+        """Cut where these validation images say that four in five boxes are right, from now on."""
+        self.cuts.set(class_cuts(choose_cuts(results, self.classes), self.classes))
+
+    def reading(self, teacher: Teacher) -> Reading | None:
+        """What is known at a validation, and begin to count anew; None if nothing was counted."""
+        figures = self.counts.figures()
+        if not figures.images:
+            return None
+        self.counts.reset()
+        return Reading(figures, teacher.estimate, teacher.score, teacher.error)
+
+    def origin(self, results: Results) -> dict[str, float] | None:
+        """How sure the teacher is of the likeliest box of validation images and of the pool; None if not observed."""
+        if not self._confidences:
+            return None
+        pool, self._confidences = torch.cat(self._confidences), []
+        validation = torch.tensor([each.scores.max(initial=0.0) for each in results.values()])
+        if not (len(validation) and pool.isfinite().all() and validation.isfinite().all()):
+            return None
+        return {
+            "separation": separation(validation, pool),
+            "validation": validation.mean().item(),
+            "pool": pool.mean().item(),
+        }
+
+
+def _confidence(candidates: Sequence[Candidates]) -> Tensor:
+    """Score of the likeliest box of each image, U."""
+    return torch.from_numpy(np.array([found.scores.max(initial=0.0) for found in candidates]))
