@@ -10,8 +10,8 @@ from vision_train.recipe import load_recipe, write_recipe
 from vision_train.recipe.lora_section import Lora
 from vision_train.recipe.sections import ALL_BUT_HEAD
 from vision_train.recipe.semi_section import Semi
+from vision_train.run.checked import check_phases
 from vision_train.run.controls import frozen_recipe, lora_recipe, pretrain_on_pool
-from vision_train.run.fit import check_phases
 from vision_train.run.plan import plan_of
 
 LEARNT = ("semi.method=freematch", "data.unlabelled=rest", "data.labels_per_class=5", "optim.ema={}")

@@ -14,8 +14,9 @@ from vision_train.data.module import SampleDataModule
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe, write_recipe
+from vision_train.run.checked import check_phases
 from vision_train.run.evaluate import evaluate_run
-from vision_train.run.fit import check_phases, fit
+from vision_train.run.fit import fit
 from vision_train.run.leakage import check_overlap, keep_apart
 from vision_train.run.learnt import learnt_before
 from vision_train.run.phase import scan

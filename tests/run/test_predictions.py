@@ -7,7 +7,7 @@ import pytest
 
 from vision_train.errors import UserError
 from vision_train.run.predictions import check_outputs, write_predictions
-from vision_train.tasks.base import CsvRows, Predicted
+from vision_train.tasks.predicted import CsvRows, Predicted
 
 TOP = ({"tumour": 0.75, "normal": 0.25}, {"normal": 0.625, "tumour": 0.375})
 PREDICTIONS = [

@@ -9,7 +9,8 @@ import torch
 from vision_train.artefacts import Items, Metric
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
-from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.scores import Scores, ScoreTable
 
 

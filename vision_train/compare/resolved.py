@@ -14,7 +14,7 @@ from vision_train.data.sample import digest
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
-from vision_train.run.fit import check_phases
+from vision_train.run.checked import check_phases
 from vision_train.run.learnt import learnt_before
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Scanned

@@ -17,8 +17,8 @@ from vision_train.optim import learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.recipe.optim_section import Optim
 from vision_train.run.attention import attention_line
+from vision_train.run.checked import CheckedPhases, check_phases
 from vision_train.run.evaluate import ONE_PROCESS
-from vision_train.run.fit import CheckedPhases, check_phases
 from vision_train.run.log import logging_to
 from vision_train.run.parts import Parts
 from vision_train.run.phase import Prepared, averaging, peak_memory, prepare, scan

@@ -21,7 +21,8 @@ from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
 from vision_train.run.predictions import ENDINGS, RESULTS, check_outputs, write_predictions
 from vision_train.run.trainer import build_trainer
-from vision_train.tasks.base import Predicted, Task
+from vision_train.tasks.base import Task
+from vision_train.tasks.predicted import Predicted
 
 
 class Renderer(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -25,36 +24,11 @@ from vision_train.recipe.recipe import Recipe
 from vision_train.semi.teacher import Start
 from vision_train.tasks.exported import Exported
 from vision_train.tasks.labels_pool import LabelsPool
+from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.scores import Collected
 from vision_train.tasks.teaching import Teaching
 
 Batch = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class CsvRows:
-    """The rows of one sample in a csv: none, one or several."""
-
-    columns: tuple[str, ...]
-    """The same for all samples."""
-    rows: Sequence[Sequence[Any]]
-    """Each with a value for every column."""
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a task says of one sample."""
-
-    id: str
-    row: dict[str, Any]
-    """Its line in a table of JSON lines."""
-    drawing: Any = None
-    """What its picture shows: ``previews.Bars`` or ``BoxesOnImage``, a function from the original pixels (H W 3,
-    uint8) to those of the picture, or what the kind of data knows to draw; None for no picture."""
-    cells: dict[str, Any] | CsvRows = field(default_factory=dict)
-    """Its row in a csv, where that holds other columns than the numbers and texts of ``row``; or its rows."""
-    results: Any = None
-    """What a file of results holds of it, for the kind of data whose field has such files (``KindOfData.results``)."""
 
 
 class Task(LabelsPool, LightningModule):

@@ -25,9 +25,10 @@ from vision_train.tasks.bags import scores as sheet
 from vision_train.tasks.bags.attended import AttendedBags, hottest_pictures
 from vision_train.tasks.bags.collapse import warnings_of
 from vision_train.tasks.bags.results import result_artefacts
-from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.class_balance import class_weights
 from vision_train.tasks.learning import Learnt
+from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.scores import Scores, ScoreTable
 
 UNKNOWN_WIDTH = 1024

@@ -26,7 +26,7 @@ from vision_train.semi.combine import CLASS_WEIGHTS, PAPER_LIKE
 from vision_train.semi.consistency import capped
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, teacher_probabilities
-from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.class_balance import class_weights
 from vision_train.tasks.classification import asked
 from vision_train.tasks.classification import scores as sheet
@@ -37,6 +37,7 @@ from vision_train.tasks.classification.pool import ACCEPTED, PoolLearning
 from vision_train.tasks.classification.preview import preview_mixing
 from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.learning import Learnt
+from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.scores import Scores, ScoreTable
 
 PSEUDO_LABELLED = "pseudo-labelled"

@@ -9,8 +9,8 @@ import numpy as np
 from models.detr.postprocess import Detections
 from vision_train.errors import UserError
 from vision_train.previews import BoxesOnImage
-from vision_train.tasks.base import CsvRows, Predicted
 from vision_train.tasks.detection.results import Numbers
+from vision_train.tasks.predicted import CsvRows, Predicted
 
 COLUMNS = ("label", "category_id", "score", "threshold", "left", "top", "right", "bottom")
 """Of the csv, beside the path of the image."""

@@ -30,7 +30,7 @@ from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.semi.box_health import BoxMonitor
-from vision_train.tasks.base import Batch, Predicted, Task
+from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.detection.exhibits import artefacts, relation_bias
 from vision_train.tasks.detection.outputs import Wanted, choose_outputs
 from vision_train.tasks.detection.pool import BoxPool
@@ -44,6 +44,7 @@ from vision_train.tasks.detection.tables import lacking
 from vision_train.tasks.detection.thresholds import choose_thresholds, counted_from, judge_teacher, limits, told
 from vision_train.tasks.detection.worst_images import WorstImages
 from vision_train.tasks.exported import Exported
+from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.teaching import Teaching
 
 NETWORK = "relation_detr"
