@@ -18,6 +18,7 @@ HARMLESS = (
     *("trainer.accelerator", "trainer.strategy", "trainer.deterministic", "trainer.benchmark"),
     *("trainer.inference_mode", "trainer.detect_anomaly", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps"),
     *("trainer.limit_test_batches", "trainer.limit_predict_batches", "data.allow_overlap"),
+    "data.pseudo_labels",  # it lies in the run, which may move; the labels themselves are compared with the samples
 )
 """Keys that do not change what is learnt, rounding aside."""
 OTHER_NETWORK = "the weights so far are those of another network, also where their shapes fit"
