@@ -13,7 +13,20 @@ from vision_train.recipe import builtin_recipes, load_recipe, to_plain, write_re
 from vision_train.recipe.plain import to_yaml
 from vision_train.recipe.sections import Model
 
-SECTIONS = ["name", "description", "task", "seed", "data", "augment", "model", "method", "optim", "trainer", "run"]
+SECTIONS = [
+    "name",
+    "description",
+    "task",
+    "seed",
+    "data",
+    "augment",
+    "model",
+    "method",
+    "optim",
+    "trainer",
+    "semi",
+    "run",
+]
 TREACHEROUS = [
     "1e-3",
     "${seed}",

@@ -26,8 +26,6 @@ from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contr
 from vision_train.semi.worth import UNKNOWN, worth_in_labels
 from vision_train.statistics import mean_interval
 
-JUDGED_TOGETHER = 2
-"""Differences of one verdict, whose intervals hold together with 95 %: to the best control, and to the self-pool."""
 METHODS = {
     "mean_teacher": "Mean teacher",
     "freematch": "FreeMatch",
@@ -106,7 +104,10 @@ class _Judge:
     runs: dict[str, list[MeasuredRun]]
 
     def against(self, other: str) -> Contrast:
-        """The method minus another arm, by its key."""
+        """The method minus another arm, by its key.
+
+        Each difference is judged at 5 % by itself: that a method helped takes both of them, which is rarer than each.
+        """
         ours, theirs = self.runs[METHOD], self.runs[other]
         samples = common_samples([*ours, *theirs], self.metric.name)
         resampled = None
@@ -119,7 +120,6 @@ class _Judge:
             _values(theirs, self.metric.name),
             resampled,
             self.recipe.run.select.mode,
-            comparisons=JUDGED_TOGETHER,
             own_samples=have_own_samples([*ours, *theirs], self.metric.name),
         )
 

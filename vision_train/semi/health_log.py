@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vision_train.artefacts import Artefact, Curve, Table
+from vision_train.files import finite
 from vision_train.semi.health import PoolFigures, distance_to_prior
 from vision_train.semi.monitor import Judgement, Sign
 
@@ -75,7 +76,7 @@ class HealthLog:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know, in plain types."""
-        last = None if self._last is None else asdict(self._last)
+        last = None if self._last is None else finite(asdict(self._last))  # NaN equals nothing, not even itself
         return {"figures": self._figures, "last": last, "signs": self._signs, "changes": self.changes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -85,7 +86,8 @@ class HealthLog:
             KeyError: An entry is missing.
         """
         self._figures, self._signs, self.changes = [*state["figures"]], dict(state["signs"]), [*state["changes"]]
-        self._last = None if state["last"] is None else self._type(**state["last"])
+        last = state["last"]
+        self._last = None if last is None else self._type(**{name: _restored(value) for name, value in last.items()})
 
     def _verdict(self) -> str:
         """At how many validations pseudo-labels counted, and whether anything was wrong."""
@@ -111,3 +113,10 @@ class HealthLog:
         rows = [[figure, *place] for figure, place in self._signs.items()]
         note = ". ".join(change[:1].upper() + change[1:] for change in self.changes)
         return [Table(f"{PREFIX}signs", "What was wrong with the pool or its teacher", _SIGN_COLUMNS, rows, note)]
+
+
+def _restored(value: Any) -> Any:
+    """A figure as it was before NaN became null and tuples lists."""
+    if isinstance(value, list | tuple):
+        return tuple(_restored(each) for each in value)
+    return math.nan if value is None else value
