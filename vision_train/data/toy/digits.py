@@ -8,11 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vision_train.data.sample import ImageSample
-from vision_train.errors import UserError
-from vision_train.files import refuse_full
+from vision_train.data.toy.folder import write_class_folders
 
 _SPLIT_SEED = 0
 
@@ -47,14 +45,4 @@ def make_digits(folder: Path) -> dict[str, int]:
     Raises:
         UserError: ``folder`` is not an empty folder, or cannot be written.
     """
-    refuse_full(folder)
-    counts = {"train": 0, "val": 0, "test": 0}
-    try:
-        for sample in digits_samples():
-            target = folder / str(sample.split) / str(sample.truth) / f"{sample.id.removeprefix('digits/')}.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.asarray(sample.image)).save(target)
-            counts[str(sample.split)] += 1
-    except OSError as error:
-        raise UserError(f"cannot write digits to {folder}: {error.strerror}") from error
-    return counts
+    return write_class_folders(digits_samples(), folder)

@@ -1,11 +1,43 @@
-"""Class folders of random images, for trying out a recipe at small size."""
+"""Class folders of images: those of a bundled set, and random ones for trying out a recipe at small size."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from vision_train.data.sample import ImageSample
+from vision_train.errors import UserError
+from vision_train.files import refuse_full
+
+
+def write_class_folders(samples: Sequence[ImageSample], folder: Path) -> dict[str, int]:
+    """Write samples in memory as an image folder, ``folder/{train,val,test}/CLASS/NAME.png``.
+
+    Args:
+        samples: With ids ``SET/NAME``, and a split each.
+        folder: Is created; must be empty where it exists.
+
+    Returns:
+        Images written to each split.
+
+    Raises:
+        UserError: ``folder`` is not an empty folder, or cannot be written.
+    """
+    refuse_full(folder)
+    counts = {"train": 0, "val": 0, "test": 0}
+    try:
+        for sample in samples:
+            name = sample.id.rpartition("/")[2]
+            target = folder / str(sample.split) / str(sample.truth) / f"{name}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(sample.image)).save(target)
+            counts[str(sample.split)] += 1
+    except OSError as error:
+        raise UserError(f"cannot write images to {folder}: {error.strerror}") from error
+    return counts
 
 
 def make_image_folder(folder: Path, classes: int, per_class: int, size: tuple[int, int], seed: int = 0) -> list[Path]:
