@@ -24,7 +24,7 @@ from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit, resume
 from vision_train.run.parts import Parts
 from vision_train.run.plan import FinishedPhase, stored_recipes
-from vision_train.run.verdict import chosen_factor, plan_run
+from vision_train.run.verdict import best_factor, chosen_factors, plan_run
 from vision_train.run.verdict_arms import Length, arms_of
 from vision_train.tasks.classification.task import ClassificationTask
 
@@ -34,7 +34,7 @@ SMALL = (
     *(f"trainer.max_steps={STEPS}", "trainer.check_val_every_n_epoch=1", "optim.warmup_steps=0", "semi.ratio=2"),
     *("data.splits={val: 0.02, test: 0.02}", "model.args={patch_size: 4, embed_dim: 24, depth: 1, num_heads: 2}"),
 )
-RATES = [f"rate.{place}" for place in range(3)]
+RATES = [f"rate-labelled.{place}" for place in range(3)]
 ARMS = ["labelled", "larger-batch", "self-pool", "method"]
 PARTS = [*RATES, *(f"{arm}.{seed}" for seed in range(3) for arm in ARMS if seed or arm != "method")]
 KEYS = {"difference", "low", "high", "pool_difference", "pool_low", "pool_high"}
@@ -139,7 +139,7 @@ class TestAWholeVerdict:
         assert "unlabelled images is" in table.note
         assert table.note in whole.output
         page = (whole.directory.path / "report.html").read_text()
-        for words in ("The pool itself adds", "best control by validation", "Learning rate of the labelled arms"):
+        for words in ("The pool itself adds", "best control by validation", "Learning rates of the controls"):
             assert words in page
 
     def test_progress_says_which_arm_and_which_seed(self, whole):
@@ -161,17 +161,16 @@ class TestAWholeVerdict:
 
 
 def test_the_rate_is_chosen_on_validation_and_of_equal_ones_stays_the_recipe_s():
-    def tried(*values: float) -> list[FinishedPhase]:
-        return [
-            FinishedPhase(f"rate.{place}.fit", Path(), {"val/accuracy": value, "test/accuracy": 1 - value})
-            for place, value in enumerate(values)
+    for tried, best in (((0.9, 0.8, 0.7), 0.5), ((0.9, 0.9, 0.9), 1.0), ((0.5, 0.6, float("nan")), 1.0)):
+        values = dict(zip((0.5, 1.0, 2.0), tried, strict=True))
+        assert best_factor(values, "max") == best
+        phases = [
+            FinishedPhase(f"rate-labelled.{place}.fit", Path(), {"val/accuracy": value, "test/accuracy": 1 - value})
+            for place, value in enumerate(tried)
         ]
-
-    select = judged().run.select
-    assert chosen_factor(tried(0.9, 0.8, 0.7), select) == 0.5
-    assert chosen_factor(tried(0.9, 0.9, 0.9), select) == 1.0
-    assert chosen_factor(tried(0.5, 0.6, float("nan")), select) == 1.0
-    assert chosen_factor(tried(*[float("nan")] * 3), select) == 1.0
+        assert chosen_factors(judged(), phases) == {"labelled": best}
+    assert best_factor({0.5: float("nan")}, "max") == 1.0
+    assert best_factor({0.5: 0.1, 2.0: 0.2}, "min") == 0.5
 
 
 def test_the_curve_by_which_labels_are_counted_takes_nested_parts_of_them():
@@ -259,16 +258,18 @@ def controls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("controls")
-def test_controls_on_a_checkpoint_are_made_of_the_labelled_arm_at_the_recipe_s_rate():
+def test_controls_on_a_checkpoint_are_made_of_the_labelled_arm_at_rates_of_their_own():
     recipe = judged(
         "semi.verdict.frozen=true", "semi.verdict.lora={rank: 4}", "semi.verdict.pretrain=true", "run.pretrain=null"
     )
-    arms = {arm.key: arm for arm in arms_of(recipe, Length(60, 5), 0.5)}
+    arms = {arm.key: arm for arm in arms_of(recipe, Length(60, 5), {"labelled": 0.5, "lora": 10.0})}
     assert list(arms) == ["labelled", "larger-batch", "frozen", "lora", "pretrained", "self-pool", "method"]
     for key, description in (("frozen", "frozen"), ("lora", "rank 4")):
         arm = arms[key]
         assert (arm.recipe.description, arm.is_control, arm.recipe.semi.method) == (description, True, "none")
-        assert arm.recipe.optim.lr == recipe.optim.lr
+        assert len(arm.factors) == 3
+    rates = {key: arms[key].recipe.optim.lr / recipe.optim.lr for key in ("labelled", "frozen", "lora")}
+    assert rates == {"labelled": 0.5, "frozen": 1.0, "lora": 10.0}
     pretrained = arms["pretrained"]
     assert pretrained.is_control
     assert pretrained.recipe.data.unlabelled == "rest", "its first phase takes the pool's images"

@@ -13,19 +13,16 @@ from vision_train.recipe.verdict_section import Verdict
 from vision_train.run.parts import Part, Parts, phases_of
 from vision_train.run.plan import LAST, PRETRAIN, FinishedPhase, Plan, plan_of
 from vision_train.run.verdict_arms import (
-    FACTORS,
-    LABELLED,
     METHOD,
     Arm,
     arms_of,
-    labelled_alone,
     length_of,
     shares_of_labels,
     with_rate,
 )
 
 RATES = "rate"
-"""Begins the names of the parts that find the learning rate of labelled images alone."""
+"""Begins the names of the parts that find the learning rate of an arm."""
 
 
 def plan_run(recipe: Recipe, stored: Mapping[str, Recipe] | None = None) -> Plan:
@@ -70,12 +67,12 @@ class Study:
     def following(self, finished: Sequence[FinishedPhase]) -> Iterator[Part]:
         """The parts in order: first the learning rates, on a seed outside the study, then all arms, seed by seed."""
         length = length_of([done for done in finished if not done.part], self.shared)
-        alone = labelled_alone(self.recipe, length)
-        for place, factor in enumerate(FACTORS):
-            arm = Arm(LABELLED, f"{LABELLED}, learning rate x {factor:g}", _unstoppable(with_rate(alone, factor)))
-            yield self._part(f"{RATES}.{place}", f"arm {arm.name}", arm, self.recipe.seed + self.verdict.seeds)
-        factor = chosen_factor(finished, self.recipe.run.select)
-        arms = arms_of(self.recipe, length, factor)
+        for arm in arms_of(self.recipe, length):
+            for place, factor in enumerate(arm.factors):
+                tried = replace(arm, recipe=_unstoppable(with_rate(arm.recipe, factor)))
+                title = f"arm {arm.name}, learning rate x {factor:g}"
+                yield self._part(f"{RATES}-{arm.key}.{place}", title, tried, self.recipe.seed + self.verdict.seeds)
+        arms = arms_of(self.recipe, length, chosen_factors(self.recipe, finished))
         for place, seed in enumerate(self.seeds):
             for arm in arms:
                 if place or arm.key != METHOD:  # the run itself is the method on the first seed
@@ -84,10 +81,10 @@ class Study:
 
     def foreseen(self) -> Iterator[Part]:
         """Each arm once, as far as it is known before the run's length is."""
-        more = {LABELLED: len(FACTORS), METHOD: -1}  # the run itself is one of the method
         for arm in arms_of(self.recipe):
             part = self._part(f"{arm.key}.0", f"arm {arm.name}", arm, self.recipe.seed)
-            yield replace(part, times=self.verdict.seeds + more.get(arm.key, 0))
+            again = self.verdict.seeds - (arm.key == METHOD)  # the run itself is one of the method
+            yield replace(part, times=again + len(arm.factors))
 
     def _part(self, name: str, title: str, arm: Arm, seed: int) -> Part:
         recipe = replace(arm.recipe, seed=seed)
@@ -97,24 +94,34 @@ class Study:
         return Part(name, title, lambda: plan_of(recipe, known))
 
 
-def chosen_factor(finished: Sequence[FinishedPhase], select: Select) -> float:
-    """The factor of the learning rate at which labelled images alone did best on validation images.
+def chosen_factors(recipe: Recipe, finished: Sequence[FinishedPhase]) -> dict[str, float]:
+    """The factor of the learning rate at which each arm that tried several did best on validation images.
 
     Args:
+        recipe: As it was asked for.
         finished: Phases that have ended, those that tried the rates among them.
-        select: The headline metric.
 
     Returns:
-        Of equal ones, and where no rate learned anything, the one nearest to the recipe's.
+        By the arm's key. Of equal factors, and where no rate learned anything, the one nearest to the recipe's.
     """
-    tried = {factor: value for factor, value in tried_rates(finished, select).items() if math.isfinite(value)}
-    sign = 1 if select.mode == "max" else -1
-    return max(tried, key=lambda factor: (sign * tried[factor], -abs(math.log(factor))), default=1.0)
+    select = recipe.run.select
+    searching = [arm for arm in arms_of(recipe) if arm.factors]
+    return {arm.key: best_factor(tried_rates(arm, finished, select), select.mode) for arm in searching}
 
 
-def tried_rates(finished: Sequence[FinishedPhase], select: Select) -> dict[float, float]:
-    """Factor of the learning rate -> the headline metric on validation images."""
-    ends = {factor: phases_of(f"{RATES}.{place}", finished) for place, factor in enumerate(FACTORS)}
+def best_factor(tried: Mapping[float, float], mode: str) -> float:
+    """The best of several factors by their metric; ``mode`` says whether more or less of it is better."""
+    finite = {factor: value for factor, value in tried.items() if math.isfinite(value)}
+
+    def rank(factor: float) -> tuple[float, float]:
+        return finite[factor] if mode == "max" else -finite[factor], -abs(math.log(factor))
+
+    return max(finite, key=rank, default=1.0)
+
+
+def tried_rates(arm: Arm, finished: Sequence[FinishedPhase], select: Select) -> dict[float, float]:
+    """Factor of the arm's learning rate -> the headline metric on validation images."""
+    ends = {factor: phases_of(f"{RATES}-{arm.key}.{place}", finished) for place, factor in enumerate(arm.factors)}
     return {factor: float(end[-1].figures.get(select.metric, math.nan)) for factor, end in ends.items()}
 
 

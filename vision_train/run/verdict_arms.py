@@ -5,7 +5,7 @@ All arms take equally many optimiser steps, and validate after the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ METHOD, SELF_POOL, LABELLED = "method", "self-pool", "labelled"
 FACTORS = (0.5, 1.0, 2.0)
 """Of the learning rate, among which the labelled images alone take their best: in the study by which this was designed
 the rate moved that arm by as much as any method did."""
+FEW_WEIGHTS = (1.0, 3.0, 10.0)
+"""Likewise of arms that train few weights, which take higher rates than a whole network."""
 SHARES = {"half": 0.5, "quarter": 0.25}
 """Of the labels, on the curve by which a pool is worth labels."""
 
@@ -33,6 +35,8 @@ class Arm:
     recipe: Recipe
     is_control: bool = True
     """Whether the method has to beat it, if it is the best of them."""
+    factors: tuple[float, ...] = ()
+    """Of the learning rate, among which the best is found by validation before the study."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +61,27 @@ def length_of(own: Sequence[FinishedPhase], shared: Sequence[str] = ()) -> Lengt
     return Length(steps, int(counted[-1]["train/epoch_batches"]))
 
 
-def arms_of(recipe: Recipe, length: Length | None = None, factor: float = 1.0) -> list[Arm]:
+def arms_of(recipe: Recipe, length: Length | None = None, chosen: Mapping[str, float] | None = None) -> list[Arm]:
     """The arms of a verdict, controls first, then the method on labelled images as its pool, then the method.
 
     Args:
         recipe: As it was asked for.
         length: That of the run; None leaves it as the recipe has it, to see whether the arms can be trained at all.
-        factor: Of the learning rate of arms that learn from labelled images alone.
+        chosen: Factor of the learning rate of arms that have found one, by key. That of the labelled arm is taken by
+            all that train the whole network on labelled images alone.
     """
-    semi, method = recipe.semi, _judged_no_more(recipe)
+    semi, method, factors = recipe.semi, _judged_no_more(recipe), chosen or {}
+    factor = factors.get(LABELLED, 1.0)
     labelled = with_rate(labelled_alone(method, length), factor)
-    arms = [Arm(LABELLED, "labelled", labelled)]
+    arms = [Arm(LABELLED, "labelled", labelled, factors=FACTORS)]
     larger = labelled.data.batch_size + max(1, round(semi.ratio * labelled.data.batch_size))
     in_larger_batches = replace(labelled, data=replace(labelled.data, batch_size=larger))
     arms.append(Arm("larger-batch", f"labelled, batch {larger}", in_larger_batches))
     if semi.method in IN_PHASES:
         without_pool = replace(method, semi=replace(method.semi, weight=0.0))
         arms.append(Arm("same-phases", "labelled, same phases", with_rate(_as_long(without_pool, length), factor)))
-    arms += _on_a_checkpoint(recipe, labelled_alone(method, length), length)
+    on_weights = _on_a_checkpoint(recipe, labelled_alone(method, length), length)
+    arms += [replace(arm, recipe=with_rate(arm.recipe, factors.get(arm.key, 1.0))) for arm in on_weights]
     arms += _with_fewer_labels(recipe, labelled)
     on_itself = replace(method, data=replace(method.data, unlabelled=LABELLED_IMAGES))
     arms.append(Arm(SELF_POOL, SELF_POOL, _as_long(on_itself, length), is_control=False))
@@ -130,10 +137,10 @@ def _on_a_checkpoint(recipe: Recipe, labelled: Recipe, length: Length | None) ->
     from vision_train.run.controls import frozen_recipe, lora_recipe, pretrain_on_pool
 
     if verdict.frozen:
-        yield Arm("frozen", "frozen backbone", frozen_recipe(labelled))
+        yield Arm("frozen", "frozen backbone", frozen_recipe(labelled), factors=FEW_WEIGHTS)
     if verdict.lora is not None:
         rank = verdict.lora.rank
-        yield Arm("lora", f"LoRA of rank {rank}", lora_recipe(labelled, rank))
+        yield Arm("lora", f"LoRA of rank {rank}", lora_recipe(labelled, rank), factors=FEW_WEIGHTS)
     if verdict.pretrain:
         # It names the pool still, from which its first phase takes the images.
         pretrained = pretrain_on_pool(_judged_no_more(recipe))

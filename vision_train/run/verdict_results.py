@@ -20,7 +20,7 @@ from vision_train.run.directory import RunDirectory
 from vision_train.run.parts import phases_of
 from vision_train.run.plan import FinishedPhase
 from vision_train.run.sample_lists import SAMPLES_FILE, read_samples
-from vision_train.run.verdict import chosen_factor, tried_rates
+from vision_train.run.verdict import chosen_factors, tried_rates
 from vision_train.run.verdict_arms import LABELLED, METHOD, SELF_POOL, Arm, arms_of, length_of, shares_of_labels
 from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast
 from vision_train.semi.worth import UNKNOWN, worth_in_labels
@@ -191,14 +191,18 @@ def _arms_table(arms: list[Arm], chosen: str, runs: dict[str, list[MeasuredRun]]
 
 
 def _rates_table(recipe: Recipe, finished: Sequence[FinishedPhase]) -> Table:
-    """How the labelled images alone came to their learning rate."""
-    chosen, select = chosen_factor(finished, recipe.run.select), recipe.run.select
+    """How arms came to their learning rates."""
+    chosen, select = chosen_factors(recipe, finished), recipe.run.select
     rows = [
-        [f"{factor * recipe.optim.lr:g}", value, "chosen" if factor == chosen else ""]
-        for factor, value in tried_rates(finished, select).items()
+        [arm.name, f"{factor * recipe.optim.lr:g}", value, "chosen" if factor == chosen[arm.key] else ""]
+        for arm in arms_of(recipe)
+        for factor, value in tried_rates(arm, finished, select).items()
     ]
-    note = "Labelled images alone, on a seed outside the verdict. Arms that learn from these alone take the best."
-    return Table("verdict_rates", "Learning rate of the labelled arms", ["optim.lr", select.metric, ""], rows, note)
+    note = (
+        "Tried on a seed outside the verdict. All arms that train the whole network on labelled images alone take the "
+        "best of the first."
+    )
+    return Table("verdict_rates", "Learning rates of the controls", ["arm", "optim.lr", select.metric, ""], rows, note)
 
 
 def _seed_values(arms: dict[str, Arm], runs: dict[str, list[MeasuredRun]], metric: JudgedMetric) -> SeedValues:
