@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
-from vision_train.statistics import exact_bounds
+from vision_train.statistics import SIGNIFICANCE, Interval, detectable_difference, exact_bounds, judge, paired_test
 
 MOST_FALSE = 0.05
 """What "helped" may be said falsely in, as claimed."""
@@ -75,6 +76,30 @@ def above_printed(row: Row, gains: dict[str, dict[str, float]], *, pool: bool = 
     over_control = of_task[CONTROLS[row["control"]]]
     gain = min(over_control, of_task["self_pool"]) if pool else over_control
     return bool(row["detectable"]) and gain > float(row["detectable"])
+
+
+def rejudged(row: Row, comparisons: int, images: int) -> Row:
+    """A study judged again from its row, with intervals that hold together for so many comparisons.
+
+    The interval over test images is Student's, so that it is widened by the quantiles.
+
+    Args:
+        row: As the study wrote it, with one comparison.
+        comparisons: How many share the level of 5 %.
+        images: How many test images the study had.
+    """
+    quantiles = [stats.t.ppf(1 - SIGNIFICANCE / count / 2, images - 1) for count in (1, comparisons)]
+    found = dict(row)
+    for prefix, other in (("", CONTROLS[row["control"]]), ("pool_", "self_pool")):
+        ours, theirs = ([float(value) for value in row[key].split()] for key in ("method", other))
+        test = paired_test(theirs, ours, comparisons)
+        observed, low = float(row[f"{prefix}difference"]), float(row[f"{prefix}item_low"])
+        half = (observed - low) * quantiles[1] / quantiles[0]
+        found[f"{prefix}verdict"] = judge(test, Interval(observed - half, observed + half), "max")
+        size = detectable_difference(test.deviation, len(ours), comparisons) if test.deviation > 0 else ""
+        found[f"{prefix}detectable"] = str(size)
+    found["helped"] = str(int(found["verdict"] == found["pool_verdict"] == "better"))
+    return found
 
 
 def summary(studies: Sequence[Row], fresh: Sequence[Row]) -> str:

@@ -95,12 +95,9 @@ class TaskStudies:
         members = np.flatnonzero(self.targets.numpy() >= 0)
         members = np.random.default_rng(self.seed("cut", draw)).permutation(members)
         sizes = self.plan["sets"][self.task.images]
-        test, val, rest = np.split(members, np.cumsum([self.share(sizes["test"]), self.share(sizes["val"])]))
+        counts = [share(sizes[split], self.task.classes) for split in ("test", "val")]
+        test, val, rest = np.split(members, np.cumsum(counts))
         return Cut(test, val, rest)
-
-    def share(self, images: int) -> int:
-        """So many images of the whole set, in proportion to the classes that the task has."""
-        return round(images * len(self.task.classes) / 10)
 
     def labelled(self, draw: int, seed: int) -> np.ndarray:
         """Draw the labelled images of a seed: as many of each class."""
@@ -227,6 +224,11 @@ class TaskStudies:
             arms = {"labelled": LABELLED, "larger_batch": LARGER, "self_pool": SELF_POOL, "method": REAL}
             values = {key: shown(self.accuracies(name, draw).values()) for key, name in arms.items()}
             yield {"task": self.task.name, "draw": draw, "rate_factor": self.factors[draw], **values}
+
+
+def share(images: int, classes: Sequence[int]) -> int:
+    """So many images of the whole set of ten classes, in proportion to the classes that a task has."""
+    return round(images * len(classes) / 10)
 
 
 def columns(prefix: str, found: Contrast) -> dict[str, Any]:

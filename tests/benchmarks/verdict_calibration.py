@@ -6,7 +6,8 @@
 
 `run` trains what docs/benchmarks/verdict_calibration_plan.yaml says, task by task, and appends what each measured to
 `FOLDER/studies.csv` and `FOLDER/fresh.csv`; called again it goes on after the last finished task. It refuses a plan
-that is not the one whose digest stands below. `summary` reads these tables, or the published ones without FOLDER.
+that is not the one whose digest stands below. `summary` reads these tables, or the published ones without FOLDER;
+with `--comparisons 2` it judges each study again, with intervals that hold together for so many comparisons.
 
 `run FOLDER --pilot PLAN` tries another plan, which must have another seed and other tasks.
 """
@@ -93,6 +94,15 @@ def read(path: Path) -> list[Row]:
     return []
 
 
+def judged_again(studies: list[Row], plan: Row, comparisons: int) -> list[Row]:
+    """The studies with the verdicts of so many comparisons."""
+    from calibration_counts import rejudged
+    from calibration_studies import share
+
+    images = {of["name"]: share(plan["sets"][of["images"]]["test"], of["classes"]) for of in plan["tasks"]}
+    return [rejudged(row, comparisons, images[row["task"]]) for row in studies]
+
+
 def append(path: Path, rows: Iterable[Row]) -> None:
     """Append rows to a table, and its head where it is new."""
     rows = list(rows)
@@ -120,13 +130,17 @@ def main() -> None:
     running.add_argument("--pilot", type=Path)
     telling = verbs.add_parser("summary")
     telling.add_argument("folder", type=Path, nargs="?", default=PUBLISHED)
+    telling.add_argument("--comparisons", type=int, default=1)
     asked = parser.parse_args()
     if asked.verb == "run":
         run(asked.folder, read_plan(asked.pilot))
     else:
         from calibration_counts import summary
 
-        print(summary(read(asked.folder / "studies.csv"), read(asked.folder / "fresh.csv")))
+        studies = read(asked.folder / "studies.csv")
+        if asked.comparisons > 1:
+            studies = judged_again(studies, read_plan(), asked.comparisons)
+        print(summary(studies, read(asked.folder / "fresh.csv")))
 
 
 if __name__ == "__main__":

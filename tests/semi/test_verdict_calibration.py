@@ -167,3 +167,21 @@ def test_a_plan_that_was_changed_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(verdict_calibration, "PLAN", changed)
     with pytest.raises(SystemExit, match=r"plan\.yaml: is not the plan that was committed"):
         verdict_calibration.read_plan()
+
+
+def test_the_published_tables_say_what_the_page_says():
+    tables = [
+        verdict_calibration.read(verdict_calibration.PUBLISHED / f"{table}.csv") for table in ("studies", "fresh")
+    ]
+    page = verdict_calibration.PUBLISHED.with_suffix(".md").read_text("utf-8")
+    told = calibration_counts.summary(*tables).splitlines()
+    (sentence,) = [line for line in told if line.startswith('"helped" is said falsely')]
+    assert f"> {sentence}\n" in page
+    plan = verdict_calibration.read_plan()
+    assert len(tables[0]) == 2 * len(plan["tasks"]) * plan["draws"]
+    assert len(tables[1]) == len(plan["tasks"]) * plan["fresh_draws"]
+    found = ("verdict", "pool_verdict", "helped")
+    again = verdict_calibration.judged_again(tables[0], plan, comparisons=1)
+    assert [[row[key] for key in found] for row in again] == [[row[key] for key in found] for row in tables[0]]
+    stricter = verdict_calibration.judged_again(tables[0], plan, comparisons=2)
+    assert "91 of 123" in calibration_counts.summary(stricter, tables[1])
