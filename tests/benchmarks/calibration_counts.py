@@ -78,6 +78,12 @@ def above_printed(row: Row, gains: dict[str, dict[str, float]], *, pool: bool = 
     return bool(row["detectable"]) and gain > float(row["detectable"])
 
 
+def above_larger(row: Row, gains: dict[str, dict[str, float]]) -> bool:
+    """Whether a study's true gain over its control exceeds both sizes, as runs have printed since the study."""
+    sizes = [float(row[key]) for key in ("detectable", "pool_detectable") if row[key]]
+    return bool(sizes) and gains[row["task"]][CONTROLS[row["control"]]] > max(sizes)
+
+
 def rejudged(row: Row, comparisons: int, images: int) -> Row:
     """A study judged again from its row, with intervals that hold together for so many comparisons.
 
@@ -122,6 +128,7 @@ def summary(studies: Sequence[Row], fresh: Sequence[Row]) -> str:
         f"    better than the control: {counted(gained, lambda row: row['verdict'] == 'better')}",
         f"    better than the self-pool: {counted(gained, lambda row: row['pool_verdict'] == 'better')}",
         f"  true gain over the control alone above the printed size: {counted(over_control)}",
+        f"  the same above the larger of both sizes: {counted([row for row in real if above_larger(row, gains)])}",
         sentence(counted(nulls), counted(gained)),
         "true gains in points, and studies of real pools that said helped:",
     ]

@@ -1,5 +1,7 @@
 """Did the method help, and was it the pool: arithmetic, words, and how often they are wrong in simulated studies."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,13 @@ def test_the_summary_names_what_a_reader_looks_for():
         "verdict/detectable": 0.028,
         "verdict/helped": True,
     }
+
+
+def test_what_a_study_could_have_found_is_the_larger_size_since_helped_takes_both():
+    small, large = made("better"), replace(made("better", "self-pool"), detectable=0.04)
+    assert PoolVerdict("freematch", small, large).detectable == 0.04
+    assert PoolVerdict("freematch", large, small).detectable == 0.04
+    assert PoolVerdict("freematch", small, replace(large, detectable=None)).detectable == small.detectable
 
 
 def test_the_sentence_says_what_was_found_and_what_could_have_been():

@@ -119,6 +119,15 @@ class PoolVerdict:
         """Whether the method is better than the best control, and than itself without new images."""
         return self.method.verdict == self.pool.verdict == "better"
 
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true gain of which this study finds in 80 % of cases that it helped; None without any spread.
+
+        "Helped" takes both differences, so that it is the larger of the two sizes.
+        """
+        sizes = [each.detectable for each in (self.method, self.pool) if each.detectable is not None]
+        return max(sizes, default=None)
+
     def summary(self) -> dict[str, Any]:
         """Entries for a run's summary."""
         return {
@@ -126,7 +135,7 @@ class PoolVerdict:
             "verdict/control": self.method.other,
             **_entries("verdict/", self.method),
             **_entries("verdict/pool_", self.pool),
-            "verdict/detectable": self.method.detectable,
+            "verdict/detectable": self.detectable,
             "verdict/helped": self.helped,
         }
 
@@ -141,8 +150,8 @@ class PoolVerdict:
         """
         method, pool = self.method, self.pool
         found = ""
-        if method.detectable is not None:
-            found = f"; this study could see {scale * method.detectable:.1f}{unit} or more"
+        if self.detectable is not None:
+            found = f"; this study could see {scale * self.detectable:.1f}{unit} or more"
         said = [
             f"{self.arm} is {WORDS.get(method.verdict, 'not measurably different')}: {_shown(method, scale, unit)}"
             f"; {method.seeds} seeds, {test_samples} test samples) against {method.other}{found}.",
