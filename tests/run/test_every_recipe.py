@@ -43,7 +43,10 @@ def small(name: str, data: Path, *overrides: str) -> Recipe:
         "images": [f"data.root={data / 'images'}"],
         "bags": [f"data.root={bags}", f"data.labels={bags / 'labels.csv'}", f"data.splits={bags / 'splits_0.csv'}"],
     }
-    keys = of_source.get(load_recipe(name, runnable=False).data.source, [])
+    recipe = load_recipe(name, runnable=False)
+    keys = of_source.get(recipe.data.source, [])
+    if recipe.semi.method != "none" and recipe.data.unlabelled is None and keys:
+        keys = [*keys, f"data.unlabelled={data / 'pool'}"]
     return load_recipe(name, [*keys, *overrides], smoke=True)
 
 
@@ -51,6 +54,7 @@ def small(name: str, data: Path, *overrides: str) -> Recipe:
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     make_image_folder(folder / "images", classes=3, per_class=PER_CLASS, size=(48, 40))
+    make_image_folder(folder / "pool", classes=1, per_class=PER_CLASS, size=(48, 40), seed=1)
     make_digit_bags(folder / "bags", "rare")
     return folder
 
