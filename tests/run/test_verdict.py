@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
 from vision_train.artefacts import SeedValues, Table, read_artefact
 from vision_train.compare.plan import make_plan
+from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import Recipe, load_recipe
@@ -23,7 +24,7 @@ from vision_train.run.directory import RunDirectory
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit, resume
 from vision_train.run.parts import Parts
-from vision_train.run.plan import FinishedPhase, stored_recipes
+from vision_train.run.plan import Chain, FinishedPhase, Plan, stored_recipes
 from vision_train.run.verdict import best_factor, chosen_factors, plan_run
 from vision_train.run.verdict_arms import Length, arms_of
 from vision_train.tasks.classification.task import ClassificationTask
@@ -181,6 +182,32 @@ def test_the_curve_by_which_labels_are_counted_takes_nested_parts_of_them():
     three = [arm.key for arm in arms_of(judged("semi.verdict.worth=true", "data.labels_per_class=2"))]
     assert "half" in three
     assert "quarter" not in three
+
+
+@pytest.mark.parametrize("method", ["active_rounds", "self_training"])
+def test_arms_in_phases_have_phases_as_long_as_those_of_the_run(method):
+    plan = plan_run(judged(f"semi.method={method}", "semi.burn_in=null", "trainer.max_steps=72"), {})
+    assert isinstance(plan, Parts)
+
+    def lengths(of: Plan) -> dict[str, int]:
+        return {phase.name: phase.recipe.trainer["max_steps"] for phase in cast(Chain, of).phases}
+
+    assert lengths(plan.own)["burn-in"] == 18
+    arms = {part.name: lengths(part.make_plan()) for part in plan.foreseen}
+    for arm in ("same-phases.0", "self-pool.0", "method.0"):
+        assert arms[arm] == lengths(plan.own)
+
+
+def test_a_pool_among_the_labelled_images_is_refused_before_arms_take_it_for_a_class(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_image_folder(Path("photos"), classes=3, per_class=12, size=(20, 20))
+    make_image_folder(Path("made"), classes=1, per_class=9, size=(20, 20), seed=9)
+    Path("made/class_0").rename("photos/pool")
+    keys = ("data.source=images", "data.root=photos", "data.unlabelled=photos/pool", "data.labels_per_class=2")
+    keys += ("data.splits={val: 0.2, test: 0.2}",)
+    with pytest.raises(UserError, match=r"arm labelled: pool/.*is not one of the run's classes"):
+        fit(judged(*keys), run_dir=Path("run"), command=[], console=Console(quiet=True))
+    assert not Path("run").exists()
 
 
 def test_what_the_run_pretrains_on_is_shared_by_all_arms(tmp_path):

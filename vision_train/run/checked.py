@@ -73,11 +73,11 @@ def _check_parts(plan: Plan, checked: CheckedPhases) -> None:
     """
     if not isinstance(plan, Parts):
         return
-    tasks = dict(checked.tasks)
+    tasks, classes = dict(checked.tasks), checked.scanned[plan.known()[-1].name].data.classes
     for phase in (phase for part in plan.foreseen for phase in plan.phases_foreseen(part)):
         earlier = checked.scanned[phase.start].recipe if phase.start in checked.scanned else None
         try:
-            scanned = scan(phase.recipe, earlier=earlier)
+            scanned = scan(phase.recipe, classes if phase.is_result else None, earlier=earlier)
             tasks[phase.name] = check_later(scanned, tasks.get(phase.start) if phase.start else None)
         except UserError as error:
             raise UserError(f"{phase.title}: {error}") from error

@@ -11,7 +11,7 @@ from vision_train.recipe import Recipe
 from vision_train.recipe.sections import Select
 from vision_train.recipe.verdict_section import Verdict
 from vision_train.run.parts import Part, Parts, phases_of
-from vision_train.run.plan import LAST, PRETRAIN, FinishedPhase, Plan, plan_of
+from vision_train.run.plan import PRETRAIN, FinishedPhase, Plan, plan_of
 from vision_train.run.verdict_arms import (
     METHOD,
     Arm,
@@ -88,10 +88,10 @@ class Study:
 
     def _part(self, name: str, title: str, arm: Arm, seed: int) -> Part:
         recipe = replace(arm.recipe, seed=seed)
-        # What the run pre-trains on is not read anew; a control may pre-train on something else.
+        # What the run pre-trains on is not read anew, nor the share of its burn-in found anew: phases of arms are as
+        # long as its own. A control may pre-train on something else.
         same = recipe.run.pretrain == self.recipe.run.pretrain
-        known = {name: each for name, each in self.known.items() if name in (*self.shared, LAST)} if same else {}
-        return Part(name, title, lambda: plan_of(recipe, known))
+        return Part(name, title, lambda: plan_of(recipe, self.known if same else {}))
 
 
 def chosen_factors(recipe: Recipe, finished: Sequence[FinishedPhase]) -> dict[str, float]:
