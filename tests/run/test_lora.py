@@ -255,3 +255,11 @@ def test_adapters_and_a_frozen_network_learn_from_a_pool_too(first):
         after = read_weights(run(first, *options, *pool, "trainer.max_epochs=2", run_dir=f"pool{number}").path).state
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.items() if name.endswith("norm1.weight"))
         assert not torch.equal(before["head.weight"], after["head.weight"])
+
+
+@pytest.mark.parametrize("method", ["self_training", "active_rounds"])
+def test_networks_with_adapters_label_a_pool_between_phases(first, method):
+    semi = (f"semi={{method: {method}, burn_in: 0.5, views: 0, rounds: {{count: 1}}}}", "data.unlabelled=rest")
+    found = run(first, *LORA, *semi, "trainer.max_epochs=2", "trainer.limit_train_batches=2", run_dir="phases")
+    assert (found.phase("fit") / "pseudo_labels.csv").is_file()
+    assert not [name for name in read_weights(found.path, None).state if "lora" in name]

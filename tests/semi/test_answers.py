@@ -35,7 +35,8 @@ def select(given: list[PseudoLabel], number: int = 2, **changed):
 
 def test_samples_that_fill_up_a_last_batch_count_once():
     answers = [Answer("b", 1), Answer("a", 2), Answer("b", 3)]
-    assert [(each.id, each.said) for each in each_once(answers)] == [("a", 2), ("b", 1)]
+    found = each_once(answers, ["b", "unreadable", "a"])
+    assert [(each.id, each.said) for each in found] == [("b", 1), ("a", 2)]
 
 
 @given(st.integers(1, 60), st.integers(1, 4), st.integers(0, 5))
@@ -80,8 +81,10 @@ def test_all_answers_may_be_useless():
     assert chosen(select(given, 4)) == []
 
 
-def test_excluded_ids_are_never_taken():
-    assert not {"001", "002"} & {*chosen(select(labels(10), 4, excluded={"001", "002"}))}
+def test_of_equal_scores_none_is_taken_for_the_folder_that_it_lies_in():
+    equal = [replace(each, label="a", stratum="a", scores={"confidence": 1.0}) for each in labels(20)]
+    elsewhere = [replace(each, id=f"class_{number % 3}/{each.id}") for number, each in enumerate(equal)]
+    assert chosen(select(equal, 1)) == [name.rpartition("/")[2] for name in chosen(select(elsewhere, 1))]
 
 
 def test_a_later_round_takes_more_of_the_same_scores():

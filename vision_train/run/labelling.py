@@ -10,9 +10,10 @@ from pathlib import Path
 from pytorch_lightning import LightningDataModule, LightningModule
 from rich.console import Console
 
+from models.lora import remove_adapters
 from vision_train.artefacts import Table
 from vision_train.data.dataset import SampleLoader
-from vision_train.data.module import SampleDataModule
+from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.errors import UserError
 from vision_train.processes import gather_objects, launched_rank
 from vision_train.recipe import Recipe
@@ -75,7 +76,7 @@ def label_pool(
 def _labels(
     phase: Phase, scanned: Scanned, finished: Sequence[FinishedPhase], console: Console
 ) -> tuple[list[PseudoLabel], list[str]]:
-    """Labels of the whole pool, in the order of the ids and the same in all processes, and what is wrong with them."""
+    """Labels of the whole pool, in its order and the same in all processes, and what is wrong with them."""
     assert phase.labels is not None
     recipe, semi, labelling = scanned.recipe, scanned.recipe.semi, phase.labels
     answers, weights = [], dict[str, float]()
@@ -113,9 +114,7 @@ def _of_phase(scanned: Scanned, checkpoint: Path | None) -> Task:
     if checkpoint is None:
         return prepare(scanned).task
     model = replace(scanned.recipe.model, checkpoint=None)
-    task = prepare(Scanned(replace(scanned.recipe, model=model), scanned.data)).task
-    load_best(task, checkpoint)
-    return task
+    return _with_best(Scanned(replace(scanned.recipe, model=model), scanned.data), checkpoint)
 
 
 def _of_run(scanned: Scanned, run: str) -> Task:
@@ -135,8 +134,14 @@ def _of_run(scanned: Scanned, run: str) -> Task:
             "data.image_size, augment.mean, augment.std and augment.eval as in its recipe.yaml"
         )
     voter = replace(theirs, trainer=ours.trainer)
-    task = prepare(Scanned(voter, scanned.data)).task
-    load_best(task, directory.path)
+    return _with_best(Scanned(voter, scanned.data), directory.path)
+
+
+def _with_best(scanned: Scanned, of: Path) -> Task:
+    """A task with the best weights of a run or checkpoint, into which low-rank adapters have been merged."""
+    task = prepare(scanned).task
+    remove_adapters(task.network)
+    load_best(task, of)
     return task
 
 
@@ -144,7 +149,7 @@ def ask(task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[s
     """Ask a network about every sample of the pool, shared out over the processes.
 
     Returns:
-        An answer for each sample, in the order of the ids; the same in all processes.
+        An answer for each sample, in the order of the pool; the same in all processes.
 
     Raises:
         UserError: A sample cannot be read, and the recipe does not skip such samples.
@@ -154,7 +159,8 @@ def ask(task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[s
     skipped = {name: reason for found in gather_objects(views.skipped) for name, reason in found.items()}
     if skipped and data.section.on_bad == "error":
         raise data.refusal(skipped)
-    return each_once([answer for of_process in gather_objects(asked.answers) for answer in of_process])
+    answers = [answer for of_process in gather_objects(asked.answers) for answer in of_process]
+    return each_once(answers, [sample.id for sample in data.samples(POOL_SPLIT)])
 
 
 class _Asked(LightningModule):

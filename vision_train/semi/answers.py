@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,10 +29,15 @@ class Answer:
     """How far it may be trusted, each in [0, 1]; NaN where that cannot be said."""
 
 
-def each_once(answers: Sequence[Answer]) -> list[Answer]:
-    """Answers in the order of the ids, the first of several for one sample: what fills up a last batch counts once."""
+def each_once(answers: Sequence[Answer], ids: Sequence[str]) -> list[Answer]:
+    """Answers in a fixed order, the first of several for one sample: what fills up a last batch counts once.
+
+    Args:
+        answers: Of all processes.
+        ids: Of the pool in its order, which depends on no folder; those without an answer are passed over.
+    """
     first = {answer.id: answer for answer in reversed(answers)}
-    return [first[name] for name in sorted(first)]
+    return [first[name] for name in ids if name in first]
 
 
 def select_for_round(
@@ -43,18 +48,17 @@ def select_for_round(
     rounds: int,
     most: float,
     seed: int,
-    excluded: Collection[str] = (),
 ) -> list[PseudoLabel]:
     """Keep the best labels within the budget of a round, classes or other strata in turn.
 
     Args:
-        labels: Of the whole pool, with scores.
+        labels: Of the whole pool in its fixed order, with scores. Samples are known by their places: of equal scores,
+            as those of a network that is certain, a draw from ids would follow the names of class folders.
         weights: Of the scores, by name.
         number: The round, from 1.
         rounds: How many there are.
         most: Share of the pool that the last round may take.
         seed: Of the run; it decides between equal scores.
-        excluded: Ids that are never taken.
 
     Returns:
         All labels in their order, marked, with the score that they were ranked by.
@@ -64,16 +68,15 @@ def select_for_round(
     combined = combine(scores, {name: weights[name] for name in used})
     floors = {name: floor for name, floor in FLOORS.items() if name in scores}
     chosen = select(
-        [each.id for each in labels],
+        [str(place) for place in range(len(labels))],
         combined,
         budget(number, rounds, len(labels), most),
         seed=derive_seed(seed, "selection", number),
         eligible=passing(scores, floors) & torch.tensor([bool(each.stratum) for each in labels]),
-        excluded=excluded,
         strata=[each.stratum for each in labels],
     )
-    kept = set(chosen)
+    kept = {int(place) for place in chosen}
     return [
-        replace(each, kept=each.id in kept, round=number, scores={**each.scores, SCORE: score})
-        for each, score in zip(labels, combined.tolist(), strict=True)
+        replace(each, kept=place in kept, round=number, scores={**each.scores, SCORE: score})
+        for place, (each, score) in enumerate(zip(labels, combined.tolist(), strict=True))
     ]

@@ -271,7 +271,7 @@ class ClassificationTask(Task):
         return asked.answer(self.network, ids, images, scores, grid)
 
     def label_pool(self, answers: Sequence[Sequence[Answer]]) -> list[PseudoLabel]:
-        """The class with most votes, in the order of the ids."""
+        """The class with most votes, in the order of the answers."""
         labels = asked.labels_of(answers, self.classes, self.recipe.semi.class_cap)
         labels, warnings = asked.judged(labels, self.classes, self.class_counts)
         self.warnings += warnings
