@@ -40,8 +40,8 @@ class Semi:
     methods that label the pool between phases train in the same phases on labelled images alone."""
     burn_in: float | None = None
     """Share of the optimiser steps that learn from labelled images alone before the pool is used, rounded up to whole
-    epochs. Null takes 0.25 from random weights, 0.5 from weights for other classes and 0 from a run of the same
-    classes."""
+    epochs where that leaves the pool some. Null takes 0.25 from random weights, 0.5 from weights for other classes and
+    0 from a run of the same classes."""
     teacher: Literal["average", "student"] = "average"
     """Who labels the pool: the moving average of the weights (`optim.ema`), or the network itself, as USB's recipes for
     transformers do."""
@@ -62,15 +62,14 @@ class Semi:
     asked about each image. Strong ones leave out random erasing."""
     rounds: SemiRounds = field(default_factory=SemiRounds)
     """How `active_rounds` goes about its rounds."""
+    verdict: Verdict | None = None
+    """Whether the method helped, and whether it was the pool: controls are trained beside the run. Null asks for no
+    verdict."""
 
     @property
     def in_phases(self) -> bool:
         """Whether the pool is labelled between phases of the run."""
         return self.method in IN_PHASES
-
-    verdict: Verdict | None = None
-    """Whether the method helped, and whether it was the pool: controls are trained beside the run. Null asks for no
-    verdict."""
 
     @property
     def uses_pool_in_steps(self) -> bool:

@@ -256,6 +256,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     trainer = build_trainer(recipe, [*_training(prepared, steps), bad_samples, meter, display, keeper], folder)
     set_length(trainer, steps)
     tell(task, data, steps)
+    task.validated_every = trainer.check_val_every_n_epoch or 1
 
     call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     remove_adapters(task.network)  # what is read of a checkpoint has them merged; so has what is measured

@@ -48,6 +48,7 @@ class Task(LabelsPool, LightningModule):
         warnings: What went wrong in training, in sentences; known after the test pass.
         steps_per_epoch: Optimiser steps of one epoch; set by the run before training.
         total_steps: Optimiser steps of the whole training; set by the run before training.
+        validated_every: Epochs from one validation to the next; set by the run before training.
         effective_batch: Samples of an optimiser step over all processes; set by the run before training.
         class_counts: Training samples of each class; set by the run before training.
         pool_copies: Unlabelled samples that copy labelled ones, and all of them; set by the run before training.
@@ -80,6 +81,7 @@ class Task(LabelsPool, LightningModule):
         self.warnings: list[str] = []
         self.steps_per_epoch = 0
         self.total_steps = 0
+        self.validated_every = 1
         self.effective_batch = 0
         self.class_counts: list[int] = []
         self.pool_copies = (0, 0)

@@ -54,6 +54,8 @@ class Teaching:
         self.pool = (0, 1)
         """Samples of the pool that are copies of labelled ones, and all of them."""
         self.total_steps = 0
+        self.validated_every = 1
+        """Epochs from one validation to the next."""
         self.monitor: Monitor | None = None
         self._news: list[str] = []
         self._said: set[str] = set()
@@ -85,11 +87,14 @@ class Teaching:
     def begin(self, task: Task) -> None:
         """Find the end of burn-in, unless a checkpoint has told it, and begin to judge."""
         self.total_steps = task.total_steps
+        self.validated_every = task.validated_every
         self.pool = task.pool_copies
         if self.burn_in < 0:
             share, steps = self.semi.burn_in, task.total_steps
             wanted = default_burn_in(steps, task.start) if share is None else share * steps
             self.burn_in = math.ceil(wanted / task.steps_per_epoch - 1e-9) * task.steps_per_epoch
+            if self.burn_in >= steps:  # whole epochs would leave none to the pool
+                self.burn_in = math.ceil(wanted - 1e-9)
             when = f"after {self.burn_in:,} steps on labelled images alone" if self.burn_in else "from the first step"
             self._news.append(f"note: the pool is used {when} (semi.burn_in)")
         counts = task.class_counts
@@ -113,8 +118,13 @@ class Teaching:
         return self.labels(step) and not (self.monitor and self.monitor.stopped)
 
     def observes_origin(self, step: int, steps_per_epoch: int) -> bool:
-        """Whether a step lies in the epoch whose end tells where the pool comes from: the last one of burn-in."""
-        end = max(self.burn_in, steps_per_epoch)
+        """Whether a step lies in the epoch whose end tells where the pool comes from.
+
+        That is the last one of burn-in that is validated, or the first one of all: what is said of the pool is compared
+        with what is said of validation images by nearly the same weights.
+        """
+        apart = self.validated_every * steps_per_epoch
+        end = max(self.burn_in // apart * apart, apart)
         return end - steps_per_epoch <= step < end
 
     def since_burn_in(self, step: int) -> tuple[int, int]:
