@@ -74,6 +74,15 @@ def test_a_start_without_a_burn_in_is_asked_itself():
     assert last.labels == Labelling(("round-3",), round=4)
 
 
+@pytest.mark.parametrize("method", [ROUNDS, ONCE])
+def test_what_was_pre_trained_without_these_labels_is_not_asked_about_the_pool(method):
+    before = ("run.pretrain=droppos/digits", "semi.burn_in=0")
+    with pytest.raises(UserError, match=r"semi\.burn_in=0: run\.pretrain=droppos/digits.*null"):
+        phases(*method, *before)
+    assert phases(*method, *before, "semi.weight=0")[-1].labels is None, "nobody is asked"
+    assert phases(*method, before[0])[1].name == "burn-in"
+
+
 def test_reinitialisation_knows_where_values_come_from():
     rules = "semi.rounds={count: 2, reinitialise: {head.*: burn_in}}"
     found = phases(*ROUNDS, rules, "semi.burn_in=0.3")

@@ -16,12 +16,10 @@ from vision_train.run.plan import LAST, Labelling, Phase, Reinitialisation
 from vision_train.run.steps import limits_of
 from vision_train.seeds import derive_seed
 from vision_train.semi.rounds import Round, check_restarts, schedule_rounds
-from vision_train.semi.teacher import Start
+from vision_train.semi.teacher import BURN_IN_SHARES, Start
 
 BURN_IN = "burn-in"
 """Name of the phase on labelled samples alone."""
-SHARES: dict[Start, float] = {"scratch": 0.25, "other classes": 0.5, "same classes": 0.0}
-"""Of the steps, for burn-in, by what training starts from, where the recipe leaves it open."""
 
 
 def divided(asked: Phase, stored: Mapping[str, Recipe]) -> list[Phase]:
@@ -55,14 +53,24 @@ def divided(asked: Phase, stored: Mapping[str, Recipe]) -> list[Phase]:
 
 
 def _burn_in(asked: Phase, stored: Mapping[str, Recipe]) -> float:
-    """Share of the training that learns from labelled samples alone."""
+    """Share of the training that learns from labelled samples alone.
+
+    Raises:
+        UserError: None, and what training starts from is pre-trained by this run, on no labels of these classes.
+    """
     recipe = asked.recipe
     if recipe.semi.burn_in is not None:
+        asks_start = recipe.semi.weight and not isinstance(recipe.semi.voters, list)
+        if asked.start and asks_start and not recipe.semi.burn_in:
+            raise UserError(
+                f"semi.burn_in=0: run.pretrain={recipe.run.pretrain} is no run of the labelled classes to label the "
+                "pool by; leave it at null, half of the training"
+            )
         return recipe.semi.burn_in
     if stored:  # the start may be gone, or another, when the run goes on
         unit = _unit(recipe)
         return stored[BURN_IN].trainer[unit] / recipe.trainer[unit] if BURN_IN in stored else 0.0
-    return SHARES["other classes" if asked.start else _start_of(recipe)]
+    return BURN_IN_SHARES["other classes" if asked.start else _start_of(recipe)]
 
 
 def _start_of(recipe: Recipe) -> Start:

@@ -10,6 +10,8 @@ Start = Literal["scratch", "other classes", "same classes"]
 LONGEST_HALF_LIFE = 693
 """Updates after which an average with a decay of 0.999 has forgotten half."""
 HALF_LIFE_SHARE = 0.1
+BURN_IN_SHARES: dict[Start, float] = {"scratch": 0.25, "other classes": 0.5, "same classes": 0.0}
+"""Of the optimiser steps, on labelled images alone, by what training starts from."""
 
 
 def half_life(steps: int) -> float:
@@ -18,7 +20,8 @@ def half_life(steps: int) -> float:
     A decay that is fixed at 0.999 keeps half of the random start after 693 steps, all of a short run.
 
     Args:
-        steps: Optimiser steps after burn-in, at least 1.
+        steps: Optimiser steps of the training, burn-in included, so that all arms of a comparison average alike; at
+            least 1.
     """
     return min(LONGEST_HALF_LIFE, HALF_LIFE_SHARE * steps)
 
@@ -36,10 +39,9 @@ def default_burn_in(steps: int, start: Start) -> int:
 
     Args:
         steps: Of the whole run.
-        start: A quarter of the steps from scratch, half of them from weights for other classes, none from a run of the
-            same classes.
+        start: What training starts from.
     """
-    return int({"scratch": 0.25, "other classes": 0.5, "same classes": 0.0}[start] * steps)
+    return int(BURN_IN_SHARES[start] * steps)
 
 
 def check_burn_in(burn_in: int, start: Start) -> None:
