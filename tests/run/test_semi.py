@@ -57,6 +57,31 @@ def test_each_method_learns_from_the_pool_after_burn_in(semi, method):
     assert json.loads(directory.summary.read_text())["train/steps"] == 18
 
 
+def test_a_run_of_one_epoch_learns_from_the_pool_all_the_same(semi):
+    directory = run(semi, "trainer.max_steps=6", "semi.burn_in=null")
+    assert last(directory)["teaching"]["burn_in"] == 2  # a quarter of the steps, not the whole epoch
+    assert [line["step"] for line in pool_figures(directory)] == [6]
+
+
+def test_few_unlabelled_images_a_step_are_no_batch_that_cannot_be_mixed(semi):
+    assert run(semi, "semi.ratio=0.05", "trainer.max_steps=6").summary.exists()
+
+
+def test_item_10_views_of_the_pool_are_the_same_whether_labelled_images_are_mixed_or_not(semi, monkeypatch):
+    step, seen = ClassificationTask.training_step, []
+
+    def noting(task, batch, batch_idx):
+        seen[-1] += [batch["unlabelled"][view]["image"].clone() for view in ("weak", "strong")]
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", noting)
+    for mixing in ("{mixup: 0.5, cutmix: 0.5}", "{mixup: 0, cutmix: 0}"):
+        seen.append([])
+        run(semi, f"augment.mixing={mixing}", "trainer.max_steps=6")
+    assert len(seen[0]) == len(seen[1]) == 12
+    assert all(torch.equal(mixed, plain) for mixed, plain in zip(*seen, strict=True))
+
+
 def test_the_average_is_delivered_and_another_run_starts_from_it(semi):
     directory = run(semi)
     best = torch.load(directory.path / "checkpoints" / "best.ckpt", weights_only=True)
