@@ -99,6 +99,11 @@ class TestBatches:
         with pytest.raises(UserError, match=r"61 processes for 60 training images; lower trainer\.devices"):
             data.smallest_batch(61)
 
+    def test_a_stream_beside_may_have_one_image_a_batch(self):
+        data = two_streams(recipe_of())
+        data.streams = {"labelled": Stream("train", 8), "unlabelled": Stream("pool", 1)}
+        assert data.smallest_batch(1) == 8, "only labelled images are mixed"
+
     def test_the_other_stream_goes_on_across_epochs(self):
         data = two_streams(recipe_of())
         steps = [step for epoch in range(3) for step in drawn(data, epoch)]

@@ -189,6 +189,11 @@ class TestSelfTraining:
         with pytest.raises(UserError, match=r"semi\.voters.*another size"):
             run(photos / "tiny.yaml", photos / "refused", *ONCE, voters, "data.image_size=32")
 
+    def test_voters_that_are_no_runs_are_refused_by_name_before_anything_is_written(self, photos):
+        with pytest.raises(UserError, match=r"semi\.voters: .*nowhere: no such run"):
+            run(photos / "tiny.yaml", photos / "unasked", *ONCE, "semi.voters=[nowhere]")
+        assert not (photos / "unasked").exists()
+
 
 class TestWhatGoesWrong:
     def test_a_teacher_that_returns_nan_leaves_a_run_on_labelled_images(self, photos, monkeypatch):

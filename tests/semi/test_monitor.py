@@ -237,6 +237,28 @@ def test_a_pool_of_another_kind_is_seen_before_its_first_step(pool, word):
     assert not any(sign.stops for sign in signs)
 
 
+@pytest.mark.parametrize("found", [0.2, 0.8])
+def test_a_teacher_that_is_as_sure_of_both_says_nothing_of_where_the_pool_comes_from(found):
+    assert origin_signs(found, 0.11, 0.112, 0, 1000) == []
+    assert origin_signs(found, 0.9, 0.6, 0, 1000) != []
+
+
 def test_copies_of_labelled_images_in_the_pool_are_counted():
     assert [sign.figure for sign in origin_signs(0.5, 0.9, 0.9, 11, 1000)] == ["copies"]
     assert origin_signs(0.5, 0.9, 0.9, 10, 1000) == []
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_only_a_threshold_that_the_user_sets_is_a_remedy(fixed):
+    logits, _ = answers(400, 6.0, 0.95)
+    logits[:, 0] += 20  # all of one class
+    pool = pool_of(logits, torch.ones(400))
+    nothing = pool_of(logits, torch.zeros(400))
+    wrong = estimated_accuracy(torch.ones(200), torch.arange(200) < 20)
+    messages = []
+    for each in (pool, nothing):
+        messages += Monitor(NAMES, EVEN, fixed_threshold=fixed).judge(Reading(each, wrong, 0.9, 0.02)).messages
+    assert any("gather in few classes" in message for message in messages)
+    assert any("semi.burn_in" in message for message in messages)
+    assert any("semi.threshold" in message for message in messages) == fixed
+    assert any("freematch" in message for message in messages) == fixed

@@ -195,7 +195,7 @@ class SampleDataModule(LightningDataModule):
         return self._datasets[0].refusal(bad, shared=True)
 
     def smallest_batch(self, processes: int) -> int:
-        """Samples of a training step's smallest batch of the first stream, in each of so many processes.
+        """Samples of the first stream, which alone is mixed, in a batch of each of so many processes.
 
         Raises:
             UserError: Some process would have nothing to train on.
@@ -207,7 +207,7 @@ class SampleDataModule(LightningDataModule):
                     f"{processes} processes for {samples} training {self.noun}; lower trainer.devices (or "
                     "trainer.num_nodes) so that each process has one"
                 )
-        return next(iter(self.step_sizes(processes).values())) // processes
+        return self._first_order(processes).step_size // processes
 
     def batches_per_epoch(self, processes: int) -> int:
         """Training batches that each of so many processes sees in an epoch."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from vision_train.errors import UserError
 from vision_train.processes import launched_rank
+from vision_train.run.directory import open_run
 from vision_train.run.frozen import refuse_frozen_random
 from vision_train.run.leakage import check_overlap, clear_pool, keep_apart
 from vision_train.run.log import logging_to
@@ -95,11 +97,16 @@ def check_beginning(prepared: Prepared) -> None:
 
 
 def check_asked(phase: Phase, prepared: Prepared) -> None:
-    """Refuse a first phase whose start is to label the pool and has never seen the classes.
+    """Refuse a first phase whose start is to label the pool and never saw the classes, or whose voters are no runs.
 
     Raises:
-        UserError: It knows other classes.
+        UserError: It knows other classes, or a voter has no weights.
     """
+    for run in phase.labels.runs if phase.labels else ():
+        try:
+            open_run(Path(run), with_weights=True)
+        except UserError as error:
+            raise UserError(f"semi.voters: {error}") from error
     if phase.labels is None or phase.labels.voters or phase.labels.runs:
         return
     try:

@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 from vision_train.semi.consistency import MOST
 from vision_train.semi.health import Estimate, PoolFigures, distance_to_prior, normalised_entropy
 
+ALIKE = 0.02
+"""Difference of mean confidences up to which validation images and pool are told apart by nothing that matters: of a
+network that has learnt next to nothing all confidences are about those of guessing, in whatever order."""
 FLOOD = 0.98
 """Share that a fixed threshold accepts at its first reading, above which it sorts nothing out."""
 DOUBTFUL, WRONG = 0.8, 0.5
@@ -162,16 +165,17 @@ class Monitor:
 
     def _accepted(self, reading: Reading) -> Iterator[Sign]:
         if reading.pool.accepted == 0:
+            threshold = "the threshold (semi.threshold), or " if self.fixed_threshold else ""
             yield Sign(
                 "accepted share",
                 "no image of the pool was accepted since the last validation. Label smoothing and mixing keep "
-                "confidence low: lower the threshold, or method.label_smoothing, or the weights of augment.mixing",
+                f"confidence low: lower {threshold}method.label_smoothing, or the weights of augment.mixing",
             )
         elif self.fixed_threshold and self.readings == 1 and reading.pool.accepted > FLOOD:
             yield Sign(
                 "accepted share",
                 f"the threshold accepted {reading.pool.accepted:.1%} of the pool at once, so it sorts nothing out; "
-                "raise it",
+                "raise it (semi.threshold)",
             )
 
     def _accuracy(self, reading: Reading) -> Iterator[Sign]:
@@ -182,7 +186,7 @@ class Monitor:
                 "accuracy of accepted labels",
                 f"of labels that the teacher would accept, {found.accuracy:.0%} are right on validation images "
                 f"({found.interval.low:.0%} to {found.interval.high:.0%}); train longer on labelled images alone "
-                "before the pool is used (semi.burn_in), or raise the threshold",
+                f"before the pool is used (semi.burn_in){self._or_threshold('raise')}",
                 stops=self.wrong >= TWICE,
             )
 
@@ -203,11 +207,11 @@ class Monitor:
         found, expected = reading.pool.label_entropy, normalised_entropy(self.prior)
         if found < UNEVEN * expected:
             distance = distance_to_prior(reading.pool.label_shares, self.prior)
+            change = "Use thresholds that follow each class (freematch), or train" if self.fixed_threshold else "Train"
             yield Sign(
                 "classes of pseudo-labels",
                 f"pseudo-labels gather in few classes: {distance:.0%} of them would have to change class for the "
-                "frequencies of the labelled images. Use thresholds that follow each class (freematch), or train "
-                "longer on labelled images alone (semi.burn_in)",
+                f"frequencies of the labelled images. {change} longer on labelled images alone (semi.burn_in)",
                 stops=found < COLLAPSED * expected,
             )
         if reading.pool.accepted > 0 and reading.pool.never_accepted:
@@ -216,8 +220,12 @@ class Monitor:
             yield Sign(
                 "classes never accepted",
                 f"no image of the pool was accepted as {shown} since the last validation; label more images of these "
-                "classes, or lower the threshold",
+                f"classes{self._or_threshold('lower')}",
             )
+
+    def _or_threshold(self, change: str) -> str:
+        """A remedy that only methods have whose threshold is the user's; others find their own, or have none."""
+        return f", or {change} the threshold (semi.threshold)" if self.fixed_threshold else ""
 
     def _agreement(self, reading: Reading) -> Iterator[Sign]:
         agreement = reading.pool.agreement
@@ -263,7 +271,7 @@ def origin_signs(
         error: Standard error of the separation of few images that come from one place.
     """
     signs = []
-    told = abs(separation - 0.5) > TWICE * error
+    told = abs(separation - 0.5) > TWICE * error and abs(validation - pool) > ALIKE
     sure = f"the teacher is sure of {validation:.2f} on average of validation images and of {pool:.2f} of the pool"
     if told and separation > FOREIGN:
         signs.append(Sign("origin", f"the pool looks foreign: {sure}; leave out images that show none of the classes"))
