@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
+from vision_train.processes import gather_rows
 from vision_train.recipe.semi_section import Semi
+from vision_train.semi.health import compare_origins
 from vision_train.semi.health_log import ADDED, HealthLog
 from vision_train.semi.monitor import Monitor, Reading, Sign, origin_signs
 from vision_train.semi.teacher import Start, check_burn_in, default_burn_in
@@ -58,6 +60,8 @@ class Teaching:
         self._news: list[str] = []
         self._said: set[str] = set()
         self._start_score: float | None = None
+        self._confidences: list[float] | None = []
+        """How sure the teacher was of images of the pool, in the order of the steps; None once they were judged."""
         self._log = HealthLog(self.classes, monitor.figures)
 
     def check(self, network: nn.Module, start: Start, model: str) -> None:
@@ -113,9 +117,25 @@ class Teaching:
         return self.labels(step) and not (self.monitor and self.monitor.stopped)
 
     def observes_origin(self, step: int, steps_per_epoch: int) -> bool:
-        """Whether a step lies in the epoch whose end tells where the pool comes from: the last one of burn-in."""
-        end = max(self.burn_in, steps_per_epoch)
-        return end - steps_per_epoch <= step < end
+        """Whether a step tells where the pool comes from: from the last epoch of burn-in to the next validation."""
+        return self._confidences is not None and step >= max(self.burn_in - steps_per_epoch, 0)
+
+    def observe(self, confidences: Tensor) -> None:
+        """Remember how sure the teacher is of the pool's images of a step (U). All processes call this."""
+        assert self._confidences is not None
+        self._confidences += gather_rows(confidences).tolist()
+
+    def origin(self, step: int, validation: Tensor) -> dict[str, float] | None:
+        """Where the pool comes from, as :func:`compare_origins`, told once, by the first validation from burn-in on.
+
+        Args:
+            step: Optimiser steps so far.
+            validation: How sure the teacher is of each validation image.
+        """
+        if not self._confidences or step < self.burn_in:
+            return None
+        pool, self._confidences = torch.tensor(self._confidences, dtype=torch.float64), None
+        return compare_origins(validation, pool)
 
     def since_burn_in(self, step: int) -> tuple[int, int]:
         """Steps since the end of burn-in, and all steps after it."""
@@ -130,7 +150,7 @@ class Teaching:
             origin: Arguments of :func:`origin_signs`; None where they are not known.
 
         Returns:
-            Figures for the log, without a prefix.
+            Figures for the log, without a prefix; NaN for what was known before and is not now.
         """
         assert self.monitor is not None
         signs: list[Sign] = []
@@ -147,7 +167,8 @@ class Teaching:
         self._say([*signs, *judgement.signs], [sign.message for sign in signs] + judgement.messages)
         figures = self._figures(reading) | {ADDED: float(not judgement.stop)}
         self._log.note(step, figures, reading.pool, judgement)
-        return figures
+        # Lightning would repeat the last value of what is not logged again, as if it was still known.
+        return dict.fromkeys(self._log.measured, math.nan) | figures
 
     def note_score(self, step: int, score: float) -> None:
         """Remember the teacher's score of a validation, until the pool is used."""
@@ -168,6 +189,7 @@ class Teaching:
             "burn_in": self.burn_in,
             "monitor": None if self.monitor is None else self.monitor.state_dict(),
             "start_score": self._start_score,
+            "confidences": self._confidences,
             "said": sorted(self._said),
             "log": self._log.state_dict(),
         }
@@ -179,6 +201,7 @@ class Teaching:
             KeyError: An entry is missing.
         """
         self.burn_in, self._start_score = state["burn_in"], state["start_score"]
+        self._confidences = None if state["confidences"] is None else [*state["confidences"]]
         self._said = set(state["said"])
         self._log.load_state_dict(state["log"])
         if state["monitor"] is not None:

@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vision_train.processes import gather_rows
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.box_health import BoxCounts
 from vision_train.semi.boxes import FIRST_CUT, Candidates, Numbers, class_cuts, judged
 from vision_train.semi.consistency import capped
-from vision_train.semi.health import separation
 from vision_train.semi.monitor import Reading
 from vision_train.semi.state import RunningState
 from vision_train.tasks.base import Batch
@@ -70,7 +67,6 @@ class BoxPool(nn.Module):
         self.classes = list(classes)
         self.weight, self.box_weight = recipe.semi.weight, recipe.method.pseudo_box_weight
         self.counts, self.cuts = BoxCounts(len(classes)), Cuts(len(classes))
-        self._confidences: list[Tensor] = []
 
     def learn(self, task: DetectionTask, labelled: Batch, pool: Batch, labelled_loss: Tensor) -> Tensor | float:
         """Let the teacher find boxes, and take the loss of the strong views. All processes call this.
@@ -91,7 +87,7 @@ class BoxPool(nn.Module):
             return 0.0
         candidates = find_candidates(partial(ask_teacher, task), pool["weak"])
         if observes:
-            self._confidences.append(gather_rows(_confidence(candidates).to(task.device)).cpu())
+            teaching.observe(_confidence([found.scores for found in candidates]).to(task.device))
         if not labels:
             return 0.0
         cuts, weak = self.cuts.numbers(), pool["weak"]["affine"].cpu().numpy()
@@ -122,21 +118,11 @@ class BoxPool(nn.Module):
         self.counts.reset()
         return Reading(figures, teacher.estimate, teacher.score, teacher.error)
 
-    def origin(self, results: Results) -> dict[str, float] | None:
-        """How sure the teacher is of the likeliest box of validation images and of the pool; None if not observed."""
-        if not self._confidences:
-            return None
-        pool, self._confidences = torch.cat(self._confidences), []
-        validation = torch.tensor([each.scores.max(initial=0.0) for each in results.values()])
-        if not (len(validation) and pool.isfinite().all() and validation.isfinite().all()):
-            return None
-        return {
-            "separation": separation(validation, pool),
-            "validation": validation.mean().item(),
-            "pool": pool.mean().item(),
-        }
+    def confidences(self, results: Results) -> Tensor:
+        """How sure the teacher is of the likeliest box of each validation image."""
+        return _confidence([each.scores for each in results.values()])
 
 
-def _confidence(candidates: Sequence[Candidates]) -> Tensor:
-    """Score of the likeliest box of each image, U."""
-    return torch.from_numpy(np.array([found.scores.max(initial=0.0) for found in candidates]))
+def _confidence(scores: Sequence[Numbers]) -> Tensor:
+    """Score of the likeliest box of each image, float32: the type in which the teacher answers."""
+    return torch.tensor([each.max(initial=0.0) for each in scores], dtype=torch.float32)

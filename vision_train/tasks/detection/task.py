@@ -208,7 +208,8 @@ class DetectionTask(Task):
         teacher = judge_teacher(scores, self.pool.cuts.numbers(), self._limits())
         self.pool.choose(scores)  # after the cuts by which the pool was taught so far were judged
         self.teaching.note_score(self.global_step, teacher.score)
-        return self.teaching.judge(self.global_step, self.pool.reading(teacher), self.pool.origin(scores))
+        origin = self.teaching.origin(self.global_step, self.pool.confidences(scores))
+        return self.teaching.judge(self.global_step, self.pool.reading(teacher), origin)
 
     def begin_gallery(self) -> None:
         """Begin to keep the images with most errors."""
