@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from vision_train.processes import gather_objects
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.box_health import BoxCounts
 from vision_train.semi.boxes import FIRST_CUT, Candidates, Numbers, class_cuts, judged
@@ -20,6 +21,7 @@ from vision_train.semi.consistency import capped
 from vision_train.semi.monitor import Reading
 from vision_train.semi.state import RunningState
 from vision_train.tasks.base import Batch
+from vision_train.tasks.detection.mixing import PoolMixing, Taught
 from vision_train.tasks.detection.results import Results
 from vision_train.tasks.detection.teaching import find_candidates, targets_of, teach
 from vision_train.tasks.detection.thresholds import Teacher, choose_cuts
@@ -67,6 +69,7 @@ class BoxPool(nn.Module):
         self.classes = list(classes)
         self.weight, self.box_weight = recipe.semi.weight, recipe.method.pseudo_box_weight
         self.counts, self.cuts = BoxCounts(len(classes)), Cuts(len(classes))
+        self.mixing = PoolMixing(recipe.seed, recipe.data.short_side) if recipe.data.mix_unlabelled else None
 
     def learn(self, task: DetectionTask, labelled: Batch, pool: Batch, labelled_loss: Tensor) -> Tensor | float:
         """Let the teacher find boxes, and take the loss of the strong views. All processes call this.
@@ -99,12 +102,22 @@ class BoxPool(nn.Module):
         self, task: DetectionTask, pool: Batch, candidates: Sequence[Candidates], labelled_loss: Tensor
     ) -> Tensor:
         """The loss of strong views, weighted and bounded."""
-        targets = targets_of(teach(pool, candidates, self.cuts.numbers(), self.box_weight), pool)
-        strong = pool["strong"]
-        losses = task.criterion(task.network.learn(strong["image"], strong["padding_mask"], None), targets)
-        loss = self.weight * torch.stack([*losses.values()]).sum()
+        strong, boxes = pool["strong"], teach(pool, candidates, self.cuts.numbers(), self.box_weight)
+        parts = (
+            [Taught(strong, boxes, 1.0)] if self.mixing is None else self.mixing.mix(strong, boxes, task.global_rank)
+        )
+        loss = self.weight * torch.stack([part.weight * _loss_of(task, part) for part in parts]).sum()
         self.counts.add_losses(loss.detach(), labelled_loss.detach())
         return capped(loss, labelled_loss)
+
+    def state_of_mixing(self) -> list[dict[str, Any]]:
+        """What each process keeps of the pool, in order of rank; nothing without mixing. All processes call this."""
+        return [] if self.mixing is None else gather_objects(self.mixing.state_dict())
+
+    def restore_mixing(self, states: Sequence[dict[str, Any]], rank: int, processes: int) -> None:
+        """Go on with what each of so many processes kept, or begin anew where there were not as many."""
+        if self.mixing is not None and len(states) == processes:
+            self.mixing.load_state_dict(states[rank])
 
     def choose(self, results: Results) -> None:
         """Cut where these validation images say that four in five boxes are right, from now on."""
@@ -121,6 +134,14 @@ class BoxPool(nn.Module):
     def confidences(self, results: Results) -> Tensor:
         """How sure the teacher is of the likeliest box of each validation image."""
         return _confidence([each.scores for each in results.values()])
+
+
+def _loss_of(task: DetectionTask, part: Taught) -> Tensor:
+    """The loss of views that are learnt together: without denoising queries, and with hybrid ones if there are any."""
+    view = part.view
+    targets = targets_of(part.boxes, {"strong": view})
+    losses = task.criterion(task.network.learn(view["image"], view["padding_mask"], None), targets)
+    return torch.stack([*losses.values()]).sum()
 
 
 def _confidence(scores: Sequence[Numbers]) -> Tensor:

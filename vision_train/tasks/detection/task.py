@@ -165,6 +165,19 @@ class DetectionTask(Task):
         """Generators whose state belongs into a checkpoint."""
         return {"denoising": self._noise}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what each process mixes its pool with, if it does."""
+        super().on_save_checkpoint(checkpoint)
+        if self.pool is not None:
+            checkpoint["pool_mixing"] = self.pool.state_of_mixing()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with it."""
+        super().on_load_checkpoint(checkpoint)
+        if self.pool is not None:
+            processes = self._trainer.world_size if self._trainer else 1
+            self.pool.restore_mixing(checkpoint["pool_mixing"], self.global_rank, processes)
+
     def exported(self, size: tuple[int, int] | None) -> Exported:
         """The detector as a program of its own."""
         return exported(self.network, self.recipe, self.classes, size, TOP)
