@@ -1,4 +1,4 @@
-"""Images for detection that are made of several: mosaics of four, and blends of two.
+"""Images for detection that are made of several: mosaics of four, blends of two, and of views those of MixPL.
 
 A composed image takes the place of an original one: it has the height and width of the first image, and is augmented
 as that would be. Each image in it keeps an exact affine and the rectangle that shows it, so that its boxes, and regions
@@ -10,18 +10,37 @@ a canvas of twice the sides, partly grey, and cut from that. Blends are those of
 Risk Minimization", ICLR 2018, as detectors use it: both images' boxes count fully, as in the code of YOLOX (which takes
 the mean) and of Ultralytics (which draws the share from Beta(32, 32), as here). GluonCV, the code of "Bag of Freebies
 for Training Object Detection Neural Networks" (Zhang et al., 2019), gives each box the share of its image as a weight.
+
+Views that were augmented before are put together as Chen et al., "Mixed Pseudo Labels for Semi-Supervised Object
+Detection" (MixPL), 2023, do: half-sums of two, and grids of four. How small a view of a half-sum may become is our
+choice, and so is that the first one keeps its pixels where the other does not lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn.functional import interpolate
 
 from augment.detection import resize_part
-from augment.geometry import IDENTITY, Affine, Boxes, Pixels, View, clip_boxes, map_boxes, translation
+from augment.geometry import (
+    IDENTITY,
+    Affine,
+    Boxes,
+    Content,
+    Pixels,
+    View,
+    clip_boxes,
+    map_boxes,
+    mirror,
+    scale,
+    translation,
+)
 
 CENTRE = (0.25, 0.75)
 """Where the centre of a mosaic lies, in sides of the image."""
@@ -29,24 +48,26 @@ CLOSER = 2.0
 """A part is enlarged by up to this much beyond what makes its image cover it."""
 BLEND = 32.0
 """Both parameters of the Beta distribution of a blend: nine in ten of the shares lie between 0.4 and 0.6."""
+SMALLER = (0.5, 1.0)
+"""Size of the second view of a half-sum, as a share of the largest at which it lies within the first one."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Composed:
+class Composed(Generic[Content]):
     """An image made of several.
 
     Attributes:
-        image: H W 3.
+        image: H W 3, or of views, which are normalised, 3 H W.
         affines: Of each image in it, from its own pixels to those of ``image``.
         windows: The rectangle of ``image`` that shows each: left, top, right, bottom in whole pixels.
     """
 
-    image: Pixels
+    image: Content
     affines: tuple[Affine, ...]
     windows: tuple[tuple[int, int, int, int], ...]
 
     @staticmethod
-    def whole(image: Pixels) -> Composed:
+    def whole(image: Pixels) -> Composed[Pixels]:
         """An image that is made of itself."""
         return Composed(image, (IDENTITY,), ((0, 0, image.shape[1], image.shape[0]),))
 
@@ -66,7 +87,7 @@ class Composed:
         return clipped + np.array([left, top, left, top]), share
 
 
-def mosaic(images: Sequence[Pixels], random: np.random.Generator) -> Composed:
+def mosaic(images: Sequence[Pixels], random: np.random.Generator) -> Composed[Pixels]:
     """Fill the quadrants around a random centre with random parts of four images, which keep their aspect.
 
     Args:
@@ -94,7 +115,7 @@ def mosaic(images: Sequence[Pixels], random: np.random.Generator) -> Composed:
     return Composed(canvas, tuple(affines), tuple(windows))
 
 
-def blend(first: Composed, image: Pixels, random: np.random.Generator) -> Composed:
+def blend(first: Composed[Pixels], image: Pixels, random: np.random.Generator) -> Composed[Pixels]:
     """Blend an image with a random part of another one, about half and half (MixUp).
 
     Args:
@@ -108,6 +129,61 @@ def blend(first: Composed, image: Pixels, random: np.random.Generator) -> Compos
     mixed = share * first.image.astype(np.float32) + (1 - share) * part.image.astype(np.float32)
     window = (0, 0, first.image.shape[1], first.image.shape[0])
     return Composed(np.rint(mixed).astype(np.uint8), (*first.affines, part.affine), (*first.windows, window))
+
+
+def half_sum(first: torch.Tensor, other: torch.Tensor, random: np.random.Generator) -> Composed[torch.Tensor]:
+    """Lay another view, made smaller and perhaps mirrored, somewhere on the first, and take the mean of both there.
+
+    Args:
+        first: 3 H W, as the result.
+        other: 3 h w; all of it lies within the first one.
+        random: Where draws come from.
+    """
+    (height, width), size = first.shape[1:], (other.shape[1], other.shape[2])
+    by = min(height / size[0], width / size[1]) * random.uniform(*SMALLER)
+    part, step = _scaled(other, by, (height, width))
+    rows, columns = part.shape[1:]
+    if random.random() < 0.5:
+        part, step = part.flip(2), mirror(columns) @ step
+    top, left = (int(random.integers(of - taken, endpoint=True)) for of, taken in ((height, rows), (width, columns)))
+    image = first.clone()
+    image[:, top : top + rows, left : left + columns].add_(part).mul_(0.5)
+    windows = ((0, 0, width, height), (left, top, left + columns, top + rows))
+    return Composed(image, (IDENTITY, translation(left, top) @ step), windows)
+
+
+def grid(views: Sequence[torch.Tensor], cell: tuple[int, int]) -> Composed[torch.Tensor]:
+    """Put four views two by two, each as large as fits into a cell, at its left and top; what is left over is 0.
+
+    Args:
+        views: Four, 3 h w each.
+        cell: Height and width.
+
+    Raises:
+        ValueError: There are not four.
+    """
+    if len(views) != 4:
+        raise ValueError(f"a grid needs four views, not {len(views)}")
+    height, width = cell
+    image = views[0].new_zeros(3, 2 * height, 2 * width)
+    affines: list[Affine] = []
+    windows: list[tuple[int, int, int, int]] = []
+    for place, view in enumerate(views):
+        top, left = place // 2 * height, place % 2 * width
+        part, step = _scaled(view, min(height / view.shape[1], width / view.shape[2]), cell)
+        rows, columns = part.shape[1:]
+        image[:, top : top + rows, left : left + columns] = part
+        affines.append(translation(left, top) @ step)
+        windows.append((left, top, left + columns, top + rows))
+    return Composed(image, tuple(affines), tuple(windows))
+
+
+def _scaled(view: torch.Tensor, by: float, most: tuple[int, int]) -> tuple[torch.Tensor, Affine]:
+    """A view in another size, of at least a pixel and at most so many, and the affine to it."""
+    size = view.shape[1], view.shape[2]
+    rows, columns = (min(max(1, round(side * by)), limit) for side, limit in zip(size, most, strict=True))
+    resized = interpolate(view[None], (rows, columns), mode="bilinear", antialias=True)[0]
+    return resized, scale(columns / size[1], rows / size[0])
 
 
 def _random_part(image: Pixels, size: tuple[int, int], random: np.random.Generator) -> View[Pixels]:

@@ -36,6 +36,8 @@ BLUR = (0.1, 2.0)
 ERASED_RECTANGLES, ERASED_AREA, ERASED_ASPECT = 3, (0.02, 0.2), (0.3, 3.3)
 """How many rectangles are erased at most, as in Unbiased Teacher; their area as a share of the image's, and their width
 over height."""
+PATCHES, LARGEST_PATCH = 19, 0.1
+"""How many small rectangles are erased at most, as in MixPL, and their largest sides as a share of the image's."""
 Channels = tuple[float, float, float]
 Rectangle = tuple[float, float, float, float]
 """left, top, right, bottom in pixels."""
@@ -227,10 +229,32 @@ def erase(image: torch.Tensor, random: np.random.Generator, probability: float) 
         left, top = (
             int(random.integers(of - taken, endpoint=True)) for of, taken in ((width, columns), (height, rows))
         )
-        noise = random.standard_normal((3, rows, columns), dtype=np.float32)
-        image[:, top : top + rows, left : left + columns] = torch.from_numpy(noise)
-        filled.append((left, top, left + columns, top + rows))
+        filled.append(_filled_with_noise(image, (left, top, left + columns, top + rows), random))
     return np.array(filled, dtype=np.float64).reshape(-1, 4)
+
+
+def erase_patches(image: torch.Tensor, random: np.random.Generator) -> Boxes:
+    """Fill 1 to 19 small rectangles of a normalised image (3 H W) with normal noise, in place, as MixPL does.
+
+    Returns:
+        The rectangles, as :func:`erase`.
+    """
+    height, width = image.shape[1:]
+    filled = []
+    for _ in range(int(random.integers(1, PATCHES, endpoint=True))):
+        rows, columns = (max(1, round(random.uniform(0, LARGEST_PATCH) * side)) for side in (height, width))
+        left, top = (int(random.integers(of - part, endpoint=True)) for of, part in ((width, columns), (height, rows)))
+        filled.append(_filled_with_noise(image, (left, top, left + columns, top + rows), random))
+    return np.array(filled, dtype=np.float64)
+
+
+def _filled_with_noise(
+    image: torch.Tensor, rectangle: tuple[int, int, int, int], random: np.random.Generator
+) -> tuple[int, int, int, int]:
+    left, top, right, bottom = rectangle
+    noise = random.standard_normal((3, bottom - top, right - left), dtype=np.float32)
+    image[:, top:bottom, left:right] = torch.from_numpy(noise)
+    return rectangle
 
 
 def normalised(image: Pixels, mean: Channels, std: Channels) -> torch.Tensor:

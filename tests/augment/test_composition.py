@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from augment.composition import Composed, blend, mosaic
+from augment.composition import Composed, blend, grid, half_sum, mosaic
 from augment.geometry import invert, map_points
 
 SIZES = ((60, 80), (120, 50), (40, 40), (200, 30))
@@ -69,3 +70,56 @@ def test_the_same_draws_make_the_same_image():
 def test_what_makes_no_mosaic_is_refused(images):
     with pytest.raises(ValueError, match="four images"):
         mosaic(images, np.random.default_rng(0))
+
+
+def square_view(size: tuple[int, int], corners: tuple[int, int, int, int]) -> torch.Tensor:
+    """A white rectangle (left, top, right, bottom) on black, 3 H W."""
+    left, top, right, bottom = corners
+    view = torch.zeros(3, *size)
+    view[:, top:bottom, left:right] = 1
+    return view
+
+
+def bright(image: torch.Tensor, level: float) -> list[int]:
+    """Left, top, right, bottom of what is brighter."""
+    rows, columns = (np.flatnonzero((image[0] > level).numpy().any(axis=axis)) for axis in (1, 0))
+    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_half_sum_shows_all_of_the_other_view_where_its_affine_says(seed):
+    first, corners = torch.zeros(3, 60, 90), (20, 16, 60, 64)
+    other = square_view((80, 100), corners)
+    composed = half_sum(first, other, np.random.default_rng(seed))
+    boxes, share = composed.place(1, np.array([corners, (0, 0, 100, 80)], dtype=float))
+    np.testing.assert_allclose(share, 1, atol=1e-9)
+    np.testing.assert_allclose(bright(composed.image, 0.25), boxes[0], atol=1)
+    np.testing.assert_allclose(boxes[1], composed.windows[1], atol=1e-9)
+    assert composed.image.max() <= 0.5 + 1e-6
+    assert composed.image.shape == first.shape
+    assert first.abs().sum() == 0, "the first view is not changed"
+    assert np.array_equal(composed.place(0, np.array([[1.0, 2.0, 30.0, 40.0]]))[0], [[1.0, 2.0, 30.0, 40.0]])
+
+
+def test_half_sums_are_mirrored_at_times_and_of_several_sizes():
+    drawn = [half_sum(torch.zeros(3, 60, 90), torch.ones(3, 40, 40), np.random.default_rng(seed)) for seed in range(30)]
+    assert {composed.affines[1][0, 0] < 0 for composed in drawn} == {True, False}
+    widths = [right - left for left, _, right, _ in (composed.windows[1] for composed in drawn)]
+    assert 30 <= min(widths) < max(widths) <= 60
+
+
+def test_a_grid_shows_all_of_four_views_where_their_affines_say():
+    sizes = [(40, 80), (80, 40), (16, 16), (64, 64)]
+    corners = [(8, 8, 40, 32), (4, 20, 36, 60), (4, 4, 12, 12), (16, 0, 64, 32)]
+    views = [square_view(size, each) for size, each in zip(sizes, corners, strict=True)]
+    composed = grid(views, (32, 48))
+    assert composed.image.shape == (3, 64, 96)
+    for number, each in enumerate(corners):
+        ((left, top, right, bottom),), share = composed.place(number, np.array([each], dtype=float))
+        np.testing.assert_allclose(share, 1)
+        row, column = number // 2 * 32, number % 2 * 48
+        cell = composed.image[:, row : row + 32, column : column + 48]
+        found = np.add(bright(cell, 0.5), (column, row, column, row))
+        np.testing.assert_allclose(found, (left, top, right, bottom), atol=1)
+    with pytest.raises(ValueError, match="four"):
+        grid(views[:3], (32, 48))

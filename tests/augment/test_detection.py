@@ -12,6 +12,7 @@ from augment.detection import (
     DetectionTraining,
     RandomPart,
     erase,
+    erase_patches,
     place_boxes,
     published_size,
     random_part,
@@ -139,3 +140,20 @@ def test_erased_rectangles_are_told_and_hold_noise():
     image = torch.zeros(3, 8, 8)
     assert erase(image, np.random.default_rng(0), 0.0).shape == (0, 4)
     assert not image.any()
+
+
+def test_small_rectangles_are_erased_and_told():
+    image, counts = torch.zeros(3, 60, 100), set()
+    for seed in range(40):
+        changed = image.clone()
+        told = erase_patches(changed, np.random.default_rng(seed))
+        inside = torch.zeros(60, 100, dtype=torch.bool)
+        for left, top, right, bottom in told.astype(int):
+            assert 1 <= right - left <= 10
+            assert 1 <= bottom - top <= 6
+            inside[top:bottom, left:right] = True
+        assert torch.equal((changed != 0).all(0), inside)
+        counts.add(len(told))
+    assert min(counts) >= 1
+    assert max(counts) <= 19
+    assert len(counts) > 5

@@ -25,6 +25,7 @@ SMALL = (
     *("data.workers=0", "data.epoch_batches=3", "trainer.max_epochs=3", "trainer.limit_train_batches=null"),
     *("trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "semi.burn_in=0.3", "data.eval_batch_size=8"),
 )
+MIXED = ("data.mix_unlabelled=true", "data.batch_size=4")  # full after two steps
 # Nothing that each process draws for itself, and no optimiser that makes whole steps of rounding errors.
 ALIKE = ("method.denoising={count: 1, label_noise: 0, box_noise: 0}", "optim.name=sgd", "data.batch_size=4")
 
@@ -77,8 +78,23 @@ def test_the_pool_is_learnt_after_burn_in_and_watched(whole, tmp_path):
     assert ((cuts >= 0.001) & (cuts <= 0.01)).all()
 
 
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(whole, tmp_path, cut_short):
-    recipe = load_recipe("semi/shapes", SMALL, smoke=True)
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> Path:
+    """The same, with mixed unlabelled images; it is only read."""
+    return train(tmp_path_factory.mktemp("pool") / "mixed", *MIXED)
+
+
+def test_mixed_images_are_learnt(whole, mixed):
+    assert not same(whole, mixed)
+    assert all(value.isfinite().all() for value in state_of(mixed)["state_dict"].values())
+    (kept,) = torch.load(mixed / "checkpoints" / "last.ckpt", weights_only=True)["pool_mixing"]
+    assert len(kept["kept"]) == 8
+
+
+@pytest.mark.parametrize(("uncut", "overrides"), [("whole", ()), ("mixed", MIXED)])
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(request, uncut, overrides, tmp_path, cut_short):
+    whole = request.getfixturevalue(uncut)
+    recipe = load_recipe("semi/shapes", [*SMALL, *overrides], smoke=True)
     with easily_sure():
         with cut_short(DetectionTask, 5):
             fit(recipe, run_dir=tmp_path / "cut", command=[], console=QUIET)
@@ -182,6 +198,10 @@ def pool_of(run: Path) -> set[str]:
         (("semi.threshold=0.5",), ("semi.threshold", "detection")),
         (("augment.strong={rand_augment: rand-m9}",), ("augment.strong.rand_augment", "augment.strong.erasing")),
         (("augment.weak={erasing: 0.5}",), ("augment.weak.erasing", "augment.weak.color_jitter")),
+        (
+            ("data.mix_unlabelled=true", "semi.method=self_training"),
+            ("data.mix_unlabelled", "self_training", "data.mixing", "mean_teacher"),
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_remedy(tmp_path, overrides, words):

@@ -1,11 +1,16 @@
-"""When the pool is used, and when it is seen where it comes from."""
+"""When the pool is used and observed, what the log says of figures that are not known any more, who looks foreign."""
 
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from vision_train.recipe.semi_section import Semi
+from vision_train.semi.health import PoolCounts, compare_origins
+from vision_train.semi.monitor import Monitor, Reading, origin_signs
 from vision_train.tasks.teaching import Teaching
 
 
@@ -55,3 +60,66 @@ def test_a_foreign_pool_is_looked_for_in_an_epoch_that_ends_in_a_validation(shar
     teaching = begun(share, steps=720, epoch=20, every=every)
     observed = [step for step in range(720) if teaching.observes_origin(step, 20)]
     assert observed == [*range(20 * (epoch_before - 1), 20 * epoch_before)]
+
+
+@pytest.fixture
+def teaching() -> Teaching:
+    teaching = Teaching(Semi(method="mean_teacher"), ["a", "b"])
+    teaching.burn_in, teaching.monitor = 8, Monitor(["a", "b"], [0.5, 0.5])
+    return teaching
+
+
+def figures():
+    counts = PoolCounts(2)
+    counts.add(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.ones(2))
+    counts.add_losses(torch.tensor(1.0), torch.tensor(2.0))
+    return counts.figures()
+
+
+def confidences(mean, count: int, seed: int) -> torch.Tensor:
+    noise = torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return mean + 0.02 * noise
+
+
+def signs_of(pool: torch.Tensor, validation: torch.Tensor) -> list[str]:
+    told = compare_origins(validation, pool)
+    assert told is not None
+    return [sign.figure for sign in origin_signs(**told, copies=0, images=len(pool))]
+
+
+@pytest.mark.parametrize("growth", ["even", "early", "none"])
+def test_a_teacher_that_still_learns_makes_no_pool_foreign(growth):
+    share = torch.linspace(0, 1, 200, dtype=torch.float64)
+    gain = {"even": share, "early": (4 * share).clamp(max=1), "none": 0 * share}[growth]
+    assert signs_of(confidences(0.1 + 0.08 * gain, 200, 0), confidences(0.1 + 0.08 * gain[-1], 100, 1)) == []
+
+
+@pytest.mark.parametrize("mean", [0.4, 0.8], ids=["foreign", "copies"])
+def test_a_pool_of_another_kind_is_told_beside_a_teacher_that_hardly_learns(mean):
+    drifting = mean + torch.linspace(0, 0.01, 200, dtype=torch.float64)
+    assert signs_of(confidences(drifting, 200, 0), confidences(0.6, 100, 1)) == ["origin"]
+
+
+def test_few_images_and_answers_that_are_no_numbers_tell_nothing():
+    assert compare_origins(torch.rand(4), torch.rand(1)) is None
+    assert compare_origins(torch.rand(0), torch.rand(4)) is None
+    assert compare_origins(torch.rand(4), torch.tensor([0.1, math.nan])) is None
+
+
+def test_the_pool_is_compared_once_it_was_observed(teaching):
+    validation = torch.rand(5)
+    assert teaching.origin(validation) is None
+    teaching.observe(torch.rand(6))
+    assert teaching.origin(validation) is not None
+    assert teaching.origin(validation) is None, "told once"
+
+
+def test_a_figure_that_is_not_known_any_more_is_logged_as_such(teaching):
+    known = figures()
+    first = teaching.judge(12, Reading(known), None)
+    assert first["loss_ratio"] == 0.5
+    assert "agreement" not in first, "nobody was asked so far"
+    later = teaching.judge(16, Reading(replace(known, loss_ratio=math.nan)), None)
+    assert math.isnan(later["loss_ratio"])
+    assert later["accepted"] == first["accepted"]
+    assert "nan" not in str(teaching.state_dict()["log"]["figures"])

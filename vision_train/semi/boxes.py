@@ -10,12 +10,14 @@ class; MixPL drops the pool's loss of a whole batch if one of its images has no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from augment.composition import Composed
 from augment.geometry import Affine, Boxes, follow_boxes, invert
 
 Numbers = NDArray[np.float64]
@@ -72,6 +74,11 @@ class PseudoBoxes:
     weight: float
     """Of the image: 1, or less where it has no box."""
 
+    @property
+    def known(self) -> bool:
+        """Whether anything that the teacher said of the image can be used."""
+        return self.weight > 0 or len(self.unsure) > 0
+
 
 def sure_and_unsure(
     found: Candidates, cuts: Numbers, floor: float = FLOOR
@@ -117,8 +124,7 @@ def pseudo_boxes(
     sure, unsure = sure_and_unsure(found, cuts, floor)
     asked = np.flatnonzero(sure | unsure)
     followed = follow_boxes(found.boxes[asked], strong.affine @ invert(weak), strong.size)
-    # Less than a pixel shows nothing; what only touches the border may reach inside by a rounding error.
-    shown = (followed.boxes[:, 2:] - followed.boxes[:, :2] >= 1).all(axis=1)
+    shown = _shown(followed.boxes)  # what only touches the border may reach inside by a rounding error
     target = sure[asked] & shown & followed.visible & ~hidden(followed.boxes, strong.erased)
     own = {"score": found.scores, "one": np.ones_like(found.scores), "zero": np.zeros_like(found.scores)}[box_weight]
     return PseudoBoxes(
@@ -126,8 +132,43 @@ def pseudo_boxes(
         found.labels[asked][target],
         (own[asked] * followed.tight)[target],
         followed.boxes[shown & ~target],
-        1.0 if target.any() else 0.0 if shown.any() else WEIGHT_OF_EMPTY,
+        _weight_of(int(target.sum()), int(shown.sum())),
     )
+
+
+def unite(composed: Composed[Tensor], parts: Sequence[PseudoBoxes]) -> PseudoBoxes:
+    """What is taught of an image that is made of several views, each of which it shows as a whole.
+
+    Args:
+        composed: The image.
+        parts: What is taught of each view in it, in pixels of that view.
+    """
+    if not all(part.known for part in parts):
+        return PseudoBoxes(_NONE, np.zeros(0, dtype=np.int64), np.zeros(0), _NONE, 0.0)
+    boxes = np.concatenate([composed.place(*each)[0] for each in enumerate(part.boxes for part in parts)])
+    unsure = np.concatenate([composed.place(*each)[0] for each in enumerate(part.unsure for part in parts)])
+    whole = PseudoBoxes(
+        boxes,
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.box_weights for part in parts]),
+        unsure[_shown(unsure)],
+        1.0,
+    )
+    return only(whole, _shown(boxes))
+
+
+def without_hidden(taught: PseudoBoxes, erased: Boxes) -> PseudoBoxes:
+    """What is taught after rectangles (k x 4, pixels of the view) were erased: where a box is hidden, nothing is."""
+    if not taught.known:
+        return taught
+    gone = hidden(taught.boxes, erased)
+    return only(replace(taught, unsure=np.concatenate([taught.unsure, taught.boxes[gone]])), ~gone)
+
+
+def only(taught: PseudoBoxes, kept: NDArray[np.bool_]) -> PseudoBoxes:
+    """Some of the boxes of an image (n), and its weight with these alone."""
+    weight = _weight_of(int(kept.sum()), len(taught.unsure) + int(kept.sum()))
+    return PseudoBoxes(taught.boxes[kept], taught.labels[kept], taught.box_weights[kept], taught.unsure, weight)
 
 
 class Judged(NamedTuple):
@@ -186,6 +227,17 @@ def class_cuts(chosen: dict[str, float], classes: Sequence[str]) -> Numbers:
 
 
 _NONE: Boxes = np.zeros((0, 4))
+
+
+def _weight_of(targets: int, shown: int) -> float:
+    """Of an image with so many boxes among so many places that may show an object."""
+    return 1.0 if targets else 0.0 if shown else WEIGHT_OF_EMPTY
+
+
+def _shown(boxes: Boxes) -> NDArray[np.bool_]:
+    """Which boxes show anything: less than a pixel does not."""
+    shown: NDArray[np.bool_] = np.all(boxes[:, 2:] - boxes[:, :2] >= 1, axis=1)
+    return shown
 
 
 def _is_finite(found: Candidates) -> bool:

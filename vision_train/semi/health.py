@@ -199,5 +199,32 @@ def separation_error(validation: int, pool: int) -> float:
     return math.sqrt((validation + pool + 1) / (12 * validation * pool))
 
 
+def compare_origins(validation: Tensor, pool: Tensor) -> dict[str, float] | None:
+    """Compare how sure a teacher is of validation images and of the pool, which it was asked about before.
+
+    A teacher that still learned meanwhile is surer of validation images for that reason alone. So the later half of the
+    pool is compared, and as much is taken off as that half is told from the earlier one: images of one place at two
+    times, which lie further apart than the later half and the validation. This is our choice.
+
+    Args:
+        validation: The teacher's highest probability for each of N validation images.
+        pool: Likewise for M images of the pool, in the order in which it was asked.
+
+    Returns:
+        Arguments of :func:`monitor.origin_signs`; None of fewer than two images of the pool, or where the teacher
+        returned values that are not finite.
+    """
+    earlier, later = pool[: len(pool) // 2], pool[len(pool) // 2 :]
+    if not (len(validation) and len(earlier) and pool.isfinite().all() and validation.isfinite().all()):
+        return None
+    found, drift = separation(validation, later) - 0.5, abs(separation(later, earlier) - 0.5)
+    return {
+        "separation": 0.5 + math.copysign(max(abs(found) - drift, 0.0), found),
+        "validation": validation.mean().item(),
+        "pool": later.mean().item(),
+        "error": separation_error(len(validation), len(later)),
+    }
+
+
 def _divide(above: float, below: float) -> float:
     return above / below if below else math.nan

@@ -58,6 +58,11 @@ class HealthLog:
         self._figures.append({"step": float(step), **figures})
         self._last = pool
 
+    @property
+    def measured(self) -> set[str]:
+        """Names of the figures that any validation has told."""
+        return {name for row in self._figures for name in row} - {"step"}
+
     def artefacts(self, prior: Sequence[float]) -> list[Artefact]:
         """Curves of the figures, the classes at the last validation, and the signs; nothing without a reading.
 
@@ -67,8 +72,8 @@ class HealthLog:
         if self._last is None:
             return []
         steps = [row["step"] for row in self._figures]
-        measured = {name: title for name, title in SHARES.items() if any(name in row for row in self._figures)}
-        lines = {title: [row.get(name, math.nan) for row in self._figures] for name, title in measured.items()}
+        drawn = {name: title for name, title in SHARES.items() if name in self.measured}
+        lines = {title: [row.get(name, math.nan) for row in self._figures] for name, title in drawn.items()}
         curve = Curve(
             f"{PREFIX}health", "Health of the teacher", "optimiser step", "share", steps, lines, self._verdict()
         )

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
+from vision_train.processes import gather_rows
 from vision_train.recipe.semi_section import Semi
+from vision_train.semi.health import compare_origins
 from vision_train.semi.health_log import ADDED, HealthLog
 from vision_train.semi.monitor import Monitor, Reading, Sign, origin_signs
 from vision_train.semi.teacher import Start, check_burn_in, default_burn_in
@@ -60,6 +62,8 @@ class Teaching:
         self._news: list[str] = []
         self._said: set[str] = set()
         self._start_score: float | None = None
+        self._confidences: list[float] = []
+        """How sure the teacher was of images of the pool in this epoch, in the order of the steps."""
         self._log = HealthLog(self.classes, monitor.figures)
 
     def check(self, network: nn.Module, start: Start, model: str) -> None:
@@ -127,6 +131,19 @@ class Teaching:
         end = max(self.burn_in // apart * apart, apart)
         return end - steps_per_epoch <= step < end
 
+    def observe(self, confidences: Tensor) -> None:
+        """Remember how sure the teacher is of the pool's images of a step (U). All processes call this."""
+        self._confidences += gather_rows(confidences).tolist()
+
+    def origin(self, validation: Tensor) -> dict[str, float] | None:
+        """Where the pool comes from, as :func:`compare_origins`; None where it was not observed since the last call.
+
+        Args:
+            validation: How sure the teacher is of each validation image.
+        """
+        pool, self._confidences = torch.tensor(self._confidences, dtype=torch.float64), []
+        return compare_origins(validation, pool) if len(pool) else None
+
     def since_burn_in(self, step: int) -> tuple[int, int]:
         """Steps since the end of burn-in, and all steps after it."""
         return step - self.burn_in, max(self.total_steps - self.burn_in, 1)
@@ -140,7 +157,7 @@ class Teaching:
             origin: Arguments of :func:`origin_signs`; None where they are not known.
 
         Returns:
-            Figures for the log, without a prefix.
+            Figures for the log, without a prefix; NaN for what was known before and is not now.
         """
         assert self.monitor is not None
         signs: list[Sign] = []
@@ -157,7 +174,8 @@ class Teaching:
         self._say([*signs, *judgement.signs], [sign.message for sign in signs] + judgement.messages)
         figures = self._figures(reading) | {ADDED: float(not judgement.stop)}
         self._log.note(step, figures, reading.pool, judgement)
-        return figures
+        # Lightning would repeat the last value of what is not logged again, as if it was still known.
+        return dict.fromkeys(self._log.measured, math.nan) | figures
 
     def note_score(self, step: int, score: float) -> None:
         """Remember the teacher's score of a validation, until the pool is used."""

@@ -72,8 +72,10 @@ class TestDeformableAttention:
         found = attention(query, references, attention.project(value, shapes, tensors["key_padding_mask"]))
         near(found, tensors[f"{case}.output"], 1e-5)
         found.backward(tensors[f"{case}.upstream_grad"])
-        for each, name in ((query, "query"), (value, "value"), (references, "reference_points")):
+        for each, name in ((query, "query"), (value, "value")):
             near(each.grad, tensors[f"{case}.grad_{name}"], 1e-5)
+        # Up to 193, where float32 counts in steps of 1.5e-5; the fixture itself is 5e-5 from what float64 gives.
+        near(references.grad, tensors[f"{case}.grad_reference_points"], 1e-5, 1e-6)
         near(attention.sampling_offsets.weight.grad, tensors[f"{case}.grad_sampling_offsets_weight"], 1e-5)
 
 

@@ -109,6 +109,11 @@ class Section(DataSection):
     """Images to learn from without annotations (`semi.method`): a folder, whose images are taken however deep they lie,
     or a csv or text file with one path a line. `rest` takes the training images that `share` and `labels_per_class`
     leave, `labelled` the labelled ones again. Whatever annotations there are of them are not read."""
+    mix_unlabelled: bool = False
+    """Let the network learn unlabelled images two by two and four by four, with what the teacher found in each, as
+    MixPL does: half-sums with earlier ones, and beside them one mosaic a step, which counts half. Small rectangles of
+    the result are erased, and not those of `augment.strong`. The last 8 images are kept for it, and stand in
+    checkpoints; a run that goes on with another number of processes gathers them anew."""
     category_ids: list[int] | None = None
     """The number of each class in the annotations, which predictions carry. Filled in from the data."""
 

@@ -153,7 +153,7 @@ def views_of(section: Section, augment: Augment) -> Views:
     return Views(
         training_transform(section, augment, weak, "weak", whole=True),
         training_transform(section, augment, strong, "strong", blur=BLURRED),
-        strong.erasing,
+        0.0 if section.mix_unlabelled else strong.erasing,  # of a mixed image something is erased after it was mixed
     )
 
 

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vision_train.errors import UserError
-from vision_train.processes import gather_rows
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.consistency import capped, consistency_loss, ramp
 from vision_train.semi.fixmatch import FixMatch, check_threshold
 from vision_train.semi.freematch import FreeMatch, fairness_loss
-from vision_train.semi.health import PoolCounts, estimated_accuracy, separation, separation_error
+from vision_train.semi.health import PoolCounts, estimated_accuracy
 from vision_train.semi.monitor import Reading
 from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, teacher_probabilities
 from vision_train.semi.softmatch import SoftMatch
@@ -48,7 +47,6 @@ class PoolLearning(nn.Module):
         self.semi = recipe.semi
         self.rule = _rule(recipe, len(classes))
         self.counts = PoolCounts(len(classes))
-        self._confidences: list[Tensor] = []
 
     def begin(self, total_steps: int) -> None:
         """Let running averages follow as fast as the run is long."""
@@ -77,7 +75,7 @@ class PoolLearning(nn.Module):
             return 0.0
         probabilities = teacher_probabilities(ask_teacher(task, pool["weak"]["image"]))
         if observes:
-            self._confidences.append(gather_rows(probabilities.amax(dim=-1)).cpu())
+            teaching.observe(probabilities.amax(dim=-1))
         if not labels:
             return 0.0
         pseudo_labels = self._weigh(probabilities)
@@ -136,21 +134,6 @@ class PoolLearning(nn.Module):
         estimate = estimated_accuracy(scores.column(ACCEPTED), right)
         error = (accuracy * (1 - accuracy) / max(len(right), 1)) ** 0.5
         return Reading(figures, estimate, accuracy, error)
-
-    def origin(self, scores: Scores) -> dict[str, float] | None:
-        """How sure the teacher is of validation images and of the pool; None where it was not observed."""
-        if not self._confidences:
-            return None
-        pool, validation = torch.cat(self._confidences), scores.column("confidence")
-        self._confidences = []
-        if not (pool.isfinite().all() and validation.isfinite().all()):
-            return None
-        return {
-            "separation": separation(validation, pool),
-            "validation": validation.mean().item(),
-            "pool": pool.mean().item(),
-            "error": separation_error(len(validation), len(pool)),
-        }
 
     def _weigh(self, probabilities: Tensor) -> PseudoLabels:
         if self.rule is None:

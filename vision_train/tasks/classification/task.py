@@ -214,7 +214,8 @@ class ClassificationTask(Task):
         accuracy = measured["accuracy"]
         self.teaching.note_score(self.global_step, accuracy)
         reading = self.pool.reading(scores, accuracy)
-        return self.teaching.judge(self.global_step, reading, self.pool.origin(scores))
+        origin = self.teaching.origin(scores.column("confidence"))
+        return self.teaching.judge(self.global_step, reading, origin)
 
     def measure(self, scores: Scores) -> dict[str, float]:
         """Loss, accuracies, F1 and calibration error."""

@@ -67,6 +67,12 @@ class Method:
         for key in ("threshold", "momentum", "fairness"):
             if getattr(recipe.semi, key) != getattr(usual, key):
                 yield f"semi.{key}", "is not for detection, where validation images choose a threshold for each class"
+        if recipe.data.mix_unlabelled and recipe.semi.in_phases:
+            yield (
+                "data.mix_unlabelled",
+                f"is not for semi.method={recipe.semi.method}, whose boxes lie in a file; set data.mixing, which mixes "
+                "them as labelled ones, or semi.method=mean_teacher",
+            )
 
     def problems(self) -> Problems:
         """Yield values outside their range."""

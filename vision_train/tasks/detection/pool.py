@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vision_train.processes import gather_rows
+from vision_train.processes import gather_objects
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.box_health import BoxCounts
 from vision_train.semi.boxes import FIRST_CUT, Candidates, Numbers, class_cuts, judged
 from vision_train.semi.consistency import capped
-from vision_train.semi.health import separation
 from vision_train.semi.monitor import Reading
 from vision_train.semi.state import RunningState
 from vision_train.tasks.base import Batch
+from vision_train.tasks.detection.mixing import PoolMixing, Taught
 from vision_train.tasks.detection.results import Results
 from vision_train.tasks.detection.teaching import find_candidates, targets_of, teach
 from vision_train.tasks.detection.thresholds import Teacher, choose_cuts
@@ -70,7 +69,7 @@ class BoxPool(nn.Module):
         self.classes = list(classes)
         self.weight, self.box_weight = recipe.semi.weight, recipe.method.pseudo_box_weight
         self.counts, self.cuts = BoxCounts(len(classes)), Cuts(len(classes))
-        self._confidences: list[Tensor] = []
+        self.mixing = PoolMixing(recipe.seed, recipe.data.short_side) if recipe.data.mix_unlabelled else None
 
     def learn(self, task: DetectionTask, labelled: Batch, pool: Batch, labelled_loss: Tensor) -> Tensor | float:
         """Let the teacher find boxes, and take the loss of the strong views. All processes call this.
@@ -91,7 +90,7 @@ class BoxPool(nn.Module):
             return 0.0
         candidates = find_candidates(partial(ask_teacher, task), pool["weak"])
         if observes:
-            self._confidences.append(gather_rows(_confidence(candidates).to(task.device)).cpu())
+            teaching.observe(_confidence([found.scores for found in candidates]).to(task.device))
         if not labels:
             return 0.0
         cuts, weak = self.cuts.numbers(), pool["weak"]["affine"].cpu().numpy()
@@ -103,12 +102,22 @@ class BoxPool(nn.Module):
         self, task: DetectionTask, pool: Batch, candidates: Sequence[Candidates], labelled_loss: Tensor
     ) -> Tensor:
         """The loss of strong views, weighted and bounded."""
-        targets = targets_of(teach(pool, candidates, self.cuts.numbers(), self.box_weight), pool)
-        strong = pool["strong"]
-        losses = task.criterion(task.network.learn(strong["image"], strong["padding_mask"], None), targets)
-        loss = self.weight * torch.stack([*losses.values()]).sum()
+        strong, boxes = pool["strong"], teach(pool, candidates, self.cuts.numbers(), self.box_weight)
+        parts = (
+            [Taught(strong, boxes, 1.0)] if self.mixing is None else self.mixing.mix(strong, boxes, task.global_rank)
+        )
+        loss = self.weight * torch.stack([part.weight * _loss_of(task, part) for part in parts]).sum()
         self.counts.add_losses(loss.detach(), labelled_loss.detach())
         return capped(loss, labelled_loss)
+
+    def state_of_mixing(self) -> list[dict[str, Any]]:
+        """What each process keeps of the pool, in order of rank; nothing without mixing. All processes call this."""
+        return [] if self.mixing is None else gather_objects(self.mixing.state_dict())
+
+    def restore_mixing(self, states: Sequence[dict[str, Any]], rank: int, processes: int) -> None:
+        """Go on with what each of so many processes kept, or begin anew where there were not as many."""
+        if self.mixing is not None and len(states) == processes:
+            self.mixing.load_state_dict(states[rank])
 
     def choose(self, results: Results) -> None:
         """Cut where these validation images say that four in five boxes are right, from now on."""
@@ -122,21 +131,19 @@ class BoxPool(nn.Module):
         self.counts.reset()
         return Reading(figures, teacher.estimate, teacher.score, teacher.error)
 
-    def origin(self, results: Results) -> dict[str, float] | None:
-        """How sure the teacher is of the likeliest box of validation images and of the pool; None if not observed."""
-        if not self._confidences:
-            return None
-        pool, self._confidences = torch.cat(self._confidences), []
-        validation = torch.tensor([each.scores.max(initial=0.0) for each in results.values()])
-        if not (len(validation) and pool.isfinite().all() and validation.isfinite().all()):
-            return None
-        return {
-            "separation": separation(validation, pool),
-            "validation": validation.mean().item(),
-            "pool": pool.mean().item(),
-        }
+    def confidences(self, results: Results) -> Tensor:
+        """How sure the teacher is of the likeliest box of each validation image."""
+        return _confidence([each.scores for each in results.values()])
 
 
-def _confidence(candidates: Sequence[Candidates]) -> Tensor:
-    """Score of the likeliest box of each image, U."""
-    return torch.from_numpy(np.array([found.scores.max(initial=0.0) for found in candidates]))
+def _loss_of(task: DetectionTask, part: Taught) -> Tensor:
+    """The loss of views that are learnt together: without denoising queries, and with hybrid ones if there are any."""
+    view = part.view
+    targets = targets_of(part.boxes, {"strong": view})
+    losses = task.criterion(task.network.learn(view["image"], view["padding_mask"], None), targets)
+    return torch.stack([*losses.values()]).sum()
+
+
+def _confidence(scores: Sequence[Numbers]) -> Tensor:
+    """Score of the likeliest box of each image, float32: the type in which the teacher answers."""
+    return torch.tensor([each.max(initial=0.0) for each in scores], dtype=torch.float32)

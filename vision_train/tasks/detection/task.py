@@ -165,6 +165,19 @@ class DetectionTask(Task):
         """Generators whose state belongs into a checkpoint."""
         return {"denoising": self._noise}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what each process mixes its pool with, if it does."""
+        super().on_save_checkpoint(checkpoint)
+        if self.pool is not None:
+            checkpoint["pool_mixing"] = self.pool.state_of_mixing()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with it."""
+        super().on_load_checkpoint(checkpoint)
+        if self.pool is not None:
+            processes = self._trainer.world_size if self._trainer else 1
+            self.pool.restore_mixing(checkpoint["pool_mixing"], self.global_rank, processes)
+
     def exported(self, size: tuple[int, int] | None) -> Exported:
         """The detector as a program of its own."""
         return exported(self.network, self.recipe, self.classes, size, TOP)
@@ -208,7 +221,8 @@ class DetectionTask(Task):
         teacher = judge_teacher(scores, self.pool.cuts.numbers(), self._limits())
         self.pool.choose(scores)  # after the cuts by which the pool was taught so far were judged
         self.teaching.note_score(self.global_step, teacher.score)
-        return self.teaching.judge(self.global_step, self.pool.reading(teacher), self.pool.origin(scores))
+        origin = self.teaching.origin(self.pool.confidences(scores))
+        return self.teaching.judge(self.global_step, self.pool.reading(teacher), origin)
 
     def begin_gallery(self) -> None:
         """Begin to keep the images with most errors."""
