@@ -109,6 +109,10 @@ class Section(DataSection):
     """Images to learn from without annotations (`semi.method`): a folder, whose images are taken however deep they lie,
     or a csv or text file with one path a line. `rest` takes the training images that `share` and `labels_per_class`
     leave, `labelled` the labelled ones again. Whatever annotations there are of them are not read."""
+    pseudo_labels: str | None = field(default=None, metadata={"path": True})
+    """Csv file with boxes of images of `unlabelled`, as `semi.method` writes it between phases: a row for each box, or
+    an empty one for an image without any. Each batch has as many such images beside the labelled ones as `semi.ratio`
+    says."""
     category_ids: list[int] | None = None
     """The number of each class in the annotations, which predictions carry. Filled in from the data."""
 

@@ -24,7 +24,7 @@ from vision_train.semi.monitor import Reading
 from vision_train.semi.state import RunningState
 from vision_train.tasks.base import Batch
 from vision_train.tasks.detection.results import Results
-from vision_train.tasks.detection.teaching import find_candidates, targets_of, teach
+from vision_train.tasks.detection.teaching import find_candidates, pseudo_box_loss, teach
 from vision_train.tasks.detection.thresholds import Teacher, choose_cuts
 from vision_train.tasks.teaching import ask_teacher
 
@@ -103,10 +103,8 @@ class BoxPool(nn.Module):
         self, task: DetectionTask, pool: Batch, candidates: Sequence[Candidates], labelled_loss: Tensor
     ) -> Tensor:
         """The loss of strong views, weighted and bounded."""
-        targets = targets_of(teach(pool, candidates, self.cuts.numbers(), self.box_weight), pool)
-        strong = pool["strong"]
-        losses = task.criterion(task.network.learn(strong["image"], strong["padding_mask"], None), targets)
-        loss = self.weight * torch.stack([*losses.values()]).sum()
+        taught = teach(pool, candidates, self.cuts.numbers(), self.box_weight)
+        loss = self.weight * pseudo_box_loss(task.network, task.criterion, taught, pool)
         self.counts.add_losses(loss.detach(), labelled_loss.detach())
         return capped(loss, labelled_loss)
 
