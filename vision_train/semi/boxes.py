@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,8 @@ class Candidates(NamedTuple):
     boxes: Boxes
     """N x 4, left, top, right, bottom in pixels of the view that it saw; they may reach beyond it."""
 
-    def only(self, chosen: NDArray[np.bool_]) -> Candidates:
-        """Some of them."""
+    def only(self, chosen: NDArray[Any]) -> Candidates:
+        """Some of them, by a mask or by their places in order."""
         return Candidates(self.scores[chosen], self.labels[chosen], self.boxes[chosen])
 
 

@@ -27,9 +27,7 @@ LABELS = [
 def test_what_is_kept_is_read_back(tmp_path):
     write_pseudo_labels(tmp_path / "labels.csv", LABELS)
     header, *rows = (tmp_path / "labels.csv").read_text().splitlines()
-    assert header == (
-        "path,label,x,y,width,height,score,weight,kept,round,share,image_robustness,image_score"
-    )
+    assert header == ("path,label,x,y,width,height,score,weight,kept,round,share,image_robustness,image_score")
     assert len(rows) == 4
     first, last = read_box_labels(tmp_path / "labels.csv")
     assert [first.id, last.id] == ["a/1.png", "c\udcff.png"]

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from augment.detection import DetectionEvaluation, DetectionTraining, RandomPart
@@ -69,7 +70,7 @@ class BoxDataModule(SampleDataModule):
         self.warnings += dim_images([sample.place for members in splits.values() for sample in members])
         train = training_transform(section, augment, augment.train, "train")
         self._training = Preparation(train, seed, section.min_side, section.mixing)
-        self._augment = augment
+        self._view_of_pool = partial(views_of, section, augment)
         self._views = views_of(section, augment) if POOL_SPLIT in splits else None
         self._evaluation = Preparation(evaluation_transform(section, augment), seed)
 
@@ -87,7 +88,7 @@ class BoxDataModule(SampleDataModule):
 
     def make_views(self, samples: Sequence[Any], views: int, *, alone: bool) -> PoolViews:
         """Images as in validation, and under weak transforms and strong ones, which here crop and erase nothing."""
-        seen = views_of(self.section, self._augment, whole=True)
+        seen = self._view_of_pool(whole=True)
         transforms = [self._evaluation.transform, *[seen.weak] * views, *[seen.strong] * views]
         return PoolViews(list(samples), transforms, self.seed, self.section.on_bad if alone else "skip")
 

@@ -80,7 +80,7 @@ def _said(network: RelationDetr, view: Batch, cuts: Numbers) -> list[Said]:
         sure, unsure = sure_and_unsure(candidates, cuts)
         asked = candidates.only(sure | unsure)
         boxes = in_original_pixels(torch.from_numpy(asked.boxes), affine, tuple(size)).numpy()
-        shown = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        shown = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
         found = Candidates(asked.scores, asked.labels, boxes).only(shown)
         said.append(Said(found, sure[sure | unsure][shown], is_finite(candidates)))
     return said
