@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,11 @@ REMEDY = "remove it and resume the run that wrote it, or set data.pseudo_labels=
 
 
 def with_pseudo_labels(
-    file: Path, pool: Sequence[ImageSample], people: Sequence[ImageSample], classes: Sequence[str]
+    file: Path,
+    pool: Sequence[ImageSample],
+    people: Sequence[ImageSample],
+    classes: Sequence[str],
+    read: Callable[[Path], Sequence[PseudoLabel]] | None = None,
 ) -> tuple[list[ImageSample], list[str]]:
     """Give images of a pool the labels that a file keeps of them.
 
@@ -31,6 +35,7 @@ def with_pseudo_labels(
         pool: The images of `data.unlabelled`.
         people: Images that people have labelled; what a file says of them does not count.
         classes: The label map.
+        read: Reads those that are kept; None for :func:`read_pseudo_labels`.
 
     Returns:
         The images in the order of the pool, each with a :class:`PseudoLabel` as its truth, and what the user should
@@ -39,11 +44,11 @@ def with_pseudo_labels(
     Raises:
         UserError: The file cannot be read, names an image that is not in the pool, or a class that there is not.
     """
-    labels = {label.id: label for label in read_pseudo_labels(file)}
+    labels = {label.id: label for label in (read or read_pseudo_labels)(file)}
     place = f"data.pseudo_labels {file}"
     if strange := labels.keys() - {sample.id for sample in pool}:
         raise UserError(f"{place}: {first_named(sorted(strange))} is not in data.unlabelled; {REMEDY}")
-    named = {name for label in labels.values() for name in (label.label, *label.votes)}
+    named = {name for label in labels.values() for name in label.named}
     if unknown := sorted(named - {*classes}):
         raise UserError(f"{place}: {printable(unknown[0])} is none of the classes of the data; {REMEDY}")
     known = {sample.identity for sample in people}

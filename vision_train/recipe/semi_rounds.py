@@ -20,8 +20,9 @@ class SemiRounds:
     """Share of the pool that the last round may take; round r of T takes at most r / T of that."""
     scores: Literal["default", "paper_like"] = "default"
     """By what images are selected. `default`: what ranked right labels highest in our prototypes, for classes the
-    largest of the mean probabilities over views. `paper_like`: faithfulness, robustness and confidence, which ACTRESS
-    names; that they weigh the same is our choice."""
+    largest of the mean probabilities over views; for boxes, how well those of several views agree. `paper_like`:
+    faithfulness, robustness and confidence, which ACTRESS names; that they weigh the same is our choice. Detectors are
+    never scored by faithfulness: it is not known of them."""
     reinitialise: dict[str, Reinitialisation] = field(default_factory=dict)
     """What becomes of tensors before each round, by globs over their names; the first that matches counts, and what
     none matches is kept. `fresh`: the network's own initialisers. `pretrained`: what training started from. `burn_in`:

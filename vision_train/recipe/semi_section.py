@@ -54,12 +54,14 @@ class Semi:
     """Weight of FreeMatch's self-adaptive fairness."""
     voters: int | list[str] = field(default=1, metadata={"path": True})
     """Whose votes `self_training` counts: that many networks, each trained as burn-in is, with a seed of its own and on
-    the same labels; or finished runs of the same classes, in place of a burn-in."""
+    the same labels; or finished runs of the same classes, in place of a burn-in. A box counts if at least half of them
+    find it."""
     class_cap: int | None = None
     """Pseudo-labels of each class that `self_training` takes at most, those with most votes; null takes all."""
     views: int = 2
     """Weak and as many strong views, beside the image as in validation, under which a voter or a round's teacher is
-    asked about each image. Strong ones leave out random erasing."""
+    asked about each image. Strong ones leave out random erasing. Labels that are boxes are those of the image as in
+    validation; the other views tell how robust they are, for `active_rounds`."""
     rounds: SemiRounds = field(default_factory=SemiRounds)
     """How `active_rounds` goes about its rounds."""
     verdict: Verdict | None = None

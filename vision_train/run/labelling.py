@@ -154,7 +154,7 @@ def ask(task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[s
     Raises:
         UserError: A sample cannot be read, and the recipe does not skip such samples.
     """
-    asked, views = _Asked(task, scores), _PoolViews(data, recipe.semi.views)
+    asked, views = _Asked(task, scores), _PoolViews(data, task.pool_views(scores))
     call_trainer(build_trainer(recipe, []), "predict", asked, datamodule=views, return_predictions=False)
     skipped = {name: reason for found in gather_objects(views.skipped) for name, reason in found.items()}
     if skipped and data.section.on_bad == "error":

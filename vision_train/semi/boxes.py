@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,10 @@ class Candidates(NamedTuple):
     """N."""
     boxes: Boxes
     """N x 4, left, top, right, bottom in pixels of the view that it saw; they may reach beyond it."""
+
+    def only(self, chosen: NDArray[Any]) -> Candidates:
+        """Some of them, by a mask or by their places in order."""
+        return Candidates(self.scores[chosen], self.labels[chosen], self.boxes[chosen])
 
 
 class StrongView(NamedTuple):
@@ -119,18 +123,34 @@ def pseudo_boxes(
         box_weight: Of the losses of the box.
         floor: Share of the cut from which on something may be an object.
     """
-    if not _is_finite(found):
+    if not is_finite(found):
         return PseudoBoxes(_NONE, np.zeros(0, dtype=np.int64), np.zeros(0), _NONE, 0.0)
     sure, unsure = sure_and_unsure(found, cuts, floor)
-    asked = np.flatnonzero(sure | unsure)
-    followed = follow_boxes(found.boxes[asked], strong.affine @ invert(weak), strong.size)
-    shown = _shown(followed.boxes)  # what only touches the border may reach inside by a rounding error
-    target = sure[asked] & shown & followed.visible & ~hidden(followed.boxes, strong.erased)
+    asked = sure | unsure
+    return carried(found.only(asked), sure[asked].astype(float), strong.affine @ invert(weak), strong, box_weight)
+
+
+def carried(
+    found: Candidates, weights: Numbers, to_strong: Affine, strong: StrongView, box_weight: BoxWeight = "score"
+) -> PseudoBoxes:
+    """Carry what is in an image, or may be, into the view that a student learns on; see :func:`pseudo_boxes`.
+
+    Args:
+        found: Objects, and what may be one.
+        weights: N, by which the losses of the box of each are multiplied as well; 0 for what may be an object.
+        to_strong: Affine from the pixels in which they are given to those of the view.
+        strong: The view.
+        box_weight: Of the losses of the box.
+    """
+    followed = follow_boxes(found.boxes, to_strong, strong.size)
+    # Less than a pixel shows nothing; what only touches the border may reach inside by a rounding error.
+    shown = _shown(followed.boxes)
+    target = (weights > 0) & shown & followed.visible & ~hidden(followed.boxes, strong.erased)
     own = {"score": found.scores, "one": np.ones_like(found.scores), "zero": np.zeros_like(found.scores)}[box_weight]
     return PseudoBoxes(
         followed.boxes[target],
-        found.labels[asked][target],
-        (own[asked] * followed.tight)[target],
+        found.labels[target],
+        (own * weights * followed.tight)[target],
         followed.boxes[shown & ~target],
         _weight_of(int(target.sum()), int(shown.sum())),
     )
@@ -195,7 +215,7 @@ def judged(found: Candidates, cuts: Numbers, weak: Affine) -> Judged:
     sure, unsure = sure_and_unsure(found, cuts)
     asked = sure | unsure
     areas = _areas(found.boxes[asked]) / abs(float(np.linalg.det(weak[:2, :2])))
-    return Judged(found.labels[asked], sure[asked], areas, _is_finite(found))
+    return Judged(found.labels[asked], sure[asked], areas, is_finite(found))
 
 
 def hidden(boxes: Boxes, erased: Boxes) -> NDArray[np.bool_]:
@@ -240,7 +260,8 @@ def _shown(boxes: Boxes) -> NDArray[np.bool_]:
     return shown
 
 
-def _is_finite(found: Candidates) -> bool:
+def is_finite(found: Candidates) -> bool:
+    """Whether all that a teacher says of an image is."""
     return bool(np.isfinite(found.scores).all() and np.isfinite(found.boxes).all())
 
 

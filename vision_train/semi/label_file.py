@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from vision_train.files import escape_name, write_text
 
 COLUMNS = ("path", "label", "share", "voters", "kept", "round", "weight")
-"""Columns of every such file; those of the scores follow."""
+"""Columns of a file of labels of whole samples; those of the scores follow."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,29 @@ class PseudoLabel:
     weight: float = 1.0
     """How much it counts in the loss."""
 
+    @property
+    def named(self) -> set[str]:
+        """The classes that it names."""
+        return {self.label, *self.votes}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What the file says of the sample: cells by column, the same columns in each row of a file but for scores."""
+        votes = json.dumps(dict(self.votes), ensure_ascii=False, sort_keys=True) if self.votes else ""
+        own = [escape_name(self.id), self.label, repr(self.share), votes, int(self.kept), self.round, self.weight]
+        return [dict(zip(COLUMNS, own, strict=True)) | {name: cell(score) for name, score in self.scores.items()}]
+
 
 def write_pseudo_labels(path: Path, labels: Sequence[PseudoLabel]) -> None:
-    """Write a row for each sample of the pool, also those that are not learnt from; the file is there whole or not."""
-    scores = list(dict.fromkeys(name for each in labels for name in each.scores))
+    """Write the rows of each sample of the pool, also of those not learnt from; the file is there whole or not."""
+    rows = [row for each in labels for row in each.rows()]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *scores])
-    for each in labels:
-        votes = json.dumps(dict(each.votes), ensure_ascii=False, sort_keys=True) if each.votes else ""
-        shown = [escape_name(each.id), each.label, repr(each.share), votes, int(each.kept), each.round, each.weight]
-        writer.writerow([*shown, *(_cell(each.scores.get(name, math.nan)) for name in scores)])
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_text(path, text.getvalue())
 
 
-def _cell(score: float) -> str:
+def cell(score: float) -> str:
     """Enough digits to read the same number back; empty for what is not finite."""
     return repr(float(score)) if math.isfinite(score) else ""

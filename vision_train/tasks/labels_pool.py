@@ -24,6 +24,14 @@ class LabelsPool:
         """
         raise self._labels_nothing()
 
+    def pool_views(self, scores: Collection[str]) -> int:
+        """Weak and as many strong views under which a sample is looked at, beside that of validation.
+
+        Args:
+            scores: Names of the scores that are wanted.
+        """
+        return self.recipe.semi.views
+
     def answer_pool(self, ids: Sequence[str], views: Sequence[dict[str, Any]], scores: Collection[str]) -> list[Answer]:
         """Say what the network, in evaluation mode and without gradients, sees in samples of the pool.
 

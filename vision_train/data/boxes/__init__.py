@@ -114,6 +114,10 @@ class Section(DataSection):
     MixPL does: half-sums with earlier ones, and beside them one mosaic a step, which counts half. Small rectangles of
     the result are erased, and not those of `augment.strong`. The last 8 images are kept for it, and stand in
     checkpoints; a run that goes on with another number of processes gathers them anew."""
+    pseudo_labels: str | None = field(default=None, metadata={"path": True})
+    """Csv file with boxes of images of `unlabelled`, as `semi.method` writes it between phases: a row for each box, or
+    an empty one for an image without any. Each batch has as many such images beside the labelled ones as `semi.ratio`
+    says."""
     category_ids: list[int] | None = None
     """The number of each class in the annotations, which predictions carry. Filled in from the data."""
 

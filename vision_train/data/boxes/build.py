@@ -12,11 +12,13 @@ from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings
 from vision_train.data.boxes.dataset import BoxDataset, Preparation
 from vision_train.data.boxes.divide import divide_images, few
 from vision_train.data.boxes.module import BoxDataModule, evaluation_transform
+from vision_train.data.boxes.pseudo_boxes import read_box_labels
 from vision_train.data.boxes.read import read_boxes
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.image_files import check_start, list_images, picture_sources
 from vision_train.data.kind import LABELLED, REST
-from vision_train.data.module import POOL_SPLIT
+from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT
+from vision_train.data.pseudo_labels import with_pseudo_labels
 from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import Splits, whole_split
@@ -40,15 +42,17 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
         splits["train"] = few(splits["train"], section, list(categories), recipe.seed)
     section = replace(section, category_ids=list(categories.values()))
     pool, of_pool = _pool(section, splits["train"], all_of_train) if section.unlabelled and not only else ([], [])
+    pseudo_labelled, told = _pseudo_labelled(section, pool, splits["train"], list(categories))
+    beside = {POOL_SPLIT: pool, PSEUDO_SPLIT: pseudo_labelled}
     module = BoxDataModule(
         section,
         recipe.augment,
         recipe.seed,
-        splits | ({POOL_SPLIT: pool} if pool else {}),
+        splits | {split: samples for split, samples in beside.items() if samples},
         categories,
-        **streams_of(recipe, pool),
+        **streams_of(recipe, pool, pseudo_labelled),
     )
-    module.notes += [*found.notes, *cut, *left_out, *of_pool]
+    module.notes += [*found.notes, *cut, *left_out, *of_pool, *told]
     module.notes += _padded(splits, section)
     module.warnings += [] if only else _never_learned(splits, list(categories))
     return module
@@ -64,6 +68,16 @@ def _pool(
     assert section.unlabelled is not None
     listed, notes = list_pool(section.unlabelled)
     return choose_pool(section.unlabelled, listed, [], []), notes
+
+
+def _pseudo_labelled(
+    section: Section, pool: list[ImageSample], labelled: list[BoxSample], classes: list[str]
+) -> tuple[list[ImageSample], list[str]]:
+    """The images of the pool that ``data.pseudo_labels`` keeps boxes of, and what the user should know of them."""
+    if section.pseudo_labels is None or not pool:
+        return [], []
+    people = [] if section.unlabelled == LABELLED else labelled
+    return with_pseudo_labels(Path(section.pseudo_labels), pool, people, classes, read_box_labels)
 
 
 def all_samples(recipe: Recipe) -> list[BoxSample]:

@@ -6,16 +6,18 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from augment.detection import DetectionEvaluation, DetectionTraining, RandomPart
 from vision_train.data.boxes import Section
-from vision_train.data.boxes.annotations import CategoryId
+from vision_train.data.boxes.annotations import Annotated, CategoryId
 from vision_train.data.boxes.dataset import BoxDataset, Preparation, Transform
-from vision_train.data.boxes.two_views import TwoViewDataset, Views
+from vision_train.data.boxes.pseudo_boxes import PseudoBoxDataset
+from vision_train.data.boxes.two_views import PoolViews, TwoViewDataset, Views
 from vision_train.data.dim_images import dim_images
 from vision_train.data.labels import listed_classes
-from vision_train.data.module import POOL_SPLIT, SampleDataModule, Stream
+from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule, Stream
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 from vision_train.recipe.preprocessing import WHOLE
@@ -68,20 +70,31 @@ class BoxDataModule(SampleDataModule):
         self.warnings += dim_images([sample.place for members in splits.values() for sample in members])
         train = training_transform(section, augment, augment.train, "train")
         self._training = Preparation(train, seed, section.min_side, section.mixing)
-        self._views = views_of(section, augment) if POOL_SPLIT in self.streams else None
+        self._view_of_pool = partial(views_of, section, augment)
+        self._views = views_of(section, augment) if POOL_SPLIT in splits else None
         self._evaluation = Preparation(evaluation_transform(section, augment), seed)
 
-    def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> BoxDataset | TwoViewDataset:
-        """Images with the transforms of training or of evaluation, or in the two views of a pool."""
+    def make_dataset(
+        self, samples: Sequence[Any], *, stream: str | None, alone: bool
+    ) -> BoxDataset | TwoViewDataset | PseudoBoxDataset:
+        """Images with the transforms of training or of evaluation, or in the views of a pool."""
         on_bad = self.section.on_bad if alone else "skip"
         if stream == POOL_SPLIT and self._views is not None:
             return TwoViewDataset(list(samples), self._views, self.seed, on_bad)
+        if stream == PSEUDO_SPLIT and self._views is not None:
+            return PseudoBoxDataset(list(samples), self.classes, self._views, self.seed, on_bad)
         preparation = self._evaluation if stream is None else self._training
         return BoxDataset(list(samples), self.classes, preparation, on_bad)
 
+    def make_views(self, samples: Sequence[Any], views: int, *, alone: bool) -> PoolViews:
+        """Images as in validation, and under weak transforms and strong ones, which here crop and erase nothing."""
+        seen = self._view_of_pool(whole=True)
+        transforms = [self._evaluation.transform, *[seen.weak] * views, *[seen.strong] * views]
+        return PoolViews(list(samples), transforms, self.seed, self.section.on_bad if alone else "skip")
+
     def batch_groups(self, samples: Sequence[Any]) -> list[int] | None:
         """The interval of aspect ratios that each image lies in; None of images whose size is not known before."""
-        if any(sample.truth is None for sample in samples):
+        if not all(isinstance(sample.truth, Annotated) for sample in samples):
             return None
         return [bisect_right(ASPECTS, sample.truth.width / sample.truth.height) for sample in samples]
 
@@ -91,7 +104,7 @@ class BoxDataModule(SampleDataModule):
         boxes = ", ".join(
             f"{sum(len(sample.truth.boxes) for sample in members):,} {split}"
             for split, members in self._samples.items()
-            if split != POOL_SPLIT
+            if split not in (POOL_SPLIT, PSEUDO_SPLIT)
         )
         classes = f"{len(self.classes)} class{'es' if len(self.classes) > 1 else ''}"
         return f"{counts} images with boxes ({boxes}) of {classes}"
@@ -102,7 +115,7 @@ class BoxDataModule(SampleDataModule):
         held = {
             split: Counter(label for sample in members for label in sample.truth.labels)
             for split, members in self._samples.items()
-            if split != POOL_SPLIT
+            if split not in (POOL_SPLIT, PSEUDO_SPLIT)
         }
         return {name: {split: counts[name] for split, counts in held.items()} for name in self.classes}
 
@@ -142,8 +155,13 @@ def training_transform(
     )
 
 
-def views_of(section: Section, augment: Augment) -> Views:
+def views_of(section: Section, augment: Augment, *, whole: bool = False) -> Views:
     """What happens to an unlabelled image: the teacher sees all of it, and the student no more than that.
+
+    Args:
+        section: Says its sizes and what is cropped.
+        augment: Says what is drawn at random.
+        whole: Whether the strong view shows all of it as well.
 
     Raises:
         UserError: The recipe asks for what boxes cannot follow.
@@ -152,7 +170,7 @@ def views_of(section: Section, augment: Augment) -> Views:
     strong = augment.strong or replace(weak, color_jitter=COLOURS, erasing=ERASING)
     return Views(
         training_transform(section, augment, weak, "weak", whole=True),
-        training_transform(section, augment, strong, "strong", blur=BLURRED),
+        training_transform(section, augment, strong, "strong", whole=whole, blur=BLURRED),
         0.0 if section.mix_unlabelled else strong.erasing,  # of a mixed image something is erased after it was mixed
     )
 

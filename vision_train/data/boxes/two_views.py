@@ -75,7 +75,59 @@ class TwoViewDataset(SampleDataset):
             height and width without padding) and ``erased`` (a list of arrays k x 4: rectangles that are filled with
             noise, in pixels of the view). Numbers that the host computes with stay off the device.
         """
-        return {name: _collated([item[name] for item in items]) for name in ("weak", "strong")}
+        return {name: collated([item[name] for item in items]) for name in ("weak", "strong")}
+
+    def collate_truth(self, truths: list[Any]) -> Batch:
+        """Nothing: there is none."""
+        return {}
+
+    def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
+        """The error about the first image that cannot be used."""
+        return refused_image(bad, shared=shared)
+
+
+class PoolViews(SampleDataset):
+    """Reads one image at a time and shows it under each of several transforms, to be asked what is in it.
+
+    Args:
+        samples: In their fixed order, without a truth.
+        transforms: One for each view.
+        seed: Of the run.
+        on_bad: What an image that cannot be read does.
+    """
+
+    noun = "images"
+
+    def __init__(
+        self, samples: Sequence[ImageSample], transforms: Sequence[Transform], seed: int, on_bad: OnBad
+    ) -> None:
+        super().__init__(samples, on_bad)
+        self.transforms, self.seed = list(transforms), seed
+
+    def named(self, sample: ImageSample) -> str:
+        """The path of its file, on one line."""
+        return printable(sample.place or sample.id)
+
+    def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
+        """Decode an image and transform it in all ways."""
+        whole = View.whole(original_pixels(sample))
+        seeds = [derive_seed(self.seed, "view of the pool", position[0], at) for at in range(len(self.transforms))]
+        made = zip(self.transforms, seeds, strict=True)
+        return {
+            "views": [(transform(whole, seed), _NOTHING) for transform, seed in made],
+            "size": whole.image.shape[:2],
+        }
+
+    def collate(self, items: list[dict[str, Any]]) -> Batch:
+        """Pad each view to one size.
+
+        Returns:
+            ``views``, a list with, for each, what :meth:`TwoViewDataset.collate` has of a view, and ``size``, a list of
+            original height and width.
+        """
+        sizes = [item["size"] for item in items]
+        by_view = zip(*(item["views"] for item in items), strict=True)
+        return {"views": [collated(views) | {"size": sizes} for views in by_view]}
 
     def collate_truth(self, truths: list[Any]) -> Batch:
         """Nothing: there is none."""
@@ -89,7 +141,8 @@ class TwoViewDataset(SampleDataset):
 _NOTHING: Boxes = np.zeros((0, 4))
 
 
-def _collated(views: Sequence[tuple[View[torch.Tensor], Boxes]]) -> Batch:
+def collated(views: Sequence[tuple[View[torch.Tensor], Boxes]]) -> Batch:
+    """One view of each image of a batch, with the rectangles that are erased in it, padded to one size."""
     image, padding_mask = pad_images([view.image for view, _ in views])
     affines = [view.affine for view, _ in views if view.affine is not None]
     assert len(affines) == len(views), "every step of detection is tracked"

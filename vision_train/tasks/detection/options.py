@@ -12,7 +12,7 @@ WEIGHTS = "models.detr.published:describe"
 """The function that describes weights of detectors, for ``vision-train inspect``."""
 DATA = BOXES
 """The kind of data that the task trains on."""
-SEMI_METHODS = ("mean_teacher",)
+SEMI_METHODS = ("mean_teacher", "self_training", "active_rounds")
 """How the task learns from unlabelled images."""
 
 
@@ -72,6 +72,16 @@ class Method:
                 "data.mix_unlabelled",
                 f"is not for semi.method={recipe.semi.method}, whose boxes lie in a file; set data.mixing, which mixes "
                 "them as labelled ones, or semi.method=mean_teacher",
+            )
+        if recipe.semi.class_cap is not None:
+            yield (
+                "semi.class_cap",
+                "is not for detection, where an image has objects of several classes; set it to null",
+            )
+        if recipe.semi.method == "self_training" and recipe.semi.views != usual.views:
+            yield (
+                "semi.views",
+                "is for the scores of active_rounds: voters see each image as in validation; leave it out",
             )
 
     def problems(self) -> Problems:

@@ -23,7 +23,7 @@ from vision_train.semi.state import RunningState
 from vision_train.tasks.base import Batch
 from vision_train.tasks.detection.mixing import PoolMixing, Taught
 from vision_train.tasks.detection.results import Results
-from vision_train.tasks.detection.teaching import find_candidates, targets_of, teach
+from vision_train.tasks.detection.teaching import find_candidates, pseudo_box_loss, teach
 from vision_train.tasks.detection.thresholds import Teacher, choose_cuts
 from vision_train.tasks.teaching import ask_teacher
 
@@ -106,7 +106,11 @@ class BoxPool(nn.Module):
         parts = (
             [Taught(strong, boxes, 1.0)] if self.mixing is None else self.mixing.mix(strong, boxes, task.global_rank)
         )
-        loss = self.weight * torch.stack([part.weight * _loss_of(task, part) for part in parts]).sum()
+        losses = [
+            part.weight * pseudo_box_loss(task.network, task.criterion, part.boxes, {"strong": part.view})
+            for part in parts
+        ]
+        loss = self.weight * torch.stack(losses).sum()
         self.counts.add_losses(loss.detach(), labelled_loss.detach())
         return capped(loss, labelled_loss)
 
@@ -134,14 +138,6 @@ class BoxPool(nn.Module):
     def confidences(self, results: Results) -> Tensor:
         """How sure the teacher is of the likeliest box of each validation image."""
         return _confidence([each.scores for each in results.values()])
-
-
-def _loss_of(task: DetectionTask, part: Taught) -> Tensor:
-    """The loss of views that are learnt together: without denoising queries, and with hybrid ones if there are any."""
-    view = part.view
-    targets = targets_of(part.boxes, {"strong": view})
-    losses = task.criterion(task.network.learn(view["image"], view["padding_mask"], None), targets)
-    return torch.stack([*losses.values()]).sum()
 
 
 def _confidence(scores: Sequence[Numbers]) -> Tensor:

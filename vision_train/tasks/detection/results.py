@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from models.detr.postprocess import Detections
 from vision_train.processes import gather_objects
 
 Numbers = NDArray[np.float64]
@@ -69,3 +73,29 @@ class ResultTable:
         """The results of all processes, the same on each. A collective call."""
         everyone = {name: result for part in gather_objects(self._results) for name, result in part.items()}
         return {name: everyone[name] for name in sorted(everyone)}
+
+
+def image_result(batch: dict[str, Any], found: Detections, place: int) -> ImageResult:
+    """What was found in one image of a batch, and what is there, in pixels of the original."""
+
+    def array(values: Tensor, kind: Any) -> Any:
+        return values.detach().cpu().numpy().astype(kind)
+
+    height, width = batch["size"][place]
+    size = torch.tensor([width, height, width, height], dtype=torch.float64)
+
+    def in_pixels(boxes: Tensor) -> Any:
+        boxes = boxes.detach().cpu().double()
+        corners = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), dim=1)
+        return (corners * size).numpy()
+
+    return ImageResult(
+        array(found.scores[place], np.float64),
+        array(found.labels[place], np.int64),
+        array(found.boxes[place], np.float64),
+        array(batch["class_ids"][place], np.int64),
+        in_pixels(batch["boxes"][place]),
+        in_pixels(batch["ignore"][place]),
+        array(batch["areas"][place], np.float64),
+        array(batch["ignore_ids"][place], np.int64),
+    )

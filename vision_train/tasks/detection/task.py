@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,8 +29,14 @@ from vision_train.errors import UserError
 from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
+from vision_train.semi.answers import Answer
 from vision_train.semi.box_health import BoxMonitor
+from vision_train.semi.boxes import class_cuts
+from vision_train.semi.combine import BOX_WEIGHTS, PAPER_LIKE
+from vision_train.semi.consistency import capped
+from vision_train.semi.label_file import PseudoLabel
 from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.detection import asked
 from vision_train.tasks.detection.exhibits import artefacts, relation_bias
 from vision_train.tasks.detection.outputs import Wanted, choose_outputs
 from vision_train.tasks.detection.pool import BoxPool
@@ -39,9 +45,18 @@ from vision_train.tasks.detection.predictions import image_detections, predicted
 from vision_train.tasks.detection.preview import NOTE, preview_rows
 from vision_train.tasks.detection.program import exported
 from vision_train.tasks.detection.random_start import refuse_random_start
-from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable
+from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable, image_result
 from vision_train.tasks.detection.tables import lacking
-from vision_train.tasks.detection.thresholds import choose_thresholds, counted_from, judge_teacher, limits, told
+from vision_train.tasks.detection.teaching import pseudo_box_loss, teach_labelled
+from vision_train.tasks.detection.thresholds import (
+    choose_cuts,
+    choose_thresholds,
+    counted_from,
+    judge_teacher,
+    limits,
+    objects_of_image,
+    told,
+)
 from vision_train.tasks.detection.worst_images import WorstImages
 from vision_train.tasks.exported import Exported
 from vision_train.tasks.predicted import Predicted
@@ -50,6 +65,8 @@ from vision_train.tasks.teaching import Teaching
 NETWORK = "relation_detr"
 TOP = 300
 """Boxes of an image that count, as in COCO's results."""
+PSEUDO_LABELLED = "pseudo-labelled"
+"""The stream of images that have got boxes between phases."""
 
 
 def build(recipe: Recipe, classes: list[str]) -> DetectionTask:
@@ -191,6 +208,10 @@ class DetectionTask(Task):
         loss = torch.stack([*self.criterion(trained, targets).values()]).sum()
         if self.pool is not None:
             loss = loss + self.pool.learn(self, labelled, batch["unlabelled"], loss)
+        if (labelled_by_networks := batch.get(PSEUDO_LABELLED)) is not None:
+            taught = teach_labelled(labelled_by_networks, self.recipe.method.pseudo_box_weight)
+            of_pool = pseudo_box_loss(self.network, self.criterion, taught, labelled_by_networks)
+            loss = loss + capped(self.recipe.semi.weight * of_pool, loss)
         return loss
 
     def detect(self, batch: Batch) -> Detections:
@@ -253,8 +274,9 @@ class DetectionTask(Task):
         return self.detect(batch)
 
     def calibrate(self, scores: Results) -> dict[str, Any]:
-        """Scores from which on boxes are shown."""
-        return choose_thresholds(scores, self.classes)
+        """Scores from which on boxes are shown, and taken for objects of unlabelled images; what those may have."""
+        of_pool = {asked.CUTS: choose_cuts(scores, self.classes), asked.OBJECTS: objects_of_image(scores)}
+        return choose_thresholds(scores, self.classes) | of_pool
 
     def prediction_notes(self) -> list[str]:
         """Which boxes are shown."""
@@ -273,6 +295,38 @@ class DetectionTask(Task):
         """The score from which on a box of each class is shown and counted."""
         return limits(self.calibration, self.classes, self.recipe.method.threshold)
 
+    @property
+    def notes(self) -> list[str]:
+        """By what images of a pool are selected."""
+        if self.recipe.semi.method != "active_rounds":
+            return []
+        used = " and ".join(self.score_weights())
+        return [
+            f"images of the pool are selected by {used}; {asked.NOT_SCORED} is not known of detectors, and left out"
+        ]
+
+    def score_weights(self) -> Mapping[str, float]:
+        """Robustness alone, or with confidence; attention to a few points says nothing of faithfulness."""
+        weights = BOX_WEIGHTS if self.recipe.semi.rounds.scores == "default" else PAPER_LIKE
+        return {name: weight for name, weight in weights.items() if name != asked.NOT_SCORED}
+
+    def pool_views(self, scores: Collection[str]) -> int:
+        """Views beside that of validation, which robustness alone asks for."""
+        return self.recipe.semi.views if "robustness" in scores else 0
+
+    def answer_pool(self, ids: Sequence[str], views: Sequence[Batch], scores: Collection[str]) -> list[Answer]:
+        """Boxes of each image as in validation, and what scores are wanted."""
+        cuts = class_cuts(self.calibration.get(asked.CUTS) or {}, self.classes)
+        return asked.answer(self.network, ids, views, scores, cuts)
+
+    def label_pool(self, answers: Sequence[Sequence[Answer]]) -> list[PseudoLabel]:
+        """The boxes that at least half of the networks find, in the order of the ids."""
+        labels = asked.labels_of(answers, self.classes)
+        objects = self.calibration.get(asked.OBJECTS, math.nan)
+        judged, warnings = asked.judged(labels, self.classes, self.class_counts, objects)
+        self.warnings += warnings
+        return [*judged]
+
     def preview(self, batches: Iterator[Batch], count: int) -> Preview:
         """Training images with their boxes, before and after augmentation."""
         return replace(super().preview(batches, count), notes=[NOTE])
@@ -280,29 +334,3 @@ class DetectionTask(Task):
     def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
         """A row for each image of a batch with its boxes, as augmentation leaves them and back on the original."""
         return preview_rows(self, batch.get("labelled", batch))
-
-
-def image_result(batch: Batch, found: Detections, place: int) -> ImageResult:
-    """What was found in one image of a batch, and what is there, in pixels of the original."""
-
-    def array(values: Tensor, kind: Any) -> Any:
-        return values.detach().cpu().numpy().astype(kind)
-
-    height, width = batch["size"][place]
-    size = torch.tensor([width, height, width, height], dtype=torch.float64)
-
-    def in_pixels(boxes: Tensor) -> Any:
-        boxes = boxes.detach().cpu().double()
-        corners = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), dim=1)
-        return (corners * size).numpy()
-
-    return ImageResult(
-        array(found.scores[place], np.float64),
-        array(found.labels[place], np.int64),
-        array(found.boxes[place], np.float64),
-        array(batch["class_ids"][place], np.int64),
-        in_pixels(batch["boxes"][place]),
-        in_pixels(batch["ignore"][place]),
-        array(batch["areas"][place], np.float64),
-        array(batch["ignore_ids"][place], np.int64),
-    )

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from augment.detection import relative_boxes
 from models.detr.boxes import to_corners
+from models.detr.criterion import Criterion
 from models.detr.denoising import Target
-from models.detr.network import Found
-from vision_train.semi.boxes import BoxWeight, Candidates, Numbers, PseudoBoxes, StrongView, pseudo_boxes
+from models.detr.network import Found, RelationDetr
+from vision_train.semi.boxes import BoxWeight, Candidates, Numbers, PseudoBoxes, StrongView, carried, pseudo_boxes
 from vision_train.tasks.base import Batch
 
 
@@ -47,12 +48,45 @@ def teach(pool: Batch, candidates: Sequence[Candidates], cuts: Numbers, box_weig
         cuts: C, the score from which on a box of each class is taken for an object.
         box_weight: What the losses of the box weigh.
     """
-    weak, strong = (pool[name]["affine"].cpu().numpy() for name in ("weak", "strong"))
-    views = map(StrongView, strong, map(tuple, pool["strong"]["shown"]), pool["strong"]["erased"])
+    weak = pool["weak"]["affine"].cpu().numpy()
     return [
         pseudo_boxes(found, cuts, before, view, box_weight)
-        for found, before, view in zip(candidates, weak, views, strict=True)
+        for found, before, view in zip(candidates, weak, _strong_views(pool), strict=True)
     ]
+
+
+def teach_labelled(batch: Batch, box_weight: BoxWeight) -> list[PseudoBoxes]:
+    """What the student is taught of images that were labelled between phases.
+
+    Args:
+        batch: Of the stream of such images.
+        box_weight: What the losses of the box weigh.
+    """
+    parts = (batch[name] for name in ("scores", "class_ids", "boxes", "weights"))
+    return [
+        carried(Candidates(scores, labels, boxes), weights, view.affine, view, box_weight)
+        for scores, labels, boxes, weights, view in zip(*parts, _strong_views(batch), strict=True)
+    ]
+
+
+def pseudo_box_loss(network: RelationDetr, criterion: Criterion, taught: Sequence[PseudoBoxes], batch: Batch) -> Tensor:
+    """All losses of the strong views of a batch, a scalar; without denoising queries, as RTDETR-SSOD has it.
+
+    Args:
+        network: Learns.
+        criterion: Of labelled images.
+        taught: Of each view.
+        batch: Of the pool.
+    """
+    strong = batch["strong"]
+    trained = network.learn(strong["image"], strong["padding_mask"], None)
+    return torch.stack([*criterion(trained, targets_of(taught, batch)).values()]).sum()
+
+
+def _strong_views(batch: Batch) -> list[StrongView]:
+    strong = batch["strong"]
+    affines = strong["affine"].cpu().numpy()
+    return [*map(StrongView, affines, map(tuple, strong["shown"]), strong["erased"])]
 
 
 def targets_of(taught: Sequence[PseudoBoxes], pool: Batch) -> list[Target]:

@@ -67,6 +67,12 @@ def choose_cuts(results: Results, classes: Sequence[str]) -> dict[str, float]:
     }
 
 
+def objects_of_image(results: Results) -> float:
+    """Objects of an image on average; NaN without images."""
+    counts = [len(result.true_labels) for result in results.values()]
+    return sum(counts) / len(counts) if counts else math.nan
+
+
 class Teacher(NamedTuple):
     """What validation images say of a network as a teacher."""
 
