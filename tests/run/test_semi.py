@@ -59,7 +59,7 @@ def test_each_method_learns_from_the_pool_after_burn_in(semi, method):
 
 def test_a_run_of_one_epoch_learns_from_the_pool_all_the_same(semi):
     directory = run(semi, "trainer.max_steps=6", "semi.burn_in=null")
-    assert last(directory)["teaching"]["burn_in"] == 2  # a quarter of the steps, not the whole epoch
+    assert last(directory)["teaching"]["burn_in"] == 1  # a quarter of the steps, not the whole epoch
     assert [line["step"] for line in pool_figures(directory)] == [6]
 
 
