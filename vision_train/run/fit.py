@@ -120,14 +120,20 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
     return directory
 
 
-def _scan_again(directory: RunDirectory, phase: Phase) -> Scanned:
-    """Scan the data of a phase of a run that exists already; its recipe has been settled if it was known then."""
+def _scan_again(directory: RunDirectory, phase: Phase, classes: list[str] | None = None) -> Scanned:
+    """Scan the data of a phase of a run that exists already; its recipe has been settled if it was known then.
+
+    Args:
+        directory: The run.
+        phase: The phase.
+        classes: The label map, where this process knows it; None reads that of the run.
+    """
     recipe, stored = phase.recipe, directory.phase(phase.start or "") / "recipe.yaml"
     if last_checkpoint(directory, phase.name).exists():
         # It went on from a file that may be gone.
         recipe = _with_start(recipe, None)
     earlier = load_recipe(stored, runnable=False) if phase.start and stored.is_file() else None
-    scanned = drawn(phase, scan(recipe, _kept_classes(directory, phase), earlier=earlier))
+    scanned = drawn(phase, scan(recipe, classes or _kept_classes(directory, phase), earlier=earlier))
     return Scanned(_with_start(scanned.recipe, phase.recipe.model.checkpoint), scanned.data)
 
 
@@ -177,8 +183,10 @@ def _with_labels(
     console: Console,
 ) -> Phase:
     """A phase whose recipe names the labels that the pool has for it, which are made where they are not there yet."""
-    checked.scanned.pop(phase.name, None)  # without those labels
-    file = label_pool(directory, phase, lambda: _scan_late(directory, plan, phase, checked), finished, console)
+    before = checked.scanned.pop(phase.name, None)  # without those labels
+    # Processes that a launcher started together come here before the first one has written the label map.
+    classes = before.data.classes if before and phase.is_result else None
+    file = label_pool(directory, phase, lambda: _scan_late(directory, plan, phase, checked, classes), finished, console)
     data = replace(phase.recipe.data, pseudo_labels=str(file))
     return replace(phase, recipe=replace(phase.recipe, data=data))
 
@@ -219,9 +227,11 @@ def _with_start(recipe: Recipe, checkpoint: str | dict[str, str] | None) -> Reci
     return replace(recipe, model=replace(recipe.model, checkpoint=checkpoint))
 
 
-def _scan_late(directory: RunDirectory, plan: Plan, phase: Phase, checked: CheckedPhases) -> Scanned:
+def _scan_late(
+    directory: RunDirectory, plan: Plan, phase: Phase, checked: CheckedPhases, classes: list[str] | None = None
+) -> Scanned:
     """Scan the data of a phase that was not known before the first step, or that is resumed."""
-    scanned = _scan_again(directory, phase)
+    scanned = _scan_again(directory, phase, classes)
     clear_pool(scanned.data)
     if not phase.is_result:
         result = plan.known()[-1]
