@@ -82,7 +82,7 @@ class TaskStudies:
 
     @cached_property
     def cases(self) -> list[Case]:
-        """Of the studies all seeds, of the fresh draws one."""
+        """All seeds of each study, then one seed of each fresh draw."""
         of_studies = [(draw, seed) for draw in self.studies for seed in range(self.plan["seeds"])]
         return of_studies + [(draw, 0) for draw in self.fresh]
 

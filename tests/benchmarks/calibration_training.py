@@ -28,7 +28,7 @@ from vision_train.semi.teacher import decay_of, default_burn_in, half_life
 AT_ONCE = 200
 """Heads that are trained together; more would hardly be faster."""
 MOMENTUM = 0.99
-"""Of FreeMatch's averages in runs of fewer than 5,000 steps."""
+"""Share of FreeMatch's averages that a step keeps; runs of fewer than 5,000 steps take it."""
 FAIRNESS = 0.001
 
 
@@ -37,13 +37,13 @@ class Head:
     """One training, without what it shares with the others of its arm."""
 
     seed: int
-    """Of the start, and of the order and views of labelled images: the same in all arms of a seed."""
+    """It decides the start, and the order and views of labelled images; all arms of a seed share it."""
     labelled: np.ndarray
     """Indices of its labelled images."""
     pool: np.ndarray
     """Indices of its unlabelled images; empty for an arm without any."""
     pool_seed: int
-    """Of the order and views of the pool."""
+    """It decides the order and views of the pool."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Arm:
     rate: float
     steps: int
     weight: float = 1.0
-    """Of the loss of unlabelled images."""
+    """Weight of the loss of unlabelled images."""
     threshold: float = 0.95
-    """Of FixMatch."""
+    """Confidence from which FixMatch accepts a label."""
 
     @property
     def burn_in(self) -> int:

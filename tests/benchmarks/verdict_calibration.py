@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 PLAN = ROOT / "docs" / "benchmarks" / "verdict_calibration_plan.yaml"
 PUBLISHED = ROOT / "docs" / "benchmarks" / "verdict_calibration"
 PLAN_SHA256 = "afe8e72dee663f8389ae76d9460be9913b9205cf3b9c7da66977bacb3595fc57"
-"""Of the plan as it was committed before the study ran."""
+"""The digest of the plan that was committed before the study ran."""
 
 Row = dict[str, Any]
 

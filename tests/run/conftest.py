@@ -1,6 +1,7 @@
 """A recipe small enough to train whole in a second or two, and bags."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from vision_train.recipe import load_recipe
@@ -24,6 +26,27 @@ model: {args: {embed_dim: 24, depth: 2, num_heads: 2, drop_path_rate: 0.1, proj_
 optim: {warmup_epochs: 1, ema: {decay: 0.9}}
 trainer: {max_epochs: 4, log_every_n_steps: 1}
 """
+
+PRETRAINING = """
+task: pretraining
+data: {root: pool, image_size: 16, batch_size: 4, workers: 0}
+model: {name: vit, args: {patch_size: 4, embed_dim: 12, depth: 1, num_heads: 1}}
+method: {decoder: {width: 12, depth: 1, heads: 1}}
+trainer: {max_epochs: 1, accelerator: cpu}
+run: {select: {metric: val/acc1, mode: max}}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_text() -> str:
+    """The tiny recipe itself, for those who keep its runs longer than a test."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def pretraining_text() -> str:
+    """A recipe that pre-trains a tiny network on the images below `pool`."""
+    return PRETRAINING
 
 
 @pytest.fixture
@@ -89,3 +112,25 @@ def write_features() -> Callable[..., None]:
 @pytest.fixture
 def quiet() -> Console:
     return Console(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def write_coco() -> Callable[[Path, Sequence[Any]], None]:
+    """Write scenes of shapes as images beside a COCO json."""
+
+    def write(folder: Path, scenes: Sequence[Any]) -> None:
+        folder.mkdir()
+        names = sorted({label for scene in scenes for label in scene.labels})
+        images, boxes = [], []
+        for number, scene in enumerate(scenes, start=1):
+            Image.fromarray(scene.pixels).save(folder / f"{scene.name}.png")
+            height, width = scene.pixels.shape[:2]
+            images.append({"id": number, "file_name": f"{scene.name}.png", "width": width, "height": height})
+            for (left, top, right, bottom), label in zip(scene.boxes, scene.labels, strict=True):
+                box = {"bbox": [left, top, right - left, bottom - top], "category_id": names.index(label) + 1}
+                boxes.append({"id": len(boxes), "image_id": number, **box})
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+        content = {"images": images, "annotations": boxes, "categories": categories}
+        (folder / "annotations.json").write_text(json.dumps(content))
+
+    return write

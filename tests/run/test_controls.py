@@ -76,12 +76,16 @@ def test_a_pool_in_a_folder_is_learnt_from_before_the_labels(tmp_path, monkeypat
         ("droppos/finetune_digits", ["data.unlabelled=rest"], r"run\.pretrain: .*starts from weights already"),
         ("classification/vit_small", ["data.unlabelled=pool.csv"], r"data\.unlabelled=.*pool\.csv: .*folder"),
         ("classification/vit_small", ["data.unlabelled=labelled"], r"data\.unlabelled=labelled: .*folder"),
-        ("classification/swin_tiny", ["data.unlabelled=pool"], r"run\.pretrain: no recipe .*swin_tiny"),
-        ("quickstart", ["data.unlabelled=rest", "data.labels_per_class=5"], r"run\.pretrain: no recipe .*vit .*args"),
+        ("classification/swin_tiny", ["data.unlabelled=pool"], r"semi\.verdict\.pretrain: no recipe .*swin_tiny"),
+        (
+            "quickstart",
+            ["data.unlabelled=rest", "data.labels_per_class=5"],
+            r"semi\.verdict\.pretrain: no recipe .*vit .*args",
+        ),
         (
             "droppos/finetune_digits",
             ["run.pretrain=null", "data={source: images, root: labelled, unlabelled: pool}"],
-            r"run\.pretrain: no recipe .*samples",
+            r"semi\.verdict\.pretrain: no recipe .*samples",
         ),
     ],
 )

@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console
 
 from vision_train.data.toy.shapes import shapes
@@ -58,28 +57,11 @@ def lenient() -> Iterator[None]:
         yield
 
 
-def write(folder: Path, scenes: Sequence) -> None:
-    """Images beside a COCO json."""
-    folder.mkdir()
-    names = sorted({label for scene in scenes for label in scene.labels})
-    images, objects = [], []
-    for number, scene in enumerate(scenes, start=1):
-        Image.fromarray(scene.pixels).save(folder / f"{scene.name}.png")
-        height, width = scene.pixels.shape[:2]
-        images.append({"id": number, "file_name": f"{scene.name}.png", "width": width, "height": height})
-        for (left, top, right, bottom), label in zip(scene.boxes, scene.labels, strict=True):
-            box = {"bbox": [left, top, right - left, bottom - top], "category_id": names.index(label) + 1}
-            objects.append({"id": len(objects), "image_id": number, **box})
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    content = {"images": images, "annotations": objects, "categories": categories}
-    (folder / "annotations.json").write_text(json.dumps(content))
-
-
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, write_coco: Callable[..., None]) -> Path:
     """Thirty images with boxes, of which nine are labelled and nine are the pool."""
     folder = tmp_path_factory.mktemp("detection_phases")
-    write(folder / "boxes", [scene for scene in shapes() if scene.split == "train"][:30])
+    write_coco(folder / "boxes", [scene for scene in shapes() if scene.split == "train"][:30])
     return folder
 
 

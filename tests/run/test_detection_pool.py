@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console
 
 from vision_train.data.toy.shapes import shapes
@@ -113,29 +112,13 @@ def test_labelled_images_as_pool_and_a_student_that_teaches_itself_train(tmp_pat
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory) -> Path:
+def disk(tmp_path_factory, write_coco) -> Path:
     """Labelled images with a COCO json, and a pool with one of its own."""
     folder = tmp_path_factory.mktemp("disk")
     scenes = [scene for scene in shapes() if scene.split == "train"]
-    write(folder / "labelled", scenes[:16])
-    write(folder / "pool", scenes[16:28])
+    write_coco(folder / "labelled", scenes[:16])
+    write_coco(folder / "pool", scenes[16:28])
     return folder
-
-
-def write(folder: Path, scenes) -> None:
-    folder.mkdir()
-    names = sorted({label for scene in scenes for label in scene.labels})
-    images, boxes = [], []
-    for number, scene in enumerate(scenes, start=1):
-        Image.fromarray(scene.pixels).save(folder / f"{scene.name}.png")
-        height, width = scene.pixels.shape[:2]
-        images.append({"id": number, "file_name": f"{scene.name}.png", "width": width, "height": height})
-        for (left, top, right, bottom), label in zip(scene.boxes, scene.labels, strict=True):
-            box = {"bbox": [left, top, right - left, bottom - top], "category_id": names.index(label) + 1}
-            boxes.append({"id": len(boxes), "image_id": number, **box})
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    content = {"images": images, "annotations": boxes, "categories": categories}
-    (folder / "annotations.json").write_text(json.dumps(content))
 
 
 def on_disk(run_dir: Path, labelled: Path, *overrides: str) -> Path:

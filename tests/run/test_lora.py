@@ -24,16 +24,6 @@ from vision_train.run.phase import build_task, prepare, scan
 from vision_train.run.predict import predict_run
 from vision_train.tasks.classification.task import ClassificationTask
 
-TINY = """
-description: A tiny ViT on digits, with everything random that a run can hold.
-extends: quickstart
-seed: 3
-data: {batch_size: 32, labels_per_class: 10}
-augment: {train: {color_jitter: 0.2}}
-model: {args: {embed_dim: 24, depth: 2, num_heads: 2, drop_path_rate: 0.1, proj_drop_rate: 0.1}}
-optim: {warmup_epochs: 1, ema: {decay: 0.9}}
-trainer: {max_epochs: 3, log_every_n_steps: 1}
-"""
 QUIET = Console(quiet=True)
 LORA = ("model.lora.rank=2", "model.checkpoint=first")
 HEAD = ("head.weight", "head.bias")
@@ -44,12 +34,12 @@ def run(recipe: str, *overrides: str, run_dir: str) -> RunDirectory:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_text: str) -> Path:
     """A folder with the tiny recipe, the run `first`, and `second`, which adapts it. They are only read."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("tiny.yaml").write_text(TINY)
+        Path("tiny.yaml").write_text(tiny_text)
         run("tiny.yaml", "trainer.max_epochs=1", "seed=7", run_dir="first")
         run("tiny.yaml", *LORA, run_dir="second")
     return folder

@@ -21,22 +21,14 @@ data: {root: photos, unlabelled: pool, image_size: 16, batch_size: 4, workers: 0
 model: {name: vit, args: {patch_size: 8, embed_dim: 12, depth: 1, num_heads: 1}}
 trainer: {max_epochs: 1, accelerator: cpu}
 """
-PRETRAINING = """
-task: pretraining
-data: {root: pool, image_size: 16, batch_size: 4, workers: 0}
-model: {name: vit, args: {patch_size: 4, embed_dim: 12, depth: 1, num_heads: 1}}
-method: {decoder: {width: 12, depth: 1, heads: 1}}
-trainer: {max_epochs: 1, accelerator: cpu}
-run: {select: {metric: val/acc1, mode: max}}
-"""
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each of two classes 6 images to train on, 2 to validate and 2 to test, and 12 without labels."""
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretraining_text: str) -> None:
+    """Two classes have 6 images each to train on, 2 to validate and 2 to test; 12 images have no label."""
     monkeypatch.chdir(tmp_path)
     Path("fit.yaml").write_text(RECIPE)
-    Path("pretraining.yaml").write_text(PRETRAINING)
+    Path("pretraining.yaml").write_text(pretraining_text)
     for seed, (split, count) in enumerate({"train": 6, "val": 2, "test": 2}.items()):
         make_image_folder(Path("photos", split), classes=2, per_class=count, size=(40, 40), seed=seed)
     make_image_folder(Path("source"), classes=1, per_class=12, size=(40, 40), seed=9)

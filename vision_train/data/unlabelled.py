@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -16,33 +16,69 @@ from vision_train.data.content import CONTENTS
 from vision_train.data.image_tables import listed_files
 from vision_train.data.kind import LABELLED, REST
 from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, Stream
+from vision_train.data.pseudo_labels import with_pseudo_labels
 from vision_train.data.sample import ImageSample, Sample
 from vision_train.data.sources import list_images_in
 from vision_train.data.tables import read_text
 from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.recipe.recipe import Recipe
+from vision_train.semi.label_file import PseudoLabel
 
 LISTS = (".csv", ".txt")
 
 S = TypeVar("S", bound=Sample)
 
 
-def streams_of(recipe: Recipe, pool: Sequence[Any], pseudo_labelled: Sequence[Any] = ()) -> dict[str, Any]:
+def unlabelled_splits(
+    section: Any,
+    labelled: Sequence[Any],
+    drawn_from: Collection[Any],
+    classes: Sequence[str],
+    read: Callable[[Path], Sequence[PseudoLabel]] | None = None,
+) -> tuple[dict[str, list[ImageSample]], list[str]]:
+    """The images of ``data.unlabelled`` without their labels, and those that ``data.pseudo_labels`` has labels for.
+
+    Args:
+        section: The recipe's ``data``.
+        labelled: The training samples.
+        drawn_from: The training samples before some were drawn of them.
+        classes: The label map.
+        read: Reads the file of pseudo-labels; None for that of classes.
+
+    Returns:
+        The splits, none where no pool is named, and what the user should know of them.
+
+    Raises:
+        UserError: There are no such images, or the file does not fit them.
+    """
+    named = section.unlabelled
+    if named is None:
+        return {}, []
+    found, notes = (None, []) if named in (REST, LABELLED) else list_pool(named)
+    chosen = choose_pool(named, found, labelled, drawn_from)
+    pool = [ImageSample(sample.id, sample.image) for sample in chosen]
+    if section.pseudo_labels is None:
+        return {POOL_SPLIT: pool}, notes
+    people = [] if named == LABELLED else labelled
+    taken, told = with_pseudo_labels(Path(section.pseudo_labels), pool, people, classes, read)
+    return {POOL_SPLIT: pool} | ({PSEUDO_SPLIT: taken} if taken else {}), [*notes, *told]
+
+
+def streams_of(recipe: Recipe, splits: Collection[str]) -> dict[str, Any]:
     """The streams of a data module and what its epochs are as long as: keyword arguments of ``SampleDataModule``.
 
     Args:
         recipe: Says whether training steps draw from the pool.
-        pool: Its samples; nothing where there is none.
-        pseudo_labelled: Those that have got labels between phases.
+        splits: Names of the splits that :func:`unlabelled_splits` found.
     """
-    if not pool:
+    if not splits:
         return {}
     unlabelled = Stream(POOL_SPLIT, max(1, round(recipe.semi.ratio * recipe.data.batch_size)))
     streams = None
     if recipe.semi.uses_pool_in_steps:
         streams = {LABELLED: Stream("train", recipe.data.batch_size), POOL_SPLIT: unlabelled}
-    elif pseudo_labelled:
+    elif PSEUDO_SPLIT in splits:
         beside = Stream(PSEUDO_SPLIT, unlabelled.batch_size)
         streams = {LABELLED: Stream("train", recipe.data.batch_size), PSEUDO_SPLIT: beside}
     return {"streams": streams, "epoch_of": unlabelled}

@@ -73,8 +73,8 @@ def pretrain_on_pool(recipe: Recipe) -> Recipe:
     suiting = (name for name, earlier in _without_labels().items() if _suits(earlier, recipe, of_folder=pool != REST))
     if (name := next(suiting, None)) is None:
         raise UserError(
-            f"run.pretrain: no recipe that ships with us learns {recipe.model.name} with these model.args and samples "
-            "without labels; name one of your own, or leave pre-training on the pool out"
+            f"semi.verdict.pretrain: no recipe that ships with us learns {recipe.model.name} with these model.args and "
+            "samples without labels; leave this control out"
         )
     return replace(recipe, semi=Semi(), run=replace(recipe.run, pretrain=name))
 

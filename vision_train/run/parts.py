@@ -13,7 +13,7 @@ from vision_train.run.sample_lists import SAMPLES_FILE
 
 @dataclass(frozen=True)
 class Part:
-    """Phases that are measured beside the run. Of their weights nothing is kept."""
+    """Phases that are measured beside the run. Their weights are not kept."""
 
     name: str
     """Begins the names of its phases, as in ``labelled.2.fit``."""
@@ -21,7 +21,7 @@ class Part:
     """What is said as it begins."""
     make_plan: Callable[[], Plan]
     times: int = 1
-    """Of a foreseen part: how many of its kind follow."""
+    """How many parts of its kind follow, where it is foreseen."""
 
 
 @dataclass(frozen=True)

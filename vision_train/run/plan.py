@@ -40,7 +40,7 @@ class Reinitialisation:
     """What a phase does to the weights that it starts from, by the rules of its recipe."""
 
     number: int
-    """Of the round; fresh values are drawn with it."""
+    """Number of the round; fresh values are drawn with it."""
     burnt_in: str | None
     """Name of the phase whose best weights are those of burn-in; None for the weights that training starts from."""
     pretrained: str | None

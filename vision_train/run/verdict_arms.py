@@ -16,12 +16,12 @@ from vision_train.run.plan import FinishedPhase
 
 METHOD, SELF_POOL, LABELLED = "method", "self-pool", "labelled"
 FACTORS = (0.5, 1.0, 2.0)
-"""Of the learning rate, among which the labelled images alone take their best: in the study by which this was designed
-the rate moved that arm by as much as any method did."""
+"""The labelled arm tries the learning rate times each of these and takes the best. In the study by which this was
+designed, the rate moved that arm by as much as any method did."""
 FEW_WEIGHTS = (1.0, 3.0, 10.0)
-"""Likewise of arms that train few weights, which take higher rates than a whole network."""
+"""Arms that train few weights try these: they take higher rates than a whole network."""
 SHARES = {"half": 0.5, "quarter": 0.25}
-"""Of the labels, on the curve by which a pool is worth labels."""
+"""Arm of the learning curve -> share of the labels that it takes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Arm:
     is_control: bool = True
     """Whether the method has to beat it, if it is the best of them."""
     factors: tuple[float, ...] = ()
-    """Of the learning rate, among which the best is found by validation before the study."""
+    """The arm tries the learning rate times each of these before the study, and validation chooses the best."""
 
 
 @dataclass(frozen=True)

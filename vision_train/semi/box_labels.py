@@ -38,7 +38,7 @@ class LabelledBox:
     weight: float = 1.0
     """How much it counts; 0 for a region where there may be an object, so that nothing in it is background."""
     share: float = 1.0
-    """Of the voters that find it."""
+    """Share of the voters that find it."""
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,11 @@ class PseudoBoxes:
     labels: NDArray[np.int64]
     """n."""
     box_weights: Numbers
-    """n, of the losses of the box."""
+    """n, by which the losses of each box are multiplied."""
     unsure: Boxes
     """u x 4: where there may be an object, so that whatever is found there is no background."""
     weight: float
-    """Of the image: 1, or less where it has no box."""
+    """Weight of the image: 1, or less where it has no box."""
 
     @property
     def known(self) -> bool:
@@ -250,7 +250,7 @@ _NONE: Boxes = np.zeros((0, 4))
 
 
 def _weight_of(targets: int, shown: int) -> float:
-    """Of an image with so many boxes among so many places that may show an object."""
+    """The weight of an image with so many boxes among so many places that may show an object."""
     return 1.0 if targets else 0.0 if shown else WEIGHT_OF_EMPTY
 
 

@@ -30,7 +30,7 @@ class PseudoLabel:
     """As the kind of data writes it in one cell; empty where nothing could be said."""
     kept: bool = True
     share: float = 1.0
-    """Of the votes, for this label."""
+    """Share of the votes that name this label."""
     votes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Label -> how many voters named it."""
     stratum: str = ""

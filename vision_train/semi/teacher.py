@@ -11,7 +11,7 @@ LONGEST_HALF_LIFE = 693
 """Updates after which an average with a decay of 0.999 has forgotten half."""
 HALF_LIFE_SHARE = 0.1
 BURN_IN_SHARES: dict[Start, float] = {"scratch": 0.25, "other classes": 0.5, "same classes": 0.0}
-"""Of the optimiser steps, on labelled images alone, by what training starts from."""
+"""What training starts from -> share of the optimiser steps that learn from labelled images alone."""
 
 
 def half_life(steps: int) -> float:

@@ -16,13 +16,9 @@ from vision_train.data.boxes.pseudo_boxes import read_box_labels
 from vision_train.data.boxes.read import read_boxes
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.image_files import check_start, list_images, picture_sources
-from vision_train.data.kind import LABELLED, REST
-from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT
-from vision_train.data.pseudo_labels import with_pseudo_labels
-from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import Splits, whole_split
-from vision_train.data.unlabelled import choose_pool, list_pool, streams_of
+from vision_train.data.unlabelled import streams_of, unlabelled_splits
 from vision_train.errors import UserError
 from vision_train.files import first_named
 from vision_train.recipe.recipe import Recipe
@@ -41,43 +37,18 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     if not only:
         splits["train"] = few(splits["train"], section, list(categories), recipe.seed)
     section = replace(section, category_ids=list(categories.values()))
-    pool, of_pool = _pool(section, splits["train"], all_of_train) if section.unlabelled and not only else ([], [])
-    pseudo_labelled, told = _pseudo_labelled(section, pool, splits["train"], list(categories))
-    beside = {POOL_SPLIT: pool, PSEUDO_SPLIT: pseudo_labelled}
-    module = BoxDataModule(
-        section,
-        recipe.augment,
-        recipe.seed,
-        splits | {split: samples for split, samples in beside.items() if samples},
-        categories,
-        **streams_of(recipe, pool, pseudo_labelled),
+    beside, of_pool = (
+        ({}, [])
+        if only
+        else unlabelled_splits(section, splits["train"], all_of_train, list(categories), read_box_labels)
     )
-    module.notes += [*found.notes, *cut, *left_out, *of_pool, *told]
+    module = BoxDataModule(
+        section, recipe.augment, recipe.seed, splits | beside, categories, **streams_of(recipe, beside)
+    )
+    module.notes += [*found.notes, *cut, *left_out, *of_pool]
     module.notes += _padded(splits, section)
     module.warnings += [] if only else _never_learned(splits, list(categories))
     return module
-
-
-def _pool(
-    section: Section, labelled: list[BoxSample], drawn_from: list[BoxSample]
-) -> tuple[list[ImageSample], list[str]]:
-    """The images of ``data.unlabelled`` without what annotations say of them, and what the user should know."""
-    if section.unlabelled in (REST, LABELLED):
-        chosen = choose_pool(section.unlabelled, None, labelled, drawn_from)
-        return [ImageSample(sample.id, sample.image) for sample in chosen], []
-    assert section.unlabelled is not None
-    listed, notes = list_pool(section.unlabelled)
-    return choose_pool(section.unlabelled, listed, [], []), notes
-
-
-def _pseudo_labelled(
-    section: Section, pool: list[ImageSample], labelled: list[BoxSample], classes: list[str]
-) -> tuple[list[ImageSample], list[str]]:
-    """The images of the pool that ``data.pseudo_labels`` keeps boxes of, and what the user should know of them."""
-    if section.pseudo_labels is None or not pool:
-        return [], []
-    people = [] if section.unlabelled == LABELLED else labelled
-    return with_pseudo_labels(Path(section.pseudo_labels), pool, people, classes, read_box_labels)
 
 
 def all_samples(recipe: Recipe) -> list[BoxSample]:

@@ -36,7 +36,7 @@ class Taught(NamedTuple):
     boxes: Sequence[PseudoBoxes]
     """What is taught of each."""
     weight: float
-    """Of their loss."""
+    """Their loss is multiplied by it."""
 
 
 class KeptView(NamedTuple):
