@@ -11,6 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vision_train.cli.data import data
+from vision_train.data.image_section import ImageFolderSection
+from vision_train.data.sources import read_samples
 from vision_train.data.toy.mnist import make_mnist, mnist_samples
 from vision_train.errors import UserError
 
@@ -32,6 +34,14 @@ def test_every_class_has_its_share_of_each_split(scans: tuple[np.ndarray, np.nda
     assert Counter(sample.split for sample in samples) == {"train": 3500, "val": 500, "test": 1000}
     assert set(Counter((sample.split, sample.truth) for sample in samples).values()) == {350, 50, 100}
     assert [sample.split for sample in samples] == [sample.split for sample in mnist_samples()]
+
+
+def test_the_scans_are_a_source_of_their_own(scans: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    found = read_samples(ImageFolderSection(source="mnist")).samples
+    assert [sample.id for sample in found] == [sample.id for sample in mnist_samples()]
+    assert not list(ImageFolderSection(source="mnist").unset())
+    problems = dict(ImageFolderSection(source="mnist", root=str(tmp_path)).problems())
+    assert "`mnist`" in problems["source"] and "data.source=images" in problems["source"]
 
 
 def test_the_written_files_hold_the_pixels(scans: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

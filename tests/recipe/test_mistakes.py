@@ -50,7 +50,7 @@ def plant(plain: dict[str, Any], mistakes: dict[tuple[str, ...], str]) -> dict[t
     for number, (path, what) in enumerate(mistakes.items(), start=98_000):
         inside = plain
         for part in path[:-1]:
-            if inside[part] is None:  # a section that a recipe may leave out
+            if inside.get(part) is None:  # a section that a recipe may leave out
                 inside[part] = {}
             inside = inside[part]
         marker = f"marker{number}"

