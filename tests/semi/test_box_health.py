@@ -49,6 +49,24 @@ def test_figures_of_boxes():
     assert math.isnan(found.agreement)
 
 
+def test_agreement_of_student_and_teacher_is_told_and_strangers_are_said():
+    counts = BoxCounts(3)
+    for agreement in ((4, 1), (6, 2), (0, 0)):
+        counts.add_boxes([image([0, 1, 2])], LABELLED, agreement)
+    counts.add_losses(torch.tensor(1.0), torch.tensor(1.0))
+    found = counts.figures()
+    assert found.agreement == 0.3
+    said = {sign.figure: sign for sign in BoxMonitor(NAMES, EVEN).judge(Reading(found)).signs}
+    assert "30%" in said["agreement"].message
+    assert not said["agreement"].stops
+
+
+def test_a_class_that_is_never_accepted_is_named():
+    found, _ = signs([image([0, 1, 2], [True, True, False])] * 5)
+    assert "owl" in found["classes never accepted"].message
+    assert not found["classes never accepted"].stops
+
+
 def test_counts_survive_a_checkpoint_and_start_anew():
     counts, restored = BoxCounts(3), BoxCounts(3)
     counts.add_boxes([image([0, 1])], LABELLED)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from augment.geometry import mirror, scale
-from vision_train.semi.box_labels import vote_boxes
+from vision_train.semi.box_labels import found_by_both, vote_boxes
 from vision_train.semi.boxes import Candidates, StrongView, carried
 
 BOX, NEAR, FAR = [10.0, 10.0, 30.0, 30.0], [12.0, 10.0, 32.0, 30.0], [60.0, 60.0, 80.0, 80.0]
@@ -51,6 +51,14 @@ def test_boxes_of_one_voter_are_never_one_object():
     voted = vote_boxes([voter((0.9, 0, BOX, True), (0.8, 0, NEAR, True)), voter()])
     assert voted.sure.tolist() == [True, True]
     assert voted.shares.tolist() == [0.5, 0.5]
+
+
+def test_objects_of_two_networks_are_counted_once():
+    first = voter((0.9, 0, BOX, True), (0.8, 1, FAR, True))[0]
+    assert found_by_both(first, voter((0.4, 0, NEAR, True))[0]) == (2, 1)
+    assert found_by_both(first, voter((0.4, 1, NEAR, True))[0]) == (3, 0)
+    assert found_by_both(first, first) == (2, 2)
+    assert found_by_both(voter()[0], voter()[0]) == (0, 0)
 
 
 def test_what_a_voter_doubts_stays_in_doubt():

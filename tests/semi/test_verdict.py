@@ -1,5 +1,6 @@
 """Did the method help, and was it the pool: arithmetic, words, and how often they are wrong in simulated studies."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,9 @@ def test_the_control_is_chosen_on_validation_samples_by_its_mean():
     validation = {"labelled": {0: 0.9, 1: 0.8}, "larger batch": {0: 0.84, 1: 0.88}, "same phases": {0: 0.86, 1: 0.86}}
     assert best_control(validation, "max") == "larger batch", "of equal ones the first"
     assert best_control(validation, "min") == "labelled"
+    unknown = {"broken": {0: math.nan, 1: 0.9}, **validation}
+    assert best_control(unknown, "max") == "larger batch", "NaN is no metric to be beaten"
+    assert best_control(unknown, "min") == "labelled"
     for wrong in ({}, {"labelled": {0: 0.9}, "larger batch": {1: 0.9}}):
         with pytest.raises(ValueError, match="same seeds"):
             best_control(wrong, "max")

@@ -27,7 +27,11 @@ OTHER_SIZES = 0.4
 
 @dataclass(frozen=True)
 class BoxFigures(PoolFigures):
-    """What a teacher said of the pool since the last reading; ``accepted`` is the share of boxes above the floor."""
+    """What a teacher said of the pool since the last reading.
+
+    ``accepted`` is the share of what may be an object that is taken for one, and ``agreement`` the share of the objects
+    which student or teacher find that both do.
+    """
 
     boxes: float
     """Pseudo-boxes of an image."""
@@ -72,12 +76,15 @@ class BoxCounts(PoolCounts):
         self.register_buffer("labelled", torch.tensor(0))
 
     @torch.no_grad()
-    def add_boxes(self, pool: Sequence[Judged], labelled_areas: Sequence[Tensor]) -> None:
+    def add_boxes(
+        self, pool: Sequence[Judged], labelled_areas: Sequence[Tensor], agreement: tuple[int, int] = (0, 0)
+    ) -> None:
         """Count a step; all processes take part.
 
         Args:
             pool: What the teacher says of each image of the pool.
             labelled_areas: Of the boxes of each labelled image, in pixels of the original.
+            agreement: Boxes that the teacher or the student takes for objects, and those that both do.
         """
         device, classes = self.labels.device, len(self.labels)
         labels = np.concatenate([np.zeros(0, dtype=np.int64), *(each.labels for each in pool)])
@@ -89,7 +96,7 @@ class BoxCounts(PoolCounts):
             torch.bincount(torch.bucketize(each.double().sqrt(), edges, right=True), minlength=len(SIDES) + 1)
             for each in both
         ]
-        rows = torch.tensor([len(pool), sum(not each.finite for each in pool), 0, 0], device=device)
+        rows = torch.tensor([len(pool), sum(not each.finite for each in pool), *agreement], device=device)
         of_label, weights = (np.bincount(each, minlength=classes) for each in (labels, labels[accepted]))
         self._count(
             (self.labels, torch.from_numpy(of_label).to(device)),
@@ -127,7 +134,9 @@ class BoxMonitor(Monitor):
             self._accuracy,
             self._score,
             self._boxes_of_classes,
+            self._never_accepted,
             self._sizes,
+            self._agreement,
             self._losses,
         )
 

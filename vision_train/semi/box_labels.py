@@ -120,6 +120,13 @@ def vote_boxes(voters: Sequence[tuple[Candidates, NDArray[np.bool_]]]) -> Voted:
     )
 
 
+def found_by_both(first: Candidates, second: Candidates) -> tuple[int, int]:
+    """How many objects one of two networks finds in an image, or the other, and how many both do."""
+    found = [(each, np.ones(len(each.scores), dtype=bool)) for each in (first, second)]
+    shares = vote_boxes(found).shares
+    return len(shares), int((shares == 1).sum())
+
+
 def _gathered(found: Candidates, voter: NDArray[np.int64]) -> list[list[int]]:
     """Places of the boxes of each object, at most one of each voter; the boxes are in order already."""
     overlaps = _iou(found.boxes) * (found.labels[:, None] == found.labels)

@@ -137,6 +137,7 @@ class Monitor:
             self._accuracy,
             self._score,
             self._classes,
+            self._never_accepted,
             self._agreement,
             self._losses,
         )
@@ -214,12 +215,14 @@ class Monitor:
                 f"frequencies of the labelled images. {change} longer on labelled images alone (semi.burn_in)",
                 stops=found < COLLAPSED * expected,
             )
+
+    def _never_accepted(self, reading: Reading) -> Iterator[Sign]:
         if reading.pool.accepted > 0 and reading.pool.never_accepted:
             names = [self.classes[index] for index in reading.pool.never_accepted]
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             yield Sign(
                 "classes never accepted",
-                f"no image of the pool was accepted as {shown} since the last validation; label more images of these "
+                f"nothing in the pool was accepted as {shown} since the last validation; label more images of these "
                 f"classes{self._or_threshold('lower')}",
             )
 

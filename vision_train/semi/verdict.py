@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,15 +32,16 @@ def best_control(validation: Mapping[str, Mapping[int, float]], mode: str) -> st
         mode: ``max`` if more is better, ``min`` if less is.
 
     Returns:
-        Its name; of equal ones the first.
+        Its name; of equal ones the first. One without a metric on some seed (NaN) is the last choice.
 
     Raises:
         ValueError: There is no control, or their seeds differ.
     """
     if not validation or len({frozenset(of_seed) for of_seed in validation.values()}) > 1:
         raise ValueError("controls are compared over the same seeds, and at least one control is needed")
-    means = {name: float(np.mean([*of_seed.values()])) for name, of_seed in validation.items()}
-    return max(means, key=lambda name: means[name] if mode == "max" else -means[name])
+    sign = 1.0 if mode == "max" else -1.0
+    means = {name: sign * float(np.mean([*of_seed.values()])) for name, of_seed in validation.items()}
+    return max(means, key=lambda name: -math.inf if math.isnan(means[name]) else means[name])
 
 
 @dataclass(frozen=True)

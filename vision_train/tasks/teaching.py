@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from vision_train.tasks.base import Task
 
 
+ASKED_EVERY = 10
+"""Steps from one comparison of student and teacher on weak views to the next."""
+
+
 def start_of(reports: Sequence[LoadReport]) -> Start:
     """What the weights that training starts from know of the classes of the data.
 

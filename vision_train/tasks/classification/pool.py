@@ -19,14 +19,12 @@ from vision_train.semi.softmatch import SoftMatch
 from vision_train.semi.state import ExponentialMean
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.scores import Scores
-from vision_train.tasks.teaching import ask_teacher, evaluating
+from vision_train.tasks.teaching import ASKED_EVERY, ask_teacher, evaluating
 
 SHORT_RUN, SHORT_MOMENTUM, MOMENTUM = 5000, 0.99, 0.999
 """Steps below which running averages forget faster, and the share that they keep at each step."""
 ACCEPTED = "accepted"
 """Column of the weight that the rule gives a validation image."""
-ASKED_EVERY = 10
-"""Steps from one comparison of student and teacher on weak views to the next."""
 
 
 class PoolLearning(nn.Module):

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from vision_train.processes import gather_objects
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.box_health import BoxCounts
-from vision_train.semi.boxes import FIRST_CUT, Candidates, Numbers, class_cuts, judged
+from vision_train.semi.box_labels import found_by_both
+from vision_train.semi.boxes import FIRST_CUT, Candidates, Numbers, class_cuts, judged, sure_and_unsure
 from vision_train.semi.consistency import capped
 from vision_train.semi.monitor import Reading
 from vision_train.semi.state import RunningState
@@ -25,7 +26,7 @@ from vision_train.tasks.detection.mixing import PoolMixing, Taught
 from vision_train.tasks.detection.results import Results
 from vision_train.tasks.detection.teaching import find_candidates, pseudo_box_loss, teach
 from vision_train.tasks.detection.thresholds import Teacher, choose_cuts
-from vision_train.tasks.teaching import ask_teacher
+from vision_train.tasks.teaching import ASKED_EVERY, ask_teacher, evaluating
 
 if TYPE_CHECKING:
     from vision_train.tasks.detection.task import DetectionTask
@@ -95,8 +96,19 @@ class BoxPool(nn.Module):
             return 0.0
         cuts, weak = self.cuts.numbers(), pool["weak"]["affine"].cpu().numpy()
         said = [judged(found, cuts, affine) for found, affine in zip(candidates, weak, strict=True)]
-        self.counts.add_boxes(said, labelled["areas"])
+        asks = step % ASKED_EVERY == 0 and task.recipe.semi.teacher == "average"
+        agreement = self._agreement(task, pool["weak"], candidates) if asks else (0, 0)
+        self.counts.add_boxes(said, labelled["areas"], agreement)
         return self._loss(task, pool, candidates, labelled_loss) if teaching.adds(step) else 0.0
+
+    def _agreement(self, task: DetectionTask, weak: Batch, candidates: Sequence[Candidates]) -> tuple[int, int]:
+        """Objects that the teacher or the student finds on weak views, and those that both do."""
+        with evaluating(task.network):
+            own = find_candidates(task.network, weak)
+        cuts = self.cuts.numbers()
+        sure = [[each.only(sure_and_unsure(each, cuts)[0]) for each in found] for found in (candidates, own)]
+        either, both = zip(*map(found_by_both, *sure), strict=True)
+        return sum(either), sum(both)
 
     def _loss(
         self, task: DetectionTask, pool: Batch, candidates: Sequence[Candidates], labelled_loss: Tensor
