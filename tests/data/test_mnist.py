@@ -41,7 +41,8 @@ def test_the_scans_are_a_source_of_their_own(scans: tuple[np.ndarray, np.ndarray
     assert [sample.id for sample in found] == [sample.id for sample in mnist_samples()]
     assert not list(ImageFolderSection(source="mnist").unset())
     problems = dict(ImageFolderSection(source="mnist", root=str(tmp_path)).problems())
-    assert "`mnist`" in problems["source"] and "data.source=images" in problems["source"]
+    assert "`mnist`" in problems["source"]
+    assert "data.source=images" in problems["source"]
 
 
 def test_the_written_files_hold_the_pixels(scans: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, cast
 
 import pytest
+import torch
 from rich.console import Console
 
 from vision_train.artefacts import SeedValues, Table, read_artefact
@@ -27,6 +28,10 @@ from vision_train.run.parts import Parts
 from vision_train.run.plan import Chain, FinishedPhase, Plan, stored_recipes
 from vision_train.run.verdict import best_factor, chosen_factors, plan_run
 from vision_train.run.verdict_arms import Length, arms_of
+from vision_train.run.verdict_results import doubts_of_origin
+from vision_train.semi.health import PoolCounts
+from vision_train.semi.health_log import HealthLog
+from vision_train.semi.monitor import Judgement, origin_signs
 from vision_train.tasks.classification.task import ClassificationTask
 
 STEPS, EPOCH = 6, 3
@@ -315,3 +320,15 @@ def test_a_control_that_pretrains_does_so_in_its_own_part():
     first, last = plan.phases_foreseen(part)
     assert (first.name, first.start, first.is_result) == ("pretrained.0.pretrain", None, False)
     assert (last.name, last.start, last.is_result) == ("pretrained.0.fit", "pretrained.0.pretrain", True)
+
+
+def test_a_pool_that_looks_foreign_is_said_in_the_verdict(tmp_path: Path) -> None:
+    assert doubts_of_origin(tmp_path) == ""
+    log, pool = HealthLog(["cat", "dog"]), PoolCounts(2)
+    pool.add(torch.tensor([[0.9, 0.1]]), torch.ones(1))
+    log.note_signs(20, origin_signs(0.9, 0.8, 0.5, copies=5, images=100))
+    log.note(20, {}, pool.figures(), Judgement((), stop=False, changed=False))
+    RunDirectory(tmp_path).write_artefacts(log.artefacts([0.5, 0.5]))
+    said = doubts_of_origin(tmp_path)
+    assert said.startswith("The pool looks foreign")
+    assert "copies" not in said

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from vision_train.artefacts import Artefact, Metric, SeedValues, Table
+from vision_train.artefacts import Artefact, Metric, SeedValues, Table, read_artefact
 from vision_train.data.module import POOL_SPLIT
 from vision_train.recipe import Recipe
 from vision_train.report.formats import format_percent
@@ -22,6 +22,8 @@ from vision_train.run.plan import FinishedPhase
 from vision_train.run.sample_lists import SAMPLES_FILE, read_samples
 from vision_train.run.verdict import chosen_factors, tried_rates
 from vision_train.run.verdict_arms import LABELLED, METHOD, SELF_POOL, Arm, arms_of, length_of, shares_of_labels
+from vision_train.semi.health_log import SIGNS
+from vision_train.semi.monitor import ORIGIN
 from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast
 from vision_train.semi.worth import UNKNOWN, worth_in_labels
 from vision_train.statistics import mean_interval
@@ -153,7 +155,7 @@ def _sentence(verdict: PoolVerdict, metric: JudgedMetric, own: MeasuredRun, pool
     unit = f" {metric.unit}" if metric.unit else ""
     tested = len(read_items(own.folder, "test").ids)
     spoken = replace(verdict, arm=name).sentence(tested, metric.factor, unit, worth)
-    return " ".join(filter(None, (spoken, _health(own.figures))))
+    return " ".join(filter(None, (spoken, _health(own.figures), doubts_of_origin(own.folder))))
 
 
 def _health(figures: dict[str, float | int]) -> str:
@@ -162,6 +164,15 @@ def _health(figures: dict[str, float | int]) -> str:
     parts = [f"{format_percent(accepted)} of the pool's labels were accepted"] if accepted is not None else []
     parts += [f"an estimated {format_percent(right)} of them right"] if parts and right is not None else []
     return f"At the best epoch {', '.join(parts)}." if parts else ""
+
+
+def doubts_of_origin(run: Path) -> str:
+    """That the pool of a run looked as if it came from elsewhere, or was known already, in a sentence; else nothing."""
+    file = RunDirectory(run).artefacts / f"{SIGNS}.json"
+    signs = read_artefact(file) if file.is_file() else None
+    rows = signs.rows if isinstance(signs, Table) else []
+    said = [str(message) for figure, *_, message in rows if figure == ORIGIN]
+    return f"{said[0][:1].upper()}{said[0][1:]}." if said else ""
 
 
 def _arms_table(arms: list[Arm], chosen: str, runs: dict[str, list[MeasuredRun]], judged: _Judge) -> Table:

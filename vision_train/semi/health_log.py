@@ -21,6 +21,8 @@ SHARES = {
     "entropy": "entropy of pseudo-labels over that of an even spread",
 }
 """Figures between 0 and 1 that are drawn together, by their name in the log."""
+SIGNS = f"{PREFIX}signs"
+"""Name of the table of what was wrong: a row for each figure, with the message last."""
 ADDED = "added"
 """Figure that says whether pseudo-labels counted from this validation on, 1 or 0."""
 _SIGN_COLUMNS = ["figure", "from step", "to step", "validations", "what is wrong, and what mends it"]
@@ -117,7 +119,7 @@ class HealthLog:
             return []
         rows = [[figure, *place] for figure, place in self._signs.items()]
         note = ". ".join(change[:1].upper() + change[1:] for change in self.changes)
-        return [Table(f"{PREFIX}signs", "What was wrong with the pool or its teacher", _SIGN_COLUMNS, rows, note)]
+        return [Table(SIGNS, "What was wrong with the pool or its teacher", _SIGN_COLUMNS, rows, note)]
 
 
 def _restored(value: Any) -> Any:

@@ -31,6 +31,8 @@ to 0.87, copies of training images 0.24 to 0.27."""
 COPIES = 0.01
 """Share of the pool that may be copies of labelled images."""
 TWICE = 2
+ORIGIN = "origin"
+"""Figure of the sign that the pool comes from elsewhere, or is known already."""
 
 
 @dataclass(frozen=True)
@@ -277,10 +279,10 @@ def origin_signs(
     told = abs(separation - 0.5) > TWICE * error and abs(validation - pool) > ALIKE
     sure = f"the teacher is sure of {validation:.2f} on average of validation images and of {pool:.2f} of the pool"
     if told and separation > FOREIGN:
-        signs.append(Sign("origin", f"the pool looks foreign: {sure}; leave out images that show none of the classes"))
+        signs.append(Sign(ORIGIN, f"the pool looks foreign: {sure}; leave out images that show none of the classes"))
     elif told and separation < COPIED:
         signs.append(
-            Sign("origin", f"the pool looks like copies of training images: {sure}; use images that have no label yet")
+            Sign(ORIGIN, f"the pool looks like copies of training images: {sure}; use images that have no label yet")
         )
     if copies > COPIES * images:
         share = copies / images
