@@ -216,3 +216,16 @@ def test_samples_that_are_no_images_are_refused(show):
     with pytest.raises(UserError, match="task=bags: preview shows images"):
         show(recipe="acmil/digit_bags")
     assert not Path("p.png").exists()
+
+
+@pytest.mark.parametrize("recipe", ["semi/digits", "semi/shapes"])
+def test_the_pool_is_shown_in_both_views(recipe, tmp_path):
+    out, console = tmp_path / "p.png", Console(file=io.StringIO(), width=200)
+    preview(load_recipe(recipe), out, count=3, console=console)
+    assert "3 unlabelled samples in their two views" in console.file.getvalue()
+    alone = tmp_path / "alone.png"
+    preview(load_recipe(recipe, ["semi.method=none"]), alone, count=3, console=console)
+    with Image.open(out) as both, Image.open(alone) as first:
+        assert both.height > 1.8 * first.height
+        labelled = both.crop((0, 40, first.width, first.height))
+        assert np.array_equal(labelled, first.crop((0, 40, first.width, first.height)))

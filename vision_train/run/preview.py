@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count as counting
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
@@ -16,14 +17,18 @@ from vision_train.data.module import SampleDataModule
 from vision_train.data.sampler import TrainingBatches
 from vision_train.errors import UserError
 from vision_train.files import mark_output, write_bytes
-from vision_train.previews import Preview
+from vision_train.previews import Preview, PreviewRow
 from vision_train.recipe import Recipe
+from vision_train.report.drawing import PAPER
 from vision_train.report.fonts import remarks_on_glyphs
 from vision_train.run.evaluate import ONE_PROCESS
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, prepare, scan
 from vision_train.run.predict import report_skipped
+from vision_train.tasks.base import Task
 
+VIEWS = {"weak": "weak view, for the teacher", "strong": "strong view, which is learnt"}
+"""View of an unlabelled sample -> heading of its pictures."""
 BATCH_SIZE = 8
 """Most samples that are loaded at a time."""
 
@@ -31,7 +36,8 @@ BATCH_SIZE = 8
 def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
     """Draw training samples with what happens to them on their way into the network, and write the picture.
 
-    They are the first samples of the first epoch, augmented as training augments them.
+    They are the first samples of the first epoch, augmented as training augments them. Below them are as many of the
+    pool in their two views, if training takes a pool in its steps.
 
     Args:
         recipe: A checked recipe.
@@ -46,18 +52,21 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
     with logging_to(None):
         prepared = prepare(scan(_at_small_size(recipe)))
     prepared.task.network.eval()
-    shown = prepared.task.preview(_training_batches(prepared.data), count)
+    first, *others = prepared.data.streams
+    shown = prepared.task.preview(_training_batches(prepared.data, first), count)
     samples = "sample" if len(shown.rows) == 1 else "samples"
     summary = f"{len(shown.rows)} training {samples}: {shown.summary}"
     notes = [*shown.notes, *_notes(shown, random_weights=not prepared.load_reports)]
-    picture = _draw(recipe, prepared, replace(shown, summary=f"{summary}; seed {recipe.seed}", notes=notes))
+    shown = replace(shown, summary=f"{summary}; seed {recipe.seed}", notes=notes)
+    sheets = [shown, *(_pool(prepared, name, count) for name in others)]
+    picture = _stacked([_draw(recipe, prepared, sheet) for sheet in sheets])
     buffer = io.BytesIO()
     picture.save(buffer, format=Image.registered_extensions()[out.suffix.lower()], quality=92)
     out.parent.mkdir(parents=True, exist_ok=True)
     mark_output(out.parent, out.name)
     write_bytes(out, buffer.getvalue())
-    console.print(f"{out}\n{summary}")
-    for remark in remarks_on_glyphs(_texts(shown)):
+    console.print("\n".join([str(out), summary, *(sheet.summary for sheet in sheets[1:])]))
+    for remark in remarks_on_glyphs(text for sheet in sheets for text in _texts(sheet)):
         console.print(f"note: {remark}")
     report_skipped(console, recipe, prepared.data.skipped)
 
@@ -93,14 +102,44 @@ def _at_small_size(recipe: Recipe) -> Recipe:
     return replace(recipe, data=data, model=model, trainer={"accelerator": "cpu", **ONE_PROCESS})
 
 
-def _training_batches(data: SampleDataModule) -> Iterator[Batch]:
-    """Batches of the first stream, for as many epochs as are asked for."""
-    loader = data.stream_loader(next(iter(data.streams)))
+def _training_batches(data: SampleDataModule, stream: str) -> Iterator[Batch]:
+    """Batches of a stream, for as many epochs as are asked for."""
+    loader = data.stream_loader(stream)
     order = loader.batch_sampler
     assert isinstance(order, TrainingBatches)
     for epoch in counting():
         order.set_epoch(epoch)
         yield from loader
+
+
+def _pool(prepared: Prepared, stream: str, count: int) -> Preview:
+    """Unlabelled samples in the view that the teacher labels and in the one that is learnt."""
+    batches = _training_batches(prepared.data, stream)
+    rows = list(islice((row for batch in batches for row in _view_rows(prepared.task, batch)), count))
+    samples = "sample" if len(rows) == 1 else "samples"
+    return Preview(f"{len(rows)} unlabelled {samples} in their two views", rows)
+
+
+def _view_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:
+    for place, name in enumerate(batch["id"]):
+        pictures = {}
+        for view, heading in VIEWS.items():
+            image = batch[view]["image"][place]
+            height, width = batch[view]["shown"][place] if "shown" in batch[view] else image.shape[-2:]
+            pictures[heading] = task.pixels_of(image[:, :height, :width])
+        yield PreviewRow(name, pictures)
+
+
+def _stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Pictures below one another."""
+    if len(sheets) == 1:
+        return sheets[0]
+    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), PAPER)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
 
 
 def _notes(shown: Preview, *, random_weights: bool) -> list[str]:
