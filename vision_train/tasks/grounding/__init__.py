@@ -1,0 +1,1 @@
+"""Grounding: the one box in an image that an expression means."""

@@ -1,0 +1,87 @@
+"""What a report and a study show of a pass of grounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from vision_train.artefacts import Artefact, Items, Table
+from vision_train.statistics import wilson_interval
+from vision_train.tasks.grounding.results import ACCURACY, MEAN_IOU, PhraseResult, Results, measure, values
+
+LENGTHS = ((1, 2), (3, 4), (5, 7), (8, 12))
+"""Words of an expression, from and to; longer ones come last."""
+FEWEST = 5
+"""Categories with fewer expressions are shown together."""
+REST = "others"
+
+
+def artefacts(results: Results, split: str) -> list[Artefact]:
+    """Accuracy by length of the expression and by category, and what each expression adds to the metrics."""
+    by_length = _parted(results, lambda each: _length(each.words))
+    order = [_length(low) for low, _ in LENGTHS] + [_length(LENGTHS[-1][1] + 1)]
+    shown: list[Artefact] = [
+        _table(
+            f"{split}_lengths", "Accuracy by length of the expression", "words", by_length, order, _of_images(results)
+        )
+    ]
+    categories = _categories(results)
+    if len(categories) > 1:
+        shown.append(_table(f"{split}_categories", "Accuracy by category", "category", categories, list(categories)))
+    groups = [each.group for each in results.values()]
+    shown.append(Items(f"{split}_items", list(results), values(results), groups))
+    return shown
+
+
+def _length(words: int) -> str:
+    for low, high in LENGTHS:
+        if words <= high:
+            return f"{low} to {high}"
+    return f"{LENGTHS[-1][1] + 1} and more"
+
+
+def _categories(results: Results) -> dict[str, Results]:
+    """Expressions of each category, the most frequent first, rare ones together and last."""
+    parted = _parted(results, lambda each: each.category)
+    frequent = {name: of for name, of in parted.items() if name and len(of) >= FEWEST}
+    rest = {name: each for category, of in parted.items() if category not in frequent for name, each in of.items()}
+    ordered = dict(sorted(frequent.items(), key=lambda entry: (-len(entry[1]), entry[0])))
+    return {**ordered, REST: rest} if rest and ordered else ordered
+
+
+def _parted(results: Results, kind_of: Callable[[PhraseResult], str]) -> dict[str, Results]:
+    parted: dict[str, Results] = {}
+    for name, each in results.items():
+        parted.setdefault(kind_of(each), {})[name] = each
+    return parted
+
+
+def _table(
+    name: str, title: str, heading: str, parts: Mapping[str, Results], order: list[str], note: str = ""
+) -> Table:
+    rows: list[list[Any]] = []
+    for kind in [each for each in order if each in parts]:
+        measured, count = measure(parts[kind]), len(parts[kind])
+        low, high = wilson_interval(measured[ACCURACY.name], count)
+        row = [kind, count, *(round(100 * share, 1) for share in (measured[ACCURACY.name], low, high))]
+        rows.append([*row, round(measured[MEAN_IOU.name], 3)])
+    columns = [heading, "expressions", "accuracy, %", "low", "high", "mean IoU"]
+    return Table(name, title, columns, rows, note)
+
+
+def _of_images(results: Results) -> str:
+    images = len({each.group for each in results.values()})
+    return (
+        f"{len(results):,} expressions of {images:,} images. Low and high are a 95 % interval (Wilson) as if each "
+        "expression stood alone; those of an image do not quite."
+    )
+
+
+def lacking(results: Results) -> list[str]:
+    """What is wrong with a pass, in sentences."""
+    broken = [name for name, each in results.items() if not np.isfinite(each.found).all()]
+    if not broken:
+        return []
+    return [f"the network finds boxes that are not finite for {len(broken):,} expressions, such as {broken[0]}"]
