@@ -57,7 +57,7 @@ def adapt_grounder(state: Mapping[str, Tensor], network: TransVG) -> Adapted:
     if not any(name.startswith(_FUSION) for name in state):
         raise ValueError(_of_a_part(state))
     layout = Layout(len(network.fusion.text_positions), network.fusion.grid)
-    named = {_ours(name): tensor for name, tensor in state.items() if name != TABLE}
+    named = {our_name(name): tensor for name, tensor in state.items() if name != TABLE}
     if TABLE in state:
         named |= split_table(state[TABLE], layout)
     named = _below(_BACKBONE, named, adapt_backbone, network.visual.backbone)
@@ -98,7 +98,8 @@ def adapt_visual(state: Mapping[str, Tensor], branch: VisualBranch) -> Adapted:
     return Adapted(named, named)
 
 
-def _ours(name: str) -> str:
+def our_name(name: str) -> str:
+    """The name that a tensor of the official code has here; what has another layout here keeps its name."""
     for theirs, ours in _RENAMED:
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)

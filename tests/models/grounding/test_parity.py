@@ -1,11 +1,17 @@
 """The grounding network against what the official code of TransVG computed."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from models.grounding.published import adapt_grounder
+from models.grounding.criterion import GroundingCriterion
+from models.grounding.published import TABLE, adapt_grounder, our_name
 from models.text import encode_text
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "transvg"
 
 
 def near(found, expected, within=1e-5, relative=0.0):
@@ -45,3 +51,31 @@ def test_box(network, official):
     near(found.boxes, official.tensors["out/box_cxcywh"])
     assert torch.equal(found.padding, official.tensors["mid/visu_mask"].bool())
     assert (found.grid, found.bin_logits, found.attention) == ((4, 4), None, None)
+
+
+def test_losses_and_gradients(network, official):
+    found = GroundingCriterion()(network(*official.batch), official.tensors["in/target_cxcywh"])
+    near(found["distance"], official.tensors["out/loss_bbox"][0])
+    near(found["giou"], official.tensors["out/loss_giou"][0])
+    (found["distance"] + found["giou"]).backward()
+    for name, expected in official.tensors.items():
+        if name.startswith("grad/"):
+            near(gradient(network, name.removeprefix("grad/")), expected, 1e-6, 1e-3)
+
+
+def test_norms_of_all_gradients(network, official):
+    sum(GroundingCriterion()(network(*official.batch), official.tensors["in/target_cxcywh"]).values()).backward()
+    norms = json.loads((GOLDEN / "model.json").read_text())["grad_norms"]
+    unread = {name for name, norm in norms.items() if norm is None}
+    assert unread == {name for name in norms if ".layer.2." in name or ".pooler." in name}
+    for name in norms.keys() - unread:
+        near(gradient(network, name).norm(), torch.tensor(norms[name]), 1e-6, 1e-3)
+    assert all(network.get_parameter(our_name(name)).grad is None for name in unread if ".pooler." not in name)
+
+
+def gradient(network, name):
+    """The gradient of a parameter of the official name."""
+    if name == TABLE:
+        fusion = network.fusion
+        return torch.cat([each.grad for each in (fusion.reg_position, fusion.text_positions, fusion.visual_positions)])
+    return network.get_parameter(our_name(name)).grad
