@@ -51,6 +51,33 @@ def build_backbone(name: str, image_size: tuple[int, int] | None = None, **args:
     return (frozen if _channels_first(frozen) else ChannelsFirst(frozen)), wide
 
 
+def build_single_map(name: str, stride: int = 32, **args: Any) -> tuple[nn.Module, int]:
+    """Build a backbone of one map: of the last stage of a stride. What lies behind it is left out.
+
+    Args:
+        name: A model of timm.
+        stride: Pixels from one place of the map to the next.
+        args: Of the model; ``output_stride`` dilates the last stages of a ResNet, so that their maps are finer.
+
+    Returns:
+        The backbone, which maps images B x 3 x H x W to a list of the map, and its channels. Batch norms are frozen.
+
+    Raises:
+        ValueError: timm has no such model, or it gives no such map.
+    """
+    try:
+        info = cast(Any, _features(name, **args).feature_info)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"{name!r} cannot be a backbone: {error}") from error
+    places = [place for place, reduction in enumerate(info.reduction()) if reduction == stride]
+    if not places:
+        raise ValueError(f"{name!r} has maps of strides {sorted(set(info.reduction()))}, and none of {stride}")
+    model = timm.create_model(name, features_only=True, out_indices=(places[-1],), **args)
+    take_any_size(model)
+    frozen = cast(nn.Module, freeze_batch_norm_2d(model))
+    return (frozen if _channels_first(frozen) else ChannelsFirst(frozen)), info.channels()[places[-1]]
+
+
 def _features(name: str, **args: Any) -> nn.Module:
     """A model of timm as maps: of its stages, or of its last blocks."""
     try:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import AttentionModule, attention
+from models.attention_row import class_token_row
 
 PRIOR = 0.01
 """Probability of every class at the start: most queries are background."""
@@ -58,13 +59,14 @@ class SelfAttention(AttentionModule):
         dim: Width of the queries, D.
         heads: Heads of attention, H.
         learns_bias: Whether the bias that it is called with learns; one that blocks pairs does not.
+        dropout: Probability of dropping an attention weight in training.
     """
 
     has_bias = True
 
-    def __init__(self, dim: int, heads: int, *, learns_bias: bool = False) -> None:
+    def __init__(self, dim: int, heads: int, *, learns_bias: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads, self._learns_bias = heads, learns_bias
+        self.heads, self._learns_bias, self.weight_dropout = heads, learns_bias, dropout
         self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(nn.Linear(dim, 3 * dim).weight.detach()))
         self.in_proj_bias = nn.Parameter(nn.init.zeros_(self.in_proj_weight.new_empty(3 * dim)))
         self.out_proj = nn.Linear(dim, dim)
@@ -99,9 +101,29 @@ class SelfAttention(AttentionModule):
         queries, keys, values = (
             each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (*placed.chunk(2, dim=-1), value)
         )
-        attended = attention(queries, keys, values, bias, backend=self.backend)
+        dropout = self.weight_dropout if self.training else 0.0
+        attended = attention(queries, keys, values, bias, dropout, self.backend)
         # How it lies in memory depends on the kernel, so that a view of it could not be exported.
         return self.out_proj(torch.cat(attended.unbind(1), dim=-1))
+
+    @torch.no_grad()
+    def first_row(self, query: Tensor, position: Tensor, bias: Tensor | None) -> Tensor:
+        """The attention weights of the first query, mean of all heads, before dropout; the N x N map is never held.
+
+        Args:
+            query: B x N x D, as for :meth:`forward`.
+            position: B x N x D.
+            bias: Broadcasts to B x H x N x N.
+
+        Returns:
+            B x N, float32, detached; rows sum to 1.
+        """
+        dim = query.shape[-1]
+        placed = query + position
+        queries = nn.functional.linear(placed[:, :1], self.in_proj_weight[:dim], self.in_proj_bias[:dim])
+        keys = nn.functional.linear(placed, self.in_proj_weight[dim : 2 * dim], self.in_proj_bias[dim : 2 * dim])
+        first, every = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (queries, keys))
+        return class_token_row(first, every, bias)
 
 
 def feed_forward_layers(dim: int, hidden: int) -> tuple[nn.Linear, nn.Linear]:

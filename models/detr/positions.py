@@ -30,13 +30,15 @@ def padding_of_levels(padding_mask: Tensor, shapes: Shapes) -> list[Tensor]:
     return [functional.interpolate(pixels, size=shape)[:, 0].bool() for shape in shapes]
 
 
-def embed_positions(padding_mask: Tensor, width: int, temperature: float = 10_000.0) -> Tensor:
+def embed_positions(padding_mask: Tensor, width: int, temperature: float = 10_000.0, *, within: float = 0.5) -> Tensor:
     """Embed the places of tokens by sines and cosines, as shares of the part without padding.
 
     Args:
         padding_mask: B h w, True on padding.
         width: Numbers for each token; a multiple of 4.
         temperature: Ratio of the longest to the shortest wave, nearly.
+        within: Where in its cell a token lies: 0.5 for the middle, as detectors since Deformable-DETR have it, 1 for
+            the end, as plain DETR.
 
     Returns:
         B x width x h x w, float32, first of the rows, then of the columns. On padding they mean nothing.
@@ -47,7 +49,7 @@ def embed_positions(padding_mask: Tensor, width: int, temperature: float = 10_00
     for dimension in (1, 2):
         counts = valid.cumsum(dimension)
         last = counts.select(dimension, -1).unsqueeze(dimension)
-        shares = (counts - 0.5) / (last + 1e-6) * (2 * math.pi)
+        shares = (counts - 1 + within) / (last + 1e-6) * (2 * math.pi)
         halves.append(interleave(shares[..., None] / waves))
     return torch.cat(halves, dim=-1).permute(0, 3, 1, 2)
 

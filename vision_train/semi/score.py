@@ -21,6 +21,7 @@ from torchvision.ops import box_iou
 
 from augment.geometry import Affine, clip_boxes, invert, map_boxes
 from models.detr.boxes import generalized_iou
+from models.grounding.quantised import geomean_max
 
 _EPSILON = 1e-6
 """Keeps the faithfulness of a box that covers the whole image at 0."""
@@ -190,9 +191,7 @@ def bin_confidence(probabilities: Tensor) -> Tensor:
     Raises:
         ValueError: These are no probabilities.
     """
-    largest = _checked(probabilities).amax(dim=-1)
-    # The square root of a square is exact everywhere (IEEE 754); a power of 0.25 need not be.
-    return ((largest[:, 0] * largest[:, 1]).sqrt() * (largest[:, 2] * largest[:, 3]).sqrt()).sqrt()
+    return geomean_max(_checked(probabilities))
 
 
 def covered_share(boxes: Tensor, grid: tuple[int, int], size: tuple[float, float]) -> Tensor:

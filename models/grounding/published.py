@@ -1,0 +1,140 @@
+"""Names of published files, brought to those of our grounding network and of its parts.
+
+Official files of TransVG fill the whole network, files of DETR its visual branch, files of BERT its text
+(``models.text.adapt_bert``). What a file holds beside is reported, and refused unless it is known to be of no use here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.adapted import Adapted
+from models.detr.published_backbones import adapt_backbone
+from models.grounding.positions import Layout, fit_tables, split_table
+from models.grounding.transvg import TransVG
+from models.grounding.visual import VisualBranch
+from models.text import UNUSED as UNUSED_OF_TEXT
+from models.text import adapt_bert
+
+Adapt = Callable[[Mapping[str, Tensor], Any], Adapted]
+TABLE = "vl_pos_embed.weight"
+"""The official table of positions: [REG], words, cells."""
+_RENAMED = (
+    ("visumodel.", "visual."),
+    ("textmodel.bert.", "text."),
+    ("reg_token.weight", "fusion.reg_token"),
+    ("visu_proj.", "visual_proj."),
+    ("vl_transformer.encoder.", "fusion.encoder."),
+    ("bbox_embed.", "box_head."),
+)
+"""How official names begin, and ours."""
+_FUSION = ("vl_transformer.", "fusion.")
+"""What no other file has, official or ours."""
+_BACKBONE, _TEXT = "visual.backbone.", "text."
+_DETR_BESIDE = re.compile(r"^(transformer\.decoder|class_embed|bbox_embed|query_embed)\.")
+"""What DETR has beside its backbone and encoder."""
+_OTHER_PARTS = re.compile(
+    r"^(textmodel|text|fusion|visual_proj|visu_proj|text_proj|box_head|bin_head|vl_pos_embed|reg_token|vl_transformer)\."
+)
+"""What a file of a whole grounding network has beside its visual branch."""
+
+
+def adapt_grounder(state: Mapping[str, Tensor], network: TransVG) -> Adapted:
+    """Prepare a file of TransVG, official or ours, for the whole network; a pure function.
+
+    Args:
+        state: Weights by name.
+        network: What they are for.
+
+    Raises:
+        ValueError: The file is of something else, its positions cannot be told apart, or it holds tensors without a
+            place here.
+    """
+    if not any(name.startswith(_FUSION) for name in state):
+        raise ValueError(_of_a_part(state))
+    layout = Layout(len(network.fusion.text_positions), network.fusion.grid)
+    named = {our_name(name): tensor for name, tensor in state.items() if name != TABLE}
+    if TABLE in state:
+        named |= split_table(state[TABLE], layout)
+    named = _below(_BACKBONE, named, adapt_backbone, network.visual.backbone)
+    named = _below(_TEXT, named, adapt_bert, network.text)
+    own = network.state_dict()
+    named = _as_in_file(named, own, state)
+    _refuse(name for name in named if name not in own and not UNUSED_OF_TEXT.search(name))
+    tables, notes = fit_tables(named, layout)
+    fresh = [name for name in own if name.startswith("bin_head.") and name not in named]
+    if fresh:
+        notes.append("the file has no quantised head, which therefore starts anew")
+    return Adapted(named | tables, named, fresh=fresh, notes=notes)
+
+
+def adapt_visual(state: Mapping[str, Tensor], branch: VisualBranch) -> Adapted:
+    """Bring backbone and encoder of DETR, or those of a grounding network, to the names of our visual branch.
+
+    Args:
+        state: Weights by name.
+        branch: What they are for.
+
+    Raises:
+        ValueError: The file has no such encoder, or tensors without a place here.
+    """
+    if any("sampling_offsets" in name for name in state):
+        raise ValueError(
+            "its encoder attends to some points alone (Deformable-DETR, DINO), and this one to all places; take a file "
+            "of plain DETR, or the backbone alone, as model.checkpoint.visual.backbone"
+        )
+    if not any(name.startswith("transformer.encoder.layers.") for name in state):
+        raise ValueError(
+            "has no encoder of DETR; if it is of a ResNet alone, name it as such: model.checkpoint.visual.backbone"
+        )
+    own = branch.state_dict()
+    named = _as_in_file(_below("backbone.", state, adapt_backbone, branch.backbone), own, state)
+    beside = (_DETR_BESIDE, _OTHER_PARTS)
+    _refuse(name for name in named if name not in own and not any(each.search(name) for each in beside))
+    return Adapted(named, named)
+
+
+def our_name(name: str) -> str:
+    """The name that a tensor of the official code has here; what has another layout here keeps its name."""
+    for theirs, ours in _RENAMED:
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def _below(prefix: str, named: Mapping[str, Tensor], adapt: Adapt, module: nn.Module) -> dict[str, Tensor]:
+    """Adapt what stands below a prefix for the module of that name."""
+    inside = {name.removeprefix(prefix): each for name, each in named.items() if name.startswith(prefix)}
+    others = {name: each for name, each in named.items() if not name.startswith(prefix)}
+    return others | {prefix + name: each for name, each in adapt(inside, module).items()}
+
+
+def _as_in_file(named: Mapping[str, Tensor], own: Collection[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give what has no place the name that it has in the file."""
+    theirs = {id(tensor): name for name, tensor in state.items()}
+    return {name if name in own else theirs.get(id(each), name): each for name, each in named.items()}
+
+
+def _refuse(strange: Iterable[str]) -> None:
+    """Refuse tensors without a place."""
+    listed = list(strange)
+    if listed:
+        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+        raise ValueError(f"it has {', '.join(listed[:5])}{more}, for which there is no place; change model.args")
+
+
+def _of_a_part(state: Mapping[str, Tensor]) -> str:
+    part = None
+    if any(re.search(r"(^|\.)encoder\.layers\.0\.self_attn\.in_proj_weight$", name) for name in state):
+        part = "visual"
+    elif any(re.search(r"(^|\.)encoder\.layer\.0\.attention\.self\.query\.weight$", name) for name in state):
+        part = "text"
+    elif any(re.search(r"(^|\.)layer1\.0\.conv1\.weight$", name) for name in state):
+        part = "visual.backbone"
+    if part is None:
+        return "it is no file of TransVG"
+    return f"it is no file of TransVG, but one of its parts fits: 'model.checkpoint={{{part}: FILE}}'"
