@@ -1,0 +1,36 @@
+"""What a grounding recipe may say under ``method``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vision_train.data.kind import Problems
+from vision_train.data.phrases import PHRASES
+
+DATA = PHRASES
+"""The kind of data that the task trains on."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Training objective: distance and generalised IoU of the box, and cross-entropy of its quantised coordinates."""
+
+    distance_weight: float = 1.0
+    """Weight of the summed absolute differences of the four coordinates; VLTVG has 5."""
+    giou_weight: float = 1.0
+    """Weight of 1 - GIoU; VLTVG has 2."""
+    bins_weight: float = 1.0
+    """Weight of the cross-entropy of quantised coordinates, where `model.args.bins` gives the network a head for them.
+    Our choice, as are the next two."""
+    bin_target: Literal["hard", "two_hot", "gaussian"] = "hard"
+    """What that head should say: the one bin of a coordinate, the two next to it, or a bell of 1.5 bins around it."""
+    confidence: Literal["geomean_max", "mean_max", "prod_max", "window_max", "one_minus_entropy"] = "geomean_max"
+    """How a confidence is read off that head: geometric mean, mean or product over coordinates of the largest
+    probability; that of the likeliest bin with its neighbours; or 1 - entropy."""
+
+    def problems(self) -> Problems:
+        """Yield weights below 0."""
+        for key in ("distance_weight", "giou_weight", "bins_weight"):
+            if getattr(self, key) < 0:
+                yield key, f"is {getattr(self, key)}; must be at least 0"
