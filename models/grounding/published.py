@@ -38,7 +38,8 @@ _BACKBONE, _TEXT = "visual.backbone.", "text."
 _DETR_BESIDE = re.compile(r"^(transformer\.decoder|class_embed|bbox_embed|query_embed)\.")
 """What DETR has beside its backbone and encoder."""
 _OTHER_PARTS = re.compile(
-    r"^(textmodel|text|fusion|visual_proj|visu_proj|text_proj|box_head|bin_head|vl_pos_embed|reg_token|vl_transformer)\."
+    r"^(textmodel|text|fusion|visual_proj|visu_proj|text_proj|box_head|bin_head|vl_pos_embed|reg_token|vl_transformer"
+    r"|verification|decoder)\."
 )
 """What a file of a whole grounding network has beside its visual branch."""
 

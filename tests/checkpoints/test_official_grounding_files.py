@@ -4,6 +4,7 @@ The names of TransVG are those of the fixture that its official code computed. T
 has those of DETR (``visumodel.backbone.0.body.``).
 """
 
+import copy
 import re
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from torch import nn
 from models.adapted import Adapted
 from models.detr.backbones import build_single_map
 from models.detr.published_backbones import adapt_backbone
+from models.grounding.encoder import EncoderSizes
 from models.grounding.published import TABLE, adapt_grounder, adapt_visual
 from models.grounding.transvg import TransVG, TransVGSizes, build_transvg
-from models.text import BertSizes, adapt_bert
+from models.grounding.vltvg import VLTVG
+from models.text import BertSizes, adapt_bert, build_bert
 from vision_train.checkpoints.start import load_start
 from vision_train.errors import UserError
 from vision_train.recipe.sections import Model
@@ -224,6 +227,14 @@ class TestParts:
         state = official(other)
         if ours:
             state = {name: torch.randn_like(each) for name, each in other.state_dict().items()}
+        report = load(network, state, tmp_path, part)
+        assert sorted(report.matched) == sorted(network.get_submodule(part).state_dict())
+
+    @pytest.mark.parametrize("part", ["visual", "text"])
+    def test_a_vltvg_of_ours_fills_each_part(self, network, tmp_path, part):
+        sizes = EncoderSizes(16, 2, 24, 1)
+        other = VLTVG(copy.deepcopy(network.visual), build_bert(BERT), sizes, text_dim=24, text_layers=(2,))
+        state = {name: torch.randn_like(each) for name, each in other.state_dict().items()}
         report = load(network, state, tmp_path, part)
         assert sorted(report.matched) == sorted(network.get_submodule(part).state_dict())
 
