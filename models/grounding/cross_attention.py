@@ -49,9 +49,9 @@ class CrossAttention(AttentionModule):
         queries, keys, values = self._split(self.q_proj(query)), self._split(self.k_proj(key)), self.v_proj(value)
         return self._attend(queries, keys, self._split(values), bias)
 
-    @torch.no_grad()
     def first_row(self, query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
         """The attention weights of the first query, mean of all heads, before dropout: B x M, float32, detached."""
+        # Not under no_grad: autocast would keep the weights that it casts there, which then get no gradient at all.
         return class_token_row(self._split(self.q_proj(query[:, :1])), self._split(self.k_proj(key)), bias)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:

@@ -10,17 +10,78 @@ and BERT as those of TransVG do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from models.detr.layers import Mlp
-from models.grounding.encoder import EncoderSizes
+from models.grounding.encoder import EncoderSizes, check_counts
 from models.grounding.output import GroundingOutput
 from models.grounding.quantised import QuantisedHead
 from models.grounding.reasoning import ReasoningDecoder
 from models.grounding.verification import DiscriminativeEncoder
 from models.grounding.visual import VisualBranch
-from models.text import encode_text
+from models.text import BertSizes, build_bert, encode_text
+
+
+@dataclass(frozen=True)
+class VLTVGSizes:
+    """Sizes of a VLTVG; those of the paper unless said otherwise.
+
+    Raises:
+        ValueError: A size is no whole number, or does not fit another one; the message begins with its name.
+    """
+
+    text_layers: int = 4
+    """Last layers of the BERT whose mean is read."""
+    dim: int = 256
+    """Width of tokens, D; a multiple of 4."""
+    heads: int = 8
+    """Heads of attention, which divide D."""
+    hidden: int = 2048
+    """Width of the hidden layer of the feed-forward networks."""
+    visual_layers: int = 6
+    stages: int = 6
+    """Stages of the decoder, each of which names a box."""
+    dropout: float = 0.1
+    bins: int | None = None
+    """Bins of each coordinate for the quantised head, K; null for no such head."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no VLTVG."""
+        check_counts(self, "text_layers", "visual_layers", "stages")
+        if self.bins is not None:
+            check_counts(self, "bins", least=2)
+        self.encoder(self.stages)
+
+    def encoder(self, layers: int) -> EncoderSizes:
+        """Sizes of the encoder or decoder."""
+        return EncoderSizes(self.dim, self.heads, self.hidden, layers, self.dropout)
+
+
+def build_vltvg(backbone: nn.Module, channels: int, text: BertSizes, sizes: VLTVGSizes) -> VLTVG:
+    """Build a VLTVG with random weights.
+
+    Args:
+        backbone: Gives a map of any stride; see :func:`models.detr.backbones.build_single_map`.
+        channels: Of that map.
+        text: Sizes of its BERT.
+        sizes: Of all else.
+
+    Raises:
+        ValueError: The BERT has fewer layers than are read; the message begins with the name of the size.
+    """
+    depth = text.num_hidden_layers
+    if sizes.text_layers > depth:
+        raise ValueError(f"text_layers: is {sizes.text_layers}; the text encoder allows {depth} at most")
+    return VLTVG(
+        VisualBranch(backbone, channels, sizes.encoder(sizes.visual_layers)),
+        build_bert(text),
+        sizes.encoder(sizes.stages),
+        text_dim=text.hidden_size,
+        text_layers=range(depth - sizes.text_layers + 1, depth + 1),
+        bins=sizes.bins,
+    )
 
 
 class VLTVG(nn.Module):

@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 from models.grounding.criterion import GroundingCriterion, grounding_losses
 from models.grounding.encoder import EncoderSizes
+from models.grounding.transvg import TransVGSizes, build_transvg
 from models.grounding.visual import VisualBranch
-from models.grounding.vltvg import VLTVG
+from models.grounding.vltvg import VLTVG, VLTVGSizes, build_vltvg
 from models.text import BertSizes, build_bert, encode_text
 
 SIZES = EncoderSizes(dim=8, heads=2, hidden=12, layers=3)
@@ -202,6 +203,40 @@ def test_boxes_of_all_stages_learn(network, batch):
     torch.stack([*GroundingCriterion(distance=5.0, giou=2.0)(output, wanted).values()]).sum().backward()
     unread = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert not unread
+
+
+def test_the_last_four_layers_of_the_text_are_read():
+    network = build_vltvg(Cells(), 3, BERT, VLTVGSizes(dim=8, heads=2, hidden=12, visual_layers=1, stages=2))
+    assert network.text_layers == (2, 3, 4, 5)
+    assert network.bin_head is None
+    with pytest.raises(ValueError, match=r"^text_layers: is 6; .* 5"):
+        build_vltvg(Cells(), 3, BERT, VLTVGSizes(text_layers=6))
+
+
+@pytest.mark.parametrize(("name", "value"), [("stages", 0), ("bins", 1), ("heads", 3), ("text_layers", True)])
+def test_sizes_that_do_not_fit_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: is {value}"):
+        VLTVGSizes(**{name: value})
+
+
+@pytest.mark.parametrize("build", ["transvg", "vltvg"])
+def test_networks_learn_under_half_precision(build, batch):
+    torch.manual_seed(0)
+    small = {"dim": 8, "heads": 2, "hidden": 12, "visual_layers": 1, "bins": 6}
+    if build == "vltvg":
+        network = build_vltvg(Cells(), 3, BERT, VLTVGSizes(stages=2, **small))
+    else:
+        sizes = TransVGSizes(image_size=32, stride=8, text_length=5, text_layer=5, fusion_layers=2, **small)
+        network = build_transvg(Cells(), 3, BERT, sizes)
+    images, padding_mask = torch.randn(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(images, padding_mask, *batch[2:], with_attention=True)
+        losses = GroundingCriterion()(output, torch.tensor([[0.4, 0.5, 0.2, 0.3]] * 2))
+    assert {each.dtype for each in (output.boxes, output.bin_logits, output.attention)} == {torch.float32}
+    sum(losses.values()).backward()
+    assert not [
+        name for name, each in network.named_parameters() if each.grad is None or not each.grad.isfinite().all()
+    ]
 
 
 def test_another_width_of_the_visual_branch_is_refused_by_both():
