@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from models.detr.boxes import generalized_iou, to_corners
@@ -12,14 +13,14 @@ from models.grounding.quantised import TargetKind, bin_losses, bin_targets
 
 
 class GroundingLosses(NamedTuple):
-    """Losses of each of B samples, before they are weighted."""
+    """Losses of each of B samples, before they are weighted; of a network with stages, the sums over all of them."""
 
     distance: Tensor
     """B: sum of the absolute differences of the four coordinates. The paper writes smooth L1; the code has this."""
     giou: Tensor
     """B: 1 - GIoU."""
     bins: Tensor | None
-    """B: cross-entropy of the bins; None without a quantised head."""
+    """B: cross-entropy of the bins of the last stage; None without a quantised head."""
 
 
 def grounding_losses(
@@ -34,11 +35,14 @@ def grounding_losses(
         deviation: Of Gaussian targets, in bins.
     """
     boxes = boxes.float()
-    giou = generalized_iou(to_corners(output.boxes), to_corners(boxes))[1]
+    found = output.boxes[None]
+    if output.earlier_boxes is not None:
+        found = torch.cat((output.earlier_boxes, found))
+    giou = generalized_iou(to_corners(found), to_corners(boxes))[1]
     bins = None
     if (logits := output.bin_logits) is not None:
         bins = bin_losses(logits, bin_targets(boxes, logits.shape[-1], target, deviation))
-    return GroundingLosses((output.boxes - boxes).abs().sum(dim=-1), 1 - giou, bins)
+    return GroundingLosses((found - boxes).abs().sum(dim=(0, 2)), (1 - giou).sum(dim=0), bins)
 
 
 class GroundingCriterion:

@@ -33,16 +33,25 @@ class EncoderSizes:
 
     def __post_init__(self) -> None:
         """Refuse what is no encoder."""
-        for name in ("dim", "heads", "hidden", "layers"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name}: is {value!r}; must be a whole number of at least 1")
+        check_counts(self, "dim", "heads", "hidden", "layers")
         if self.dim % 4:
             raise ValueError(f"dim: is {self.dim}; must be a multiple of 4")
         if self.dim % self.heads:
             raise ValueError(f"heads: is {self.heads}; must divide dim, which is {self.dim}")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: is {self.dropout!r}; must be a number of at least 0 and below 1")
+
+
+def check_counts(sizes: object, *names: str, least: int = 1) -> None:
+    """Refuse sizes that are no whole numbers.
+
+    Raises:
+        ValueError: One is none, or is below the least; the message begins with its name.
+    """
+    for name in names:
+        value = getattr(sizes, name)
+        if type(value) is not int or value < least:  # True is a whole number to Python
+            raise ValueError(f"{name}: is {value!r}; must be a whole number of at least {least}")
 
 
 class DenseEncoderLayer(nn.Module):

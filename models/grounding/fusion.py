@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.detr.positions import embed_positions
 from models.grounding.encoder import DenseEncoder, EncoderSizes
 from models.grounding.visual import VisualTokens
 
@@ -31,15 +32,23 @@ class Fusion(nn.Module):
         sizes: Of the encoder.
         text_length: Most tokens of a text, L.
         grid: Rows and columns of cells, N together.
+        sine_start: Whether positions of cells begin as the sines and cosines of where the cells are, which small
+            networks on few images need less time to learn (our choice).
     """
 
-    def __init__(self, sizes: EncoderSizes, text_length: int, grid: tuple[int, int]) -> None:
+    def __init__(
+        self, sizes: EncoderSizes, text_length: int, grid: tuple[int, int], *, sine_start: bool = False
+    ) -> None:
         super().__init__()
         self.dim, self.grid = sizes.dim, grid
         self.reg_token = nn.Parameter(torch.randn(1, sizes.dim))
         self.reg_position = nn.Parameter(torch.randn(1, sizes.dim))
         self.text_positions = nn.Parameter(torch.randn(text_length, sizes.dim))
         self.visual_positions = nn.Parameter(torch.randn(grid[0] * grid[1], sizes.dim))
+        if sine_start:
+            shown = torch.zeros(1, *grid, dtype=torch.bool, device=self.visual_positions.device)
+            sines = embed_positions(shown, sizes.dim, within=1.0)[0].flatten(1).T
+            self.visual_positions = nn.Parameter(sines.contiguous())
         self.encoder = DenseEncoder(sizes)
 
     def forward(self, text: Tensor, text_padding: Tensor, visual: VisualTokens, *, with_attention: bool) -> Fused:

@@ -21,3 +21,5 @@ class GroundingOutput(NamedTuple):
     """Rows and columns of cells."""
     padding: Tensor
     """B x N, True for cells of padding."""
+    earlier_boxes: Tensor | None = None
+    """S x B x 4: boxes of the stages before the last one, which learn as well; None for a network without stages."""

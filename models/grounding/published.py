@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from models.adapted import Adapted
 from models.detr.published_backbones import adapt_backbone
-from models.grounding.positions import Layout, fit_tables, split_table
+from models.grounding.positions import REG, TEXT, VISUAL, Layout, fit_tables, split_table
 from models.grounding.transvg import TransVG
 from models.grounding.visual import VisualBranch
 from models.text import UNUSED as UNUSED_OF_TEXT
 from models.text import adapt_bert
 
-Adapt = Callable[[Mapping[str, Tensor], Any], Adapted]
+_Adapt = Callable[[Mapping[str, Tensor], Any], Adapted]
 TABLE = "vl_pos_embed.weight"
 """The official table of positions: [REG], words, cells."""
 _RENAMED = (
@@ -35,12 +35,12 @@ _RENAMED = (
 _FUSION = ("vl_transformer.", "fusion.")
 """What no other file has, official or ours."""
 _BACKBONE, _TEXT = "visual.backbone.", "text."
-_DETR_BESIDE = re.compile(r"^(transformer\.decoder|class_embed|bbox_embed|query_embed)\.")
-"""What DETR has beside its backbone and encoder."""
-_OTHER_PARTS = re.compile(
-    r"^(textmodel|text|fusion|visual_proj|visu_proj|text_proj|box_head|bin_head|vl_pos_embed|reg_token|vl_transformer)\."
+_BESIDE_VISUAL = re.compile(
+    r"^(transformer\.decoder|class_embed|bbox_embed|query_embed"  # DETR
+    r"|textmodel|vl_pos_embed|reg_token|visu_proj|text_proj|vl_transformer"  # TransVG
+    r"|text|visual_proj|fusion|verification|decoder|box_head|bin_head)\."  # our own networks
 )
-"""What a file of a whole grounding network has beside its visual branch."""
+"""What stands beside backbone and encoder in a file of a whole network."""
 
 
 def adapt_grounder(state: Mapping[str, Tensor], network: TransVG) -> Adapted:
@@ -64,12 +64,14 @@ def adapt_grounder(state: Mapping[str, Tensor], network: TransVG) -> Adapted:
     named = _below(_TEXT, named, adapt_bert, network.text)
     own = network.state_dict()
     named = _as_in_file(named, own, state)
-    _refuse(name for name in named if name not in own and not UNUSED_OF_TEXT.search(name))
+    _refuse(name for name in named if name not in own and not _is_of_no_use(name))
     tables, notes = fit_tables(named, layout)
-    fresh = [name for name in own if name.startswith("bin_head.") and name not in named]
-    if fresh:
-        notes.append("the file has no quantised head, which therefore starts anew")
-    return Adapted(named | tables, named, fresh=fresh, notes=notes)
+    head = [name for name in own if name.startswith("bin_head.")]
+    if all(name in named and named[name].shape == own[name].shape for name in head):
+        return Adapted(named | tables, named, notes=notes)
+    notes.append("the file has no quantised head of as many bins, which therefore starts anew")
+    named = {name: each for name, each in named.items() if name not in head}
+    return Adapted(named | tables, named, fresh=head, notes=notes)
 
 
 def adapt_visual(state: Mapping[str, Tensor], branch: VisualBranch) -> Adapted:
@@ -93,9 +95,26 @@ def adapt_visual(state: Mapping[str, Tensor], branch: VisualBranch) -> Adapted:
         )
     own = branch.state_dict()
     named = _as_in_file(_below("backbone.", state, adapt_backbone, branch.backbone), own, state)
-    beside = (_DETR_BESIDE, _OTHER_PARTS)
-    _refuse(name for name in named if name not in own and not any(each.search(name) for each in beside))
+    _refuse(name for name in named if name not in own and not _is_of_no_use(name) and not _BESIDE_VISUAL.search(name))
     return Adapted(named, named)
+
+
+def describe(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """What weights of TransVG, official or ours, say of their network; nothing where they are of none."""
+    named = {our_name(name): tensor for name, tensor in state.items()}
+    token = named.get("fusion.reg_token")
+    if token is None or not any(name.startswith(_FUSION) for name in state):
+        return {}
+    visual, fusion, text = (
+        len({found[1] for name in named if (found := re.match(rf"{part}\.(\d+)\.", name))})
+        for part in (r"visual\.transformer\.encoder\.layers", r"fusion\.encoder\.layers", r"text\.encoder\.layer")
+    )
+    positions = sum(len(named[name]) for name in (TABLE, REG, TEXT, VISUAL) if name in named)
+    told = f"TransVG, width {token.shape[-1]}, {visual} visual and {fusion} fusion layers, a BERT of {text} layers, "
+    told += f"{positions} positions of [REG], words and cells"
+    if (bins := named.get("bin_head.mlp.layers.2.bias")) is not None:
+        told += f", {len(bins) // 4} bins of a coordinate"
+    return {"grounding network": told}
 
 
 def our_name(name: str) -> str:
@@ -106,7 +125,7 @@ def our_name(name: str) -> str:
     return name
 
 
-def _below(prefix: str, named: Mapping[str, Tensor], adapt: Adapt, module: nn.Module) -> dict[str, Tensor]:
+def _below(prefix: str, named: Mapping[str, Tensor], adapt: _Adapt, module: nn.Module) -> dict[str, Tensor]:
     """Adapt what stands below a prefix for the module of that name."""
     inside = {name.removeprefix(prefix): each for name, each in named.items() if name.startswith(prefix)}
     others = {name: each for name, each in named.items() if not name.startswith(prefix)}
@@ -117,6 +136,11 @@ def _as_in_file(named: Mapping[str, Tensor], own: Collection[str], state: Mappin
     """Give what has no place the name that it has in the file."""
     theirs = {id(tensor): name for name, tensor in state.items()}
     return {name if name in own else theirs.get(id(each), name): each for name, each in named.items()}
+
+
+def _is_of_no_use(name: str) -> bool:
+    """Whether a tensor is a pooler of text, or counts the batches of a norm, which a frozen one does not."""
+    return UNUSED_OF_TEXT.search(name) is not None or name.endswith("num_batches_tracked")
 
 
 def _refuse(strange: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.detr.layers import Mlp
-from models.grounding.encoder import EncoderSizes
+from models.grounding.encoder import EncoderSizes, check_counts
 from models.grounding.fusion import Fusion
 from models.grounding.output import GroundingOutput
 from models.grounding.quantised import QuantisedHead
@@ -43,17 +43,16 @@ class TransVGSizes:
     bins: int | None = None
     """Bins of each coordinate for the quantised head, K, of which ACTRESS takes half the side (our choice); null for no
     such head."""
+    sine_start: bool = False
+    """Whether positions of cells begin as sines and cosines of where the cells are, not at random."""
 
     def __post_init__(self) -> None:
         """Refuse what is no TransVG."""
-        for name in ("image_size", "stride", "text_length", "text_layer", "visual_layers", "fusion_layers"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name}: is {value!r}; must be a whole number of at least 1")
+        check_counts(self, "image_size", "stride", "text_length", "text_layer", "visual_layers", "fusion_layers")
         if self.image_size % self.stride:
             raise ValueError(f"image_size: is {self.image_size}; must be a multiple of stride, which is {self.stride}")
-        if self.bins is not None and (type(self.bins) is not int or self.bins < 2):
-            raise ValueError(f"bins: is {self.bins!r}; must be a whole number of at least 2, or null")
+        if self.bins is not None:
+            check_counts(self, "bins", least=2)
         self.encoder(self.fusion_layers)
 
     def encoder(self, layers: int) -> EncoderSizes:
@@ -81,7 +80,7 @@ def build_transvg(backbone: nn.Module, channels: int, text: BertSizes, sizes: Tr
     return TransVG(
         VisualBranch(backbone, channels, sizes.encoder(sizes.visual_layers)),
         build_bert(text),
-        Fusion(sizes.encoder(sizes.fusion_layers), sizes.text_length, (side, side)),
+        Fusion(sizes.encoder(sizes.fusion_layers), sizes.text_length, (side, side), sine_start=sizes.sine_start),
         text_dim=text.hidden_size,
         text_layer=sizes.text_layer,
         bins=sizes.bins,

@@ -19,6 +19,8 @@ class VisualTokens(NamedTuple):
     """B x N, True for cells of padding."""
     grid: tuple[int, int]
     """Rows and columns of cells."""
+    positions: Tensor
+    """B x N x D: sines and cosines of where the cells are, which are not part of the tokens."""
 
 
 class VisualBranch(nn.Module):
@@ -51,4 +53,4 @@ class VisualBranch(nn.Module):
         positions = embed_positions(padding, self.dim, within=1.0).to(projected.dtype)
         tokens, places = (each.flatten(2).transpose(1, 2) for each in (projected, positions))
         padding = padding.flatten(1)
-        return VisualTokens(self.transformer["encoder"](tokens, places, padding), padding, grid)
+        return VisualTokens(self.transformer["encoder"](tokens, places, padding), padding, grid, places)

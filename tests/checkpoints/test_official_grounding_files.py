@@ -4,6 +4,7 @@ The names of TransVG are those of the fixture that its official code computed. T
 has those of DETR (``visumodel.backbone.0.body.``).
 """
 
+import copy
 import re
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from torch import nn
 from models.adapted import Adapted
 from models.detr.backbones import build_single_map
 from models.detr.published_backbones import adapt_backbone
-from models.grounding.published import TABLE, adapt_grounder, adapt_visual
+from models.grounding.encoder import EncoderSizes
+from models.grounding.published import TABLE, adapt_grounder, adapt_visual, describe
 from models.grounding.transvg import TransVG, TransVGSizes, build_transvg
-from models.text import BertSizes, adapt_bert
+from models.grounding.vltvg import VLTVG
+from models.text import BertSizes, adapt_bert, build_bert
 from vision_train.checkpoints.start import load_start
 from vision_train.errors import UserError
 from vision_train.recipe.sections import Model
@@ -124,15 +127,19 @@ class TestWholeFile:
         assert sorted(report.matched) == sorted(state)
         assert not report.unexpected
 
-    def test_a_quantised_head_starts_anew_and_is_told(self, tmp_path):
+    @pytest.mark.parametrize("theirs", [None, 6])
+    def test_a_quantised_head_of_other_bins_starts_anew_and_is_told(self, tmp_path, theirs):
         network = build(bins=8)
-        report = load(network, official(network) | {}, tmp_path)  # holds one
-        assert not report.fresh
-        without = {name: each for name, each in official(network).items() if not name.startswith("bin_head.")}
-        report = load(network, without, tmp_path)
+        report = load(network, official(build(bins=theirs)), tmp_path)
         assert len(report.fresh) == 6
         assert all(name.startswith("bin_head.") for name in report.fresh)
         assert any("quantised" in note for note in report.notes)
+
+    def test_a_quantised_head_of_as_many_bins_is_kept(self, tmp_path):
+        network = build(bins=8)
+        report = load(network, official(network), tmp_path)
+        assert not report.fresh
+        assert not any("quantised" in note for note in report.notes)
 
     @pytest.mark.parametrize(
         "name", ["vl_transformer.encoder.layers.1.norm2.bias", "visumodel.backbone.0.body.bn1.running_var", TABLE]
@@ -161,6 +168,19 @@ class TestWholeFile:
     def test_a_tensor_without_a_place_is_refused_by_name(self, network, tmp_path, name):
         with pytest.raises(UserError, match=re.escape(name.removeprefix("textmodel.bert."))):
             load(network, official(network) | {name: torch.randn(3)}, tmp_path)
+
+
+class TestDescribe:
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_it_tells_the_sizes_that_tensors_show(self, ours):
+        network = build(bins=8)
+        state = network.state_dict() if ours else official(network)
+        (told,) = describe(state).values()
+        for each in ("TransVG", "width 16", "2 visual and 2 fusion", "BERT of 2", "37 positions", "8 bins"):
+            assert each in told
+
+    def test_of_other_networks_it_tells_nothing(self, network):
+        assert describe(detr(network)) == describe(network.text.state_dict()) == {}
 
 
 class TestPositions:
@@ -224,6 +244,14 @@ class TestParts:
         state = official(other)
         if ours:
             state = {name: torch.randn_like(each) for name, each in other.state_dict().items()}
+        report = load(network, state, tmp_path, part)
+        assert sorted(report.matched) == sorted(network.get_submodule(part).state_dict())
+
+    @pytest.mark.parametrize("part", ["visual", "text"])
+    def test_a_vltvg_of_ours_fills_each_part(self, network, tmp_path, part):
+        sizes = EncoderSizes(16, 2, 24, 1)
+        other = VLTVG(copy.deepcopy(network.visual), build_bert(BERT), sizes, text_dim=24, text_layers=(2,))
+        state = {name: torch.randn_like(each) for name, each in other.state_dict().items()}
         report = load(network, state, tmp_path, part)
         assert sorted(report.matched) == sorted(network.get_submodule(part).state_dict())
 

@@ -121,6 +121,14 @@ class TestBuild:
         fusion = sum(len(each) for name, each in network.fusion.named_parameters() if "position" in name)
         assert fusion == 421
         assert len(network.visual.backbone.state_dict()) == 265
+        assert sum(parameter.numel() for parameter in network.parameters()) == 149_155_268
+
+    def test_positions_of_cells_may_begin_as_those_of_the_visual_branch(self):
+        sizes = TransVGSizes(**SMALL, sine_start=True)
+        network = build_transvg(torch.nn.AvgPool2d(32), 3, BERT, sizes)
+        (expected,) = embed_positions(torch.zeros(1, 2, 2, dtype=torch.bool), 16, within=1.0)
+        assert torch.equal(network.fusion.visual_positions, expected.flatten(1).T)
+        assert network.fusion.visual_positions.requires_grad
 
     @pytest.mark.parametrize(
         ("name", "value"),
