@@ -21,6 +21,7 @@ OWN = {
     "pretraining": "vision_train.tasks.pretraining",
     "bags": "vision_train.tasks.bags",
     "detection": "vision_train.tasks.detection",
+    "grounding": "vision_train.tasks.grounding",
 }
 
 

@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.detr.backbones import build_single_map
 from models.grounding.transvg import TransVG, TransVGSizes, build_transvg
+from models.grounding.vltvg import VLTVG, VLTVGSizes, build_vltvg
 from models.text import BertSizes
-from vision_train.data.phrases.build import tokenizer_for
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 
-NETWORK = "transvg"
+GroundingNetwork = TransVG | VLTVG
 OF_DATA = {"image_size": "data.image_size", "text_length": "data.max_tokens"}
 """Sizes that the data decide -> the key that says them."""
+USUAL_STRIDE = 32
 
 
-def build_network(recipe: Recipe) -> TransVG:
+class _Known(NamedTuple):
+    """A network that a recipe may name."""
+
+    sizes: type[Any]
+    build: Callable[..., GroundingNetwork]
+
+
+NETWORKS = {"transvg": _Known(TransVGSizes, build_transvg), "vltvg": _Known(VLTVGSizes, build_vltvg)}
+
+
+def build_network(recipe: Recipe) -> GroundingNetwork:
     """Build the network that a recipe names.
 
     Raises:
-        UserError: There is no such network, or it refuses its arguments.
+        UserError: There is no such network, it refuses its arguments, or the extra for texts is not installed.
     """
-    if recipe.model.name != NETWORK:
+    if (name := recipe.model.name) not in NETWORKS:
         raise UserError(
-            f"model.name={recipe.model.name}: a grounding network is {NETWORK}; name its backbone by "
+            f"model.name={name}: a grounding network is {' or '.join(NETWORKS)}; name its backbone by "
             "model.args.backbone"
         )
-    args = dict(recipe.model.args)
+    known, args = NETWORKS[name], dict(recipe.model.args)
     backbone, of_backbone = str(args.pop("backbone", "resnet50")), _mapping(args, "backbone_args")
+    stride = int(args.get("stride", USUAL_STRIDE))
     text = _text_sizes(recipe, _mapping(args, "text"))
-    sizes = _sizes(recipe, args)
+    sizes = _sizes(recipe, known.sizes, args)
     try:
-        network, channels = build_single_map(backbone, sizes.stride, **of_backbone)
+        visual, channels = build_single_map(backbone, stride, **of_backbone)
     except ValueError as error:
         raise UserError(f"model.args.backbone={backbone}: {error}; name another model of timm") from error
     try:
-        return build_transvg(network, channels, text, sizes)
+        return known.build(visual, channels, text, sizes)
     except ValueError as error:
         raise UserError(f"model.args.{error}") from error
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"task=grounding reads texts by transformers ({error}); pip install 'vision-train[text]'"
+        ) from error
 
 
 def _mapping(args: dict[str, Any], key: str) -> dict[str, Any]:
@@ -55,20 +72,24 @@ def _text_sizes(recipe: Recipe, args: dict[str, Any]) -> BertSizes:
     if unknown := sorted(args.keys() - {*known}):
         raise UserError(f"model.args.text.{unknown[0]}: unknown; there are {', '.join(known)}")
     try:
-        return BertSizes(vocab_size=len(tokenizer_for(recipe.data).vocabulary), **args)
+        return BertSizes(vocab_size=recipe.data.pieces, **args)
     except ValueError as error:
         raise UserError(f"model.args.text.{error}") from error
 
 
-def _sizes(recipe: Recipe, args: dict[str, Any]) -> TransVGSizes:
+def _sizes(recipe: Recipe, sizes: type[Any], args: dict[str, Any]) -> Any:
+    """The network's sizes; those that the data decide are the data's."""
     for name, key in OF_DATA.items():
         if name in args:
             raise UserError(f"model.args.{name}: is that of the data; set {key}")
-    known = [field.name for field in fields(TransVGSizes) if field.name not in OF_DATA]
-    if unknown := sorted(args.keys() - {*known}):
-        there = ", ".join(["backbone", "backbone_args", "text", *known])
+    of_data = {"image_size": recipe.data.image_size, "text_length": recipe.data.max_tokens}
+    names = [field.name for field in fields(sizes)]
+    known = [name for name in names if name not in OF_DATA]
+    if unknown := sorted(args.keys() - {*known, "stride"}):
+        there = ", ".join(dict.fromkeys(["backbone", "backbone_args", "stride", "text", *known]))
         raise UserError(f"model.args.{unknown[0]}: unknown; there are {there}")
+    given = {**args, **of_data}
     try:
-        return TransVGSizes(image_size=recipe.data.image_size, text_length=recipe.data.max_tokens, **args)
+        return sizes(**{name: given[name] for name in names if name in given})
     except ValueError as error:
         raise UserError(f"model.args.{error}") from error

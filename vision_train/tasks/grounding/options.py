@@ -8,6 +8,8 @@ from typing import Literal
 from vision_train.data.kind import Problems
 from vision_train.data.phrases import PHRASES
 
+WEIGHTS = "models.grounding.published:describe"
+"""The function that describes weights of grounding networks, for ``vision-train inspect``."""
 DATA = PHRASES
 """The kind of data that the task trains on."""
 

@@ -1,11 +1,10 @@
-"""Grounding with TransVG: one box for each expression about an image."""
+"""Grounding with TransVG or VLTVG: one box for each expression about an image."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.grounding.boxes import original_corners
-from vision_train.tasks.grounding.build import build_network
+from vision_train.tasks.grounding.build import GroundingNetwork, build_network
 from vision_train.tasks.grounding.exhibits import artefacts, lacking
 from vision_train.tasks.grounding.predictions import predicted_box
 from vision_train.tasks.grounding.preview import NOTE, preview_rows
@@ -60,10 +59,9 @@ class GroundingTask(Task):
     """
 
     metrics = METRICS
-    parts = MappingProxyType({})
-    network: TransVG
+    network: GroundingNetwork
 
-    def __init__(self, recipe: Recipe, network: TransVG, attention: AttentionReceipt) -> None:
+    def __init__(self, recipe: Recipe, network: GroundingNetwork, attention: AttentionReceipt) -> None:
         super().__init__(recipe, network, [], attention)
         method = recipe.method
         self.criterion = GroundingCriterion(
@@ -76,8 +74,8 @@ class GroundingTask(Task):
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> Adapted:
         """Translate a published network, or the part of one that a part of ours may start from."""
-        if network is self.network:
-            return adapt_grounder(state, self.network)
+        if isinstance(network, TransVG):
+            return adapt_grounder(state, network)
         if network is self.network.visual:
             return adapt_visual(state, self.network.visual)
         if network is self.network.visual.backbone:
