@@ -1,0 +1,1 @@
+"""Expressions that each mean one box of an image."""
