@@ -205,7 +205,7 @@ def map_boxes(boxes: Boxes, affine: Affine) -> Boxes:
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
-def clip_boxes(boxes: Boxes, size: tuple[int, int]) -> tuple[Boxes, NDArray[np.float64]]:
+def clip_boxes(boxes: Boxes, size: tuple[float, float]) -> tuple[Boxes, NDArray[np.float64]]:
     """Clip boxes to an image.
 
     Args:
