@@ -12,8 +12,8 @@ from vision_train.files import printable
 
 Corners = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the original image."""
-Placed = tuple[Corners, tuple[int, int], str]
-"""A box, width and height of its image, and where it stands in its file."""
+Placed = tuple[Corners, tuple[int, int] | None, str]
+"""A box, width and height of its image where they are known, and where it stands in its file."""
 MISREAD = 0.1
 """Share of boxes that reach far beyond their image from which on the annotations are taken for another format."""
 FEWEST = 3
@@ -40,27 +40,46 @@ def refuse_misread(placed: Sequence[Placed], source: Path, order: str) -> None:
     """Refuse boxes that reach beyond their images but would not in another order of their four numbers.
 
     Args:
-        placed: The boxes of images whose size is known.
+        placed: The boxes; those of images of unknown size are passed over.
         source: Where they are listed, for the message.
         order: The order of :data:`READINGS` that was read.
 
     Raises:
         UserError: That is so.
     """
-    beyond = [place for corners, size, place in placed if not _inside(corners, size)]
-    if len(beyond) < FEWEST or len(beyond) <= MISREAD * len(placed):
+    sized = [(corners, size, place) for corners, size, place in placed if size is not None]
+    beyond = [place for corners, size, place in sized if not _inside(corners, size)]
+    if len(beyond) < FEWEST or len(beyond) <= MISREAD * len(sized):
         return
     numbers = _NUMBERS[order]
     fitting = [
         other
         for other, reading in READINGS.items()
-        if other != order and all(_inside(reading(*numbers(*corners)), size) for corners, size, _ in placed)
+        if other != order and all(_inside(reading(*numbers(*corners)), size) for corners, size, _ in sized)
     ]
     if fitting:
         raise UserError(
-            f"{printable(str(source))}: {len(beyond)} of {len(placed)} boxes reach beyond their images as they are "
+            f"{printable(str(source))}: {len(beyond)} of {len(sized)} boxes reach beyond their images as they are "
             f"read ({order}), and none does if the numbers are {' or '.join(fitting)}; write {order} (the first is "
             f"{beyond[0]})"
+        )
+
+
+def refuse_shares(placed: Sequence[Placed], source: Path) -> None:
+    """Refuse boxes of a format in pixels that all lie in the first pixel of their images: they are shares of them.
+
+    Args:
+        placed: The boxes.
+        source: Where they are listed, for the message.
+
+    Raises:
+        UserError: That is so.
+    """
+    boxes = [(corners, place) for corners, size, place in placed if size is None or min(size) > 1]
+    if len(boxes) >= FEWEST and all(-1 <= number <= 1 for corners, _ in boxes for number in corners):
+        raise UserError(
+            f"{printable(str(source))}: no box reaches beyond the first pixel of its image, as if the numbers were "
+            f"shares of width and height; write pixels (the first is {boxes[0][1]})"
         )
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vision_train.data.boxes.annotations import Annotated, BoxSample, ListedBox, ListedImage
-from vision_train.data.corners import FEWEST, Corners, clip_corners
+from vision_train.data.corners import Corners, clip_corners
 from vision_train.data.find_images import picture_size
 from vision_train.data.findings import Findings
-from vision_train.errors import UserError
 from vision_train.files import printable
 
 
@@ -35,28 +34,9 @@ def samples_of(images: Sequence[ListedImage], root: Path | None, findings: Findi
     return samples
 
 
-def refuse_shares(images: Sequence[ListedImage], source: Path) -> None:
-    """Refuse boxes of a format in pixels that all lie in the first pixel of their images: they are shares of them.
-
-    Args:
-        images: With the corners of their boxes.
-        source: Where they are listed, for the message.
-
-    Raises:
-        UserError: That is so.
-    """
-    boxes = [box for image in images if image.size is None or min(image.size) > 1 for box in image.boxes]
-    if len(boxes) >= FEWEST and all(-1 <= number <= 1 for box in boxes for number in box.corners):
-        raise UserError(
-            f"{printable(str(source))}: no box reaches beyond the first pixel of its image, as if the numbers were "
-            f"shares of width and height; write pixels (the first is {boxes[0].place})"
-        )
-
-
 def _annotated(boxes: Sequence[ListedBox], size: tuple[int, int], findings: Findings) -> Annotated:
-    placed = [
-        (clipped, box) for box in boxes if (clipped := clip_corners(box.corners, size, box.place, findings)) is not None
-    ]
+    clipped = [(clip_corners(box.corners, size, box.place, findings), box) for box in boxes]
+    placed = [(corners, box) for corners, box in clipped if corners is not None]
     kept = [(corners, box) for corners, box in placed if not box.ignored]
     ignored = [(corners, box) for corners, box in placed if box.ignored]
     return Annotated(

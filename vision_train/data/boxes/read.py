@@ -10,14 +10,14 @@ from pathlib import Path
 
 from vision_train.data.boxes import FILES, Section
 from vision_train.data.boxes.annotations import BoxSample, CategoryId, Listed, ListedImage
-from vision_train.data.boxes.clean import refuse_shares, samples_of
+from vision_train.data.boxes.clean import samples_of
 from vision_train.data.boxes.coco import read_coco
 from vision_train.data.boxes.drawn import drawn_samples
 from vision_train.data.boxes.layout import Source, sources
 from vision_train.data.boxes.voc import read_voc
 from vision_train.data.boxes.yolo import read_yolo
 from vision_train.data.classes import class_order
-from vision_train.data.corners import refuse_misread
+from vision_train.data.corners import refuse_misread, refuse_shares
 from vision_train.data.find_images import ImageFinder
 from vision_train.data.findings import Findings
 from vision_train.errors import UserError
@@ -58,13 +58,11 @@ def read_boxes(section: Section, findings: Findings) -> FoundBoxes:
     finders: dict[tuple[Path, ...], ImageFinder] = {}
     for source in sources(section):
         listed = _read(source, section, finders, findings)
+        placed = [(box.corners, image.size, box.place) for image in listed.images for box in image.boxes]
         if source.format in _ORDER:
-            placed = [
-                (box.corners, image.size, box.place) for image in listed.images if image.size for box in image.boxes
-            ]
             refuse_misread(placed, source.path, _ORDER[source.format])
         if source.format != "yolo":
-            refuse_shares(listed.images, source.path)
+            refuse_shares(placed, source.path)
         lists.append((source, listed))
     images = [image for _, listed in lists for image in listed.images]
     samples = _told_apart(_grouped(samples_of(images, root or _common_folder(lists, section), findings)))
