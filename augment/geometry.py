@@ -11,6 +11,7 @@ with an area of zero at the border; :func:`drop_cut_boxes` drops those and says 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar
 
@@ -28,6 +29,10 @@ Boxes = NDArray[np.float64]
 Interpolation = Literal["bilinear", "bicubic"]
 Size = int | tuple[int, int]
 """Height and width, or the side of a square."""
+
+_OTHER_SIDE = {"left": "right", "right": "left"}
+_SIDES = re.compile(r"\b(?:left|right)(?=(?:most|hand)?\b)", re.IGNORECASE)
+"""The part of `left`, `leftmost`, `left-hand` and `lefthand` that says the side, and of the same for `right`."""
 
 IDENTITY: Affine = np.eye(3)
 """Moves nothing; cannot be written to, so that all views can share it."""
@@ -103,11 +108,7 @@ def center_crop(view: View[Pixels], size: Size) -> View[Pixels]:
 
 
 def horizontal_flip(view: View[Pixels]) -> View[Pixels]:
-    """Mirror left and right.
-
-    Raises:
-        ValueError: The view has text, see :func:`mirrored_text`.
-    """
+    """Mirror left and right, in the text too (:func:`mirrored_text`)."""
     return moved(view, view.image[:, ::-1].copy(), mirror(view.image.shape[1]), view.image.shape[:2])
 
 
@@ -125,9 +126,6 @@ def moved(view: View[Pixels], image: Other, step: Affine, size: tuple[int, int])
         image: The image after it.
         step: Maps pixels before the step to those after it.
         size: Height and width after it; boxes are clipped to them.
-
-    Raises:
-        ValueError: The step mirrors a view with text.
     """
     affine, boxes, text = view.affine, view.boxes, view.text
     if affine is not None:
@@ -140,12 +138,18 @@ def moved(view: View[Pixels], image: Other, step: Affine, size: tuple[int, int])
 
 
 def mirrored_text(text: str) -> str:
-    """What a text says about the mirrored image.
+    """What an English text says about the mirrored image: left and right change places, as whole words.
 
-    Raises:
-        ValueError: Always: `left` and `right` in it have to change places, and nothing does that yet.
+    `bright` and `upright` stay as they are. Mirroring twice gives the text again; of a word in mixed case, such as
+    `lEFT`, in small letters. Texts in other languages stay as they are, so images with such texts cannot be mirrored.
     """
-    raise ValueError(f"the image of the text `{text}` cannot be mirrored: left and right in it would be wrong")
+    return _SIDES.sub(lambda found: _in_case_of(found[0], _OTHER_SIDE[found[0].casefold()]), text)
+
+
+def _in_case_of(model: str, word: str) -> str:
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model[0].isupper() else word
 
 
 def scale(x: float, y: float) -> Affine:
@@ -201,7 +205,7 @@ def map_boxes(boxes: Boxes, affine: Affine) -> Boxes:
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
-def clip_boxes(boxes: Boxes, size: tuple[int, int]) -> tuple[Boxes, NDArray[np.float64]]:
+def clip_boxes(boxes: Boxes, size: tuple[float, float]) -> tuple[Boxes, NDArray[np.float64]]:
     """Clip boxes to an image.
 
     Args:

@@ -131,8 +131,7 @@ class TrainPipeline:
         Bare pixels are an image without boxes and text.
 
         Raises:
-            ValueError: The view has boxes and RandAugment would move pixels in ways that boxes cannot follow, or it has
-                text and is mirrored.
+            ValueError: The view has boxes and RandAugment would move pixels in ways that boxes cannot follow.
         """
         view = view if isinstance(view, View) else View.whole(view)
         if view.boxes is not None and not self.tracked:

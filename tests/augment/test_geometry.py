@@ -24,6 +24,7 @@ from augment.geometry import (
     map_boxes,
     map_points,
     mirror,
+    mirrored_text,
     pad,
     resize,
     scale,
@@ -156,11 +157,30 @@ def test_an_affine_that_loses_a_direction_has_no_way_back():
     assert invert(translation(3, -2)).tolist() == translation(-3, 2).tolist()
 
 
-def test_a_text_is_kept_but_by_a_flip():
+def test_a_text_is_kept_and_a_flip_exchanges_left_and_right_in_it():
     view = View.whole(image(), text="the dog on the left")
     assert pad(crop(view, 0, 0, 5, 5), 1, 1, 1, 1).text == "the dog on the left"
-    with pytest.raises(ValueError, match="the dog on the left"):
-        horizontal_flip(view)
+    assert horizontal_flip(view).text == "the dog on the right"
+    assert horizontal_flip(horizontal_flip(view)).text == view.text
+
+
+@pytest.mark.parametrize(
+    ("text", "mirrored"),
+    [
+        ("bright cup on the left", "bright cup on the right"),
+        ("leftmost of the right-hand cups", "rightmost of the left-hand cups"),
+        ("lefthand, right.", "righthand, left."),
+        ("left-most; (right)", "right-most; (left)"),
+        ("Left LEFT left's", "Right RIGHT right's"),
+        ("bright copyright upright brighter leftover lefty", "bright copyright upright brighter leftover lefty"),
+        ("", ""),
+        ("der linke Hund 左の犬", "der linke Hund 左の犬"),
+    ],
+)
+def test_left_and_right_are_exchanged_as_whole_words_and_twice_is_the_identity(text: str, mirrored: str):
+    """Line 2 of the acceptance of grounding: `bright` holds no side."""
+    assert mirrored_text(text) == mirrored
+    assert mirrored_text(mirrored) == text
 
 
 def test_views_share_no_affine_that_can_be_written_to():

@@ -291,11 +291,10 @@ def test_the_operations_that_move_pixels_are_known_by_their_names(name: str) -> 
     assert (np.abs(upright - lying).max() > 2) == name.startswith(pipeline_module._MOVES_PIXELS)
 
 
-def test_a_text_is_kept_unless_its_image_is_mirrored() -> None:
+def test_a_text_follows_its_image_where_that_is_mirrored() -> None:
     view = View.whole(coordinates(40, 60), text="the left ramp")
     assert train_pipeline(24, MEAN, STD)(view, 0).text == eval_pipeline(24, MEAN, STD)(view).text == "the left ramp"
-    with pytest.raises(ValueError, match="the left ramp"):
-        train_pipeline(24, MEAN, STD, horizontal_flip=1.0)(view, 0)
+    assert train_pipeline(24, MEAN, STD, horizontal_flip=1.0)(view, 0).text == "the right ramp"
 
 
 def test_pipelines_travel_to_spawned_workers() -> None:

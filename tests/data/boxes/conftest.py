@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from vision_train.data.boxes import Section
-from vision_train.data.boxes.annotations import Annotated, Findings
+from vision_train.data.boxes.annotations import Annotated
 from vision_train.data.boxes.build import build
 from vision_train.data.boxes.module import BoxDataModule
 from vision_train.data.boxes.read import FoundBoxes, read_boxes
+from vision_train.data.findings import Findings
 from vision_train.recipe.sections import Augment
 
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]

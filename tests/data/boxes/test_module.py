@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from augment.detection import DetectionEvaluation
-from vision_train.data.boxes import Crop, Section
+from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import Annotated, BoxSample
 from vision_train.data.boxes.build import loose
 from vision_train.data.boxes.dataset import BoxDataset, Preparation, pad_images
+from vision_train.data.crop_section import Crop
 from vision_train.data.sample import digest
 from vision_train.errors import UserError
 from vision_train.recipe.sections import Augment, EvalAugment, TrainAugment

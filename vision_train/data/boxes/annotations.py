@@ -7,13 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from vision_train.data.dataset import SKIP_BAD, OnBad
+from vision_train.data.corners import Corners
 from vision_train.data.sample import ImageSample
-from vision_train.errors import UserError
-from vision_train.files import first_named
 
-Corners = tuple[float, float, float, float]
-"""x1, y1, x2, y2 in pixels of the original image."""
 CategoryId = int
 """The number of a class in annotations and results."""
 
@@ -94,36 +90,3 @@ class Listed:
     images: list[ListedImage] = field(default_factory=list)
     categories: Mapping[str, CategoryId | None] = field(default_factory=dict)
     """Classes in the order of their numbers; None in formats that number none."""
-
-
-@dataclass
-class Findings:
-    """What is wrong with annotations, counted, with the first examples of each kind.
-
-    Attributes:
-        wrong: What has to be mended or left out.
-        handled: What was put right, which the user should know.
-    """
-
-    wrong: dict[str, list[str]] = field(default_factory=dict)
-    handled: dict[str, list[str]] = field(default_factory=dict)
-
-    def mend(self, kind: str, example: str) -> None:
-        """Count one of a kind that has to be mended."""
-        self.wrong.setdefault(kind, []).append(example)
-
-    def note(self, kind: str, example: str) -> None:
-        """Count one of a kind that was put right."""
-        self.handled.setdefault(kind, []).append(example)
-
-    def settle(self, on_bad: OnBad) -> list[str]:
-        """What was put right and left out, in sentences.
-
-        Raises:
-            UserError: Something has to be mended and the policy is ``error``.
-        """
-        if self.wrong and on_bad == "error":
-            kinds = "; ".join(f"{kind}: {first_named(examples)}" for kind, examples in self.wrong.items())
-            raise UserError(f"{kinds}. Mend them, or {SKIP_BAD.replace('samples', 'boxes and images')}")
-        left_out = [f"left out, {kind}: {first_named(examples)}" for kind, examples in self.wrong.items()]
-        return [*left_out, *(f"{kind}: {first_named(examples)}" for kind, examples in self.handled.items())]

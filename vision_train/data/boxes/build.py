@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_train.data.boxes import Section
-from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings
+from vision_train.data.boxes.annotations import BoxSample, CategoryId
 from vision_train.data.boxes.dataset import BoxDataset, Preparation
-from vision_train.data.boxes.divide import divide_images, few
+from vision_train.data.boxes.few import few
 from vision_train.data.boxes.module import BoxDataModule, evaluation_transform
 from vision_train.data.boxes.pseudo_boxes import read_box_labels
 from vision_train.data.boxes.read import read_boxes
 from vision_train.data.dataset import SampleLoader, sample_loader
+from vision_train.data.divide import divide_images
+from vision_train.data.findings import Findings
 from vision_train.data.image_files import check_start, list_images, picture_sources
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import Splits, whole_split

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from vision_train.data.boxes import Section
-from vision_train.data.boxes.annotations import Annotated, BoxSample, Findings
+from vision_train.data.boxes.annotations import Annotated, BoxSample
 from vision_train.data.boxes.read import FoundBoxes, read_boxes
 from vision_train.data.content import Contents
 from vision_train.data.decode import decode_large
+from vision_train.data.findings import Findings
 from vision_train.data.kind import SPLITS
 from vision_train.errors import BadSampleError
 from vision_train.files import first_named, printable

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vision_train.data.boxes.annotations import Corners, Findings, Listed, ListedBox, ListedImage
+from vision_train.data.boxes.annotations import Listed, ListedBox, ListedImage
 from vision_train.data.boxes.foreign import what_json_is
+from vision_train.data.corners import Corners
+from vision_train.data.findings import Findings
 from vision_train.data.labels import class_name
 from vision_train.errors import UserError
 from vision_train.files import printable

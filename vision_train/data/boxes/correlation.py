@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_train.data.boxes.annotations import Corners, Findings, ListedImage
+from vision_train.data.boxes.annotations import ListedImage
 from vision_train.data.boxes.coco import read_coco
 from vision_train.data.boxes.layout import named
 from vision_train.data.boxes.voc import read_voc
 from vision_train.data.boxes.yolo import read_yolo
+from vision_train.data.corners import Corners
+from vision_train.data.findings import Findings
 from vision_train.errors import UserError
 
 FEWEST = 2

@@ -14,10 +14,11 @@ from torch import Tensor
 from augment.composition import Composed, blend, mosaic
 from augment.detection import place_boxes, relative_boxes
 from augment.geometry import IDENTITY, Boxes, View
+from vision_train.data.annotated_images import annotated_pixels, refused_image
 from vision_train.data.boxes import Mixing
-from vision_train.data.boxes.annotations import Annotated, BoxSample, Corners
-from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
-from vision_train.data.decode import decode_large
+from vision_train.data.boxes.annotations import Annotated, BoxSample
+from vision_train.data.corners import Corners
+from vision_train.data.dataset import Batch, OnBad, SampleDataset
 from vision_train.data.sample import ImageSample, Pixels
 from vision_train.data.sampler import Position
 from vision_train.errors import BadSampleError, UserError
@@ -167,30 +168,10 @@ class BoxDataset(SampleDataset):
         return refused_image(bad, shared=shared)
 
 
-def refused_image(bad: Mapping[str, str], *, shared: bool = False) -> UserError:
-    """The error about the first of some images that cannot be used, with the reasons."""
-    path, reason = next(iter(bad.items()))
-    return UserError(f"unusable image {path}: {reason}. Repair or remove it, or {SKIP_BAD}", shared=shared)
-
-
 def original_pixels(sample: ImageSample) -> Pixels:
-    """An image as its annotations see it, H W 3.
-
-    Raises:
-        BadSampleError: It cannot be read, or is of another size than its annotations say.
-    """
-    pixels = decode_large(sample.image) if isinstance(sample.image, str) else sample.image
-    height, width = pixels.shape[:2]
-    if isinstance(sample.truth, Annotated) and (sample.truth.width, sample.truth.height) != (width, height):
-        annotated = f"its annotations are of {sample.truth.width} x {sample.truth.height} pixels"
-        raise BadSampleError(f"{annotated}, but it has {width} x {height}{_turned(sample.truth, width, height)}")
-    return pixels
-
-
-def _turned(truth: Annotated, width: int, height: int) -> str:
-    if (truth.height, truth.width) != (width, height):
-        return "; its boxes would lie elsewhere"
-    return " as it is shown: the boxes were drawn before the file's EXIF turned it; save it without that, upright"
+    """An image as its annotations see it, H W 3; as :func:`annotated_pixels`."""
+    truth = sample.truth
+    return annotated_pixels(sample.image, (truth.width, truth.height) if isinstance(truth, Annotated) else None)
 
 
 def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

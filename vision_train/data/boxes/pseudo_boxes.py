@@ -11,7 +11,8 @@ import numpy as np
 
 from augment.detection import erase
 from augment.geometry import View
-from vision_train.data.boxes.dataset import original_pixels, refused_image
+from vision_train.data.annotated_images import refused_image
+from vision_train.data.boxes.dataset import original_pixels
 from vision_train.data.boxes.two_views import Views, collated
 from vision_train.data.dataset import Batch, OnBad, SampleDataset
 from vision_train.data.pseudo_labels import REMEDY

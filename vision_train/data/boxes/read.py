@@ -9,15 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vision_train.data.boxes import FILES, Section
-from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings, Listed, ListedImage
-from vision_train.data.boxes.clean import refuse_misread, refuse_shares, samples_of
+from vision_train.data.boxes.annotations import BoxSample, CategoryId, Listed, ListedImage
+from vision_train.data.boxes.clean import samples_of
 from vision_train.data.boxes.coco import read_coco
 from vision_train.data.boxes.drawn import drawn_samples
-from vision_train.data.boxes.find_images import ImageFinder
 from vision_train.data.boxes.layout import Source, sources
 from vision_train.data.boxes.voc import read_voc
 from vision_train.data.boxes.yolo import read_yolo
 from vision_train.data.classes import class_order
+from vision_train.data.corners import refuse_misread, refuse_shares
+from vision_train.data.find_images import ImageFinder
+from vision_train.data.findings import Findings
 from vision_train.errors import UserError
 from vision_train.files import first_named
 
@@ -56,10 +58,11 @@ def read_boxes(section: Section, findings: Findings) -> FoundBoxes:
     finders: dict[tuple[Path, ...], ImageFinder] = {}
     for source in sources(section):
         listed = _read(source, section, finders, findings)
+        placed = [(box.corners, image.size, box.place) for image in listed.images for box in image.boxes]
         if source.format in _ORDER:
-            refuse_misread(listed.images, source.path, _ORDER[source.format])
+            refuse_misread(placed, source.path, _ORDER[source.format])
         if source.format != "yolo":
-            refuse_shares(listed.images, source.path)
+            refuse_shares(placed, source.path)
         lists.append((source, listed))
     images = [image for _, listed in lists for image in listed.images]
     samples = _told_apart(_grouped(samples_of(images, root or _common_folder(lists, section), findings)))
@@ -78,7 +81,7 @@ def _read(source: Source, section: Section, finders: dict[tuple[Path, ...], Imag
     listed = reader(source.path, source.split, findings)
     finder = finders.setdefault(folders, finders.get(folders) or ImageFinder(folders))
     for image in listed.images:
-        image.path = finder.find(image, source.folder, findings)
+        image.path = finder.find(image.name, image.split, source.folder, findings)
     if source.split is None and isinstance(section.images, dict):
         _divide_by_folder(listed.images, section.images)
     return listed

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vision_train.data.boxes import FILES, Section
-from vision_train.data.boxes.annotations import BoxSample, CategoryId, Findings
+from vision_train.data.boxes.annotations import BoxSample, CategoryId
 from vision_train.data.boxes.layout import Source, sources
 from vision_train.data.boxes.read import FoundBoxes, join_categories, read_boxes
+from vision_train.data.findings import Findings
 from vision_train.errors import UserError
 from vision_train.files import first_named
 from vision_train.previews import BoxesOnImage

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vision_train.data.boxes.annotations import Corners, Findings, Listed, ListedBox, ListedImage
+from vision_train.data.boxes.annotations import Listed, ListedBox, ListedImage
 from vision_train.data.classes import class_order
+from vision_train.data.corners import Corners
+from vision_train.data.findings import Findings
 from vision_train.data.labels import class_name
 from vision_train.data.splits import split_called
 from vision_train.data.tables import read_text

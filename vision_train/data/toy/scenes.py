@@ -23,7 +23,7 @@ class Scene:
 
     name: str
     split: str
-    """`train`, `val` or `test`."""
+    """`train`, `val` or `test`, or a part of the test such as `testA`."""
     pixels: NDArray[np.uint8]
     """H W 3."""
     boxes: tuple[Box, ...]

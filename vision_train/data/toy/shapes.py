@@ -45,7 +45,7 @@ def _scene(name: str, split: str, random: RandomState) -> Scene:
         width = height = random.randint(SMALLEST, LARGEST + 1)
         left, top = random.randint(0, SIDE - width + 1), random.randint(0, SIDE - height + 1)
         label = list(COLOURS)[random.randint(len(COLOURS))]
-        mask = _mask(label, left, top, width)
+        mask = shape_mask(label, left, top, width, SIDE)
         if min(visible_shares([*masks, mask])) < LEAST_VISIBLE:
             continue
         masks.append(mask)
@@ -57,9 +57,9 @@ def _scene(name: str, split: str, random: RandomState) -> Scene:
     return Scene(name, split, np.rint(pixels.clip(0, 1) * 255).astype(np.uint8), tuple(boxes), tuple(labels))
 
 
-def _mask(label: str, left: int, top: int, side: int) -> NDArray[np.bool_]:
-    """The pixels of a shape that fills a square of this side."""
-    y, x = np.mgrid[0:SIDE, 0:SIDE] + 0.5
+def shape_mask(label: str, left: int, top: int, side: int, canvas: int) -> NDArray[np.bool_]:
+    """The pixels (H W) of a shape that fills a square of this side, on a square canvas."""
+    y, x = np.mgrid[0:canvas, 0:canvas] + 0.5
     across, down = (x - left) / side, (y - top) / side  # 0 to 1 inside the square
     inside = (across >= 0) & (across <= 1) & (down >= 0) & (down <= 1)
     if label == "circle":

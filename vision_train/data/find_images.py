@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from PIL import ExifTags, Image
 
-from vision_train.data.boxes.annotations import Findings, ListedImage
 from vision_train.data.decode import large_images
+from vision_train.data.findings import Findings
 from vision_train.data.sources import list_images_in
 from vision_train.data.splits import split_called
 from vision_train.errors import UserError
@@ -50,29 +50,30 @@ class ImageFinder:
         """All images below the folders."""
         return [*self._found]
 
-    def find(self, image: ListedImage, beside: Path, findings: Findings) -> Path | None:
+    def find(self, written: str, split: str | None, beside: Path, findings: Findings) -> Path | None:
         """The file of an image; None where there is none, which is noted in ``findings``.
 
         Args:
-            image: As the annotations name it.
+            written: Its path as the annotations name it.
+            split: The split that it belongs to, where they say it.
             beside: Folder of the annotations.
             findings: Takes images that are found by their name alone, and those that are not found.
         """
-        name = clean_name(image.name)
+        name = clean_name(written)
         for folder in (*self.folders, beside):
             exact = folder / name  # of an absolute path, that path
             if exact in self._found or exact.is_file():
                 return exact
-        candidates = self._candidates(name, image.split, beside)
+        candidates = self._candidates(name, split, beside)
         if len(candidates) == 1:
             if name.parts[-1:] != name.parts:
-                findings.note("images found by their name, not at the path that is written", printable(image.name))
+                findings.note("images found by their name, not at the path that is written", printable(written))
             return candidates[0]
         where = ", ".join(printable(str(folder)) for folder in self.folders) or printable(str(beside))
         if candidates:
-            findings.mend(f"images whose name several files below {where} have", printable(image.name))
+            findings.mend(f"images whose name several files below {where} have", printable(written))
         else:
-            findings.mend(f"images that the annotations list but that are not below {where}", printable(image.name))
+            findings.mend(f"images that the annotations list but that are not below {where}", printable(written))
         return None
 
     def _candidates(self, name: PurePosixPath, split: str | None, beside: Path) -> list[Path]:

@@ -1,0 +1,106 @@
+"""From a list of expressions to batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from augment.detection import relative_boxes
+from augment.geometry import View
+from augment.grounding import Square
+from vision_train.data.annotated_images import annotated_pixels, refused_image
+from vision_train.data.dataset import Batch, OnBad, SampleDataset
+from vision_train.data.phrases.annotations import PhraseSample, Referred
+from vision_train.data.phrases.tokens import WordPieces
+from vision_train.data.sample import Pixels
+from vision_train.data.sampler import Position
+from vision_train.errors import UserError
+from vision_train.files import printable
+from vision_train.seeds import derive_seed
+
+Transform = Callable[[View[Pixels], int], Square]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to each image and its expression.
+
+    Attributes:
+        transform: Applied to the decoded pixels, with the expression and the box.
+        tokenizer: Divides the expression.
+        max_tokens: Word pieces that it is cut or padded to.
+        seed: Of the run.
+    """
+
+    transform: Transform
+    tokenizer: WordPieces
+    max_tokens: int
+    seed: int = 0
+
+
+class PhraseDataset(SampleDataset):
+    """Reads one expression with its image at a time.
+
+    Args:
+        samples: In their fixed order.
+        preparation: What is done to each.
+        on_bad: What an image that cannot be read does.
+    """
+
+    noun = "expressions"
+
+    def __init__(self, samples: Sequence[PhraseSample], preparation: Preparation, on_bad: OnBad) -> None:
+        super().__init__(samples, on_bad)
+        self.preparation = preparation
+
+    def named(self, sample: PhraseSample) -> str:
+        """The path of its image, on one line."""
+        return printable(sample.place or sample.id)
+
+    def read(self, sample: PhraseSample, position: Position) -> dict[str, Any]:
+        """Decode and transform the image, and mirror the expression with it."""
+        index, epoch = position
+        truth: Referred | None = sample.truth
+        pixels = annotated_pixels(sample.image, None if truth is None else (truth.width, truth.height))
+        boxes = None if truth is None else np.array([truth.box], dtype=np.float64)
+        seed = derive_seed(self.preparation.seed, "augmentation", epoch, index)
+        view, padding_mask = self.preparation.transform(View.whole(pixels, boxes, sample.text), seed)
+        item = {"image": view.image, "padding_mask": padding_mask, "affine": view.affine, "text": view.text}
+        if view.boxes is not None:
+            side = len(padding_mask)
+            item["boxes"] = torch.from_numpy(relative_boxes(view.boxes, (side, side))[0]).float()
+        return item | {"size": pixels.shape[:2]}
+
+    def collate(self, items: list[dict[str, Any]]) -> Batch:
+        """Put squares and expressions together.
+
+        Returns:
+            ``image`` (B 3 S S float32, 0 on padding), ``padding_mask`` (B S S, True on padding), ``affine`` (B 3 3
+            float64, original pixels to those of the square), ``size`` (a list of original height and width), ``text``
+            (a list of expressions, in small letters and mirrored where the image is), ``tokens`` (B L int64),
+            ``token_padding`` (B L, True on padding) and, of expressions with a truth, ``boxes`` (B 4 float32: centre x,
+            centre y, width, height as shares of the square).
+        """
+        texts = [item["text"] for item in items]
+        tokens, token_padding = self.preparation.tokenizer.encode(texts, self.preparation.max_tokens)
+        stacked = [key for key in ("image", "padding_mask", "boxes") if key in items[0]]
+        return {
+            **{key: torch.stack([item[key] for item in items]) for key in stacked},
+            "affine": torch.from_numpy(np.stack([item["affine"] for item in items])),
+            "size": [item["size"] for item in items],
+            "text": texts,
+            "tokens": tokens,
+            "token_padding": token_padding,
+        }
+
+    def collate_truth(self, truths: list[Any]) -> Batch:
+        """Nothing: boxes follow the pixels of their image, and are in the batch already."""
+        return {}
+
+    def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
+        """The error about the first image that cannot be used."""
+        return refused_image(bad, shared=shared)
