@@ -51,6 +51,8 @@ class Section(DataSection):
     """Word pieces of an expression that enter the network, its start and end among them; the rest is cut."""
     vocabulary: list[str] | None = None
     """The word pieces that were made of the expressions. Filled in from the data."""
+    pieces: int | None = None
+    """Word pieces that the tokenizer knows. Filled in from the data."""
     share: float = 1.0
     """Share of the training images to train on, rounded down, drawn with the seed; all expressions of an image are
     taken, or none."""
@@ -94,5 +96,6 @@ PHRASES = KindOfData(
     implementation="vision_train.data.phrases.build",
     splits=(*SPLITS, "testA", "testB"),
     id_column="expression",
+    report="vision_train.report.boxes",
     verbs="vision_train.data.phrases.verbs",
 )

@@ -40,6 +40,7 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
         texts = (sample.text for sample in splits["train"] or found.samples)
         section = replace(section, vocabulary=learn_vocabulary(texts))
     tokenizer = tokenizer_for(section)
+    section = replace(section, pieces=len(tokenizer.vocabulary))
     all_of_train = splits["train"]
     splits["train"] = few(all_of_train, section, recipe.seed)
     splits = {split: readable(members, tokenizer, findings) for split, members in splits.items()}

@@ -67,12 +67,13 @@ def _mapping(args: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _text_sizes(recipe: Recipe, args: dict[str, Any]) -> BertSizes:
-    """The BERT's sizes, with as many pieces of words as the tokenizer of the data has."""
+    """The BERT's sizes, with as many pieces of words as the tokenizer of the data; BERT's own before it is known."""
     known = [field.name for field in fields(BertSizes) if field.name != "vocab_size"]
     if unknown := sorted(args.keys() - {*known}):
         raise UserError(f"model.args.text.{unknown[0]}: unknown; there are {', '.join(known)}")
+    pieces = {} if recipe.data.pieces is None else {"vocab_size": recipe.data.pieces}
     try:
-        return BertSizes(vocab_size=recipe.data.pieces, **args)
+        return BertSizes(**pieces, **args)
     except ValueError as error:
         raise UserError(f"model.args.text.{error}") from error
 
