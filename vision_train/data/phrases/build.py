@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from augment.geometry import mirrored_text
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.findings import Findings
 from vision_train.data.image_files import check_start, picture_sources
@@ -37,8 +38,9 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     found = read_phrases(section, findings)
     splits, cut = (one_split(found.samples, only), []) if only else divide_phrases(found.samples, section)
     if section.tokenizer is None and section.vocabulary is None:
-        texts = (sample.text for sample in splits["train"] or found.samples)
-        section = replace(section, vocabulary=learn_vocabulary(texts))
+        texts = [sample.text for sample in splits["train"] or found.samples]
+        # With `left` comes `right`, which a mirrored image needs.
+        section = replace(section, vocabulary=learn_vocabulary([*texts, *map(mirrored_text, texts)]))
     tokenizer = tokenizer_for(section)
     all_of_train = splits["train"]
     splits["train"] = few(all_of_train, section, recipe.seed)
