@@ -135,6 +135,11 @@ def test_shares_of_one_seed_are_nested_and_do_not_depend_on_the_order(place):
     assert drawn(0.5) == sets[2]
 
 
+def test_of_a_split_that_is_evaluated_alone_nothing_is_drawn(place):
+    place.many(20)
+    assert place.build(only="train", share=0.1).counts["train"] == 40
+
+
 def test_words_of_images_that_are_not_drawn_are_learned_and_the_vocabulary_is_kept(place):
     place.many(20)
     module = place.build(share=0.05)
@@ -237,6 +242,18 @@ class TestTexts:
             place.build(vocabulary=vocabulary)
         assert sum(place.build(vocabulary=vocabulary, on_bad="skip").counts.values()) == 20
 
+    def test_one_of_a_part_of_the_test_is_counted_once(self, place):
+        place.pictures("a.png", "b.png")
+        place.refer(ref(1, "train", "cup"), ref(2, "testA", "犬", image=2), ref(3, "val", "cup"))
+        module = place.build(on_bad="skip")
+        assert module.counts == {"train": 1, "val": 1, "test": 0, "testA": 0}
+        assert any("knows nothing of" in note and "in all" not in note for note in module.notes)
+
+    def test_a_tokenizer_that_knows_nothing_at_all_is_refused(self, place):
+        place.many(10)
+        with pytest.raises(UserError, match=r"data\.root.*not one expression is left.*knows nothing of"):
+            place.build(vocabulary=learn_vocabulary(["犬"]), on_bad="skip")
+
     def test_words_that_are_partly_unknown_are_told(self, place):
         place.many(10)
         module = place.build(vocabulary=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cup", "red"])
@@ -273,7 +290,8 @@ def test_csv_files_with_texts_are_predicted_on(place):
     table = place.text("ask.csv", "path,text\na.png,Red cup\na.png,cup\n")
     loader = loose(place.recipe(vocabulary=vocabulary), [table], learner="network")
     (batch,) = loader
-    assert (batch["id"], batch["text"]) == (["a.png#1", "a.png#2"], ["red cup", "cup"])
+    assert batch["id"] == [f"{place.folder / 'a.png'}#{number}" for number in (1, 2)]
+    assert batch["text"] == ["red cup", "cup"]
     assert "boxes" not in batch
     for bad, message in (
         (place.folder / "a.png", "path,text"),

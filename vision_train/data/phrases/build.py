@@ -20,6 +20,7 @@ from vision_train.data.phrases.module import PhraseDataModule, evaluation_transf
 from vision_train.data.phrases.read import read_phrases
 from vision_train.data.phrases.tokens import WordPieces, learn_vocabulary, read_tokenizer, tokenizer_of
 from vision_train.data.sampler import EvaluationSampler
+from vision_train.data.splits import Splits
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 from vision_train.recipe.recipe import Recipe
@@ -43,9 +44,12 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
         section = replace(section, vocabulary=learn_vocabulary([*texts, *map(mirrored_text, texts)]))
     tokenizer = tokenizer_for(section)
     all_of_train = splits["train"]
-    splits["train"] = few(all_of_train, section, recipe.seed)
-    splits = {split: readable(members, tokenizer, findings) for split, members in splits.items()}
+    if not only:
+        splits["train"] = few(all_of_train, section, recipe.seed)
+    splits = _readable(splits, tokenizer, findings)
     left_out = findings.settle(section.on_bad, NOUN)
+    if not splits[only or "train"]:
+        raise UserError(f"{section.named()}: not one expression is left to use; {'; '.join(left_out)}")
     module = PhraseDataModule(section, recipe.augment, recipe.seed, splits, tokenizer)
     if section.share < 1 and not only:
         module.drawn_from["train"] = all_of_train
@@ -76,8 +80,8 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
             if not file.cells["text"]:
                 raise UserError(f"{table} line {file.line}: the text is empty; write an expression, or drop the line")
             told[file.path] += 1
-            name = f"{file.name}#{told[file.path]}"
-            samples.append(PhraseSample(name, file.path, None, None, file.name, file.cells["text"]))
+            name = f"{file.path}#{told[file.path]}"
+            samples.append(PhraseSample(name, file.path, None, None, file.path, file.cells["text"]))
     if not samples:
         raise UserError(f"{first_named([str(table) for table in inputs])}: no lines below the header")
     preparation = Preparation(
@@ -99,19 +103,19 @@ def tokenizer_for(section: Section) -> WordPieces:
     return tokenizer_of(section.vocabulary)
 
 
-def readable(samples: Sequence[PhraseSample], tokenizer: WordPieces, findings: Findings) -> list[PhraseSample]:
+def _readable(splits: Splits, tokenizer: WordPieces, findings: Findings) -> Splits:
     """The expressions of which the tokenizer knows some piece; the others are noted."""
-    kept = []
-    for sample in samples:
+    readable = set()
+    for sample in {sample.id: sample for members in splits.values() for sample in members}.values():
         unknown, pieces = tokenizer.unknown(sample.text)
         if unknown < pieces:
-            kept.append(sample)
+            readable.add(sample.id)
         else:
             findings.mend(
                 "expressions that the tokenizer knows nothing of (data.tokenizer names another one)",
                 f"`{printable(sample.text)}` ({printable(sample.id)})",
             )
-    return kept
+    return {split: [sample for sample in members if sample.id in readable] for split, members in splits.items()}
 
 
 def _hardly_read(splits: Iterable[Sequence[PhraseSample]], section: Section, tokenizer: WordPieces) -> list[str]:
