@@ -80,6 +80,11 @@ class ListedFile:
     notes: list[str] = field(default_factory=list)
     """What the user should know of it."""
 
+    @property
+    def folder(self) -> Path:
+        """The folder that it lies in, or that it is."""
+        return self.path if self.path.is_dir() else self.path.parent
+
 
 def part_called(name: str) -> Part | None:
     """What the name of a split says, such as `train`, `validation`, `testA` or `testAB`; None where it says nothing."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from augment.geometry import mirrored_text
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.findings import Findings
 from vision_train.data.image_files import check_start, picture_sources
@@ -19,6 +20,7 @@ from vision_train.data.phrases.module import PhraseDataModule, evaluation_transf
 from vision_train.data.phrases.read import read_phrases
 from vision_train.data.phrases.tokens import WordPieces, learn_vocabulary, read_tokenizer, tokenizer_of
 from vision_train.data.sampler import EvaluationSampler
+from vision_train.data.splits import Splits
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 from vision_train.recipe.recipe import Recipe
@@ -37,14 +39,18 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     found = read_phrases(section, findings)
     splits, cut = (one_split(found.samples, only), []) if only else divide_phrases(found.samples, section)
     if section.tokenizer is None and section.vocabulary is None:
-        texts = (sample.text for sample in splits["train"] or found.samples)
-        section = replace(section, vocabulary=learn_vocabulary(texts))
+        texts = [sample.text for sample in splits["train"] or found.samples]
+        # With `left` comes `right`, which a mirrored image needs.
+        section = replace(section, vocabulary=learn_vocabulary([*texts, *map(mirrored_text, texts)]))
     tokenizer = tokenizer_for(section)
     section = replace(section, pieces=len(tokenizer.vocabulary))
     all_of_train = splits["train"]
-    splits["train"] = few(all_of_train, section, recipe.seed)
-    splits = {split: readable(members, tokenizer, findings) for split, members in splits.items()}
+    if not only:
+        splits["train"] = few(all_of_train, section, recipe.seed)
+    splits = _readable(splits, tokenizer, findings)
     left_out = findings.settle(section.on_bad, NOUN)
+    if not splits[only or "train"]:
+        raise UserError(f"{section.named()}: not one expression is left to use; {'; '.join(left_out)}")
     module = PhraseDataModule(section, recipe.augment, recipe.seed, splits, tokenizer)
     if section.share < 1 and not only:
         module.drawn_from["train"] = all_of_train
@@ -75,8 +81,8 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
             if not file.cells["text"]:
                 raise UserError(f"{table} line {file.line}: the text is empty; write an expression, or drop the line")
             told[file.path] += 1
-            name = f"{file.name}#{told[file.path]}"
-            samples.append(PhraseSample(name, file.path, None, None, file.name, file.cells["text"]))
+            name = f"{file.path}#{told[file.path]}"
+            samples.append(PhraseSample(name, file.path, None, None, file.path, file.cells["text"]))
     if not samples:
         raise UserError(f"{first_named([str(table) for table in inputs])}: no lines below the header")
     preparation = Preparation(
@@ -98,19 +104,19 @@ def tokenizer_for(section: Section) -> WordPieces:
     return tokenizer_of(section.vocabulary)
 
 
-def readable(samples: Sequence[PhraseSample], tokenizer: WordPieces, findings: Findings) -> list[PhraseSample]:
+def _readable(splits: Splits, tokenizer: WordPieces, findings: Findings) -> Splits:
     """The expressions of which the tokenizer knows some piece; the others are noted."""
-    kept = []
-    for sample in samples:
+    readable = set()
+    for sample in {sample.id: sample for members in splits.values() for sample in members}.values():
         unknown, pieces = tokenizer.unknown(sample.text)
         if unknown < pieces:
-            kept.append(sample)
+            readable.add(sample.id)
         else:
             findings.mend(
                 "expressions that the tokenizer knows nothing of (data.tokenizer names another one)",
                 f"`{printable(sample.text)}` ({printable(sample.id)})",
             )
-    return kept
+    return {split: [sample for sample in members if sample.id in readable] for split, members in splits.items()}
 
 
 def _hardly_read(splits: Iterable[Sequence[PhraseSample]], section: Section, tokenizer: WordPieces) -> list[str]:

@@ -59,7 +59,7 @@ class PhraseDataModule(SampleDataModule):
     def described(self) -> str:
         """How many expressions there are, and about how many images, in words."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
-        images = len({sample.identity for members in self._samples.values() for sample in members})
+        images = len({sample.group for members in self._samples.values() for sample in members})
         return f"{counts} expressions about {images:,} images"
 
 

@@ -45,7 +45,7 @@ def read_phrases(section: Section, findings: Findings) -> FoundPhrases:
     if section.source != FILES:
         return FoundPhrases(drawn_samples(), [])
     listed = read_annotations(section, findings)
-    folder = _image_folder(section, listed)
+    folder = Path(section.images or section.root or listed.folder)
     found = _with_images(listed, folder, findings)
     placed = [(each.corners, each.size, each.place) for each, _ in found]
     refuse_misread(placed, listed.path, listed.order)
@@ -58,11 +58,6 @@ def read_phrases(section: Section, findings: Findings) -> FoundPhrases:
     return FoundPhrases(samples, listed.notes)
 
 
-def _image_folder(section: Section, listed: ListedFile) -> Path:
-    beside = listed.path if listed.path.is_dir() else listed.path.parent
-    return Path(section.images or section.root or beside)
-
-
 def _with_images(listed: ListedFile, folder: Path, findings: Findings) -> list[tuple[Listed, Path]]:
     """The expressions whose image is there and has a size.
 
@@ -70,9 +65,8 @@ def _with_images(listed: ListedFile, folder: Path, findings: Findings) -> list[t
         UserError: Not one image is there.
     """
     finder = ImageFinder([folder])
-    beside = listed.path if listed.path.is_dir() else listed.path.parent
     names = dict.fromkeys(each.image for each in listed.expressions)
-    paths = {name: finder.find(name, None, beside, findings) for name in names}
+    paths = {name: finder.find(name, None, listed.folder, findings) for name in names}
     if names and not any(paths.values()):
         raise UserError(
             f"{printable(str(listed.path))}: none of its {len(names)} images lies below {printable(str(folder))}, such "

@@ -18,6 +18,10 @@ ORDER = "left, top, width, height"
 _REMEDY = "get the file again from its authors"
 
 
+class AsksForCodeError(pickle.UnpicklingError):
+    """A pickle names a class or function; the message is its name."""
+
+
 class PlainUnpickler(pickle.Unpickler):
     """Reads a pickle of plain values, and nothing else: whatever names code is refused before it is called."""
 
@@ -25,9 +29,9 @@ class PlainUnpickler(pickle.Unpickler):
         """Refuse every name of a class or function.
 
         Raises:
-            UnpicklingError: Always.
+            AsksForCodeError: Always.
         """
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise AsksForCodeError(f"{module}.{name}")
 
 
 def read_refer(refs: Path, findings: Findings) -> ListedFile:
@@ -101,10 +105,10 @@ def _refs(path: Path) -> list[dict[str, Any]]:
             content = PlainUnpickler(file, encoding="latin-1").load()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a refs(NAME).p of REFER with data.labels") from error
-    except pickle.UnpicklingError as error:
+    except AsksForCodeError as error:
         raise UserError(
-            f"{path}: is no list of plain values ({printable(str(error))}), so that reading it could run code; nothing "
-            f"of it was run. {_REMEDY.capitalize()}, or write the expressions as csv"
+            f"{path}: asks for {printable(str(error))}, so that reading it could run code; nothing of it was run. "
+            f"Write the expressions as csv, or {_REMEDY}"
         ) from error
     except Exception as error:
         raise UserError(f"{path}: is damaged ({error!r}); {_REMEDY}") from error

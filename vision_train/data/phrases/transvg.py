@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ import torch
 from vision_train.data.findings import Findings
 from vision_train.data.phrases.annotations import Listed, ListedFile, Part, part_called
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import first_named
 
 NAME = re.compile(r"(?P<name>.+)_(?P<split>train|trainval|val|test[A-Z]*)\.pth")
 CORNERS = ("referit", "flickr")
 """How the names of the lists begin whose boxes are corners; in those of the RefCOCO family they are corner and size."""
-_REMEDY = "get the lists again from TransVG's authors, or write the expressions as csv"
+_REMEDY = "get the lists again from TransVG's authors"
 
 
 def lists_beside(path: Path) -> list[Path]:
@@ -82,14 +81,21 @@ def _expression(entry: Any, part: Part, place: str, are_corners: bool) -> Listed
 def _entries(path: Path) -> list[Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{path}: cannot be read without running code that it names ({printable(first)}); nothing of it was run. "
-            f"{_REMEDY.capitalize()}"
-        ) from error
     except Exception as error:
-        raise UserError(f"{path}: is damaged, or no list of torch ({error!r}); {_REMEDY}") from error
+        if names := _asked_for(path):
+            raise UserError(
+                f"{path}: asks for {first_named(names)}, so that reading it could run code; nothing of it was run. "
+                f"Write the expressions as csv, or {_REMEDY}"
+            ) from error
+        raise UserError(f"{path}: is damaged, or no list of torch; {_REMEDY}") from error
     if not isinstance(content, list):
         raise UserError(f"{path}: holds a {type(content).__name__}, and no list of expressions; {_REMEDY}")
     return content
+
+
+def _asked_for(path: Path) -> list[str]:
+    """What reading a file would import, found without doing so."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # noqa: BLE001 - damaged files raise anything
+        return []
