@@ -69,7 +69,7 @@ def test_a_csv_of_expressions_gives_a_box_each_in_pixels_of_the_original(run, tm
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.full((30, 90, 3), 200, dtype=np.uint8)).save("wide.png")
     Path("pairs.csv").write_text("path,text\nwide.png,the red circle\nwide.png,leftmost square\n")
-    predict(str(run), ["pairs.csv"], out=Path("boxes.csv"), render=Path("pictures"))
+    predict(run, ["pairs.csv"], out=Path("boxes.csv"), render=Path("pictures"))
     with Path("boxes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["text"] for row in rows] == ["the red circle", "leftmost square"]
@@ -115,11 +115,29 @@ def test_what_cannot_be_built_is_refused_with_its_remedy(overrides, words):
     assert all(word in str(caught.value) for word in words)
 
 
-def test_vltvg_trains_under_the_same_recipe(tmp_path, quiet):
-    args = "model.args={backbone: resnet10t, stride: 8, dim: 32, heads: 2, hidden: 32, visual_layers: 1, stages: 2, "
-    text = "bins: 8, text_layers: 1, backbone_args: {channels: [8, 8, 8, 8], stem_type: '', norm_layer: groupnorm}}"
-    recipe = tmp_path / "vltvg.yaml"
-    recipe.write_text(f"extends: {RECIPE}\nmodel:\n  name: vltvg\n")
-    loaded = load_recipe(recipe, ["model.args={}", args + text], smoke=True)
-    done = fit(loaded, run_dir=tmp_path / "run", command=[], console=quiet)
+VLTVG = """
+task: grounding
+data: {source: referring, image_size: 48, max_tokens: 10, batch_size: 4, workers: 0}
+model:
+  name: vltvg
+  args:
+    backbone: resnet10t
+    backbone_args: {channels: [32, 32, 32, 32], stem_type: "", norm_layer: groupnorm}
+    stride: 8
+    dim: 32
+    heads: 2
+    hidden: 32
+    visual_layers: 1
+    stages: 2
+    bins: 8
+    text_layers: 1
+    text: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32}
+trainer: {max_epochs: 1, accelerator: cpu, limit_train_batches: 2, limit_val_batches: 2, limit_test_batches: 2}
+run: {select: {metric: val/accuracy, mode: max}}
+"""
+
+
+def test_vltvg_trains_under_the_same_contract(tmp_path, quiet):
+    (tmp_path / "vltvg.yaml").write_text(VLTVG)
+    done = fit(load_recipe(tmp_path / "vltvg.yaml"), run_dir=tmp_path / "run", command=[], console=quiet)
     assert "test/mean_iou" in json.loads(done.summary.read_text())
