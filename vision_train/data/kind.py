@@ -135,6 +135,11 @@ class DataSection:
         return f"data.{key}={getattr(self, key)}"
 
 
+def is_test(split: str) -> bool:
+    """Whether a split only judges, so that nothing is learned from it: `test`, and its parts such as `testA`."""
+    return split.startswith("test")
+
+
 def share_problems(shares: Mapping[str, float]) -> Problems:
     """Yield shares of ``splits`` that cannot be cut."""
     for name, share in shares.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from vision_train.data.content import CONTENTS, Shared
-from vision_train.data.kind import LABELLED
+from vision_train.data.kind import LABELLED, is_test
 from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule
 from vision_train.data.pictures import Pictures, look_alike, pictures_of, same_pixels, too_many
 from vision_train.data.sample import Sample
@@ -105,13 +105,13 @@ def check_overlap(data: SampleDataModule) -> None:
     trained_on = {stream.split for stream in data.streams.values()}
     groups = CONTENTS.shared(splits)
     for first, second in combinations(splits, 2):
-        if splits[first] is splits[second]:
-            continue  # both names mean one split, and the code that named it said so
+        if splits[first] is splits[second] or (is_test(first) and is_test(second)):
+            continue  # both names mean one split, or parts of it, and the code that named it said so
         pairs = _copies(groups, first, second, same_file=(first in beside) == (second in beside))
         if not pairs:
             continue
         told = f"{_counted(pairs, data, second)} are copies of {first} {data.noun}: {_named(pairs)}"
-        if second != "test" or first not in trained_on:
+        if not is_test(second) or first not in trained_on:
             data.notes.append(told)
         elif data.section.allow_overlap:
             data.notes.append(f"{told}; test metrics will be too high")
@@ -160,7 +160,7 @@ def keep_apart(earlier: SampleDataModule, later: SampleDataModule) -> None:
         UserError: Nothing would be left to learn from.
     """
     trained_on = {stream.split for stream in earlier.streams.values()}
-    learnt = [split for split in earlier.counts if split != "test"]  # nothing is learnt from that
+    learnt = [split for split in earlier.counts if not is_test(split)]  # nothing is learnt from that
     measured = {name: later.samples(name) for name in MEASURED if name in later.counts}
     lists = {f"learnt {split}": earlier.samples(split) for split in learnt}
     lists |= {f"measured {split}": samples for split, samples in measured.items()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_train.data.content import CONTENTS
+from vision_train.data.kind import is_test
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample, brief_truth
 from vision_train.files import written_whole
@@ -82,7 +83,7 @@ def write_samples(path: Path, data: SampleDataModule, before: SampleLists) -> No
     lists = list_samples(data)
     today = set(learnt_of(lists))
     for split, samples in before.items():
-        gone = [sample for sample in samples if split != "test" and sample not in today]
+        gone = [sample for sample in samples if not is_test(split) and sample not in today]
         lists.setdefault(split if split.startswith(EARLIER) else EARLIER + split, []).extend(gone)
     with written_whole(path) as temporary, gzip.open(temporary, "wt", encoding="ascii") as file:
         for split, samples in lists.items():
@@ -103,8 +104,8 @@ def read_samples(path: Path) -> SampleLists | None:
 
 
 def learnt_of(lists: SampleLists) -> Iterator[ListedSample]:
-    """Samples that were trained on or that chose an epoch: of all splits but ``test``."""
-    return (sample for split, samples in lists.items() if split != "test" for sample in samples)
+    """Samples that were trained on or that chose an epoch: of all splits but ``test`` and its parts."""
+    return (sample for split, samples in lists.items() if not is_test(split) for sample in samples)
 
 
 def known_by(samples: Iterable[ListedSample]) -> set[str]:

@@ -43,7 +43,7 @@ def digest() -> str:
 
 
 def test_the_scenes_are_frozen():
-    assert digest() == "ba31e5f439eb23e4"
+    assert digest() == "a650072c5bf6cf9f"
 
 
 def test_the_second_reader_finds_what_every_expression_means():
@@ -68,6 +68,7 @@ def test_the_setting_is_that_of_the_specification():
     assert {each.scene.pixels.shape for each in scenes} == {(48, 48, 3)}
     assert {len(each.things) for each in scenes} == {3, 4}
     assert {len(each.expressions) for each in scenes} == {2}
+    assert {len(one.text.split()) for each in scenes for one in each.expressions} == {1, 2, 3, 4}
     assert {len({one.thing for one in each.expressions}) for each in scenes} == {2}
     seen = [one for each in scenes for one in each.things]
     assert {(one.colour, one.shape, one.size) for one in seen} == {

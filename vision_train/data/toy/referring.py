@@ -39,6 +39,8 @@ GRAIN = 6
 """Deviation of single pixels of the background, in grey levels."""
 EXPRESSIONS = 2
 """Of a picture."""
+MOST_WORDS = 4
+"""Of an expression, so that six tokens hold it with its start and end."""
 TRIES = 100
 """So many places are drawn for a thing before the picture is begun anew."""
 
@@ -149,7 +151,8 @@ def _choose(things: Sequence[Thing], split: str, random: RandomState) -> list[tu
         if not left:
             return None
         words, thing = left[random.randint(len(left))]
-        text = f"the {words}" if random.randint(2) else words
+        article = random.randint(2) and len(words.split()) < MOST_WORDS
+        text = f"the {words}" if article else words
         if resolve(text, things) != [thing]:
             return None
         chosen.append((text, thing))
