@@ -117,7 +117,7 @@ def test_what_cannot_be_built_is_refused_with_its_remedy(overrides, words):
 
 VLTVG = """
 task: grounding
-data: {source: referring, image_size: 48, max_tokens: 10, batch_size: 4, workers: 0}
+data: {source: referring, image_size: 48, max_tokens: 6, batch_size: 4, workers: 0}
 model:
   name: vltvg
   args:
