@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pickle
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from vision_train.data.findings import Findings
 from vision_train.data.phrases import Section
 from vision_train.data.phrases.build import build
 from vision_train.data.phrases.read import read_phrases
+from vision_train.data.phrases.refer import PlainUnpickler
 from vision_train.data.phrases.verbs import add_verbs
 from vision_train.data.toy.refer_folder import write_refer
 from vision_train.data.toy.referring import COUNTS, PAINT, SIDE, draw_things, referring
@@ -193,8 +193,8 @@ def test_a_written_folder_is_read_as_it_is_in_memory(tmp_path: Path):
 
 def test_the_annotations_are_those_of_refer(tmp_path: Path):
     write_refer(referring()[:3], tmp_path / "toy")
-    # Written a line above.
-    refs = pickle.loads((tmp_path / "toy" / "refs(toy).p").read_bytes(), encoding="latin-1")
+    with (tmp_path / "toy" / "refs(toy).p").open("rb") as file:
+        refs = PlainUnpickler(file, encoding="latin-1").load()
     instances = json.loads((tmp_path / "toy" / "instances.json").read_text())
     assert set(refs[0]) == {
         *("ref_id", "ann_id", "image_id", "category_id", "file_name", "split", "sent_ids", "sentences")

@@ -9,7 +9,7 @@ import torch
 from vision_train.artefacts import Items, Table
 from vision_train.tasks.grounding.exhibits import artefacts, lacking
 from vision_train.tasks.grounding.results import PhraseResult, ResultTable, ious, measure
-from vision_train.tasks.grounding.worst import FOUND, TRUE, WorstExpressions, darkened
+from vision_train.tasks.grounding.worst import FOUND, PANEL, TRUE, WorstExpressions, darkened
 
 TRUTH = (10.0, 10.0, 30.0, 30.0)
 
@@ -76,7 +76,7 @@ def test_the_worst_expressions_come_first_with_both_boxes_in_pixels_of_the_pictu
     worst.add(["right", "wrong", "near"], results, lambda place: (pixels, darkened(pixels, torch.eye(4)), half))
     boxes, attended = worst.pictures("test")
     assert [picture.id for picture in boxes.pictures] == ["wrong", "near", "right"]
-    drawn = {box.kind: box.corners for box in boxes.pictures[0].panels["boxes"]}
+    drawn = {box.kind: box.corners for box in boxes.pictures[0].panels[PANEL]}
     assert drawn == {FOUND: (15.0, 5.0, 25.0, 15.0), TRUE: (5.0, 5.0, 15.0, 15.0)}
     assert "red circle" in boxes.pictures[0].caption
     assert attended.pictures[0].pixels.shape == pixels.shape

@@ -38,9 +38,9 @@ COLOUR_JITTER = 12
 GRAIN = 6
 """Deviation of single pixels of the background, in grey levels."""
 EXPRESSIONS = 2
-"""Of a picture."""
+"""Each picture has so many expressions."""
 MOST_WORDS = 4
-"""Of an expression, so that six tokens hold it with its start and end."""
+"""An expression has so many words at most: six tokens hold it with its start and end."""
 TRIES = 100
 """So many places are drawn for a thing before the picture is begun anew."""
 

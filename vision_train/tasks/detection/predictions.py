@@ -13,7 +13,7 @@ from vision_train.tasks.detection.results import Numbers
 from vision_train.tasks.predicted import CsvRows, Predicted
 
 COLUMNS = ("label", "category_id", "score", "threshold", "left", "top", "right", "bottom")
-"""Of the csv, beside the path of the image."""
+"""Columns of the csv for a box; the image stands before them."""
 
 
 def image_detections(found: Detections, place: int) -> tuple[Numbers, np.ndarray, Numbers]:

@@ -12,7 +12,7 @@ from vision_train.tasks.grounding.results import Corners
 from vision_train.tasks.predicted import CsvRows, Predicted
 
 COLUMNS = ("text", "left", "top", "right", "bottom", "confidence")
-"""Of the csv, beside the path of the image."""
+"""Columns of the csv for an expression; the image stands before them."""
 
 
 def predicted_box(name: str, text: str, box: Corners, confidence: float) -> Predicted:

@@ -21,7 +21,7 @@ KINDS = {
     TRUE: "the box that the expression means",
     FOUND: "the box that the network found",
 }
-ATTENDED = "attention"
+PANEL = "meant and found"
 DARKEST = 0.25
 """Brightness that is left to cells without attention."""
 
@@ -69,7 +69,7 @@ class WorstExpressions:
         if attended:
             note = "Bright is what the answer attends to, averaged over layers and heads."
             title = "Where the network looked for them"
-            pictures.append(BoxPictures(f"{split}_{ATTENDED}", title, attended, KINDS, note))
+            pictures.append(BoxPictures(f"{split}_mistakes_attention", title, attended, KINDS, note))
         return pictures
 
 
@@ -79,7 +79,7 @@ def _picture(name: str, seen: _Seen, pixels: Pixels) -> BoxPicture:
         MarkedBox(_corners(result.found, seen.to_pixels), "", FOUND),
         MarkedBox(_corners(result.true, seen.to_pixels), "", TRUE),
     ]
-    return BoxPicture(name, f"“{result.expression}”: IoU {result.iou:.2f}", pixels, {"boxes": boxes})
+    return BoxPicture(name, f"“{result.expression}”: IoU {result.iou:.2f}", pixels, {PANEL: boxes})
 
 
 def _corners(box: Sequence[float], affine: np.ndarray) -> tuple[float, float, float, float]:
