@@ -66,7 +66,7 @@ def label_pool(
         console.print(f"labelled {kept:,} of {len(labels):,} {scanned.data.noun} of the pool: {relative(file)}")
         if not kept:
             warn("no pseudo-label was kept; this phase trains on labelled samples alone", console)
-        directory.write_artefacts([_table(phase, labels)])
+        directory.write_artefacts([_table(phase, labels, scanned.data.noun)])
         file.parent.mkdir(parents=True, exist_ok=True)
         write_pseudo_labels(file, labels)
     gather_objects(None)  # nobody goes on before the file is there
@@ -193,7 +193,7 @@ class _PoolViews(LightningDataModule):
         return self.loader
 
 
-def _table(phase: Phase, labels: Sequence[PseudoLabel]) -> Table:
+def _table(phase: Phase, labels: Sequence[PseudoLabel], noun: str) -> Table:
     """How many labels there are of each kind, and how many were taken."""
     kinds = sorted({each.stratum for each in labels if each.stratum})
     counts = {kind: [each for each in labels if each.stratum == kind] for kind in kinds}
@@ -202,6 +202,4 @@ def _table(phase: Phase, labels: Sequence[PseudoLabel]) -> Table:
     total = ["all", len(labels), sum(each.kept for each in labels)]
     title = f"Pseudo-labels of the pool, phase {phase.name}"
     note = "Labels that the networks gave; those of the files, if they have any, are never read."
-    return Table(
-        f"{phase.name}_pseudo_labels", title, ["label", "images", "learnt from"], [*rows, *nothing, total], note
-    )
+    return Table(f"{phase.name}_pseudo_labels", title, ["label", noun, "learnt from"], [*rows, *nothing, total], note)

@@ -69,7 +69,7 @@ class HealthLog:
         """Curves of the figures, the classes at the last validation, and the signs; nothing without a reading.
 
         Args:
-            prior: Share of each class among labelled samples.
+            prior: Share of each class among labelled samples; empty where nothing has a class.
         """
         if self._last is None:
             return []
@@ -79,7 +79,8 @@ class HealthLog:
         curve = Curve(
             f"{PREFIX}health", "Health of the teacher", "optimiser step", "share", steps, lines, self._verdict()
         )
-        return [curve, self._classes(self._last, prior), *self._last.tables(), *self._sign_table()]
+        classes = [self._classes(self._last, prior)] if prior else []
+        return [curve, *classes, *self._last.tables(), *self._sign_table()]
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know, in plain types."""

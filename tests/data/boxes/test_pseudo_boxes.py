@@ -7,7 +7,8 @@ import pytest
 
 from augment.detection import DetectionTraining
 from augment.geometry import map_boxes
-from vision_train.data.boxes.pseudo_boxes import PseudoBoxDataset, read_box_labels
+from vision_train.data.box_labels import read_box_labels
+from vision_train.data.boxes.pseudo_boxes import PseudoBoxDataset
 from vision_train.data.boxes.two_views import Views
 from vision_train.data.pseudo_labels import with_pseudo_labels
 from vision_train.data.sample import ImageSample, brief_truth

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vision_train.data.box_labels import read_box_labels
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import BoxSample, CategoryId
 from vision_train.data.boxes.dataset import BoxDataset, Preparation
 from vision_train.data.boxes.few import few
 from vision_train.data.boxes.module import BoxDataModule, evaluation_transform
-from vision_train.data.boxes.pseudo_boxes import read_box_labels
 from vision_train.data.boxes.read import read_boxes
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.divide import divide_images

@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vision_train.data.crop_section import Crop
-from vision_train.data.kind import IDENTITY, PLACE, SPLITS, DataSection, KindOfData, Problems, share_problems
+from vision_train.data.kind import (
+    IDENTITY,
+    PLACE,
+    SPLITS,
+    UNLABELLED,
+    DataSection,
+    KindOfData,
+    Problems,
+    share_problems,
+)
 
 FILES = "phrases"
 """The source that the user's own files are."""
@@ -56,6 +65,13 @@ class Section(DataSection):
     share: float = 1.0
     """Share of the training images to train on, rounded down, drawn with the seed; all expressions of an image are
     taken, or none."""
+    unlabelled: str | None = field(default=None, metadata=UNLABELLED)
+    """Expressions to learn from without boxes (`semi.method`): a csv with the columns `path,text`, of which no other
+    column is read. `rest` takes those of the training images that `share` leaves, `labelled` the labelled ones again;
+    what boxes there are of them is not read."""
+    pseudo_labels: str | None = field(default=None, metadata={"path": True})
+    """Csv file with boxes of expressions of `unlabelled`, as `semi.method` writes it between phases. Each batch has as
+    many such expressions beside the labelled ones as `semi.ratio` says."""
 
     @property
     def left_to_weights(self) -> tuple[str, ...]:

@@ -27,6 +27,15 @@ class Referred:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenBox:
+    """The box that networks have given to an expression of a pool."""
+
+    box: Corners
+    weight: float
+    """How much it counts in the loss."""
+
+
+@dataclass(frozen=True, slots=True)
 class PhraseSample(ImageSample):
     """One expression about one image; ``group`` is the image."""
 

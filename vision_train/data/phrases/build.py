@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,18 @@ from augment.geometry import mirrored_text
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.findings import Findings
 from vision_train.data.image_files import check_start, picture_sources
-from vision_train.data.image_tables import listed_files
+from vision_train.data.module import POOL_SPLIT
 from vision_train.data.phrases import Section
 from vision_train.data.phrases.annotations import PhraseSample
 from vision_train.data.phrases.dataset import PhraseDataset, Preparation
 from vision_train.data.phrases.few import divide_phrases, few, one_split
 from vision_train.data.phrases.module import PhraseDataModule, evaluation_transform
+from vision_train.data.phrases.pool import pool_of, splits_of_pool, told_in
 from vision_train.data.phrases.read import read_phrases
 from vision_train.data.phrases.tokens import WordPieces, learn_vocabulary, read_tokenizer, tokenizer_of
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import Splits
+from vision_train.data.unlabelled import streams_of
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable
 from vision_train.recipe.recipe import Recipe
@@ -38,26 +39,34 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     section, findings = recipe.data, Findings()
     found = read_phrases(section, findings)
     splits, cut = (one_split(found.samples, only), []) if only else divide_phrases(found.samples, section)
-    if section.tokenizer is None and section.vocabulary is None:
-        texts = [sample.text for sample in splits["train"] or found.samples]
-        # With `left` comes `right`, which a mirrored image needs.
-        section = replace(section, vocabulary=learn_vocabulary([*texts, *map(mirrored_text, texts)]))
-    tokenizer = tokenizer_for(section)
-    section = replace(section, pieces=len(tokenizer.vocabulary))
-    all_of_train = splits["train"]
+    all_of_train, pool, of_pool = splits["train"], list[PhraseSample](), list[str]()
     if not only:
         splits["train"] = few(all_of_train, section, recipe.seed)
-    splits = _readable(splits, tokenizer, findings)
+        pool, of_pool = pool_of(section, splits["train"], all_of_train)
+    section = _with_vocabulary(section, [sample.text for sample in [*(all_of_train or found.samples), *pool]])
+    tokenizer = tokenizer_for(section)
+    splits = _readable(splits | {POOL_SPLIT: pool}, tokenizer, findings)
+    beside = splits_of_pool(section, splits.pop(POOL_SPLIT))
     left_out = findings.settle(section.on_bad, NOUN)
     if not splits[only or "train"]:
         raise UserError(f"{section.named()}: not one expression is left to use; {'; '.join(left_out)}")
-    module = PhraseDataModule(section, recipe.augment, recipe.seed, splits, tokenizer)
+    together = splits | beside
+    module = PhraseDataModule(section, recipe.augment, recipe.seed, together, tokenizer, **streams_of(recipe, beside))
     if section.share < 1 and not only:
         module.drawn_from["train"] = all_of_train
-    module.notes += [*found.notes, *cut, *left_out]
-    module.warnings += _hardly_read(splits.values(), section, tokenizer)
-    module.warnings += _wrongly_mirrored(splits["train"], recipe.augment)
+    module.notes += [*found.notes, *cut, *left_out, *of_pool]
+    module.warnings += _hardly_read(together.values(), section, tokenizer)
+    learnt = [sample for name in ("train", POOL_SPLIT) for sample in together.get(name, [])]
+    module.warnings += _wrongly_mirrored(learnt, recipe.augment)
     return module
+
+
+def _with_vocabulary(section: Section, texts: Sequence[str]) -> Section:
+    """The section with how many word pieces its tokenizer knows, and with a vocabulary where it has no tokenizer."""
+    if section.tokenizer is None and section.vocabulary is None:
+        # With `left` comes `right`, which a mirrored image needs.
+        section = replace(section, vocabulary=learn_vocabulary([*texts, *map(mirrored_text, texts)]))
+    return replace(section, pieces=len(tokenizer_for(section).vocabulary))
 
 
 def all_samples(recipe: Recipe) -> list[PhraseSample]:
@@ -69,20 +78,13 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
     """Load expressions without boxes from csv files with the columns `path,text`; as for every kind."""
     section: Section = recipe.data
     samples: list[PhraseSample] = []
-    told: Counter[str] = Counter()
     for table in inputs:
         if table.suffix.lower() != ".csv":
             raise UserError(
                 f"{printable(str(table))}: an image says nothing without an expression; name a csv with the columns "
                 f"path,text for {learner}"
             )
-        files, _ = listed_files(table, None, "text")
-        for file in files:
-            if not file.cells["text"]:
-                raise UserError(f"{table} line {file.line}: the text is empty; write an expression, or drop the line")
-            told[file.path] += 1
-            name = f"{file.path}#{told[file.path]}"
-            samples.append(PhraseSample(name, file.path, None, None, file.path, file.cells["text"]))
+        samples += told_in(table)
     if not samples:
         raise UserError(f"{first_named([str(table) for table in inputs])}: no lines below the header")
     preparation = Preparation(

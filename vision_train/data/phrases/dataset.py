@@ -14,7 +14,7 @@ from augment.geometry import View
 from augment.grounding import Square
 from vision_train.data.annotated_images import annotated_pixels, refused_image
 from vision_train.data.dataset import Batch, OnBad, SampleDataset
-from vision_train.data.phrases.annotations import PhraseSample, Referred
+from vision_train.data.phrases.annotations import GivenBox, PhraseSample, Referred
 from vision_train.data.phrases.tokens import WordPieces
 from vision_train.data.sample import Pixels
 from vision_train.data.sampler import Position
@@ -64,43 +64,62 @@ class PhraseDataset(SampleDataset):
     def read(self, sample: PhraseSample, position: Position) -> dict[str, Any]:
         """Decode and transform the image, and mirror the expression with it."""
         index, epoch = position
-        truth: Referred | None = sample.truth
-        pixels = annotated_pixels(sample.image, None if truth is None else (truth.width, truth.height))
+        truth: Referred | GivenBox | None = sample.truth
+        size = (truth.width, truth.height) if isinstance(truth, Referred) else None
         boxes = None if truth is None else np.array([truth.box], dtype=np.float64)
+        whole = View.whole(annotated_pixels(sample.image, size), boxes, sample.text)
         seed = derive_seed(self.preparation.seed, "augmentation", epoch, index)
-        view, padding_mask = self.preparation.transform(View.whole(pixels, boxes, sample.text), seed)
-        item = {"image": view.image, "padding_mask": padding_mask, "affine": view.affine, "text": view.text}
-        if view.boxes is not None:
-            side = len(padding_mask)
-            item["boxes"] = torch.from_numpy(relative_boxes(view.boxes, (side, side))[0]).float()
-        return item | {"size": pixels.shape[:2]}
+        return prepared(self.preparation.transform, whole, seed)
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:
-        """Put squares and expressions together.
-
-        Returns:
-            ``image`` (B 3 S S float32, 0 on padding), ``padding_mask`` (B S S, True on padding), ``affine`` (B 3 3
-            float64, original pixels to those of the square), ``size`` (a list of original height and width), ``text``
-            (a list of expressions, in small letters and mirrored where the image is), ``tokens`` (B L int64),
-            ``token_padding`` (B L, True on padding) and, of expressions with a truth, ``boxes`` (B 4 float32: centre x,
-            centre y, width, height as shares of the square).
-        """
-        texts = [item["text"] for item in items]
-        tokens, token_padding = self.preparation.tokenizer.encode(texts, self.preparation.max_tokens)
-        stacked = [key for key in ("image", "padding_mask", "boxes") if key in items[0]]
-        return {
-            **{key: torch.stack([item[key] for item in items]) for key in stacked},
-            "affine": torch.from_numpy(np.stack([item["affine"] for item in items])),
-            "size": [item["size"] for item in items],
-            "text": texts,
-            "tokens": tokens,
-            "token_padding": token_padding,
-        }
+        """Put squares and expressions together; see :func:`collated`."""
+        return collated(items, self.preparation)
 
     def collate_truth(self, truths: list[Any]) -> Batch:
-        """Nothing: boxes follow the pixels of their image, and are in the batch already."""
-        return {}
+        """The weights of boxes that networks have given, B float32; boxes follow the pixels, and are there already."""
+        if not isinstance(truths[0], GivenBox):
+            return {}
+        return {"weight": torch.tensor([truth.weight for truth in truths], dtype=torch.float32)}
 
     def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
         """The error about the first image that cannot be used."""
         return refused_image(bad, shared=shared)
+
+
+def prepared(transform: Transform, whole: View[Pixels], seed: int) -> dict[str, Any]:
+    """One view of an image with its expression, ready to be collated.
+
+    Args:
+        transform: What makes the view.
+        whole: The original pixels, with the expression, and its box where there is one.
+        seed: Of what is random.
+    """
+    view, padding_mask = transform(whole, seed)
+    item = {"image": view.image, "padding_mask": padding_mask, "affine": view.affine, "text": view.text}
+    if view.boxes is not None:
+        side = len(padding_mask)
+        item["boxes"] = torch.from_numpy(relative_boxes(view.boxes, (side, side))[0]).float()
+    return item | {"size": whole.image.shape[:2]}
+
+
+def collated(items: Sequence[dict[str, Any]], preparation: Preparation) -> Batch:
+    """Put squares and expressions together.
+
+    Returns:
+        ``image`` (B 3 S S float32, 0 on padding), ``padding_mask`` (B S S, True on padding), ``affine`` (B 3 3
+        float64, original pixels to those of the square), ``size`` (a list of original height and width), ``text``
+        (a list of expressions, in small letters and mirrored where the image is), ``tokens`` (B L int64),
+        ``token_padding`` (B L, True on padding) and, of expressions with a box, ``boxes`` (B 4 float32: centre x,
+        centre y, width, height as shares of the square).
+    """
+    texts = [item["text"] for item in items]
+    tokens, token_padding = preparation.tokenizer.encode(texts, preparation.max_tokens)
+    stacked = [key for key in ("image", "padding_mask", "boxes") if key in items[0]]
+    return {
+        **{key: torch.stack([item[key] for item in items]) for key in stacked},
+        "affine": torch.from_numpy(np.stack([item["affine"] for item in items])),
+        "size": [item["size"] for item in items],
+        "text": texts,
+        "tokens": tokens,
+        "token_padding": token_padding,
+    }

@@ -12,6 +12,8 @@ WEIGHTS = "models.grounding.published:describe"
 """The function that describes weights of grounding networks, for ``vision-train inspect``."""
 DATA = PHRASES
 """The kind of data that the task trains on."""
+SEMI_METHODS = ("mean_teacher", "self_training", "active_rounds")
+"""How the task learns from expressions without boxes."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class PhraseResult:
     """In (0, 1], of the quantised head; NaN without one."""
     group: str
     """The image, of which other expressions may be."""
+    size: tuple[int, int]
+    """Height and width of the image."""
     category: str = ""
     """What kind of object it is; empty where nothing says it."""
 
@@ -83,6 +85,13 @@ def ious(results: Mapping[str, PhraseResult]) -> NDArray[np.float64]:
         return np.zeros(0)
     found, true = (np.array([getattr(each, name) for each in results.values()]) for name in ("found", "true"))
     return overlaps(found, true)
+
+
+def true_shares(results: Mapping[str, PhraseResult]) -> NDArray[np.float64]:
+    """The true boxes as shares of their images' width and height, n 4."""
+    rows = [(*each.true, *each.size) for each in results.values()]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    return table[:, :4] / table[:, [5, 4, 5, 4]]
 
 
 def values(results: Mapping[str, PhraseResult]) -> dict[str, list[float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,18 +21,40 @@ from models.grounding.transvg import TransVG
 from models.text import adapt_bert
 from models.timm_attention import AttentionReceipt, install_attention
 from vision_train.artefacts import Artefact
+from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
 from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
+from vision_train.semi.alike import alike_share
+from vision_train.semi.answers import Answer
+from vision_train.semi.box_health import BoxMonitor
+from vision_train.semi.combine import BOX_WEIGHTS, PAPER_LIKE
+from vision_train.semi.consistency import capped
+from vision_train.semi.label_file import PseudoLabel
 from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.grounding.asked import ALIKE, answers_of, judged, labels_of
 from vision_train.tasks.grounding.boxes import original_corners
 from vision_train.tasks.grounding.build import GroundingNetwork, build_network
 from vision_train.tasks.grounding.exhibits import artefacts, lacking
+from vision_train.tasks.grounding.pool import KINDS, PhrasePool, confidences_of
 from vision_train.tasks.grounding.predictions import predicted_box
 from vision_train.tasks.grounding.preview import NOTE, preview_rows
-from vision_train.tasks.grounding.results import METRICS, Corners, PhraseResult, Results, ResultTable, measure
+from vision_train.tasks.grounding.results import (
+    ACCURACY,
+    METRICS,
+    Corners,
+    PhraseResult,
+    Results,
+    ResultTable,
+    measure,
+    true_shares,
+)
 from vision_train.tasks.grounding.worst import WorstExpressions, darkened
 from vision_train.tasks.predicted import Predicted
+from vision_train.tasks.teaching import Teaching
+
+POOL, PSEUDO_LABELLED = "unlabelled", "pseudo-labelled"
+"""The streams of expressions without boxes, and of those that have got one between phases."""
 
 
 def build(recipe: Recipe, classes: list[str]) -> GroundingTask:
@@ -70,6 +92,9 @@ class GroundingTask(Task):
             bins=method.bins_weight,
             target=method.bin_target,
         )
+        if self.teaching is not None:
+            self.teaching = Teaching(recipe.semi, KINDS, BoxMonitor)
+        self.pool = PhrasePool(recipe) if self.teaching is not None else None
         self._worst: WorstExpressions | None = None
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> Adapted:
@@ -84,16 +109,33 @@ class GroundingTask(Task):
             return adapt_bert(state, network)
         return Adapted(state, state)
 
+    def check_start(self, reports: Sequence[LoadReport], examples: int) -> None:
+        """Refuse a network and a start that a pool would spoil; see :meth:`Teaching.check`."""
+        if self.teaching is not None:
+            self.teaching.check(self.network, self.start, self.recipe.model.name)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Find the boxes of a batch, and take all losses."""
-        return torch.stack([*self.criterion(self.find(batch), batch["boxes"]).values()]).sum()
+        """Find the boxes of a batch, and take all losses; add the loss of the pool."""
+        labelled = batch.get("labelled", batch)
+        loss = self._loss(labelled)
+        if self.pool is not None:
+            loss = loss + self.pool.learn(self, labelled, batch[POOL], loss)
+        if (given := batch.get(PSEUDO_LABELLED)) is not None:
+            loss = loss + capped(self.recipe.semi.weight * self._loss(given), loss)
+        return loss
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """All losses of expressions with boxes, weighted."""
+        return torch.stack([*self.criterion(self.find(batch), batch["boxes"], batch.get("weight")).values()]).sum()
 
     def find(self, batch: Batch, *, with_attention: bool = False) -> GroundingOutput:
         """What the network says of a batch."""
-        return self.network(
-            *(batch[key] for key in ("image", "padding_mask", "tokens", "token_padding")),
-            with_attention=with_attention,
-        )
+        return self.network(*self.inputs(batch), with_attention=with_attention)
+
+    @staticmethod
+    def inputs(batch: Batch) -> tuple[Tensor, ...]:
+        """What the network takes of a batch."""
+        return tuple(batch[key] for key in ("image", "padding_mask", "tokens", "token_padding"))
 
     def new_scores(self) -> ResultTable:
         """An empty collection of the results of a pass."""
@@ -103,14 +145,60 @@ class GroundingTask(Task):
         """Find the boxes of a batch and note them beside the true ones."""
         output = self.find(batch, with_attention=self._worst is not None)
         found, true = (self._corners(boxes, batch) for boxes in (output.boxes, batch["boxes"]))
-        rows = zip(batch["text"], found.tolist(), true.tolist(), self._confidences(output), batch["group"], strict=True)
-        results = [PhraseResult(text, tuple(box), tuple(truth), sure, group) for text, box, truth, sure, group in rows]
+        rows = zip(
+            batch["text"],
+            map(tuple, found.tolist()),
+            map(tuple, true.tolist()),
+            self._told(output),
+            batch["group"],
+            map(tuple, batch["size"]),
+            strict=True,
+        )
+        results = [PhraseResult(*row) for row in rows]
         self.scores.add(batch["id"], results)
         return results, output
 
     def measure(self, scores: Results) -> dict[str, float]:
         """Accuracy and mean IoU."""
         return measure(scores)
+
+    def calibrate(self, scores: Results) -> dict[str, Any]:
+        """How alike the true boxes are, by which those of a pool are judged."""
+        return {ALIKE: alike_share(true_shares(scores))}
+
+    def judge_teaching(self, scores: Results, measured: Mapping[str, float]) -> dict[str, float]:
+        """Judge what the teacher says of the pool by what it says of the validation expressions."""
+        assert self.pool is not None
+        assert self.teaching is not None
+        self.teaching.note_score(self.global_step, measured[ACCURACY.name])
+        origin = self.teaching.origin(confidences_of(scores))
+        return self.teaching.judge(self.global_step, self.pool.reading(scores, measured), origin)
+
+    def score_weights(self) -> Mapping[str, float]:
+        """Robustness and faithfulness, or all three scores that ACTRESS names."""
+        if self.recipe.semi.rounds.scores == "default":
+            return BOX_WEIGHTS
+        if self.recipe.model.args.get("bins") is None:
+            raise UserError(
+                "semi.rounds.scores=paper_like: confidence is that of a quantised head, which this network lacks; set "
+                "model.args.bins"
+            )
+        return PAPER_LIKE
+
+    def pool_views(self, scores: Collection[str]) -> int:
+        """Views beside that of validation, which robustness alone asks for."""
+        return self.recipe.semi.views if "robustness" in scores else 0
+
+    def answer_pool(self, ids: Sequence[str], views: Sequence[Batch], scores: Collection[str]) -> list[Answer]:
+        """The box of each expression as in validation, and how far it may be trusted."""
+        outputs = [self.find(view, with_attention=place == 0) for place, view in enumerate(views)]
+        return answers_of(ids, views, outputs, self.confidences(outputs[0]))
+
+    def label_pool(self, answers: Sequence[Sequence[Answer]]) -> list[PseudoLabel]:
+        """The boxes that most of the networks find, in the order of the ids."""
+        labels, warnings = judged(labels_of(answers), answers, self.calibration.get(ALIKE, math.nan))
+        self.warnings += warnings
+        return [*labels]
 
     def begin_gallery(self) -> None:
         """Begin to keep the expressions that are missed furthest."""
@@ -151,7 +239,7 @@ class GroundingTask(Task):
             batch["id"],
             batch["text"],
             self._corners(output.boxes, batch),
-            self._confidences(output),
+            self._told(output),
             strict=True,
         )
         return [predicted_box(*row) for row in rows]
@@ -167,8 +255,14 @@ class GroundingTask(Task):
     def _corners(self, boxes: Tensor, batch: Batch) -> Corners:
         return original_corners(boxes, batch["image"].shape[-1], batch["affine"], batch["size"])
 
-    def _confidences(self, output: GroundingOutput) -> Sequence[float]:
+    def confidences(self, output: GroundingOutput) -> Tensor:
+        """How sure the network is of each box (B float32), in (0, 1]; 1 without a quantised head."""
         if output.bin_logits is None:
-            return [math.nan] * len(output.boxes)
-        read: Any = READOUTS[self.recipe.method.confidence]
-        return read(output.bin_logits.softmax(dim=-1)).tolist()
+            return torch.ones_like(output.boxes[:, 0])
+        read: Callable[[Tensor], Tensor] = READOUTS[self.recipe.method.confidence]
+        return read(output.bin_logits.softmax(dim=-1))
+
+    def _told(self, output: GroundingOutput) -> list[float]:
+        """The same for tables, where NaN says that there is no such head."""
+        told: list[float] = self.confidences(output).tolist()
+        return told if output.bin_logits is not None else [math.nan] * len(told)

@@ -1,0 +1,111 @@
+"""Expressions without boxes, of a csv or of the training samples; and the boxes that networks gave them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vision_train.data.box_labels import read_box_labels
+from vision_train.data.image_tables import listed_files
+from vision_train.data.kind import LABELLED, REST
+from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT
+from vision_train.data.phrases import Section
+from vision_train.data.phrases.annotations import GivenBox, PhraseSample
+from vision_train.data.pseudo_labels import with_pseudo_labels
+from vision_train.data.sample import ImageSample
+from vision_train.data.unlabelled import choose_pool
+from vision_train.errors import UserError
+from vision_train.files import first_named, printable
+from vision_train.semi.box_labels import BoxLabel
+
+
+def told_in(table: Path) -> list[PhraseSample]:
+    """Expressions of a csv with the columns ``path,text``; no other column is read. Spaces around words do not count.
+
+    Raises:
+        UserError: The table cannot be read, lists an image that is not there, or has a line without an expression.
+    """
+    files, _ = listed_files(table, None, "text")
+    samples, told = [], Counter[str]()
+    for file in files:
+        text = " ".join(file.cells["text"].split())
+        if not text:
+            raise UserError(f"{table} line {file.line}: the text is empty; write an expression, or drop the line")
+        told[file.path] += 1
+        samples.append(PhraseSample(f"{file.path}#{told[file.path]}", file.path, None, None, file.path, text))
+    return samples
+
+
+def pool_of(
+    section: Section, labelled: Sequence[PhraseSample], drawn_from: Collection[PhraseSample]
+) -> tuple[list[PhraseSample], list[str]]:
+    """The expressions of ``data.unlabelled`` without their boxes, and what the user should know of them.
+
+    What people have labelled is no part of a csv's pool, whatever it lists.
+
+    Args:
+        section: The recipe's ``data``.
+        labelled: The training samples.
+        drawn_from: The training samples before some were drawn of them.
+
+    Raises:
+        UserError: There are none.
+    """
+    named, notes, found = section.unlabelled, list[str](), None
+    if named is None:
+        return [], []
+    if named not in (REST, LABELLED):
+        found, notes = _of_table(named, labelled)
+    chosen = choose_pool(named, found, labelled, drawn_from)
+    return [replace(sample, truth=None, split=None, letters="") for sample in chosen], notes
+
+
+def _of_table(named: str, labelled: Sequence[PhraseSample]) -> tuple[list[PhraseSample], list[str]]:
+    place, shown = Path(named), f"data.unlabelled={printable(named)}"
+    if place.suffix.lower() != ".csv":
+        raise UserError(
+            f"{shown}: is no csv; an image says nothing without an expression, so name a csv with the columns "
+            "path,text, or `rest`"
+        )
+    if not place.is_file():
+        raise UserError(f"{shown}: no such file; name a csv with the columns path,text, or `rest`")
+    known = {(sample.identity, sample.text.casefold()) for sample in labelled}
+    try:
+        told = told_in(place)
+    except UserError as error:
+        raise UserError(f"data.unlabelled: {error}") from error
+    left = [sample for sample in told if (sample.identity, sample.text.casefold()) not in known]
+    if not left:
+        what = "all its expressions are labelled ones" if told else "no lines below the header"
+        raise UserError(f"{shown}: {what}; list expressions without boxes")
+    lost = len(told) - len(left)
+    return left, [f"{shown}: left out {lost:,} expressions that are labelled ones"] if lost else []
+
+
+def splits_of_pool(section: Section, pool: Sequence[PhraseSample]) -> dict[str, list[ImageSample]]:
+    """The pool, and those of it that ``data.pseudo_labels`` has a box for.
+
+    Raises:
+        UserError: The file cannot be read, or does not fit the pool.
+    """
+    if not pool:
+        return {}
+    if section.pseudo_labels is None:
+        return {POOL_SPLIT: [*pool]}
+    file = Path(section.pseudo_labels)
+    texts = sorted({sample.text.lower() for sample in pool})  # as networks read them
+    labelled, _ = with_pseudo_labels(file, pool, [], texts, read_box_labels)
+    taken = [replace(sample, truth=_given(sample.truth, file)) for sample in labelled]
+    splits: dict[str, list[ImageSample]] = {POOL_SPLIT: [*pool]}
+    return splits | ({PSEUDO_SPLIT: taken} if taken else {})
+
+
+def _given(label: BoxLabel, file: Path) -> GivenBox:
+    if len(label.boxes) != 1:
+        raise UserError(
+            f"data.pseudo_labels {file}: {first_named([label.id])} has {len(label.boxes)} boxes, and an expression "
+            "means one; remove the file and resume the run that wrote it"
+        )
+    return GivenBox(label.boxes[0].corners, label.boxes[0].weight)
