@@ -122,12 +122,14 @@ def _pool(prepared: Prepared, stream: str, count: int) -> Preview:
 
 def _view_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:
     for place, name in enumerate(batch["id"]):
-        pictures = {}
+        pictures, captions = {}, {}
         for view, heading in VIEWS.items():
             image = batch[view]["image"][place]
             height, width = batch[view]["shown"][place] if "shown" in batch[view] else image.shape[-2:]
             pictures[heading] = task.pixels_of(image[:, :height, :width])
-        yield PreviewRow(name, pictures)
+            if "text" in batch[view]:
+                captions[heading] = batch[view]["text"][place]
+        yield PreviewRow(name, pictures, captions)
 
 
 def _stacked(sheets: Sequence[Image.Image]) -> Image.Image:

@@ -19,6 +19,7 @@ from vision_train.data.phrases.build import build
 from vision_train.data.phrases.module import PhraseDataModule
 from vision_train.data.phrases.read import read_phrases
 from vision_train.recipe.sections import Augment
+from vision_train.recipe.semi_section import Semi
 
 WIDTH, HEIGHT = 64, 48
 Line = tuple[Any, ...]
@@ -82,7 +83,7 @@ class Place:
 
     def recipe(self, seed: int = 0, augment: Augment | None = None, **keys: Any) -> Any:
         usual = {"root": str(self.folder), "image_size": 64, "batch_size": 4, "workers": 0, "max_tokens": 8}
-        return SimpleNamespace(data=Section(**{**usual, **keys}), augment=augment or Augment(), seed=seed)
+        return SimpleNamespace(data=Section(**{**usual, **keys}), augment=augment or Augment(), semi=Semi(), seed=seed)
 
     def build(self, only: str | None = None, **keys: Any) -> PhraseDataModule:
         return build(self.recipe(**keys), only=only)

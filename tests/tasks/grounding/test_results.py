@@ -15,7 +15,7 @@ TRUTH = (10.0, 10.0, 30.0, 30.0)
 
 
 def result(found=TRUTH, expression="red circle", group="a.png", category="circle", true=TRUTH) -> PhraseResult:
-    return PhraseResult(expression, found, true, math.nan, group, category)
+    return PhraseResult(expression, found, true, math.nan, group, (100, 100), category)
 
 
 def shifted(by: float) -> tuple[float, float, float, float]:

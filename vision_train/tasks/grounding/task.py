@@ -81,6 +81,7 @@ class GroundingTask(Task):
     """
 
     metrics = METRICS
+    heads = ("box_head", "bin_head")
     network: GroundingNetwork
 
     def __init__(self, recipe: Recipe, network: GroundingNetwork, attention: AttentionReceipt) -> None:

@@ -1,0 +1,246 @@
+"""Learning from expressions without boxes, from end to end: in each step, once after a vote, and in rounds."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from multiprocessing.context import BaseContext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from vision_train.data.toy.refer_folder import write_refer
+from vision_train.data.toy.referring import referring
+from vision_train.metrics_log import read_metrics
+from vision_train.recipe import load_recipe
+from vision_train.run import fit as fit_module
+from vision_train.run import labelling as labelling_module
+from vision_train.run.directory import RunDirectory, open_run
+from vision_train.run.fit import fit, resume
+from vision_train.run.plan import LAST
+from vision_train.semi import answers
+from vision_train.tasks.grounding import asked
+from vision_train.tasks.grounding.task import GroundingTask
+
+QUIET = Console(quiet=True)
+RECIPE = "studies/actress/referring_supervised"
+SMALL = (
+    *(
+        "data.source=phrases",
+        "data.share=0.5",
+        "data.unlabelled=rest",
+        "data.epoch_batches=2",
+        "optim.ema={decay: 0.5}",
+    ),
+    *("run.pretrain=null", "model.freeze=[]", "model.fresh=[]", "trainer.limit_train_batches=null"),
+)
+STEPS = ("semi.method=mean_teacher", "semi.burn_in=0.3", "trainer.max_epochs=3")
+ROUNDS = (
+    "semi.method=active_rounds",
+    "semi.burn_in=0.3",
+    "semi.views=1",
+    "semi.rounds.count=2",
+    "trainer.max_epochs=3",
+)
+ONCE = ("semi.method=self_training", "semi.burn_in=0.5", "semi.voters=2", "trainer.max_epochs=2")
+PHASES = ("burn-in", "round-1", LAST)
+SCORES = ("robustness", "faithfulness", "confidence", "agreement")
+
+
+def never(*shares: float) -> bool:
+    return False
+
+
+def learn_from_anything() -> None:
+    """Networks as small as these answer alike, and no two of them agree."""
+    torch.set_num_threads(1)
+    asked.have_collapsed, asked.MOST_VOTES, answers.FLOORS = never, 0.0, {}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def lenient() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asked, "have_collapsed", never)
+        patch.setattr(asked, "MOST_VOTES", 0.0)
+        patch.setattr(answers, "FLOORS", {})
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four pictures with two expressions each, of which twelve are trained on and six of those have boxes."""
+    folder = tmp_path_factory.mktemp("grounding_pool")
+    chosen = [[each for each in referring() if each.scene.split == split] for split in ("train", "val", "testA")]
+    write_refer(
+        [each for part, count in zip(chosen, (12, 6, 6), strict=True) for each in part[:count]], folder / "refer"
+    )
+    return folder
+
+
+def run(place: Path, name: str, *overrides: str) -> RunDirectory:
+    learn_from_anything()
+    recipe = load_recipe(RECIPE, [*SMALL, f"data.root={place / 'refer'}", *overrides], smoke=True)
+    return fit(recipe, run_dir=place / name, command=[], console=QUIET)
+
+
+def rows(directory: RunDirectory, phase: str = LAST) -> list[dict[str, str]]:
+    with (directory.phase(phase) / "pseudo_labels.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def equal(ours: RunDirectory, theirs: RunDirectory) -> bool:
+    first, second = (torch.load(each.best, weights_only=True)["averaged"] for each in (ours, theirs))
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.fixture(scope="module")
+def steps(place: Path) -> RunDirectory:
+    return run(place, "steps", *STEPS)
+
+
+@pytest.fixture(scope="module")
+def rounds(place: Path) -> RunDirectory:
+    return run(place, "rounds", *ROUNDS)
+
+
+def test_a_teacher_answers_the_pool_after_burn_in_and_is_watched(steps, place):
+    measured = [line for line in read_metrics(steps.metrics) if "val/accuracy" in line]
+    assert ["val/pool_accepted" in line for line in measured] == [False, True, True]
+    assert all(line["val/pool_loss_ratio"] > 0 for line in measured[1:])
+    assert not equal(steps, run(place, "weightless", *STEPS, "semi.weight=0"))
+    assert "Health of the teacher" in (steps.path / "report.html").read_text()
+
+
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(steps, place, cut_short):
+    with cut_short(GroundingTask, 3):
+        run(place, "cut", *STEPS)
+    resume(place / "cut", console=QUIET)
+    assert equal(open_run(place / "cut", with_weights=True), steps)
+
+
+def test_each_expression_of_the_pool_is_said_once_with_its_box_and_scores(rounds, place):
+    data = fit_module.scan(load_recipe(rounds.recipe)).data
+    pool = [sample.id for sample in data.samples("unlabelled")]
+    labelled = {sample.id for split in ("train", "val", "test") for sample in data.samples(split)}
+    for number, phase in enumerate(PHASES[1:], 1):
+        found = rows(rounds, phase)
+        assert sorted(row["path"] for row in found) == sorted(pool)
+        assert not labelled & {row["path"] for row in found}
+        kept = [row for row in found if row["kept"] == "1"]
+        assert 0 < len(kept) <= len(pool) * 8 * number // 20
+        for row in found:
+            assert all(0 <= float(row[f"image_{score}"]) <= 1 for score in SCORES)
+            x, y, width, height = (float(row[side]) for side in ("x", "y", "width", "height"))
+            assert 0 <= x < x + width <= 48 + 1e-9
+            assert 0 <= y < y + height <= 48 + 1e-9
+
+
+def test_the_control_has_the_same_phases_and_learns_no_box_of_the_pool(rounds, place):
+    control = run(place, "control", *ROUNDS, "semi.weight=0")
+    assert not list(control.path.rglob("pseudo_labels.csv"))
+    assert not equal(rounds, control)
+    lengths = [
+        [line["step"] for line in read_metrics(each.metrics) if "val/accuracy" in line] for each in (rounds, control)
+    ]
+    assert lengths[0] == lengths[1]
+
+
+def test_self_training_votes_once_and_learns(place):
+    found = run(place, "once", *ONCE)
+    assert [each.name for each in sorted((found.path / "phases").iterdir())] == ["burn-in", LAST, "voter-2"]
+    assert {row["share"] for row in rows(found)} <= {"0.5", "1.0"}
+    assert any(row["kept"] == "1" for row in rows(found))
+
+
+@pytest.mark.parametrize(("method", "whole"), [(STEPS, "steps"), (ROUNDS, "rounds")])
+def test_boxes_of_the_pool_change_no_bit(request, place, method, whole):
+    intact = request.getfixturevalue(whole)
+    data = fit_module.scan(load_recipe(intact.recipe)).data
+    pool = {sample.id.partition("#")[0].rpartition("/")[2] for sample in data.samples("unlabelled")}
+    changed = place / f"changed {whole}"
+    shutil.copytree(place / "refer", changed / "refer")
+    file = next((changed / "refer").rglob("instances.json"))
+    content = json.loads(file.read_text())
+    images = {image["id"] for image in content["images"] if Path(image["file_name"]).name in pool}
+    assert len(images) == len(pool) == 6
+    random = np.random.default_rng(0)
+    for box in content["annotations"]:
+        if box["image_id"] in images:
+            box |= {"bbox": [float(each) for each in random.integers(1, 20, 4)], "category_id": 1}
+    file.write_text(json.dumps(content))
+    again = run(changed, "run", *method)
+    assert equal(intact, again)
+
+
+def kill_at(phase: str, step: str) -> None:
+    """Let this process die in a step of a phase as if it had been killed."""
+    if step == "score":
+        labelling_module.ask = lambda *args: os._exit(7)
+    elif step == "select":
+        labelling_module.write_pseudo_labels = lambda *args: os._exit(7)
+    elif step == "commit":
+        publish = fit_module.publish
+        fit_module.publish = lambda directory, name: os._exit(7) if name == phase else publish(directory, name)
+    elif step:
+        name = {"train": "training_step", "evaluate": "test_step"}[step]
+        original = getattr(GroundingTask, name)
+
+        def dying(self, batch, batch_idx, *more):
+            if Path(self.trainer.default_root_dir).name == phase and (batch_idx or step == "evaluate"):
+                os._exit(7)
+            return original(self, batch, batch_idx, *more)
+
+        setattr(GroundingTask, name, dying)
+
+
+def train(place: Path, phase: str, step: str) -> None:
+    """Begin or resume a run, up to the step of a phase in which it is killed."""
+    learn_from_anything()
+    kill_at(phase, step)
+    if (place / "killed").exists():
+        resume(place / "killed", console=QUIET)
+    else:
+        run(place, "killed", *ROUNDS)
+
+
+def test_killed_in_each_step_of_a_round_and_resumed_it_ends_as_if_nothing_had_happened(
+    rounds: RunDirectory, place: Path, fresh_processes: BaseContext
+):
+    places = [("burn-in", "train"), ("round-1", "score"), ("round-1", "select"), ("round-1", "train")]
+    places += [("round-1", "commit"), (LAST, "evaluate"), ("", "")]
+    for phase, step in places:
+        process = fresh_processes.Process(target=train, args=(place, phase, step))
+        process.start()
+        process.join()
+        assert process.exitcode == (7 if step else 0), (phase, step)
+    found = open_run(place / "killed", with_weights=True)
+    assert equal(found, rounds)
+    for phase in PHASES[1:]:
+        files = [(each.phase(phase) / "pseudo_labels.csv").read_text() for each in (found, rounds)]
+        assert files[0] == files[1]
+
+
+def label_on_two(rank: int, place: Path, overrides: tuple[str, ...]) -> None:
+    run(place, "both", *overrides)
+
+
+def test_two_processes_give_each_id_once_and_the_scores_of_one(
+    rounds: RunDirectory, place: Path, two_processes: Callable[..., None]
+):
+    """A start from one run, so that both ask the same weights."""
+    start = (
+        *("semi.method=active_rounds", "semi.rounds.count=1", f"model.checkpoint={rounds.path}"),
+        *("trainer.max_epochs=1", "semi.burn_in=0", "semi.views=1"),
+    )
+    alone = run(place, "alone", *start)
+    two_processes(label_on_two, place, (*start, "trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2"))
+    ours, theirs = rows(alone), rows(open_run(place / "both"))
+    assert [row["path"] for row in ours] == [row["path"] for row in theirs]
+    assert [row["kept"] for row in ours] == [row["kept"] for row in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        for score in SCORES:
+            assert float(mine[f"image_{score}"]) == pytest.approx(float(other[f"image_{score}"]), abs=1e-5)
