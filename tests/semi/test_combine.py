@@ -16,6 +16,7 @@ from vision_train.semi.combine import (
     combine,
     passing,
     ranked,
+    weights_of,
 )
 
 
@@ -136,3 +137,9 @@ def test_calibrated_weights_follow_the_area_under_the_roc_curve():
 def test_calibration_without_both_outcomes_is_refused(right, which):
     with pytest.raises(ValueError, match=f"robustness.*{which}"):
         calibrated_weights({"robustness": torch.rand(4)}, torch.full((4,), right))
+
+
+def test_a_recipe_asks_for_the_default_the_published_scores_or_names_some():
+    assert weights_of("default", BOX_WEIGHTS) == BOX_WEIGHTS
+    assert weights_of("paper_like", BOX_WEIGHTS) == PAPER_LIKE
+    assert weights_of(["confidence", "robustness"], BOX_WEIGHTS) == {"confidence": 1, "robustness": 1}

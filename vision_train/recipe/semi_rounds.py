@@ -8,6 +8,7 @@ from typing import Literal
 from vision_train.data.kind import Problems
 
 Reinitialisation = Literal["keep", "fresh", "pretrained", "burn_in", "shrink_perturb"]
+Score = Literal["faithfulness", "robustness", "confidence"]
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,12 @@ class SemiRounds:
     """Rounds after burn-in, of equal length. Each asks the weights of the one before about the whole pool anew."""
     most: float = 0.8
     """Share of the pool that the last round may take; round r of T takes at most r / T of that."""
-    scores: Literal["default", "paper_like"] = "default"
+    scores: Literal["default", "paper_like"] | list[Score] = "default"
     """By what images are selected. `default`: what ranked right labels highest in our prototypes, for classes the
     largest of the mean probabilities over views; for boxes, how well those of several views agree. `paper_like`:
     faithfulness, robustness and confidence, which ACTRESS names; that they weigh the same is our choice. Detectors are
-    never scored by faithfulness: it is not known of them."""
+    never scored by faithfulness: it is not known of them. A list takes the scores that it names; they weigh the
+    same."""
     reinitialise: dict[str, Reinitialisation] = field(default_factory=dict)
     """What becomes of tensors before each round, by globs over their names; the first that matches counts, and what
     none matches is kept. `fresh`: the network's own initialisers. `pretrained`: what training started from. `burn_in`:
@@ -31,6 +33,8 @@ class SemiRounds:
 
     def problems(self) -> Problems:
         """Yield numbers outside their range."""
+        if self.scores == []:
+            yield "scores", "is empty; name one score at least, or set it to default"
         if self.count < 1:
             yield "count", f"is {self.count}; must be at least 1"
         if not 0 < self.most <= 1:

@@ -6,7 +6,7 @@ their floors are our choice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -35,6 +35,18 @@ SMALLEST_BOX = 1e-4
 
 DIGITS = 12
 """Means of ranks are rounded to so many decimals: rounding errors would else put samples in order that are equal."""
+
+
+def weights_of(asked: str | Sequence[str], default: Mapping[str, float]) -> dict[str, float]:
+    """Weights of the scores that ``semi.rounds.scores`` asks for.
+
+    Args:
+        asked: ``default``, ``paper_like``, or names of scores, which weigh the same.
+        default: What ``default`` means where labels are of this type.
+    """
+    if asked == "default":
+        return dict(default)
+    return dict(PAPER_LIKE) if asked == "paper_like" else dict.fromkeys(asked, 1.0)
 
 
 def combine(scores: Scores, weights: Mapping[str, float], how: Combination = "geometric") -> Tensor:

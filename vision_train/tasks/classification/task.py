@@ -22,7 +22,7 @@ from vision_train.files import first_named
 from vision_train.previews import Bars, Preview
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.answers import Answer
-from vision_train.semi.combine import CLASS_WEIGHTS, PAPER_LIKE
+from vision_train.semi.combine import CLASS_WEIGHTS, weights_of
 from vision_train.semi.consistency import capped
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, teacher_probabilities
@@ -252,18 +252,18 @@ class ClassificationTask(Task):
         return said
 
     def score_weights(self) -> Mapping[str, float]:
-        """Confidence alone, or the three scores that ACTRESS names.
+        """Confidence alone, or the scores that the recipe asks for.
 
         Raises:
             UserError: Faithfulness is asked for, and the network has no attention to its patches.
         """
-        if self.recipe.semi.rounds.scores == "default":
-            return CLASS_WEIGHTS
-        try:
-            attention_source(self.network, self.recipe.data.height_and_width)
-        except ValueError as error:
-            raise UserError(f"semi.rounds.scores=paper_like: {error}; set it to default") from error
-        return PAPER_LIKE
+        weights = weights_of(asked_for := self.recipe.semi.rounds.scores, CLASS_WEIGHTS)
+        if "faithfulness" in weights:
+            try:
+                attention_source(self.network, self.recipe.data.height_and_width)
+            except ValueError as error:
+                raise UserError(f"semi.rounds.scores={asked_for}: {error}; set it to default") from error
+        return weights
 
     def answer_pool(self, ids: Sequence[str], views: Sequence[Batch], scores: Collection[str]) -> list[Answer]:
         """Mean probabilities over the views, and what scores are wanted."""

@@ -32,7 +32,7 @@ from vision_train.seeds import derive_seed
 from vision_train.semi.answers import Answer
 from vision_train.semi.box_health import BoxMonitor
 from vision_train.semi.boxes import class_cuts
-from vision_train.semi.combine import BOX_WEIGHTS, PAPER_LIKE
+from vision_train.semi.combine import BOX_WEIGHTS, weights_of
 from vision_train.semi.consistency import capped
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.tasks.base import Batch, Task
@@ -306,9 +306,18 @@ class DetectionTask(Task):
         ]
 
     def score_weights(self) -> Mapping[str, float]:
-        """Robustness alone, or with confidence; attention to a few points says nothing of faithfulness."""
-        weights = BOX_WEIGHTS if self.recipe.semi.rounds.scores == "default" else PAPER_LIKE
-        return {name: weight for name, weight in weights.items() if name != asked.NOT_SCORED}
+        """Robustness alone, or with confidence; attention to a few points says nothing of faithfulness.
+
+        Raises:
+            UserError: Faithfulness alone is asked for.
+        """
+        weights = weights_of(wanted := self.recipe.semi.rounds.scores, BOX_WEIGHTS)
+        weights.pop(asked.NOT_SCORED, None)
+        if not weights:
+            raise UserError(
+                f"semi.rounds.scores={wanted}: {asked.NOT_SCORED} is not known of detectors; name robustness"
+            )
+        return weights
 
     def pool_views(self, scores: Collection[str]) -> int:
         """Views beside that of validation, which robustness alone asks for."""

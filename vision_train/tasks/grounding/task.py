@@ -28,7 +28,7 @@ from vision_train.recipe.recipe import Recipe
 from vision_train.semi.alike import alike_share
 from vision_train.semi.answers import Answer
 from vision_train.semi.box_health import BoxMonitor
-from vision_train.semi.combine import BOX_WEIGHTS, PAPER_LIKE
+from vision_train.semi.combine import BOX_WEIGHTS, weights_of
 from vision_train.semi.consistency import capped
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.tasks.base import Batch, Task
@@ -176,15 +176,18 @@ class GroundingTask(Task):
         return self.teaching.judge(self.global_step, self.pool.reading(scores, measured), origin)
 
     def score_weights(self) -> Mapping[str, float]:
-        """Robustness and faithfulness, or all three scores that ACTRESS names."""
-        if self.recipe.semi.rounds.scores == "default":
-            return BOX_WEIGHTS
-        if self.recipe.model.args.get("bins") is None:
+        """Robustness and faithfulness, or the scores that the recipe asks for.
+
+        Raises:
+            UserError: Confidence is asked for, and there is no head that it is read from.
+        """
+        weights = weights_of(wanted := self.recipe.semi.rounds.scores, BOX_WEIGHTS)
+        if "confidence" in weights and self.network.bin_head is None:
             raise UserError(
-                "semi.rounds.scores=paper_like: confidence is that of a quantised head, which this network lacks; set "
+                f"semi.rounds.scores={wanted}: confidence is that of a quantised head, which this network lacks; set "
                 "model.args.bins"
             )
-        return PAPER_LIKE
+        return weights
 
     def pool_views(self, scores: Collection[str]) -> int:
         """Views beside that of validation, which robustness alone asks for."""
