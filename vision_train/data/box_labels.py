@@ -16,13 +16,18 @@ PLACE = ("x", "y", "width", "height")
 
 
 def read_box_labels(path: Path) -> list[BoxLabel]:
+    """Those of :func:`all_box_labels` that are kept."""
+    return [label for label in all_box_labels(path) if label.kept]
+
+
+def all_box_labels(path: Path) -> list[BoxLabel]:
     """Read boxes as ``write_pseudo_labels`` wrote them, or a table of ``path,label,x,y,width,height`` alone.
 
     A row without a label is an image without boxes; an image without a row is not learnt from. What is said of an image
     rather than of a box is the same in all of its rows.
 
     Returns:
-        Those that are kept, in the order of the file.
+        All of them, in the order of the file.
 
     Raises:
         UserError: The file is absent or no such table; the message names the line.
@@ -43,11 +48,10 @@ def read_box_labels(path: Path) -> list[BoxLabel]:
         except ValueError as error:
             place = f"data.pseudo_labels {path} line {line}: {printable(row['path'])}"
             raise UserError(f"{place}: {error}; {REMEDY}") from error
-    labels = [
+    return [
         _label_of(name, of_image, [box for box in boxes if box is not None])
         for name, (of_image, boxes) in found.items()
     ]
-    return [label for label in labels if label.kept]
 
 
 def _is_of_image(column: str) -> bool:

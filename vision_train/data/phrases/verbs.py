@@ -7,12 +7,39 @@ from typing import Annotated
 
 import typer
 
-from vision_train.cli.console import counted
+from vision_train.cli.console import counted, plain_console
+from vision_train.errors import UserError
+
+PSEUDO_LABELS = "pseudo_labels.csv"
+"""File in the folder of a phase: the boxes that the pool has got for it."""
 
 
 def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
-    """Add the commands to ``data make``; ``data`` gets none."""
+    """Add the commands to ``data`` and ``data make``."""
+    data.command()(oracle)
     make.command()(referring)
+
+
+def oracle(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that gave boxes to its pool.")]) -> None:
+    """Say how right the boxes are that a run gave the expressions of its pool, by the true ones in its files.
+
+    No training reads those. It is for studies of methods, whose pool has boxes that are known (data.unlabelled=rest).
+
+    Example: vision-train data oracle runs/actress-referring/1
+    """
+    from vision_train.data.phrases.build import all_samples
+    from vision_train.data.phrases.oracle import judge, table
+    from vision_train.recipe import load_recipe
+    from vision_train.run.directory import open_run
+
+    directory = open_run(run)
+    files = sorted(directory.path.glob(f"phases/*/{PSEUDO_LABELS}"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise UserError(f"{run}: gave no boxes to a pool between phases; name a run of self_training or active_rounds")
+    truths = {sample.id: sample.truth.box for sample in all_samples(load_recipe(directory.recipe, runnable=False))}
+    console = plain_console()
+    for file in files:
+        console.print(table(file.parent.name, judge(file, truths)))
 
 
 def referring(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:

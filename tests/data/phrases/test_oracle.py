@@ -1,0 +1,36 @@
+"""How right pseudo-boxes are, by boxes that no training has read."""
+
+import math
+
+import pytest
+
+from vision_train.data.phrases.oracle import judge, table
+from vision_train.errors import UserError
+from vision_train.semi.box_labels import BoxLabel, LabelledBox
+from vision_train.semi.label_file import write_pseudo_labels
+
+TRUE = (10.0, 10.0, 30.0, 30.0)
+RIGHT, WRONG = (10.0, 10.0, 30.0, 28.0), (50.0, 50.0, 60.0, 60.0)
+
+
+def labels(*rows: tuple[tuple[float, ...], bool, float]) -> list[BoxLabel]:
+    return [
+        BoxLabel(f"{n}", "", kept, scores={"robustness": score, "same": 1.0}, boxes=(LabelledBox("cup", box),))
+        for n, (box, kept, score) in enumerate(rows)
+    ]
+
+
+def test_accuracy_of_all_and_of_kept_boxes_and_what_scores_know(tmp_path):
+    given = labels((RIGHT, True, 0.9), (RIGHT, False, 0.4), (WRONG, True, 0.5), (WRONG, False, 0.1))
+    write_pseudo_labels(tmp_path / "given.csv", [*given, BoxLabel("without", "", kept=False)])
+    found = judge(tmp_path / "given.csv", dict.fromkeys(["0", "1", "2", "3"], TRUE))
+    assert (found.boxes, found.accuracy, found.kept, found.kept_accuracy) == (4, 0.5, 2, 0.5)
+    assert found.scores["robustness"].auroc == pytest.approx(3 / 4)
+    assert math.isnan(found.scores["same"].auroc)
+    assert "AUROC 0.75" in table("fit", found)
+
+
+def test_a_pool_of_unknown_boxes_is_refused(tmp_path):
+    write_pseudo_labels(tmp_path / "given.csv", labels((RIGHT, True, 0.9)))
+    with pytest.raises(UserError, match=r"given\.csv.*data\.unlabelled=rest"):
+        judge(tmp_path / "given.csv", {})
