@@ -2,6 +2,7 @@
 
 Official files of TransVG fill the whole network, files of DETR its visual branch, files of BERT its text
 (``models.text.adapt_bert``). What a file holds beside is reported, and refused unless it is known to be of no use here.
+A network of ours that is trained on images alone and has the same visual branch fills that, and all else starts anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from models.detr.published_backbones import adapt_backbone
 from models.grounding.positions import REG, TEXT, VISUAL, Layout, fit_tables, split_table
 from models.grounding.transvg import TransVG
 from models.grounding.visual import VisualBranch
+from models.grounding.vltvg import VLTVG
 from models.text import UNUSED as UNUSED_OF_TEXT
 from models.text import adapt_bert
 
@@ -34,11 +36,12 @@ _RENAMED = (
 """How official names begin, and ours."""
 _FUSION = ("vl_transformer.", "fusion.")
 """What no other file has, official or ours."""
-_BACKBONE, _TEXT = "visual.backbone.", "text."
+_VISUAL, _BACKBONE, _TEXT = "visual.", "visual.backbone.", "text."
 _BESIDE_VISUAL = re.compile(
     r"^(transformer\.decoder|class_embed|bbox_embed|query_embed"  # DETR
     r"|textmodel|vl_pos_embed|reg_token|visu_proj|text_proj|vl_transformer"  # TransVG
-    r"|text|visual_proj|fusion|verification|decoder|box_head|bin_head)\."  # our own networks
+    r"|text|visual_proj|fusion|verification|decoder|box_head|bin_head"  # our own networks for expressions
+    r"|class_head|nothing_head|offset_head)\."  # our own network for images alone
 )
 """What stands beside backbone and encoder in a file of a whole network."""
 
@@ -97,6 +100,27 @@ def adapt_visual(state: Mapping[str, Tensor], branch: VisualBranch) -> Adapted:
     named = _as_in_file(_below("backbone.", state, adapt_backbone, branch.backbone), own, state)
     _refuse(name for name in named if name not in own and not _is_of_no_use(name) and not _BESIDE_VISUAL.search(name))
     return Adapted(named, named)
+
+
+def holds_visual_alone(state: Mapping[str, Tensor], network: nn.Module) -> bool:
+    """Whether weights are of another network of ours, which shares the visual branch with this one and nothing else."""
+    parts = {name.partition(".")[0] for name in network.state_dict()} & {name.partition(".")[0] for name in state}
+    return parts == {_VISUAL.rstrip(".")}
+
+
+def adapt_visual_alone(state: Mapping[str, Tensor], network: TransVG | VLTVG) -> Adapted:
+    """Take the visual branch of a network that was trained on images alone; a pure function.
+
+    Args:
+        state: Weights by name, for which :func:`holds_visual_alone`.
+        network: What they are for; all of it but the visual branch may start fresh.
+
+    Raises:
+        ValueError: The branch of the file has tensors without a place here.
+    """
+    named = _below(_VISUAL, state, adapt_visual, network.visual)
+    fresh = [name for name in network.state_dict() if not name.startswith(_VISUAL)]
+    return Adapted(named, named, fresh=fresh, notes=["the file has the visual branch alone; all else starts fresh"])
 
 
 def describe(state: Mapping[str, Tensor]) -> dict[str, str]:

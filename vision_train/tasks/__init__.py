@@ -21,6 +21,7 @@ OWN = {
     "pretraining": "vision_train.tasks.pretraining",
     "bags": "vision_train.tasks.bags",
     "detection": "vision_train.tasks.detection",
+    "dense_detection": "vision_train.tasks.dense_detection",
     "grounding": "vision_train.tasks.grounding",
 }
 

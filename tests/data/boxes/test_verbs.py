@@ -14,6 +14,7 @@ from vision_train.data.boxes.verbs import add_verbs
 from vision_train.data.toy.digit_scenes import digit_scenes
 from vision_train.data.toy.scenes import Scene, visible_shares, write_coco
 from vision_train.data.toy.shapes import shapes
+from vision_train.data.toy.thing_scenes import thing_scenes
 
 BOX = {"bbox": [8, 4, 16, 20]}
 
@@ -99,15 +100,18 @@ def digest(scenes: list[Scene]) -> str:
     return whole.hexdigest()[:16]
 
 
-@pytest.mark.parametrize(("draw", "expected"), [(shapes, "e029443f137338b3"), (digit_scenes, "e349e039b8828fc9")])
-def test_drawn_scenes_stay_as_they_are(draw, expected):
+@pytest.mark.parametrize(
+    ("draw", "expected", "counts"),
+    [
+        (shapes, "e029443f137338b3", (500, 150, 150)),
+        (digit_scenes, "e349e039b8828fc9", (500, 150, 150)),
+        (thing_scenes, "c01ff5e79a02fc3c", (3000, 200, 200)),
+    ],
+)
+def test_drawn_scenes_stay_as_they_are(draw, expected, counts):
     scenes = draw()
     assert digest(scenes) == expected
-    assert {split: sum(each.split == split for each in scenes) for split in ("train", "val", "test")} == {
-        "train": 500,
-        "val": 150,
-        "test": 150,
-    }
+    assert tuple(sum(each.split == split for each in scenes) for split in ("train", "val", "test")) == counts
     for scene in scenes:
         x1, y1, x2, y2 = np.array(scene.boxes).T
         assert min(x1.min(), y1.min()) >= 0

@@ -20,8 +20,7 @@ from vision_train.data.phrases.read import read_phrases
 from vision_train.data.phrases.refer import PlainUnpickler
 from vision_train.data.phrases.verbs import add_verbs
 from vision_train.data.toy.refer_folder import write_refer
-from vision_train.data.toy.referring import COUNTS, PAINT, SIDE, draw_things, referring
-from vision_train.data.toy.referring_cells import GRID, NOTHING, STRIDE, referring_cells
+from vision_train.data.toy.referring import COUNTS, SIDE, draw_things, referring
 from vision_train.data.toy.resolver import resolve
 from vision_train.data.toy.things import COLOURS, SHAPES, SIZES, Thing
 from vision_train.errors import UserError
@@ -127,40 +126,6 @@ def test_things_lie_apart_and_boxes_are_tight():
 def test_the_second_reader_knows_what_is_unclear(text: str, found: list[int]):
     things = [thing(), thing("blue", left=20), thing(shape="square", left=5), thing(shape="square", left=8, top=20)]
     assert resolve(text, things) == found
-
-
-def test_cells_say_what_covers_their_middle():
-    cells = referring_cells(20, seed=3)
-    assert cells.pixels.shape == (20, 48, 48, 3)
-    assert cells.offsets.shape == (20, GRID, GRID, 4)
-    full = cells.shape != NOTHING
-    assert ((cells.colour != NOTHING) == full).all()
-    assert ((cells.size != NOTHING) == full).all()
-    assert not cells.offsets[~full].any()
-    assert (cells.offsets[full] >= -1 / STRIDE).all()
-    boxes = set()
-    for picture, row, column in zip(*np.nonzero(full), strict=True):
-        left, top, right, bottom = cells.offsets[picture, row, column] * STRIDE
-        x, y = (column + 0.5) * STRIDE, (row + 0.5) * STRIDE
-        box = (x - left, y - top, x + right, y + bottom)
-        boxes.add((picture, *box))
-        longest = max(box[2] - box[0], box[3] - box[1])
-        assert (longest < 12) == (SIZES[cells.size[picture, row, column]] == "small")
-        seen = cells.pixels[picture, int((box[1] + box[3]) / 2), int((box[0] + box[2]) / 2)].astype(int)
-        nearest = min(PAINT, key=lambda name: np.abs(seen - PAINT[name]).sum())
-        assert COLOURS[cells.colour[picture, row, column]] == nearest
-    assert {*Counter(picture for picture, *_ in boxes).values()} == {3, 4}  # every thing has a cell
-
-
-def test_cells_are_drawn_apart_from_the_pictures_with_expressions():
-    known = {each.scene.pixels.tobytes() for each in referring()}
-    cells = referring_cells(50)
-    assert not known & {picture.tobytes() for picture in cells.pixels}
-    assert np.array_equal(referring_cells(5).pixels, cells.pixels[:5])
-    assert not np.array_equal(referring_cells(5, seed=1).pixels, cells.pixels[:5])
-    assert referring_cells(0).offsets.shape == (0, GRID, GRID, 4)
-    with pytest.raises(ValueError, match="100,000"):
-        referring_cells(100_001)
 
 
 def test_the_same_seed_draws_the_same_things():

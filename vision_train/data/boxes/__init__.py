@@ -48,9 +48,9 @@ class Mixing:
 class Section(DataSection):
     """Images with any number of boxes each. Images of one batch are padded to the largest."""
 
-    source: Literal["boxes", "shapes", "digit_scenes"] = field(default="boxes", metadata=IDENTITY)
+    source: Literal["boxes", "shapes", "digit_scenes", "things"] = field(default="boxes", metadata=IDENTITY)
     """`boxes`: files on disk. `shapes`: drawn circles, squares and triangles that overlap. `digit_scenes`: scans of
-    digits on one canvas."""
+    digits on one canvas. `things`: drawn things that lie apart, each of a size, a colour and a shape."""
     root: str | None = field(default=None, metadata=PLACE)
     """Folder of the data set. Annotations are looked for in it as COCO, YOLO and Pascal VOC (and Roboflow, CVAT and
     Label Studio) lay them out, unless `labels` names them."""

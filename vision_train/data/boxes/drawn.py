@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 from vision_train.data.boxes.annotations import Annotated, BoxSample
 from vision_train.data.toy.digit_scenes import digit_scenes
 from vision_train.data.toy.scenes import Scene
 from vision_train.data.toy.shapes import shapes
+from vision_train.data.toy.thing_scenes import thing_scenes
 
-
-def drawn_scenes(source: str) -> list[Scene]:
-    """All scenes of a source."""
-    return shapes() if source == "shapes" else digit_scenes()
+DRAWN: Mapping[str, Callable[[], Sequence[Scene]]] = {
+    "shapes": shapes,
+    "digit_scenes": digit_scenes,
+    "things": thing_scenes,
+}
+"""Source in a recipe -> what draws its scenes."""
 
 
 def drawn_samples(source: str) -> list[BoxSample]:
@@ -22,5 +27,5 @@ def drawn_samples(source: str) -> list[BoxSample]:
             Annotated(scene.boxes, scene.labels, (), scene.pixels.shape[1], scene.pixels.shape[0]),
             scene.split,
         )
-        for scene in drawn_scenes(source)
+        for scene in DRAWN[source]()
     ]

@@ -25,6 +25,7 @@ def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
     data.command()(correlation)
     make.command()(shapes)
     make.command("digit_scenes")(digit_scenes)
+    make.command()(things)
 
 
 def check(
@@ -93,6 +94,16 @@ def digit_scenes(folder: NewFolder) -> None:
     from vision_train.data.toy.digit_scenes import digit_scenes
 
     _write(digit_scenes(), folder)
+
+
+def things(folder: NewFolder) -> None:
+    """Write pictures of things that lie apart, each of a size, a colour and a shape, with their boxes as COCO json.
+
+    Example: vision-train data make things things
+    """
+    from vision_train.data.toy.thing_scenes import thing_scenes
+
+    _write(thing_scenes(), folder)
 
 
 def _write(scenes: Sequence[Scene], folder: Path) -> None:

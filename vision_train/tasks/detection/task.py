@@ -36,13 +36,13 @@ from vision_train.semi.combine import BOX_WEIGHTS, weights_of
 from vision_train.semi.consistency import capped
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.box_preview import NOTE, preview_rows
 from vision_train.tasks.detection import asked
 from vision_train.tasks.detection.exhibits import artefacts, relation_bias
 from vision_train.tasks.detection.outputs import Wanted, choose_outputs
 from vision_train.tasks.detection.pool import BoxPool
 from vision_train.tasks.detection.precision import METRICS, measure
 from vision_train.tasks.detection.predictions import image_detections, predicted_boxes
-from vision_train.tasks.detection.preview import NOTE, preview_rows
 from vision_train.tasks.detection.program import exported
 from vision_train.tasks.detection.random_start import refuse_random_start
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results, ResultTable, image_result

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from models.detr.backbones import build_single_map
 from models.grounding.transvg import TransVG, TransVGSizes, build_transvg
 from models.grounding.vltvg import VLTVG, VLTVGSizes, build_vltvg
 from models.text import BertSizes
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
+from vision_train.tasks.single_map import KEYS, build_backbone, mapping_of
 
 GroundingNetwork = TransVG | VLTVG
 OF_DATA = {"image_size": "data.image_size", "text_length": "data.max_tokens"}
 """Sizes that the data decide -> the key that says them."""
-USUAL_STRIDE = 32
 
 
 class _Known(NamedTuple):
@@ -40,15 +39,10 @@ def build_network(recipe: Recipe) -> GroundingNetwork:
             f"model.name={name}: a grounding network is {' or '.join(NETWORKS)}; name its backbone by "
             "model.args.backbone"
         )
-    known, args = NETWORKS[name], dict(recipe.model.args)
-    backbone, of_backbone = str(args.pop("backbone", "resnet50")), _mapping(args, "backbone_args")
-    stride = int(args.get("stride", USUAL_STRIDE))
-    text = _text_sizes(recipe, _mapping(args, "text"))
+    known, args = NETWORKS[name], recipe.model.args
+    text = _text_sizes(recipe, mapping_of(args, "text"))
     sizes = _sizes(recipe, known.sizes, args)
-    try:
-        visual, channels = build_single_map(backbone, stride, **of_backbone)
-    except ValueError as error:
-        raise UserError(f"model.args.backbone={backbone}: {error}; name another model of timm") from error
+    visual, channels = build_backbone(args)
     try:
         return known.build(visual, channels, text, sizes)
     except ValueError as error:
@@ -57,13 +51,6 @@ def build_network(recipe: Recipe) -> GroundingNetwork:
         raise UserError(
             f"task=grounding reads texts by transformers ({error}); pip install 'vision-train[text]'"
         ) from error
-
-
-def _mapping(args: dict[str, Any], key: str) -> dict[str, Any]:
-    given = args.pop(key, None) or {}
-    if not isinstance(given, dict):
-        raise UserError(f"model.args.{key}: is {given}; must be a mapping")
-    return given
 
 
 def _text_sizes(recipe: Recipe, args: dict[str, Any]) -> BertSizes:
@@ -86,8 +73,9 @@ def _sizes(recipe: Recipe, sizes: type[Any], args: dict[str, Any]) -> Any:
     of_data = {"image_size": recipe.data.image_size, "text_length": recipe.data.max_tokens}
     names = [field.name for field in fields(sizes)]
     known = [name for name in names if name not in OF_DATA]
-    if unknown := sorted(args.keys() - {*known, "stride"}):
-        there = ", ".join(dict.fromkeys(["backbone", "backbone_args", "stride", "text", *known]))
+    beside = (*KEYS, "text")
+    if unknown := sorted(args.keys() - {*known, *beside}):
+        there = ", ".join(dict.fromkeys([*beside, *known]))
         raise UserError(f"model.args.{unknown[0]}: unknown; there are {there}")
     given = {**args, **of_data}
     try:

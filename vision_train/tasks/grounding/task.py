@@ -15,7 +15,7 @@ from models.adapted import Adapted
 from models.detr.published_backbones import adapt_backbone
 from models.grounding.criterion import GroundingCriterion
 from models.grounding.output import GroundingOutput
-from models.grounding.published import adapt_grounder, adapt_visual
+from models.grounding.published import adapt_grounder, adapt_visual, adapt_visual_alone, holds_visual_alone
 from models.grounding.quantised import READOUTS
 from models.grounding.transvg import TransVG
 from models.text import adapt_bert
@@ -100,6 +100,8 @@ class GroundingTask(Task):
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> Adapted:
         """Translate a published network, or the part of one that a part of ours may start from."""
+        if network is self.network and holds_visual_alone(state, network):
+            return adapt_visual_alone(state, self.network)
         if isinstance(network, TransVG):
             return adapt_grounder(state, network)
         if network is self.network.visual:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vision_train.previews import BoxesOnImage, PreviewRow
 from vision_train.tasks.base import Batch, Task
-from vision_train.tasks.detection.results import Numbers
 
+Numbers = NDArray[np.float64]
 AUGMENTED, ORIGINAL = "augmented", "original"
 NOTE = "On the original: the boxes that training keeps, and a dashed line around the part that the network gets."
 

@@ -1,0 +1,25 @@
+"""What a recipe of dense detection may say under ``method``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vision_train.data.boxes import BOXES
+from vision_train.data.kind import Problems
+
+DATA = BOXES
+"""The kind of data that the task trains on."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Training objective: cross-entropy of what covers each cell, and distance of the edges of that, weighted alike."""
+
+    def misplaced(self, recipe: Any) -> Problems:
+        """Yield keys of other sections that cells do not use."""
+        for key in ("positions", "head_std"):
+            if getattr(recipe.model, key) != getattr(type(recipe.model), key):
+                yield f"model.{key}", "is for classifiers; leave it out"
+        if recipe.optim.layer_decay is not None:
+            yield "optim.layer_decay", "is set, but a visual branch has no layers to tell apart; set optim.lr_factors"
