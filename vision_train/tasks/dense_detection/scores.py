@@ -34,7 +34,7 @@ def score_batch(output: DenseOutput, targets: CellTargets) -> Tensor:
     columns = [
         targets.covered,
         right & targets.covered,
-        cell_ious(output.offsets, targets),
+        cell_ious(output.edges, targets),
         empty,
         right & empty,
     ]
