@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -260,9 +261,18 @@ def _filled_with_noise(
 def normalised(image: Pixels, mean: Channels, std: Channels) -> torch.Tensor:
     """H W 3 in 0..255 -> (x / 255 - mean) / std, 3 H W float32."""
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
-    return pixels.mul_(1 / (255 * torch.tensor(std).view(3, 1, 1))).sub_(
-        (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1)
-    )
+    factor, offset = _factor_and_offset(*mean, *std)
+    return pixels.mul_(factor).sub_(offset)
+
+
+@lru_cache(maxsize=8)
+def _factor_and_offset(*mean_and_std: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """What levels are multiplied with, and what is taken off then, 3 1 1 each.
+
+    They are made once, since for a small image it takes longer to make them than to use them.
+    """
+    mean, std = torch.tensor(mean_and_std).view(2, 3, 1, 1)
+    return 1 / (255 * std), mean / std
 
 
 def place_boxes(boxes: Boxes, affine: NDArray[np.float64], size: tuple[int, int]) -> Boxes:

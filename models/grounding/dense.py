@@ -1,9 +1,11 @@
 """A visual branch that says of each cell what covers its middle, and where the edges of that lie.
 
 It is how the branch is trained before there are expressions, on images with boxes: the part that training as a DETR
-plays for published networks. That a place belongs to the smallest box that covers it, and says how far the four edges
-lie, is FCOS (Tian et al., ICCV 2019). Ours are the rest: one map, a class for nothing in place of a focal loss, the
-distance of offsets in cells, no centreness, and a cell for every box however low or narrow it is.
+plays for published networks. That a place belongs to the smallest box that covers it, and says where the four edges
+lie, is FCOS (Tian et al., ICCV 2019). Ours are the rest: edges are said in the frame and not as seen from the cell, one
+map, a class for nothing in place of a focal loss, the distance of edges in cells, no centreness, and a cell for every
+box however low or narrow it is. Edges in the frame are what a network for expressions has to say; its layers add
+positions to queries and keys alone, so that tokens which know nothing of their place cannot say it.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ class DenseOutput(NamedTuple):
 
     logits: Tensor
     """B x N x (C + 1), float32: scores of the classes; the last one is that nothing covers the middle."""
-    offsets: Tensor
-    """B x N x 4, float32: how far left, top, right and bottom of the box lie from the middle, outwards, in cells."""
+    edges: Tensor
+    """B x N x 4, float32: left, top, right and bottom of what covers the middle, in cells of the frame."""
     padding: Tensor
     """B x N, True for cells of padding."""
     grid: tuple[int, int]
@@ -50,7 +52,7 @@ class DenseDetector(nn.Module):
         self.visual = visual
         self.class_head = nn.Linear(visual.dim, classes)
         self.nothing_head = nn.Linear(visual.dim, 1)
-        self.offset_head = nn.Linear(visual.dim, 4)
+        self.edge_head = nn.Linear(visual.dim, 4)
 
     def forward(self, images: Tensor, padding_mask: Tensor) -> DenseOutput:
         """Say what covers the middle of each cell.
@@ -61,7 +63,9 @@ class DenseDetector(nn.Module):
         """
         seen = self.visual(images, padding_mask)
         logits = torch.cat((self.class_head(seen.tokens), self.nothing_head(seen.tokens)), dim=-1)
-        return DenseOutput(logits.float(), self.offset_head(seen.tokens).float(), seen.padding, seen.grid)
+        rows, columns = seen.grid
+        edges = self.edge_head(seen.tokens).float() * torch.tensor([columns, rows, columns, rows], device=images.device)
+        return DenseOutput(logits.float(), edges, seen.padding, seen.grid)
 
 
 class CellTargets(NamedTuple):
@@ -69,7 +73,7 @@ class CellTargets(NamedTuple):
 
     classes: Tensor
     """B x N, int64: the class of what covers the middle, C where nothing does, :data:`IGNORED` where nothing counts."""
-    offsets: Tensor
+    edges: Tensor
     """B x N x 4, float32, as in :class:`DenseOutput`; 0 where nothing covers the middle."""
     covered: Tensor
     """B x N, True where something does."""
@@ -106,9 +110,8 @@ def cell_targets(
     covered, owner = sizes.amin(dim=1).isfinite() & ~padding, sizes.argmin(dim=1)
     uncounted = padding | (_covers(regions, middles).any(dim=1) & ~covered)
     classes = torch.where(covered, _stacked(class_ids).gather(1, owner), nothing).masked_fill(uncounted, IGNORED)
-    own = corners.gather(1, owner[..., None].expand(-1, -1, 4))
-    offsets = torch.cat((middles - own[..., :2], own[..., 2:] - middles), dim=-1)
-    return CellTargets(classes, offsets.masked_fill(~covered[..., None], 0.0), covered)
+    edges = corners.gather(1, owner[..., None].expand(-1, -1, 4))
+    return CellTargets(classes, edges.masked_fill(~covered[..., None], 0.0), covered)
 
 
 def boxes_in_cells(boxes: Sequence[Tensor], padding_mask: Tensor, grid: tuple[int, int]) -> list[Tensor]:
@@ -122,12 +125,9 @@ def boxes_in_cells(boxes: Sequence[Tensor], padding_mask: Tensor, grid: tuple[in
     Returns:
         B times n x 4: left, top, right, bottom.
     """
-    edges = []
-    for axis, cells in ((1, grid[1]), (2, grid[0])):
-        inside = (~padding_mask).any(dim=axis)
-        first, length = inside.float().argmax(dim=1), inside.sum(dim=1)
-        edges.append(torch.stack((first, length), dim=1) * (cells / inside.shape[1]))
-    corner, sides = torch.stack(edges, dim=-1).unbind(dim=1)
+    first, length = _rectangles(padding_mask)
+    scale = torch.tensor([grid[1] / padding_mask.shape[2], grid[0] / padding_mask.shape[1]], device=first.device)
+    corner, sides = first * scale, length * scale
     return [
         to_corners(each) * size.repeat(2) + start.repeat(2)
         for each, start, size in zip(boxes, corner, sides, strict=True)
@@ -149,18 +149,35 @@ def without_needless_padding(images: Tensor, padding_mask: Tensor, stride: int) 
     return images[..., :rows, :columns], padding_mask[:, :rows, :columns]
 
 
+def placed_anew(images: Tensor, padding_mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Put each image of a batch at a random place of the frame.
+
+    Args:
+        images: B x 3 x H x W, zeros on padding.
+        padding_mask: B x H x W, True on padding; the rest is a rectangle, wherever it lies.
+        generator: On the CPU.
+    """
+    height, width = padding_mask.shape[1:]
+    first, length = (each.tolist() for each in _rectangles(padding_mask))
+    moved = []
+    for image, mask, (x, y), (columns, rows) in zip(images, padding_mask, first, length, strict=True):
+        left, top = (int(torch.randint(gap + 1, (), generator=generator)) for gap in (width - columns, height - rows))
+        moved.append([each.roll((top - y, left - x), (-2, -1)) for each in (image, mask)])
+    placed, masks = (torch.stack(each) for each in zip(*moved, strict=True))
+    return placed, masks
+
+
 def dense_losses(output: DenseOutput, targets: CellTargets) -> dict[str, Tensor]:
-    """Cross-entropy of the cells that count, and distance of the offsets of those that something covers, in cells."""
+    """Cross-entropy of the cells that count, and distance of the edges of what covers them, in cells."""
     classes = functional.cross_entropy(output.logits.flatten(0, 1), targets.classes.flatten(), reduction="sum")
     counted = (targets.classes != IGNORED).sum().clamp(min=1)
-    distance = (output.offsets - targets.offsets).abs().mean(dim=-1)[targets.covered].sum()
-    return {"classes": classes / counted, "offsets": distance / targets.covered.sum().clamp(min=1)}
+    distance = (output.edges - targets.edges).abs().mean(dim=-1)[targets.covered].sum()
+    return {"classes": classes / counted, "edges": distance / targets.covered.sum().clamp(min=1)}
 
 
-def cell_ious(offsets: Tensor, targets: CellTargets) -> Tensor:
+def cell_ious(edges: Tensor, targets: CellTargets) -> Tensor:
     """IoU of the box that each cell says and of the one that covers it, B x N; 0 where nothing does."""
-    said, true = (torch.cat((-each[..., :2], each[..., 2:]), dim=-1) for each in (offsets, targets.offsets))
-    return generalized_iou(said, true)[0].masked_fill(~targets.covered, 0.0)
+    return generalized_iou(edges, targets.edges)[0].masked_fill(~targets.covered, 0.0)
 
 
 def cell_middles(grid: tuple[int, int], device: torch.device) -> Tensor:
@@ -168,6 +185,13 @@ def cell_middles(grid: tuple[int, int], device: torch.device) -> Tensor:
     rows, columns = (torch.arange(count, device=device) + 0.5 for count in grid)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack((x, y), dim=-1).flatten(0, 1)
+
+
+def _rectangles(padding_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the part without padding begins, and how long it is: B x 2 each, x and y in pixels."""
+    inside = [(~padding_mask).any(dim=axis) for axis in (1, 2)]
+    first = torch.stack([each.int().argmax(dim=1) for each in inside], dim=1)
+    return first, torch.stack([each.sum(dim=1) for each in inside], dim=1)
 
 
 def _stacked(each: Sequence[Tensor]) -> Tensor:

@@ -41,7 +41,7 @@ _BESIDE_VISUAL = re.compile(
     r"^(transformer\.decoder|class_embed|bbox_embed|query_embed"  # DETR
     r"|textmodel|vl_pos_embed|reg_token|visu_proj|text_proj|vl_transformer"  # TransVG
     r"|text|visual_proj|fusion|verification|decoder|box_head|bin_head"  # our own networks for expressions
-    r"|class_head|nothing_head|offset_head)\."  # our own network for images alone
+    r"|class_head|nothing_head|edge_head)\."  # our own network for images alone
 )
 """What stands beside backbone and encoder in a file of a whole network."""
 

@@ -72,7 +72,7 @@ def test_a_network_for_expressions_takes_all_of_it_and_begins_the_rest_anew(warm
             assert torch.equal(tensor, fresh.task.network.state_dict()[name]), name
     (report,) = prepared.load_reports
     assert (report.matched_share, report.missing, report.resized) == (1, [], [])
-    heads = {"class_head", "nothing_head", "offset_head"}
+    heads = {"class_head", "nothing_head", "edge_head"}
     assert {name.partition(".")[0] for name in report.unexpected} == heads
     assert not any(each.requires_grad for each in prepared.task.network.visual.parameters())
 

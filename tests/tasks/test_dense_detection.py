@@ -46,9 +46,9 @@ def test_a_batch_that_is_padded_for_larger_strides_is_cut_to_cells_of_this_one(p
 def test_scores_count_covered_and_empty_cells_apart():
     classes = torch.tensor([[0, 1, 2, 2, IGNORED]])  # of two classes; the third one is nothing
     covered = torch.tensor([[True, True, False, False, False]])
-    offsets = torch.full((1, 5, 4), 0.5) * covered[..., None]
+    edges = torch.tensor([0.0, 0, 1, 1]) * covered[..., None]
     said = torch.nn.functional.one_hot(torch.tensor([[0, 2, 2, 0, 1]]), 3).float()
-    rows = score_batch(DenseOutput(said, offsets, ~covered, (1, 5)), CellTargets(classes, offsets, covered))
+    rows = score_batch(DenseOutput(said, edges, ~covered, (1, 5)), CellTargets(classes, edges, covered))
     assert dict(zip(FIELDS, rows[0].tolist(), strict=True)) == {
         "covered": 2,
         "named": 1,

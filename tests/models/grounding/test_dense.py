@@ -12,6 +12,7 @@ from models.grounding.dense import (
     cell_ious,
     cell_targets,
     dense_losses,
+    placed_anew,
     without_needless_padding,
 )
 from models.grounding.encoder import EncoderSizes
@@ -35,12 +36,12 @@ def targets(*boxes, grid=(2, 3), ignored=(), padding=None):
 
 
 class TestTargets:
-    def test_a_cell_says_what_covers_its_middle_and_how_far_the_edges_lie(self):
+    def test_a_cell_says_what_covers_its_middle_and_where_the_edges_lie(self):
         found = targets((0.25, 0.0, 2.0, 1.0))
         assert found.classes.tolist() == [[0, 0, NOTHING, NOTHING, NOTHING, NOTHING]]
         assert found.covered.tolist() == [[True, True, False, False, False, False]]
-        assert found.offsets[0, :2].tolist() == [[0.25, 0.5, 1.5, 0.5], [1.25, 0.5, 0.5, 0.5]]
-        assert not found.offsets[0, 2:].any()
+        assert found.edges[0, :2].tolist() == [[0.25, 0, 2, 1], [0.25, 0, 2, 1]]
+        assert not found.edges[0, 2:].any()
 
     def test_an_edge_on_a_middle_covers_it_at_the_left_and_not_at_the_right(self):
         assert targets((0.5, 0.0, 1.5, 1.0)).classes[0, :3].tolist() == [0, NOTHING, NOTHING]
@@ -52,7 +53,7 @@ class TestTargets:
     def test_a_box_that_covers_no_middle_has_the_cell_of_its_own_middle(self):
         found = targets((0.6, 0.0, 2.6, 0.3))  # low
         assert found.classes.tolist() == [[NOTHING, 0, NOTHING, NOTHING, NOTHING, NOTHING]]
-        torch.testing.assert_close(found.offsets[0, 1], torch.tensor([0.9, 0.5, 1.1, -0.2]))
+        torch.testing.assert_close(found.edges[0, 1], torch.tensor([0.6, 0, 2.6, 0.3]))
         assert targets((2.9, 1.9, 3.0, 2.0)).classes[0, 5] == 0  # in the corner
 
     def test_it_leaves_the_cell_to_a_smaller_one(self):
@@ -90,20 +91,36 @@ class TestFrames:
         assert torch.equal(padding, mask[:, :48, :40])
         assert without_needless_padding(images, mask, 64)[0].shape == (2, 3, 64, 64)
 
+    def test_images_are_moved_whole_and_lie_anywhere_in_the_frame(self):
+        images, mask = torch.zeros(40, 3, 16, 24), torch.ones(40, 16, 24, dtype=torch.bool)
+        images[..., :12, :20] = torch.rand(40, 3, 12, 20) + 1
+        mask[:, :12, :20] = False
+        moved, padding = placed_anew(images, mask, torch.Generator().manual_seed(0))
+        places = set()
+        for before, image, inside in zip(images, moved, ~padding, strict=True):
+            (top, *_, bottom), (left, *_, right) = (inside.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+            assert (bottom - top, right - left) == (11, 19)
+            assert torch.equal(image[:, top : top + 12, left : left + 20], before[:, :12, :20])
+            assert torch.equal(image.any(dim=0), inside)
+            places.add((top, left))
+        assert {top for top, _ in places} == {left for _, left in places} == {0, 1, 2, 3, 4}
+        again, _ = placed_anew(moved, padding, torch.Generator().manual_seed(0))
+        assert torch.equal(again, moved)  # from wherever it lay
+
 
 class TestLosses:
-    def output(self, found, offsets=None):
+    def output(self, found, edges=None):
         logits = torch.full((1, 6, NOTHING + 1), -50.0)
         logits.scatter_(2, found.classes.clamp(min=0)[..., None], 50.0)
-        return DenseOutput(logits, found.offsets if offsets is None else offsets, ~found.covered, (2, 3))
+        return DenseOutput(logits, found.edges if edges is None else edges, ~found.covered, (2, 3))
 
-    def test_what_is_right_costs_nothing_and_only_covered_cells_have_a_distance(self):
+    def test_what_is_right_costs_nothing_and_only_covered_cells_have_edges(self):
         found = targets((0, 0, 2, 1), padding=[False] * 5 + [True])
         losses = dense_losses(self.output(found), found)
-        assert {name: value.item() for name, value in losses.items()} == {"classes": 0.0, "offsets": 0.0}
-        elsewhere = found.offsets + 7.0 * ~found.covered[..., None]
-        assert dense_losses(self.output(found, elsewhere), found)["offsets"] == 0
-        assert dense_losses(self.output(found, found.offsets + 0.5), found)["offsets"] == pytest.approx(0.5)
+        assert {name: value.item() for name, value in losses.items()} == {"classes": 0.0, "edges": 0.0}
+        elsewhere = found.edges + 7.0 * ~found.covered[..., None]
+        assert dense_losses(self.output(found, elsewhere), found)["edges"] == 0
+        assert dense_losses(self.output(found, found.edges + 0.5), found)["edges"] == pytest.approx(0.5)
 
     def test_cells_that_do_not_count_change_no_loss(self):
         found = targets((0, 0, 2, 1), padding=[False] * 5 + [True])
@@ -117,12 +134,12 @@ class TestLosses:
 
     def test_the_iou_of_a_cell_is_that_of_its_box(self):
         found = targets((0, 0, 2, 1))
-        assert cell_ious(found.offsets, found).tolist() == [[1, 1, 0, 0, 0, 0]]
-        half = found.offsets.clone()
-        half[0, 0] = torch.tensor([0.5, 0.5, 0.5, 0.5])  # of two cells the first alone
-        assert cell_ious(half, found)[0, 0] == 0.5
-        half[0, 0] = torch.tensor([-1.0, 0.5, -1.0, 0.5])  # its right edge lies left of the left one
-        assert cell_ious(half, found)[0, 0] == 0
+        assert cell_ious(found.edges, found).tolist() == [[1, 1, 0, 0, 0, 0]]
+        said = found.edges.clone()
+        said[0, 0] = torch.tensor([0.0, 0, 1, 1])  # of two cells the first alone
+        assert cell_ious(said, found)[0, 0] == 0.5
+        said[0, 0] = torch.tensor([1.5, 0, 0.5, 1])  # its right edge lies left of the left one
+        assert cell_ious(said, found)[0, 0] == 0
 
 
 class Means(nn.Module):
@@ -148,4 +165,4 @@ def test_a_network_learns_what_stands_where():
         optimizer.step()
     output = network(images, mask)
     assert torch.equal(output.logits.argmax(dim=-1), found.classes)
-    assert cell_ious(output.offsets, found)[found.covered].min() > 0.8
+    assert cell_ious(output.edges, found)[found.covered].min() > 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def score_batch(output: DenseOutput, targets: CellTargets) -> Tensor:
     columns = [
         targets.covered,
         right & targets.covered,
-        cell_ious(output.offsets, targets),
+        cell_ious(output.edges, targets),
         empty,
         right & empty,
     ]
@@ -50,8 +51,8 @@ def metrics(scores: Scores) -> dict[str, float]:
 
 def artefacts(scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
     """What was counted on a split, and every image's own numbers."""
-    counts = [[name, int(scores.column(name).sum())] for name in ("covered", "empty")]
-    rows = [["images", len(scores.ids)], *[[f"{name} cells", count] for name, count in counts]]
+    rows: list[list[Any]] = [["images", len(scores.ids)]]
+    rows += [[f"{name} cells", int(scores.column(name).sum())] for name in ("covered", "empty")]
     rows += [[metric.title, measured[metric.name]] for metric in METRICS]
     note = "A cell is covered by the smallest box that its middle lies in."
     columns = {name: scores.column(name).tolist() for name in FIELDS}

@@ -17,6 +17,7 @@ from models.grounding.dense import (
     boxes_in_cells,
     cell_targets,
     dense_losses,
+    placed_anew,
     without_needless_padding,
 )
 from models.grounding.encoder import EncoderSizes
@@ -27,6 +28,7 @@ from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
 from vision_train.previews import Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
+from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.box_preview import NOTE, preview_rows
 from vision_train.tasks.dense_detection.scores import FIELDS, METRICS, artefacts, metrics, score_batch
@@ -86,6 +88,16 @@ class DenseDetectionTask(Task):
     ) -> None:
         super().__init__(recipe, network, classes, attention)
         self.stride = stride_of(recipe.model.args)
+        self._places = torch.Generator()
+        self.seed_generators(0)
+
+    def seed_generators(self, rank: int) -> None:
+        """Give the places of images in each process their own seed."""
+        self._places.manual_seed(derive_seed(self.recipe.seed, f"places of process {rank}"))
+
+    def random_generators(self) -> dict[str, torch.Generator]:
+        """Generators whose state belongs into a checkpoint."""
+        return {"places": self._places}
 
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> Adapted:
         """Translate the weights of a visual branch or of its backbone."""
@@ -96,12 +108,19 @@ class DenseDetectionTask(Task):
         return Adapted(state, state)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Say what covers the cells of a batch, and take both losses."""
-        return torch.stack([*dense_losses(*self.compare(batch)).values()]).sum()
+        """Say what covers the cells of a batch whose images lie anywhere in the frame, and take both losses."""
+        return torch.stack([*dense_losses(*self.compare(batch, self._places)).values()]).sum()
 
-    def compare(self, batch: Batch) -> tuple[DenseOutput, CellTargets]:
-        """What the network says of the cells of a batch, and what it should say."""
+    def compare(self, batch: Batch, places: torch.Generator | None = None) -> tuple[DenseOutput, CellTargets]:
+        """What the network says of the cells of a batch, and what it should say.
+
+        Args:
+            batch: Images with boxes.
+            places: Draws where each image lies in the frame, as in training on expressions; None leaves them.
+        """
         images, padding_mask = without_needless_padding(batch["image"], batch["padding_mask"], self.stride)
+        if places is not None:
+            images, padding_mask = placed_anew(images, padding_mask, places)
         output = self.network(images, padding_mask)
         boxes, ignored = (boxes_in_cells(batch[key], padding_mask, output.grid) for key in ("boxes", "ignore"))
         targets = cell_targets(
