@@ -54,7 +54,7 @@ def test_it_is_previewed_and_tried(tmp_path):
 
 
 def grounding(*overrides: str):
-    return load_recipe(GROUNDING, overrides, smoke=True)
+    return load_recipe(GROUNDING, ["model.freeze=[visual.*]", *overrides], smoke=True)
 
 
 def start(*overrides: str):
