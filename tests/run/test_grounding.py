@@ -23,7 +23,7 @@ from vision_train.tasks.grounding.boxes import original_corners
 from vision_train.tasks.grounding.task import GroundingTask
 
 RECIPE = "studies/actress/referring_supervised"
-LENGTH = ("data.epoch_batches=3", "trainer.max_epochs=2", "optim.ema={decay: 0.5}")
+LENGTH = ("data.epoch_batches=3", "trainer.limit_train_batches=3", "trainer.max_epochs=2", "optim.ema={decay: 0.5}")
 
 
 @pytest.fixture(scope="module")
