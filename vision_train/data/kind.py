@@ -191,6 +191,21 @@ class Implementation(Protocol):
             UserError: There is nothing to predict on, or it is not what the network learned from.
         """
 
+    def loose_with_texts(
+        self, recipe: Recipe, inputs: Sequence[Path], texts: Sequence[str], *, learner: str
+    ) -> SampleLoader:
+        """Load images without labels, each with each of the texts; only kinds that say ``takes_text`` have it.
+
+        Args:
+            recipe: The recipe of the run that predicts.
+            inputs: Images, folders or tables of them.
+            texts: At least one.
+            learner: What messages call the network.
+
+        Raises:
+            UserError: As :meth:`loose`, or a text says nothing.
+        """
+
     def picture_sources(
         self, samples: Sequence[Any], section: Any, images: Path | None
     ) -> tuple[dict[str, Any], list[str]]:
@@ -248,6 +263,8 @@ class KindOfData:
     """The split that a finished run is measured on: ``test``, or ``val`` where nothing has a label."""
     id_column: str = "path"
     """Column of the ids in a table of predictions."""
+    takes_text: bool = False
+    """Whether a text says what is wanted of an image, so that ``predict`` takes images with texts."""
     report: str | None = None
     """Dotted name of the module that draws this kind of data, such as ``vision_train.report.images``."""
     results: str | None = None

@@ -13,7 +13,7 @@ from tests.data.phrases.conftest import ref
 from vision_train.data.crop_section import Crop
 from vision_train.data.kind import SPLITS, KindOfData
 from vision_train.data.phrases import PHRASES, Section
-from vision_train.data.phrases.build import all_samples, loose
+from vision_train.data.phrases.build import all_samples
 from vision_train.data.phrases.tokens import learn_vocabulary, tokenizer_of
 from vision_train.data.sample import digest
 from vision_train.errors import UserError
@@ -284,25 +284,6 @@ def test_an_edited_expression_or_box_is_another_data_set(place):
     assert len(digests) == 3
 
 
-def test_csv_files_with_texts_are_predicted_on(place):
-    place.pictures("a.png")
-    vocabulary = learn_vocabulary(["red cup"])
-    table = place.text("ask.csv", "path,text\na.png,Red cup\na.png,cup\n")
-    loader = loose(place.recipe(vocabulary=vocabulary), [table], learner="network")
-    (batch,) = loader
-    assert batch["id"] == [f"{place.folder / 'a.png'}#{number}" for number in (1, 2)]
-    assert batch["text"] == ["red cup", "cup"]
-    assert "boxes" not in batch
-    for bad, message in (
-        (place.folder / "a.png", "path,text"),
-        (place.text("b.csv", "path\na.png\n"), "no column text"),
-    ):
-        with pytest.raises(UserError, match=message):
-            loose(place.recipe(vocabulary=vocabulary), [bad], learner="network")
-    with pytest.raises(UserError, match="line 2: the text is empty"):
-        loose(place.recipe(vocabulary=vocabulary), [place.text("c.csv", "path,text\na.png,\n")], learner="network")
-
-
 @pytest.mark.parametrize(
     ("augment", "key"),
     [
@@ -350,7 +331,7 @@ def test_the_section_says_what_is_missing_and_what_it_names():
 def test_the_kind_keeps_its_contract(place):
     assert isinstance(PHRASES, KindOfData)
     implementation = PHRASES.load()
-    for name in ("build", "all_samples", "loose", "picture_sources", "check_start"):
+    for name in ("build", "all_samples", "loose", "loose_with_texts", "picture_sources", "check_start"):
         assert callable(getattr(implementation, name))
     place.many(10)
     samples = implementation.all_samples(place.recipe())

@@ -96,6 +96,7 @@ PHRASES = KindOfData(
     implementation="vision_train.data.phrases.build",
     splits=(*SPLITS, "testA", "testB"),
     id_column="expression",
+    takes_text=True,
     report="vision_train.report.boxes",
     verbs="vision_train.data.phrases.verbs",
 )
