@@ -27,9 +27,9 @@ class Predicted:
     drawing: Any = None
     """What its picture shows: ``previews.Bars`` or ``BoxesOnImage``, a function from the original pixels (H W 3,
     uint8) to those of the picture, or what the kind of data knows to draw; None for no picture."""
-    sentence: str = ""
-    """The same for a reader who asked about this sample, on one line; empty where a table tells it."""
     cells: dict[str, Any] | CsvRows = field(default_factory=dict)
     """Its row in a csv, where that holds other columns than the numbers and texts of ``row``; or its rows."""
     results: Any = None
     """What a file of results holds of it, for the kind of data whose field has such files (``KindOfData.results``)."""
+    sentence: str = ""
+    """The same for a reader who asked about this sample, on one line; empty where a table tells it."""

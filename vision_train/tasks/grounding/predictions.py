@@ -38,7 +38,7 @@ def predicted_box(name: str, text: str, box: Corners, confidence: float) -> Pred
     scores = None if said is None else np.array([confidence])
     drawing = BoxesOnImage(box[None], np.zeros(1, dtype=np.int64), [text], scores)
     cells = CsvRows(COLUMNS, [(text, *sides, "" if said is None else said)])
-    return Predicted(name, row, drawing, _sentence(text, sides, said), cells)
+    return Predicted(name, row, drawing, cells, sentence=_sentence(text, sides, said))
 
 
 def _sentence(text: str, sides: list[float], confidence: float | None) -> str:
