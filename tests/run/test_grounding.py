@@ -24,7 +24,12 @@ from vision_train.tasks.grounding.boxes import original_corners
 from vision_train.tasks.grounding.task import GroundingTask
 
 RECIPE = "studies/actress/referring_supervised"
-LENGTH = ("trainer.limit_train_batches=3", "trainer.max_epochs=2", "optim.ema={decay: 0.5}")
+LENGTH = (
+    "trainer.limit_train_batches=3",
+    "trainer.max_epochs=2",
+    "trainer.limit_test_batches=8",
+    "optim.ema={decay: 0.5}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,13 @@ def test_evaluation_repeats_the_result_and_knows_the_parts_of_the_test(run):
 
 def test_the_report_shows_expressions_boxes_and_attention(run):
     page = (run / "report.html").read_text()
-    for word in ("missed furthest", "Where the network looked", "what is meant", "Accuracy by length"):
+    for word in (
+        "missed furthest",
+        "Where the network looked",
+        "what is meant",
+        "Accuracy by length",
+        "Accuracy by category",
+    ):
         assert word in page
     for fault in ("Not shown", "Could not be read"):
         assert fault not in page

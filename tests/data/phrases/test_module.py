@@ -28,7 +28,19 @@ def test_a_batch_holds_what_a_grounding_network_needs(place):
     place.many(10)
     batch = next(iter(place.build(shift=True, scales=[64, 32]).train_dataloader()))
     assert sorted(batch) == [
-        *("affine", "boxes", "group", "id", "image", "padding_mask", "size", "text", "token_padding", "tokens")
+        *(
+            "affine",
+            "boxes",
+            "category",
+            "group",
+            "id",
+            "image",
+            "padding_mask",
+            "size",
+            "text",
+            "token_padding",
+            "tokens",
+        )
     ]
     assert (batch["image"].shape, batch["image"].dtype) == ((4, 3, 64, 64), torch.float32)
     assert (batch["padding_mask"].shape, batch["padding_mask"].dtype) == ((4, 64, 64), torch.bool)
@@ -37,6 +49,7 @@ def test_a_batch_holds_what_a_grounding_network_needs(place):
     assert (batch["affine"].dtype, batch["affine"].shape) == (torch.float64, (4, 3, 3))
     assert batch["size"] == [(48, 64)] * 4
     assert batch["group"] == [name.partition("#")[0] for name in batch["id"]]
+    assert batch["category"] == [""] * len(batch["id"])
     assert set(batch["text"]) <= {"red cup", "the left cup"}
     for boxes, affine in zip(batch["boxes"].double().numpy(), batch["affine"].numpy(), strict=True):
         (x, y, width, height), side = boxes, 64

@@ -103,8 +103,9 @@ class GroundingTask(Task):
         """Find the boxes of a batch and note them beside the true ones."""
         output = self.find(batch, with_attention=self._worst is not None)
         found, true = (self._corners(boxes, batch) for boxes in (output.boxes, batch["boxes"]))
-        rows = zip(batch["text"], found.tolist(), true.tolist(), self._confidences(output), batch["group"], strict=True)
-        results = [PhraseResult(text, tuple(box), tuple(truth), sure, group) for text, box, truth, sure, group in rows]
+        texts, sure = batch["text"], self._confidences(output)
+        rows = zip(texts, found.tolist(), true.tolist(), sure, batch["group"], batch["category"], strict=True)
+        results = [PhraseResult(text, tuple(box), tuple(truth), *others) for text, box, truth, *others in rows]
         self.scores.add(batch["id"], results)
         return results, output
 
