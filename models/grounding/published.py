@@ -99,6 +99,13 @@ def adapt_visual(state: Mapping[str, Tensor], branch: VisualBranch) -> Adapted:
     return Adapted(named, named)
 
 
+def is_of_detr(names: Iterable[str]) -> bool:
+    """Whether weights of these names hold the encoder of a DETR, and are of no grounding network."""
+    listed = [*names]
+    has_encoder = any(name.startswith("transformer.encoder.layers.") for name in listed)
+    return has_encoder and not any(our_name(name).startswith(("fusion.", "visual.", "text.")) for name in listed)
+
+
 def describe(state: Mapping[str, Tensor]) -> dict[str, str]:
     """What weights of TransVG, official or ours, say of their network; nothing where they are of none."""
     named = {our_name(name): tensor for name, tensor in state.items()}

@@ -220,13 +220,17 @@ class Implementation(Protocol):
             Arguments of ``open_renderer`` of the module that draws this kind of data, and what to tell the user.
         """
 
-    def check_start(self, recipe: Recipe, weights: Weights, name: str) -> None:
+    def check_start(self, recipe: Recipe, weights: Weights, name: str, data: SampleDataModule) -> list[str]:
         """Refuse weights that were trained on data of another kind than the recipe's.
 
         Args:
             recipe: With what the data themselves say filled in.
             weights: The weights to start from.
             name: What messages call them.
+            data: The samples.
+
+        Returns:
+            Warnings of what they may have learnt of these samples, in sentences.
 
         Raises:
             UserError: They do not suit the data.

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from augment.geometry import mirrored_text
 from vision_train.data.findings import Findings
-from vision_train.data.image_files import check_start, picture_sources
+from vision_train.data.image_files import picture_sources
 from vision_train.data.phrases.annotations import PhraseSample
 from vision_train.data.phrases.few import divide_phrases, few, one_split
 from vision_train.data.phrases.loose import loose, loose_with_texts
 from vision_train.data.phrases.module import PhraseDataModule
 from vision_train.data.phrases.read import read_phrases
+from vision_train.data.phrases.seen import check_start
 from vision_train.data.phrases.texts import hardly_read, tokenizer_for
 from vision_train.data.phrases.tokens import WordPieces, learn_vocabulary
 from vision_train.data.splits import Splits

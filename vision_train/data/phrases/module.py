@@ -36,6 +36,7 @@ class PhraseDataModule(SampleDataModule):
     """
 
     noun = "expressions"
+    repeats = "are about images of"
 
     def __init__(
         self,
