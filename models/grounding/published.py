@@ -123,6 +123,13 @@ def adapt_visual_alone(state: Mapping[str, Tensor], network: TransVG | VLTVG) ->
     return Adapted(named, named, fresh=fresh, notes=["the file has the visual branch alone; all else starts fresh"])
 
 
+def is_of_detr(names: Iterable[str]) -> bool:
+    """Whether weights of these names hold the encoder of a DETR, and are of no grounding network."""
+    listed = [*names]
+    has_encoder = any(name.startswith("transformer.encoder.layers.") for name in listed)
+    return has_encoder and not any(our_name(name).startswith(("fusion.", "visual.", "text.")) for name in listed)
+
+
 def describe(state: Mapping[str, Tensor]) -> dict[str, str]:
     """What weights of TransVG, official or ours, say of their network; nothing where they are of none."""
     named = {our_name(name): tensor for name, tensor in state.items()}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,10 @@ from vision_train.tasks.grounding.boxes import original_corners
 from vision_train.tasks.grounding.task import GroundingTask
 
 RECIPE = "studies/actress/referring_supervised"
-LENGTH = ("data.epoch_batches=3", "trainer.limit_train_batches=3", "trainer.max_epochs=2", "optim.ema={decay: 0.5}")
+LENGTH = (
+    *("data.epoch_batches=3", "trainer.limit_train_batches=3", "trainer.max_epochs=2", "trainer.limit_test_batches=8"),
+    "optim.ema={decay: 0.5}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,13 @@ def test_evaluation_repeats_the_result_and_knows_the_parts_of_the_test(run):
 
 def test_the_report_shows_expressions_boxes_and_attention(run):
     page = (run / "report.html").read_text()
-    for word in ("missed furthest", "Where the network looked", "what is meant", "Accuracy by length"):
+    for word in (
+        "missed furthest",
+        "Where the network looked",
+        "what is meant",
+        "Accuracy by length",
+        "Accuracy by category",
+    ):
         assert word in page
     for fault in ("Not shown", "Could not be read"):
         assert fault not in page
@@ -79,6 +89,28 @@ def test_a_csv_of_expressions_gives_a_box_each_in_pixels_of_the_original(run, tm
         assert 0 <= top < bottom <= 30
         assert 0 < float(row["confidence"]) <= 1
     assert len(list(Path("pictures").glob("*.png"))) == 2
+
+
+def test_a_text_about_images_is_answered_in_print_and_drawn_and_written_only_where_asked(
+    run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Image.fromarray(np.full((30, 90, 3), 200, dtype=np.uint8)).save(f"{name}.png")
+    predict(run, ["one.png", "two.png"], render=Path("pictures"), text=["the red circle", "leftmost square"])
+    answers = [line for line in capsys.readouterr().out.splitlines() if "confidence" in line]
+    asked = [line.partition(": left ")[0] for line in answers]
+    texts = ("“the red circle”", "“leftmost square”")
+    assert asked == [f"{name}.png#{at}: {text}" for name in ("one", "two") for at, text in enumerate(texts, 1)]
+    assert all(" pixels, confidence 0." in line for line in answers)
+    assert len(list(Path("pictures").glob("*.png"))) == 4
+    assert not Path("predictions.jsonl").exists()
+    predict(run, ["one.png"], out=Path("out.jsonl"), text=["the red circle"])
+    (line,) = map(json.loads, Path("out.jsonl").read_text().splitlines())
+    numbers = [float(each) for each in re.findall(r"(?:left|top|right|bottom) ([0-9.]+)", answers[0])]
+    assert line["box"] == pytest.approx(numbers, abs=0.051)
+    with pytest.raises(UserError, match="--text"):
+        predict(run, ["one.png"])
 
 
 def test_a_written_folder_is_the_same_data_and_is_previewed(tmp_path, quiet):

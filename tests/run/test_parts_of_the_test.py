@@ -33,7 +33,7 @@ def test_parts_are_no_copies_of_the_test(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["c.png", "d.png"])
 def test_a_copy_in_a_part_is_refused(tmp_path: Path, name: str):
-    with pytest.raises(UserError, match=rf"2 of 4 test expressions are copies of train.*{name}"):
+    with pytest.raises(UserError, match=rf"2 of 4 test expressions are about images of train.*{name}"):
         check_overlap(data_of(tmp_path, copied=name))
 
 

@@ -19,9 +19,12 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option(help="File to write: .jsonl or .csv, or .json where the data have a format for results."),
-    ] = Path("predictions.jsonl"),
+        Path | None,
+        typer.Option(
+            help="File to write: .jsonl or .csv, or .json where the data have a format for results. Else "
+            "predictions.jsonl; with --text answers are printed, and written only to a file that is named."
+        ),
+    ] = None,
     render: Annotated[Path | None, typer.Option(help="Folder for pictures of each prediction.")] = None,
     images: Annotated[
         Path | None,
@@ -29,6 +32,10 @@ def predict(
             help="Folder of the images that the samples were made of, called like them, for the pictures of --render; "
             "smaller copies do where the samples say how large the images are."
         ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="What is looked for in each image, for runs on expressions; may be given several times."),
     ] = None,
 ) -> None:
     """Predict with the best weights of a run.
@@ -38,18 +45,24 @@ def predict(
       vision-train predict runs/quickstart/0 some/folder --out predictions.jsonl --render pictures/
 
       vision-train predict runs/quickstart/0 some/folder data.on_bad=skip
+
+      vision-train predict RUN photo.jpg --text "the red cup left of the plate" --render pictures/
     """
     from vision_train.cli.arguments import divide_arguments
     from vision_train.cli.console import plain_console
-    from vision_train.run.predict import predict_run
+    from vision_train.run.texts import check_texts
 
     inputs, overrides = divide_arguments(arguments)
+    check_texts(run, text or [])
+    from vision_train.run.predict import predict_run
+
     predict_run(
         run,
         [Path(entry) for entry in inputs],
         overrides=overrides,
-        out=out,
+        out=out or (None if text else Path("predictions.jsonl")),
         render=render,
         images=images,
+        texts=text or (),
         console=plain_console(),
     )

@@ -15,6 +15,7 @@ from vision_train.data.folders import refuse_output
 from vision_train.data.image_dataset import ImageDataset, eval_transform, original_pixels
 from vision_train.data.image_section import ImageSection
 from vision_train.data.image_tables import listed_files
+from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.sources import list_images_in
@@ -59,8 +60,9 @@ def picture_sources(
     return {"originals": {sample.id: partial(original_pixels, sample) for sample in samples}}, []
 
 
-def check_start(recipe: Recipe, weights: Weights, name: str) -> None:
+def check_start(recipe: Recipe, weights: Weights, name: str, data: SampleDataModule) -> list[str]:
     """Accept any weights: images can be learned from any start."""
+    return []
 
 
 def list_images(inputs: Sequence[Path]) -> tuple[list[str], list[str]]:

@@ -191,6 +191,21 @@ class Implementation(Protocol):
             UserError: There is nothing to predict on, or it is not what the network learned from.
         """
 
+    def loose_with_texts(
+        self, recipe: Recipe, inputs: Sequence[Path], texts: Sequence[str], *, learner: str
+    ) -> SampleLoader:
+        """Load images without labels, each with each of the texts; only kinds that say ``takes_text`` have it.
+
+        Args:
+            recipe: The recipe of the run that predicts.
+            inputs: Images, folders or tables of them.
+            texts: At least one.
+            learner: What messages call the network.
+
+        Raises:
+            UserError: As :meth:`loose`, or a text says nothing.
+        """
+
     def picture_sources(
         self, samples: Sequence[Any], section: Any, images: Path | None
     ) -> tuple[dict[str, Any], list[str]]:
@@ -205,13 +220,17 @@ class Implementation(Protocol):
             Arguments of ``open_renderer`` of the module that draws this kind of data, and what to tell the user.
         """
 
-    def check_start(self, recipe: Recipe, weights: Weights, name: str) -> None:
+    def check_start(self, recipe: Recipe, weights: Weights, name: str, data: SampleDataModule) -> list[str]:
         """Refuse weights that were trained on data of another kind than the recipe's.
 
         Args:
             recipe: With what the data themselves say filled in.
             weights: The weights to start from.
             name: What messages call them.
+            data: The samples.
+
+        Returns:
+            Warnings of what they may have learnt of these samples, in sentences.
 
         Raises:
             UserError: They do not suit the data.
@@ -248,6 +267,8 @@ class KindOfData:
     """The split that a finished run is measured on: ``test``, or ``val`` where nothing has a label."""
     id_column: str = "path"
     """Column of the ids in a table of predictions."""
+    takes_text: bool = False
+    """Whether a text says what is wanted of an image, so that ``predict`` takes images with texts."""
     report: str | None = None
     """Dotted name of the module that draws this kind of data, such as ``vision_train.report.images``."""
     results: str | None = None

@@ -67,6 +67,8 @@ class SampleDataModule(LightningDataModule):
 
     noun: str
     """What the samples are, in the plural."""
+    repeats: ClassVar[str] = "are copies of"
+    """What samples are to those of another split that have the same file, before these are named."""
     companions: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Split -> splits that are evaluated along with it, in loaders of their own."""
 

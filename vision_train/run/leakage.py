@@ -110,14 +110,14 @@ def check_overlap(data: SampleDataModule) -> None:
         pairs = _copies(groups, first, second, same_file=(first in beside) == (second in beside))
         if not pairs:
             continue
-        told = f"{_counted(pairs, data, second)} are copies of {first} {data.noun}: {_named(pairs)}"
+        told = f"{_counted(pairs, data, second)} {data.repeats} {first} {data.noun}{_files(pairs)}: {_named(pairs)}"
         if not is_test(second) or first not in trained_on:
             data.notes.append(told)
         elif data.section.allow_overlap:
             data.notes.append(f"{told}; test metrics will be too high")
         else:
             raise UserError(
-                f"{data.section.named()}: {told}. Remove the copies from one of the two splits, or set "
+                f"{data.section.named()}: {told}. Remove them from one of the two splits, or set "
                 "data.allow_overlap=true to test on them all the same"
             )
 
@@ -143,6 +143,12 @@ def _copies(groups: Iterable[Shared], first: str, second: str, *, same_file: boo
 
 def _counted(pairs: Sequence[tuple[Sample, Sample]], data: SampleDataModule, split: str) -> str:
     return f"{len(pairs):,} of {data.counts[split]:,} {split} {data.noun}"
+
+
+def _files(pairs: Sequence[tuple[Sample, Sample]]) -> str:
+    """How many files there are of samples of which several are about one."""
+    files = len({sample.identity for sample, _ in pairs})
+    return f" ({files:,} files)" if files < len(pairs) else ""
 
 
 def _named(pairs: Sequence[tuple[Sample, Sample]], relation: str = "as") -> str:

@@ -46,7 +46,7 @@ from vision_train.run.progress import ProgressDisplay
 from vision_train.run.steps import EndAtStep, TrainingSteps, count_steps, going_on, limits_of, set_length, tell
 from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.semi.teacher import decay_of, half_life
-from vision_train.tasks import task_packages
+from vision_train.tasks import settle_network, task_packages
 from vision_train.tasks.base import Task
 from vision_train.tasks.teaching import start_of
 
@@ -109,10 +109,11 @@ def scan(
         UserError: The data or the weights are not as the recipe says.
     """
     settled = settle(recipe, earlier)
-    data = recipe.kind.load().build(settled.recipe, classes, only)
+    recipe = settle_network(settled.recipe)
+    data = recipe.kind.load().build(recipe, classes, only)
     data.preparation += settled.notes
     data.warnings += settled.warnings
-    return Scanned(replace(settled.recipe, data=data.section), data)
+    return Scanned(replace(recipe, data=data.section), data)
 
 
 def prepare(scanned: Scanned) -> Prepared:
@@ -125,7 +126,8 @@ def prepare(scanned: Scanned) -> Prepared:
     seed_everything(recipe.seed, verbose=False)
     task, attention = _build(recipe, data.classes)
     for part, file in recipe.model.start.items():
-        _check_start(recipe, part, file)
+        doubts = _check_start(recipe, data, part, file)
+        data.warnings += [doubt for doubt in doubts if doubt not in data.warnings]
     reports = load_start(
         task.network,
         recipe.model,
@@ -200,10 +202,10 @@ def _check_match(task: Task, model: Model, earlier: Task) -> None:
         raise UserError(f"run.pretrain={error}") from error
 
 
-def _check_start(recipe: Recipe, part: str, checkpoint: str) -> None:
-    """Refuse weights of ours that do not suit the data; other files do not say what they learnt."""
+def _check_start(recipe: Recipe, data: SampleDataModule, part: str, checkpoint: str) -> list[str]:
+    """Refuse weights of ours that do not suit the data, and say what others may have learnt of them."""
     weights = read_weights(checkpoint, recipe.model.key_of(part))
-    recipe.kind.load().check_start(recipe, weights, f"model.checkpoint {checkpoint}")
+    return recipe.kind.load().check_start(recipe, weights, f"model.checkpoint {checkpoint}", data)
 
 
 def _notes_on_start(data: SampleDataModule, file: str) -> list[str]:

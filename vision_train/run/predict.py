@@ -13,6 +13,7 @@ from rich.console import Console
 
 from vision_train.data.dataset import SampleLoader
 from vision_train.errors import UserError
+from vision_train.files import printable
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
 from vision_train.run.directory import open_run
@@ -20,6 +21,7 @@ from vision_train.run.evaluate import load_for_inference
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
 from vision_train.run.predictions import ENDINGS, RESULTS, check_outputs, write_predictions
+from vision_train.run.texts import check_texts
 from vision_train.run.trainer import build_trainer
 from vision_train.tasks.base import Task
 from vision_train.tasks.predicted import Predicted
@@ -40,21 +42,24 @@ def predict_run(
     inputs: Sequence[Path],
     *,
     overrides: Sequence[str],
-    out: Path,
+    out: Path | None,
     render: Path | None,
     images: Path | None,
     console: Console,
+    texts: Sequence[str] = (),
 ) -> None:
-    """Predict batch by batch and write a table, and pictures if asked for.
+    """Predict batch by batch and write a table, and pictures if asked for. Answers to texts are printed too.
 
     Args:
         run: A run directory; its best weights are used.
         inputs: Files, folders and tables, as the kind of data of the run reads them.
         overrides: Recipe keys to change, such as ``data.on_bad=skip``.
-        out: ``.jsonl`` or ``.csv``; ``.json`` for the results of a kind of data whose field has a format of them.
+        out: ``.jsonl`` or ``.csv``; ``.json`` for the results of a kind of data whose field has a format of them. None
+            writes no table.
         render: Folder for pictures of each prediction.
         images: Folder of images that samples were made of, called like them, for the pictures.
         console: Where to report.
+        texts: What is looked for in each of the inputs, which are images then.
 
     Raises:
         UserError: There is no such run, nothing to predict on, an input that cannot be used, an option that is for
@@ -63,13 +68,15 @@ def predict_run(
     if images and not render:
         raise UserError("--images: is for pictures; say where to put them with --render DIR")
     directory = open_run(run, with_weights=True)
+    check_texts(run, texts)
     recipe = load_for_inference(directory.recipe, overrides)
     task = build_task(recipe, directory.read_classes())
     _check_predicts(task, run, render)
     load_best(task, run)
-    loader = recipe.kind.load().loose(recipe, inputs, learner=f"the run {run}")
+    loader = _loader(recipe, inputs, texts, run)
     check_outputs(out, render, ENDINGS if recipe.kind.results is None else (*ENDINGS, RESULTS))
-    results = recipe.kind.open_results(recipe, task.classes, loader.dataset.samples) if out.suffix == RESULTS else None
+    as_results = out is not None and out.suffix == RESULTS
+    results = recipe.kind.open_results(recipe, task.classes, loader.dataset.samples) if as_results else None
     # A file of results holds all that was found; only pictures and tables leave something out.
     notes = [] if results and not render else task.prediction_notes()
     for note in [*loader.dataset.notes, *notes, *(results.notes if results else [])]:
@@ -79,11 +86,21 @@ def predict_run(
         collected = _Collect(renderer, keep_results=results is not None)
         build_trainer(recipe, [collected]).predict(task, dataloaders=loader, return_predictions=False)
     kind, predictions = recipe.kind, list(collected.predictions.values())
-    written = write_predictions(out, predictions, kind.id_column, kind.noun, results)
-    console.print(f"{written} in {out}")
+    for predicted in predictions if texts else ():
+        console.print(f"{printable(predicted.id)}: {predicted.sentence}")
+    if out is not None:
+        written = write_predictions(out, predictions, kind.id_column, kind.noun, results)
+        console.print(f"{written} in {out}")
     for remark in renderer.remarks() if renderer else []:
         console.print(remark)
     report_skipped(console, recipe, loader.dataset.skipped)
+
+
+def _loader(recipe: Recipe, inputs: Sequence[Path], texts: Sequence[str], run: Path) -> SampleLoader:
+    reader, learner = recipe.kind.load(), f"the run {run}"
+    if texts:
+        return reader.loose_with_texts(recipe, inputs, texts, learner=learner)
+    return reader.loose(recipe, inputs, learner=learner)
 
 
 def _check_predicts(task: Task, run: Path, render: Path | None) -> None:

@@ -20,17 +20,18 @@ RESULTS = ".json"
 """Of one json in the format of the field, which some kinds of data have."""
 
 
-def check_outputs(out: Path, render: Path | None, endings: Sequence[str] = ENDINGS) -> None:
+def check_outputs(out: Path | None, render: Path | None, endings: Sequence[str] = ENDINGS) -> None:
     """Find out before any work whether its results can be written.
 
     Raises:
         UserError: They cannot.
     """
-    if out.suffix not in endings:
-        raise UserError(f"--out {out}: ends in neither {' nor '.join(endings)}")
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; name a file")
-    check_writable(out.parent, "--out")
+    if out is not None:
+        if out.suffix not in endings:
+            raise UserError(f"--out {out}: ends in neither {' nor '.join(endings)}")
+        if out.is_dir():
+            raise UserError(f"--out {out}: is a folder; name a file")
+        check_writable(out.parent, "--out")
     if render:
         check_writable(render, "--render")
 

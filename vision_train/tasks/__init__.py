@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -13,6 +13,7 @@ from vision_train.errors import UserError
 
 if TYPE_CHECKING:
     from vision_train.data.kind import KindOfData
+    from vision_train.recipe.recipe import Recipe
 
 ENTRY_POINTS = "vision_train.tasks"
 """Group of the entry points by which other packages add tasks: ``NAME = "PACKAGE"``."""
@@ -47,8 +48,9 @@ def task_options(task: str) -> ModuleType:
     """Import the options of a task.
 
     ``Method`` is the type of the recipe's section and ``DATA`` the task's kind of data. ``WEIGHTS``, if it is there,
-    names a function as ``module:function`` that describes weights of the task's networks. ``SEMI_METHODS``, if it is
-    there, lists the methods by which the task learns from unlabelled samples.
+    names a function as ``module:function`` that describes weights of the task's networks, and ``SETTLE`` one that fills
+    in a recipe what files say of the network. ``SEMI_METHODS``, if it is there, lists the methods by which the task
+    learns from unlabelled samples.
 
     Raises:
         UserError: The package that adds the task cannot be imported.
@@ -73,9 +75,26 @@ def describe_weights(state: Mapping[str, Any]) -> dict[str, str]:
     facts: dict[str, str] = {}
     for task in task_packages():
         if place := getattr(task_options(task), "WEIGHTS", None):
-            module, _, function = place.partition(":")
-            facts |= getattr(importlib.import_module(module), function)(state)
+            facts |= _function(place)(state)
     return facts
+
+
+def settle_network(recipe: Recipe) -> Recipe:
+    """Fill in what files that a recipe names say of its network, where its task knows such files.
+
+    Raises:
+        UserError: They do not agree with the recipe.
+    """
+    place = getattr(task_options(recipe.task), "SETTLE", None)
+    settled: Recipe = _function(place)(recipe) if place else recipe
+    return settled
+
+
+def _function(place: str) -> Callable[..., Any]:
+    """Import what ``module:function`` names."""
+    module, _, name = place.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def semi_methods(task: str) -> tuple[str, ...]:

@@ -31,3 +31,5 @@ class Predicted:
     """Its row in a csv, where that holds other columns than the numbers and texts of ``row``; or its rows."""
     results: Any = None
     """What a file of results holds of it, for the kind of data whose field has such files (``KindOfData.results``)."""
+    sentence: str = ""
+    """The same for a reader who asked about this sample, on one line; empty where a table tells it."""

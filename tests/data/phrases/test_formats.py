@@ -58,6 +58,16 @@ class TestRefer:
         first = place.read()[0]
         assert (first.group, first.truth.width, first.truth.height) == ("a.png", 64, 48)
 
+    def test_the_category_is_that_of_the_box_and_empty_where_none_is_named(self, place):
+        place.pictures("a.png", "b.png")
+        place.refer(ref(1, "train", "red cup"), ref(2, "train", "dog", image=2))
+        assert [sample.truth.category for sample in place.read()] == ["", ""]
+        instances = json.loads((place.folder / "instances.json").read_text())
+        instances["annotations"][1]["category_id"] = "7"
+        instances["categories"] = [{"id": 1, "name": "cup"}]
+        place.text("instances.json", json.dumps(instances))
+        assert [sample.truth.category for sample in place.read()] == ["cup", ""]
+
     def test_ids_may_be_texts_and_splits_may_be_joined(self, place):
         place.pictures("a.png", "b.png")
         place.refer(
@@ -207,6 +217,7 @@ class TestEntities:
             "images/12.jpg#1": ("A man", (4, 8, 20, 28), "val", ""),
             "images/12.jpg#2": ("two red cups", (4, 2, 40, 28), "val", ""),
         }
+        assert [sample.truth.category for sample in place.read()] == ["people", "other"]
 
     def test_a_damaged_file_is_found(self, place):
         self.write(place)
@@ -230,6 +241,12 @@ class TestTables:
             "a.png#2": ("the left, low one", (0, 0, 64, 48), "val", ""),
             "b.png#1": ("dog", (0, 0, 8, 8), "test", "B"),
         }
+
+    def test_a_line_may_say_the_category(self, place):
+        place.pictures("a.png")
+        line = ("a.png", "red cup", 4, 8, 16, 20)
+        place.csv((*line, "cup"), ("a.png", "it", 4, 8, 16, 20, ""), columns="path,text,x,y,w,h,category")
+        assert [sample.truth.category for sample in place.read()] == ["cup", ""]
 
     @pytest.mark.parametrize(
         ("columns", "line", "parts"),

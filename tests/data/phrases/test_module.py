@@ -13,7 +13,7 @@ from tests.data.phrases.conftest import ref
 from vision_train.data.crop_section import Crop
 from vision_train.data.kind import SPLITS, KindOfData
 from vision_train.data.phrases import PHRASES, Section
-from vision_train.data.phrases.build import all_samples, loose
+from vision_train.data.phrases.build import all_samples
 from vision_train.data.phrases.tokens import learn_vocabulary, tokenizer_of
 from vision_train.data.sample import digest
 from vision_train.errors import UserError
@@ -28,7 +28,19 @@ def test_a_batch_holds_what_a_grounding_network_needs(place):
     place.many(10)
     batch = next(iter(place.build(shift=True, scales=[64, 32]).train_dataloader()))
     assert sorted(batch) == [
-        *("affine", "boxes", "group", "id", "image", "padding_mask", "size", "text", "token_padding", "tokens")
+        *(
+            "affine",
+            "boxes",
+            "category",
+            "group",
+            "id",
+            "image",
+            "padding_mask",
+            "size",
+            "text",
+            "token_padding",
+            "tokens",
+        )
     ]
     assert (batch["image"].shape, batch["image"].dtype) == ((4, 3, 64, 64), torch.float32)
     assert (batch["padding_mask"].shape, batch["padding_mask"].dtype) == ((4, 64, 64), torch.bool)
@@ -37,6 +49,7 @@ def test_a_batch_holds_what_a_grounding_network_needs(place):
     assert (batch["affine"].dtype, batch["affine"].shape) == (torch.float64, (4, 3, 3))
     assert batch["size"] == [(48, 64)] * 4
     assert batch["group"] == [name.partition("#")[0] for name in batch["id"]]
+    assert batch["category"] == [""] * len(batch["id"])
     assert set(batch["text"]) <= {"red cup", "the left cup"}
     for boxes, affine in zip(batch["boxes"].double().numpy(), batch["affine"].numpy(), strict=True):
         (x, y, width, height), side = boxes, 64
@@ -284,25 +297,6 @@ def test_an_edited_expression_or_box_is_another_data_set(place):
     assert len(digests) == 3
 
 
-def test_csv_files_with_texts_are_predicted_on(place):
-    place.pictures("a.png")
-    vocabulary = learn_vocabulary(["red cup"])
-    table = place.text("ask.csv", "path,text\na.png,Red cup\na.png,cup\n")
-    loader = loose(place.recipe(vocabulary=vocabulary), [table], learner="network")
-    (batch,) = loader
-    assert batch["id"] == [f"{place.folder / 'a.png'}#{number}" for number in (1, 2)]
-    assert batch["text"] == ["red cup", "cup"]
-    assert "boxes" not in batch
-    for bad, message in (
-        (place.folder / "a.png", "path,text"),
-        (place.text("b.csv", "path\na.png\n"), "no column text"),
-    ):
-        with pytest.raises(UserError, match=message):
-            loose(place.recipe(vocabulary=vocabulary), [bad], learner="network")
-    with pytest.raises(UserError, match="line 2: the text is empty"):
-        loose(place.recipe(vocabulary=vocabulary), [place.text("c.csv", "path,text\na.png,\n")], learner="network")
-
-
 @pytest.mark.parametrize(
     ("augment", "key"),
     [
@@ -350,7 +344,7 @@ def test_the_section_says_what_is_missing_and_what_it_names():
 def test_the_kind_keeps_its_contract(place):
     assert isinstance(PHRASES, KindOfData)
     implementation = PHRASES.load()
-    for name in ("build", "all_samples", "loose", "picture_sources", "check_start"):
+    for name in ("build", "all_samples", "loose", "loose_with_texts", "picture_sources", "check_start"):
         assert callable(getattr(implementation, name))
     place.many(10)
     samples = implementation.all_samples(place.recipe())

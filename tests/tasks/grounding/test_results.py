@@ -60,7 +60,9 @@ def test_tables_part_expressions_by_length_and_category_and_items_keep_images_to
     assert isinstance(lengths, Table)
     assert [row[:3] for row in lengths.rows] == [["1 to 2", 7, 100.0], ["8 to 12", 5, 0.0]]
     assert isinstance(categories, Table)
-    assert [row[0] for row in categories.rows] == ["circle", "square", "others"]
+    assert [row[:3] for row in categories.rows] == [["circle", 6, 100.0], ["square", 5, 0.0], ["others", 1, 100.0]]
+    assert "fewer than 5" in categories.note
+    assert all(low < share < high or share in (low, high) for *_, share, low, high, _ in categories.rows)
     assert isinstance(items, Items)
     assert items.groups is not None
     assert items.groups[:6] == ["0", "1", "2"] * 2

@@ -129,7 +129,7 @@ def picture_sources(
     return sources_of_pictures(samples, images, section.on_bad)
 
 
-def check_start(recipe: Recipe, weights: Weights, name: str) -> None:
+def check_start(recipe: Recipe, weights: Weights, name: str, data: SampleDataModule) -> list[str]:
     """Refuse weights that learned from features of another encoder or width.
 
     Raises:
@@ -138,6 +138,7 @@ def check_start(recipe: Recipe, weights: Weights, name: str) -> None:
     earlier = (weights.recipe or {}).get("data", {})
     learned = FeatureKind(earlier.get("feature_width"), earlier.get("encoder"))
     check_feature_kind(FeatureKind(recipe.data.feature_width, recipe.data.encoder), learned, name)
+    return []
 
 
 def read_bag_samples(section: Section, seed: int, *, declared: Collection[str] = ()) -> JoinedBags:

@@ -36,7 +36,7 @@ class Section(DataSection):
     there are several."""
     labels: str | None = field(default=None, metadata=PLACE)
     """Annotations: a `refs(NAME).p` beside its `instances.json`, one of the lists `NAME_SPLIT.pth`, which stands for
-    those of all splits, or a csv with the columns `path,text,x,y,w,h[,split]` in pixels."""
+    those of all splits, or a csv with the columns `path,text,x,y,w,h[,split][,category]` in pixels."""
     images: str | None = field(default=None, metadata=PLACE)
     """Folder that the paths of images are below. Null looks in `root`, and beside the annotations. An image that is not
     at its path is found by its name where there is only one of it."""
@@ -112,6 +112,7 @@ PHRASES = KindOfData(
     implementation="vision_train.data.phrases.build",
     splits=(*SPLITS, "testA", "testB"),
     id_column="expression",
+    takes_text=True,
     report="vision_train.report.boxes",
     verbs="vision_train.data.phrases.verbs",
 )

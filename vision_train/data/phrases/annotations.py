@@ -24,6 +24,8 @@ class Referred:
     """Width of the original image in pixels."""
     height: int
     """Height of the original image in pixels."""
+    category: str = ""
+    """What kind of thing it is, such as `person`, for tables of results; empty where annotations do not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Listed:
     """Its number in the file; None where expressions have none."""
     size: tuple[int, int] | None = None
     """Width and height of the image that the file says."""
+    category: str = ""
+    """As in :class:`Referred`."""
 
 
 @dataclass(slots=True)

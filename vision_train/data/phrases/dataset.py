@@ -76,10 +76,15 @@ class PhraseDataset(SampleDataset):
         return collated(items, self.preparation)
 
     def collate_truth(self, truths: list[Any]) -> Batch:
-        """The weights of boxes that networks have given, B float32; boxes follow the pixels, and are there already."""
-        if not isinstance(truths[0], GivenBox):
-            return {}
-        return {"weight": torch.tensor([truth.weight for truth in truths], dtype=torch.float32)}
+        """What is known of the boxes, which have come with the pixels already.
+
+        Returns:
+            ``category``, a list of texts, empty where nothing says it; of boxes that networks have given ``weight`` (B
+            float32) in its place.
+        """
+        if isinstance(truths[0], GivenBox):
+            return {"weight": torch.tensor([truth.weight for truth in truths], dtype=torch.float32)}
+        return {"category": [truth.category for truth in truths]}
 
     def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
         """The error about the first image that cannot be used."""

@@ -13,7 +13,9 @@ def drawn_samples() -> list[PhraseSample]:
         scene, image = described.scene, f"referring/{described.scene.name}"
         height, width = scene.pixels.shape[:2]
         for expression in described.expressions:
-            truth = Referred(expression.text, scene.boxes[expression.thing], width, height)
+            truth = Referred(
+                expression.text, scene.boxes[expression.thing], width, height, scene.labels[expression.thing]
+            )
             name = f"{image}#{expression.number}"
             split, letters = described.part
             samples.append(PhraseSample(name, scene.pixels, truth, split, image, expression.text, letters))

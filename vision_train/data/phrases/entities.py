@@ -14,7 +14,7 @@ from vision_train.data.tables import read_text
 from vision_train.files import printable
 
 ANNOTATIONS, SENTENCES = "Annotations", "Sentences"
-_PHRASE = re.compile(r"\[/EN#(?P<chain>\d+)\S* (?P<text>[^\]]*)\]")
+_PHRASE = re.compile(r"\[/EN#(?P<chain>\d+)(?:/(?P<category>[^/\s]+))?\S* (?P<text>[^\]]*)\]")
 
 
 def is_entities(folder: Path) -> bool:
@@ -42,12 +42,13 @@ def read_entities(folder: Path, findings: Findings) -> ListedFile:
         if described is None:
             continue
         image, size, hulls = described
-        for line, chain, text in _phrases(file):
+        for line, chain, text, category in _phrases(file):
             if chain not in hulls:
                 without += 1
                 continue
             place = f"{SENTENCES}/{file.name} line {line}"
-            listed.expressions.append(Listed(image, text, hulls[chain], Part(splits.get(file.stem)), place, None, size))
+            part = Part(splits.get(file.stem))
+            listed.expressions.append(Listed(image, text, hulls[chain], part, place, None, size, category))
     if without:
         listed.notes.append(f"{folder}: {without:,} phrases mean nothing that has a box, and are left out")
     return listed
@@ -65,11 +66,11 @@ def _splits(folder: Path) -> dict[str, str]:
     }
 
 
-def _phrases(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, number of the thing that is meant, and text of each phrase."""
+def _phrases(file: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Line, number of the thing that is meant, text and category (such as `people`) of each phrase."""
     for line, sentence in enumerate(read_text(file).splitlines(), start=1):
         for found in _PHRASE.finditer(sentence):
-            yield line, found["chain"], found["text"]
+            yield line, found["chain"], found["text"], found["category"] or ""
 
 
 def _described(file: Path, findings: Findings) -> tuple[str, tuple[int, int] | None, dict[str, Corners]] | None:

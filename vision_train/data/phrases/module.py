@@ -46,6 +46,7 @@ class PhraseDataModule(SampleDataModule):
     """
 
     noun = "expressions"
+    repeats = "are about images of"
 
     def __init__(
         self,

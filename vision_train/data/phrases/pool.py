@@ -21,21 +21,28 @@ from vision_train.files import first_named, printable
 from vision_train.semi.box_labels import BoxLabel
 
 
-def told_in(table: Path) -> list[PhraseSample]:
-    """Expressions of a csv with the columns ``path,text``; no other column is read. Spaces around words do not count.
+def told_in(table: Path) -> tuple[list[PhraseSample], list[str]]:
+    """Expressions of a csv with the columns ``path,text``, and what the user should know of them.
+
+    No other column is read. Spaces around words do not count.
 
     Raises:
         UserError: The table cannot be read, lists an image that is not there, or has a line without an expression.
     """
-    files, _ = listed_files(table, None, "text")
+    files, notes = listed_files(table, None, "text")
     samples, told = [], Counter[str]()
     for file in files:
         text = " ".join(file.cells["text"].split())
         if not text:
             raise UserError(f"{table} line {file.line}: the text is empty; write an expression, or drop the line")
         told[file.path] += 1
-        samples.append(PhraseSample(f"{file.path}#{told[file.path]}", file.path, None, None, file.path, text))
-    return samples
+        samples.append(asked(file.path, told[file.path], text))
+    return samples, notes
+
+
+def asked(path: str, number: int, text: str) -> PhraseSample:
+    """An expression about the image of a file, the so-many-th about it."""
+    return PhraseSample(f"{path}#{number}", path, None, None, path, text)
 
 
 def pool_of(
@@ -73,15 +80,16 @@ def _of_table(named: str, labelled: Sequence[PhraseSample]) -> tuple[list[Phrase
         raise UserError(f"{shown}: no such file; name a csv with the columns path,text, or `rest`")
     known = {(sample.identity, sample.text.casefold()) for sample in labelled}
     try:
-        told = told_in(place)
+        told, notes = told_in(place)
     except UserError as error:
         raise UserError(f"data.unlabelled: {error}") from error
     left = [sample for sample in told if (sample.identity, sample.text.casefold()) not in known]
     if not left:
         what = "all its expressions are labelled ones" if told else "no lines below the header"
         raise UserError(f"{shown}: {what}; list expressions without boxes")
-    lost = len(told) - len(left)
-    return left, [f"{shown}: left out {lost:,} expressions that are labelled ones"] if lost else []
+    if lost := len(told) - len(left):
+        notes.append(f"left out {lost:,} expressions that are labelled ones")
+    return left, [f"{shown}: {note}" for note in notes]
 
 
 def splits_of_pool(section: Section, pool: Sequence[PhraseSample]) -> dict[str, list[ImageSample]]:

@@ -108,7 +108,7 @@ def _samples(found: Sequence[tuple[Listed, Path]], folder: Path, findings: Findi
             findings.mend("expressions of a number that another one of their image has", each.place)
         elif box is not None:
             taken.add(name)
-            truth = Referred(text, box, *each.size)
+            truth = Referred(text, box, *each.size, each.category)
             samples.append(PhraseSample(name, str(path), truth, each.part.split, image, text, each.part.letters))
     return samples
 

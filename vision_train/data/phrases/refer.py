@@ -57,9 +57,9 @@ def read_refer(refs: Path, findings: Findings) -> ListedFile:
         elif part is None:
             findings.mend("expressions of no known split", f"{place} ({printable(str(ref.get('split')))})")
         else:
-            name, size = image
+            (name, size), (corners, category) = image, box
             for identifier, text in _sentences(ref):
-                listed.expressions.append(Listed(name, text, box, part, place, identifier, size))
+                listed.expressions.append(Listed(name, text, corners, part, place, identifier, size, category))
     return listed
 
 
@@ -72,11 +72,18 @@ def _sentences(ref: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
 
 
 def _instances(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Name and size of each image, and corners of each box, by their ids as text: some files have numbers as text."""
+    """Name and size of each image, and corners and category of each box, by their ids as text.
+
+    Some files have numbers as text. A category without a name is empty.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         images = {str(each["id"]): (str(each["file_name"]), _size(each)) for each in content["images"]}
-        boxes = {str(each["id"]): _corners(each["bbox"]) for each in content["annotations"]}
+        names = {str(each["id"]): str(each["name"]) for each in content.get("categories", ())}
+        boxes = {
+            str(each["id"]): (_corners(each["bbox"]), names.get(str(each.get("category_id")), ""))
+            for each in content["annotations"]
+        }
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; it belongs beside the pickle with the expressions") from error
     except (ValueError, LookupError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""A csv of expressions: `path,text,x,y,w,h` and, if the table divides them, `split`."""
+"""A csv of expressions: `path,text,x,y,w,h` and, if the table says them, `split` and `category`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def read_csv(path: Path, findings: Findings) -> ListedFile:
         except ValueError:
             findings.mend("boxes that are not four numbers", place)
             continue
-        listed.expressions.append(
-            Listed(row["path"], row["text"], (x, y, x + width, y + height), _part(row.get("split", ""), place), place)
-        )
+        corners, part = (x, y, x + width, y + height), _part(row.get("split", ""), place)
+        category = row.get("category", "")
+        listed.expressions.append(Listed(row["path"], row["text"], corners, part, place, category=category))
     return listed
 
 

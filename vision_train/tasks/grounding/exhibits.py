@@ -20,16 +20,16 @@ REST = "others"
 
 def artefacts(results: Results, split: str) -> list[Artefact]:
     """Accuracy by length of the expression and by category, and what each expression adds to the metrics."""
-    by_length = _parted(results, lambda each: _length(each.words))
+    by_length, note = _parted(results, lambda each: _length(each.words)), _of_images(results)
     order = [_length(low) for low, _ in LENGTHS] + [_length(LENGTHS[-1][1] + 1)]
-    shown: list[Artefact] = [
-        _table(
-            f"{split}_lengths", "Accuracy by length of the expression", "words", by_length, order, _of_images(results)
-        )
-    ]
+    title = "Accuracy by length of the expression"
+    shown: list[Artefact] = [_table(f"{split}_lengths", title, "words", by_length, order, note)]
     categories = _categories(results)
     if len(categories) > 1:
-        shown.append(_table(f"{split}_categories", "Accuracy by category", "category", categories, list(categories)))
+        if REST in categories:
+            note += f" Others are of categories with fewer than {FEWEST} expressions, or of none."
+        title = "Accuracy by category of what is meant"
+        shown.append(_table(f"{split}_categories", title, "category", categories, list(categories), note))
     groups = [each.group for each in results.values()]
     shown.append(Items(f"{split}_items", list(results), values(results), groups))
     return shown

@@ -10,6 +10,8 @@ from vision_train.data.phrases import PHRASES
 
 WEIGHTS = "models.grounding.published:describe"
 """The function that describes weights of grounding networks, for ``vision-train inspect``."""
+SETTLE = "vision_train.tasks.grounding.text_sizes:settle"
+"""The function that fills in what files say of the network."""
 DATA = PHRASES
 """The kind of data that the task trains on."""
 SEMI_METHODS = ("mean_teacher", "self_training", "active_rounds")

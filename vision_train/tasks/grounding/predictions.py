@@ -35,5 +35,13 @@ def predicted_box(name: str, text: str, box: Corners, confidence: float) -> Pred
     sides = [round(float(side), 3) for side in box]
     said = None if math.isnan(confidence) else round(confidence, 6)
     row = {"text": text, "box": sides} | ({} if said is None else {"confidence": said})
-    drawing = BoxesOnImage(box[None], np.zeros(1, dtype=np.int64), [text])
-    return Predicted(name, row, drawing, CsvRows(COLUMNS, [(text, *sides, "" if said is None else said)]))
+    scores = None if said is None else np.array([confidence])
+    drawing = BoxesOnImage(box[None], np.zeros(1, dtype=np.int64), [text], scores)
+    cells = CsvRows(COLUMNS, [(text, *sides, "" if said is None else said)])
+    return Predicted(name, row, drawing, cells, sentence=_sentence(text, sides, said))
+
+
+def _sentence(text: str, sides: list[float], confidence: float | None) -> str:
+    """What the csv says of the expression, in words."""
+    places = ", ".join(f"{name} {side:.1f}" for name, side in zip(COLUMNS[1:5], sides, strict=True))
+    return f"“{text}”: {places} pixels" + ("" if confidence is None else f", confidence {confidence:.2f}")

@@ -155,6 +155,7 @@ class GroundingTask(Task):
             self._told(output),
             batch["group"],
             map(tuple, batch["size"]),
+            batch["category"],
             strict=True,
         )
         results = [PhraseResult(*row) for row in rows]
