@@ -3,8 +3,8 @@
 It is how the branch is trained before there are expressions, on images with boxes: the part that training as a DETR
 plays for published networks. That a place belongs to the smallest box that covers it, and says where the four edges
 lie, is FCOS (Tian et al., ICCV 2019). Ours are the rest: edges are said in the frame and not as seen from the cell, one
-map, a class for nothing in place of a focal loss, the distance of edges, no centreness, and a cell for every box however
-low or narrow it is. Edges in the frame are what a network for expressions has to say; its layers add positions to
+map, a class for nothing in place of a focal loss, the distance of edges, no centreness, and a cell for every box,
+however low or narrow. Edges in the frame are what a network for expressions has to say; its layers add positions to
 queries and keys alone, so that tokens which know nothing of their place cannot say it.
 """
 
@@ -167,7 +167,7 @@ def placed_anew(images: Tensor, padding_mask: Tensor, generator: torch.Generator
 
 
 def dense_losses(output: DenseOutput, targets: CellTargets) -> dict[str, Tensor]:
-    """Cross-entropy of the cells that count, and distance of the edges of what covers them, as shares of the frame."""
+    """Cross-entropy of the cells that count, and distance of the edges of what covers them, in shares of the frame."""
     classes = functional.cross_entropy(output.logits.flatten(0, 1), targets.classes.flatten(), reduction="sum")
     counted = (targets.classes != IGNORED).sum().clamp(min=1)
     distance = (output.edges - targets.edges).abs().mean(dim=-1)[targets.covered].sum()
