@@ -3,9 +3,9 @@
 It is how the branch is trained before there are expressions, on images with boxes: the part that training as a DETR
 plays for published networks. That a place belongs to the smallest box that covers it, and says where the four edges
 lie, is FCOS (Tian et al., ICCV 2019). Ours are the rest: edges are said in the frame and not as seen from the cell, one
-map, a class for nothing in place of a focal loss, the distance of edges in cells, no centreness, and a cell for every
-box however low or narrow it is. Edges in the frame are what a network for expressions has to say; its layers add
-positions to queries and keys alone, so that tokens which know nothing of their place cannot say it.
+map, a class for nothing in place of a focal loss, the distance of edges, no centreness, and a cell for every box,
+however low or narrow. Edges in the frame are what a network for expressions has to say; its layers add positions to
+queries and keys alone, so that tokens which know nothing of their place cannot say it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DenseOutput(NamedTuple):
     logits: Tensor
     """B x N x (C + 1), float32: scores of the classes; the last one is that nothing covers the middle."""
     edges: Tensor
-    """B x N x 4, float32: left, top, right and bottom of what covers the middle, in cells of the frame."""
+    """B x N x 4, float32: left, top, right and bottom of what covers the middle, as shares of the frame."""
     padding: Tensor
     """B x N, True for cells of padding."""
     grid: tuple[int, int]
@@ -63,9 +63,7 @@ class DenseDetector(nn.Module):
         """
         seen = self.visual(images, padding_mask)
         logits = torch.cat((self.class_head(seen.tokens), self.nothing_head(seen.tokens)), dim=-1)
-        rows, columns = seen.grid
-        edges = self.edge_head(seen.tokens).float() * torch.tensor([columns, rows, columns, rows], device=images.device)
-        return DenseOutput(logits.float(), edges, seen.padding, seen.grid)
+        return DenseOutput(logits.float(), self.edge_head(seen.tokens).float(), seen.padding, seen.grid)
 
 
 class CellTargets(NamedTuple):
@@ -110,7 +108,8 @@ def cell_targets(
     covered, owner = sizes.amin(dim=1).isfinite() & ~padding, sizes.argmin(dim=1)
     uncounted = padding | (_covers(regions, middles).any(dim=1) & ~covered)
     classes = torch.where(covered, _stacked(class_ids).gather(1, owner), nothing).masked_fill(uncounted, IGNORED)
-    edges = corners.gather(1, owner[..., None].expand(-1, -1, 4))
+    frame = torch.tensor([grid[1], grid[0]] * 2, device=padding.device)
+    edges = (corners / frame).gather(1, owner[..., None].expand(-1, -1, 4))
     return CellTargets(classes, edges.masked_fill(~covered[..., None], 0.0), covered)
 
 
@@ -168,7 +167,7 @@ def placed_anew(images: Tensor, padding_mask: Tensor, generator: torch.Generator
 
 
 def dense_losses(output: DenseOutput, targets: CellTargets) -> dict[str, Tensor]:
-    """Cross-entropy of the cells that count, and distance of the edges of what covers them, in cells."""
+    """Cross-entropy of the cells that count, and distance of the edges of what covers them, in shares of the frame."""
     classes = functional.cross_entropy(output.logits.flatten(0, 1), targets.classes.flatten(), reduction="sum")
     counted = (targets.classes != IGNORED).sum().clamp(min=1)
     distance = (output.edges - targets.edges).abs().mean(dim=-1)[targets.covered].sum()

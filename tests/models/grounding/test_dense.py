@@ -40,7 +40,8 @@ class TestTargets:
         found = targets((0.25, 0.0, 2.0, 1.0))
         assert found.classes.tolist() == [[0, 0, NOTHING, NOTHING, NOTHING, NOTHING]]
         assert found.covered.tolist() == [[True, True, False, False, False, False]]
-        assert found.edges[0, :2].tolist() == [[0.25, 0, 2, 1], [0.25, 0, 2, 1]]
+        edges = torch.tensor([0.25 / 3, 0, 2 / 3, 1 / 2])  # of three columns and two rows
+        torch.testing.assert_close(found.edges[0, :2], edges.expand(2, 4))
         assert not found.edges[0, 2:].any()
 
     def test_an_edge_on_a_middle_covers_it_at_the_left_and_not_at_the_right(self):
@@ -53,7 +54,7 @@ class TestTargets:
     def test_a_box_that_covers_no_middle_has_the_cell_of_its_own_middle(self):
         found = targets((0.6, 0.0, 2.6, 0.3))  # low
         assert found.classes.tolist() == [[NOTHING, 0, NOTHING, NOTHING, NOTHING, NOTHING]]
-        torch.testing.assert_close(found.edges[0, 1], torch.tensor([0.6, 0, 2.6, 0.3]))
+        torch.testing.assert_close(found.edges[0, 1], torch.tensor([0.6 / 3, 0, 2.6 / 3, 0.3 / 2]))
         assert targets((2.9, 1.9, 3.0, 2.0)).classes[0, 5] == 0  # in the corner
 
     def test_it_leaves_the_cell_to_a_smaller_one(self):
@@ -136,9 +137,9 @@ class TestLosses:
         found = targets((0, 0, 2, 1))
         assert cell_ious(found.edges, found).tolist() == [[1, 1, 0, 0, 0, 0]]
         said = found.edges.clone()
-        said[0, 0] = torch.tensor([0.0, 0, 1, 1])  # of two cells the first alone
-        assert cell_ious(said, found)[0, 0] == 0.5
-        said[0, 0] = torch.tensor([1.5, 0, 0.5, 1])  # its right edge lies left of the left one
+        said[0, 0, 2] /= 2  # of two cells the first alone
+        assert cell_ious(said, found)[0, 0] == pytest.approx(0.5)
+        said[0, 0, 2] = -0.5  # its right edge lies left of the left one
         assert cell_ious(said, found)[0, 0] == 0
 
 
