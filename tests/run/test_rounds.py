@@ -103,6 +103,11 @@ def test_what_cannot_be_divided_is_refused_with_a_remedy(overrides, words):
     assert all(word in str(refused.value) for word in words)
 
 
+def test_values_that_are_only_shrunk_may_be_trained_in_rounds_shorter_than_burn_in():
+    found = phases(*ROUNDS, "semi.rounds.reinitialise={head.*: shrink_perturb}", "semi.burn_in=0.5")
+    assert lengths(found)["burn-in"] > lengths(found)["round-1"]
+
+
 def test_voters_that_would_be_one_are_refused():
     with pytest.raises(UserError, match=r"semi\.burn_in"):
         phases(*ONCE, "semi.voters=2", "semi.burn_in=0")

@@ -28,8 +28,8 @@ class SemiRounds:
     reinitialise: dict[str, Reinitialisation] = field(default_factory=dict)
     """What becomes of tensors before each round, by globs over their names; the first that matches counts, and what
     none matches is kept. `fresh`: the network's own initialisers. `pretrained`: what training started from. `burn_in`:
-    what burn-in ended with. `shrink_perturb`: half of the value plus a tenth of a fresh one. Rounds must be as long as
-    burn-in then. None is the default: on digits each of them lost accuracy."""
+    what burn-in ended with. `shrink_perturb`: half of the value plus a tenth of a fresh one. Where a value is
+    replaced wholly, rounds must be as long as burn-in. None is the default: on digits each of them lost accuracy."""
 
     def problems(self) -> Problems:
         """Yield numbers outside their range."""

@@ -41,13 +41,14 @@ def divided(asked: Phase, stored: Mapping[str, Recipe]) -> list[Phase]:
         return _self_training(asked, share)
     schedule = _schedule(asked.recipe, share, semi.rounds.count)
     rules = semi.rounds.reinitialise
-    if any(action != "keep" for action in rules.values()):
+    if any(action not in ("keep", "shrink_perturb") for action in rules.values()):
         try:
             check_restarts(schedule)
         except ValueError as error:
             raise UserError(
                 f"semi.rounds.reinitialise: rounds are shorter than the burn-in, {share:.0%} of the training, and what "
-                "begins anew would not be trained to the end; lower semi.rounds.count or semi.burn_in, or set it to {}"
+                "begins anew would not be trained to the end; lower semi.rounds.count or semi.burn_in, or let values "
+                "`shrink_perturb`"
             ) from error
     return _rounds(asked, schedule)
 
