@@ -8,7 +8,7 @@ from vision_train.data.toy.scenes import Scene
 from vision_train.data.toy.shapes import shapes
 
 
-def drawn_scenes(source: str) -> list[Scene]:
+def drawn_scenes(source: str) -> tuple[Scene, ...]:
     """All scenes of a source."""
     return shapes() if source == "shapes" else digit_scenes()
 
