@@ -75,7 +75,10 @@ def _is_local(host: str) -> bool:
 LOADED = (
     *("vision_train.run.fit", "vision_train.run.evaluate", "vision_train.run.predict", "vision_train.run.preview"),
     *("vision_train.run.dry_run", "vision_train.run.inspection", "vision_train.cli", "vision_train.compare.conduct"),
-    *(f"vision_train.tasks.{task}.task" for task in ("classification", "pretraining", "bags", "detection", "grounding")),
+    *(
+        f"vision_train.tasks.{task}.task"
+        for task in ("classification", "pretraining", "bags", "detection", "grounding")
+    ),
     # What runs import late, and what test modules import.
     *("sklearn.datasets", "sklearn.model_selection", "h5py", "hypothesis", "pytest"),
 )

@@ -1,7 +1,6 @@
 """The recipes that ship with the package: found on disk, never listed by hand."""
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +8,6 @@ from vision_train.errors import UserError
 from vision_train.recipe import Recipe, builtin_recipes, explain, load_recipe
 from vision_train.recipe.catalogue import builtin_files, find_recipe, recipes_folder, recipes_to_start_from
 from vision_train.recipe.read import read_file
-
 
 
 @cache
