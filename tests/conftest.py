@@ -35,6 +35,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 SEED = 0
+LONGEST = tuple(Path(__file__).parent / folder for folder in ("run", "e2e", "compare"))
+"""Folders of tests that train whole runs."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders that take longest, so that no process ends long before another."""
+    items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out whole files, in their order: several processes would each make the runs that the tests of one share."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
