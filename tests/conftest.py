@@ -63,6 +63,13 @@ def fixed_seeds() -> None:
         torch.manual_seed(SEED)
 
 
+@pytest.fixture(autouse=True)
+def no_digests_of_other_tests() -> None:
+    """A process writes its digests of files beside a run once there are many, and all tests of one share a process."""
+    if content := sys.modules.get("vision_train.data.content"):
+        content.CONTENTS._new = 0
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_network() -> Iterator[None]:
     """Refuse connections that leave this machine; two processes still meet on the loopback address."""
