@@ -1,4 +1,4 @@
-"""What every test relies on: fixed seeds, one thread, no window, no network; and a second process to train with."""
+"""What every test relies on: fixed seeds, one thread, no window, no network; and other processes to train with."""
 
 import contextlib
 import multiprocessing
@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -19,6 +20,14 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Where the environment forbids to keep compiled modules beside their sources, they are kept here: every process that a
+# test starts would compile all libraries anew otherwise, which takes longer than what most of them do.
+if sys.dont_write_bytecode and sys.pycache_prefix is None:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # The same examples in every run, however slow the machine.
 hypothesis.settings.register_profile(
     "tests", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -26,6 +35,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 SEED = 0
+LONGEST = tuple(Path(__file__).parent / folder for folder in ("run", "e2e", "compare"))
+"""Folders of tests that train whole runs."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders that take longest, so that no process ends long before another."""
+    items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out whole files, in their order: several processes would each make the runs that the tests of one share."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +61,13 @@ def fixed_seeds() -> None:
         numpy.random.seed(SEED)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def no_digests_of_other_tests() -> None:
+    """A process writes its digests of files beside a run once there are many, and all tests of one share a process."""
+    if content := sys.modules.get("vision_train.data.content"):
+        content.CONTENTS._new = 0
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -65,8 +97,13 @@ def _is_local(host: str) -> bool:
 
 LOADED = (
     *("vision_train.run.fit", "vision_train.run.evaluate", "vision_train.run.predict", "vision_train.run.preview"),
-    *("vision_train.run.dry_run", "vision_train.run.inspection", "vision_train.cli"),
-    *(f"vision_train.tasks.{task}.task" for task in ("classification", "pretraining", "bags", "detection")),
+    *("vision_train.run.dry_run", "vision_train.run.inspection", "vision_train.cli", "vision_train.compare.conduct"),
+    *(
+        f"vision_train.tasks.{task}.task"
+        for task in ("classification", "pretraining", "bags", "detection", "grounding")
+    ),
+    # What runs import late, and what test modules import.
+    *("sklearn.datasets", "sklearn.model_selection", "h5py", "hypothesis", "pytest"),
 )
 """What fresh processes have imported: with all that it needs, this takes longer than most trainings of the tests."""
 
@@ -97,12 +134,15 @@ def two_processes(fresh_processes: BaseContext) -> Callable[..., None]:
     return call
 
 
-def _free_ports(count: int = 40) -> int:
+def _free_ports(count: int = 120) -> int:
     """The first of so many ports in a row that nobody listens on.
 
-    They lie below those that systems hand out to outgoing connections, of which the processes open many.
+    They lie below those that systems hand out to outgoing connections, of which the processes open many. Tests that run
+    beside one another look first at ports of their own, of which a test that trains every recipe needs about a hundred.
     """
-    for first in range(20_000 + os.getpid() % 100 * count, 32_000, count):
+    places = range(20_000, 32_000, count)
+    first_choice = os.getpid() % len(places)
+    for first in (*places[first_choice:], *places[:first_choice]):
         with contextlib.ExitStack() as probes:
             try:
                 for port in range(first, first + count):

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(file for package in ("vision_train", "augment", "models") for file in (ROOT / package).rglob("*.py"))
+SOURCES = {file: file.read_text(encoding="utf-8") for file in FILES}
 
 PACKAGE = ROOT / "vision_train"
 
@@ -190,21 +191,25 @@ def _unsafe_call(call: ast.Call) -> Iterator[str]:
             yield ast.unparse(argument)
 
 
-@pytest.mark.parametrize("file", FILES, ids=module_name)
-def test_imports_go_down(file: Path):
-    assert wrong_imports(module_name(file), file.read_text(encoding="utf-8")) == []
+# Each of the following looks at all files at once: a test for each of hundreds of files takes longer than its check.
 
 
-@pytest.mark.parametrize("file", FILES, ids=module_name)
-def test_nothing_unsafe(file: Path):
-    assert unsafe_code(file.read_text(encoding="utf-8")) == []
+def test_imports_go_down():
+    assert [wrong for file in FILES for wrong in wrong_imports(module_name(file), SOURCES[file])] == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=module_name)
-def test_size_and_name(file: Path):
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= MAXIMUM_LINES
-    words = {word for part in file.relative_to(ROOT).with_suffix("").parts for word in part.split("_")}
-    assert not words & VAGUE_NAMES
+def test_nothing_unsafe():
+    assert [f"{module_name(file)}: {found}" for file in FILES for found in unsafe_code(SOURCES[file])] == []
+
+
+def test_sizes():
+    lines = {module_name(file): len(source.splitlines()) for file, source in SOURCES.items()}
+    assert {name: count for name, count in lines.items() if count > MAXIMUM_LINES} == {}
+
+
+def test_names():
+    words = {file: {word for part in module_name(file).split(".") for word in part.split("_")} for file in FILES}
+    assert [module_name(file) for file in FILES if words[file] & VAGUE_NAMES] == []
 
 
 @pytest.mark.parametrize(

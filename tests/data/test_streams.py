@@ -257,10 +257,21 @@ def _cut(rank: int, run_dir: Path, overrides: tuple[str, ...]) -> None:
         pytest.raises(Killed),
     ):
         fit(recipe_of(*overrides), run_dir=run_dir, command=[], console=QUIET)
-    if "MASTER_PORT" in os.environ:  # the other process may not have left the first
-        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
+    _meet_at_another_port()
     with learning_from_both(run_dir.with_name(f"{run_dir.name}-{rank}.json")):
         resume(run_dir, console=QUIET)
+
+
+def _whole_and_cut(rank: int, whole: Path, cut: Path, overrides: tuple[str, ...]) -> None:
+    _whole(rank, whole, overrides)
+    _meet_at_another_port()
+    _cut(rank, cut, overrides)
+
+
+def _meet_at_another_port() -> None:
+    """The other process, if there is one, may not have left the one before."""
+    if "MASTER_PORT" in os.environ:
+        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
 
 
 def steps_of(run_dir: Path, rank: int = 0) -> list[dict[str, list[str]]]:
@@ -309,8 +320,7 @@ class TestRuns:
     @pytest.mark.slow
     def test_resume_to_the_bit_in_two_processes(self, one_process, two_processes, tmp_path):
         whole, cut = tmp_path / "whole", tmp_path / "cut"
-        two_processes(_whole, whole, TWO)
-        two_processes(_cut, cut, TWO)
+        two_processes(_whole_and_cut, whole, cut, TWO)
         for rank in range(2):
             assert steps_of(cut, rank) == steps_of(whole, rank)[STEPS:]
         assert_same_end(cut, whole)

@@ -36,7 +36,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_killed_with_no_warning_the_same_command_goes_on_and_repeats_nothing(arms):
+def test_killed_with_no_warning_the_same_command_goes_on_and_repeats_nothing(arms, cli):
     """Its orphan, the run under way, is waited for: two processes never train one run."""
     process = start(*STUDY)
     first, second = Path("study/runs/tiny/0"), Path("study/logs/wide/0.txt")
@@ -45,11 +45,10 @@ def test_killed_with_no_warning_the_same_command_goes_on_and_repeats_nothing(arm
     process.communicate(timeout=DEADLINE)
     before = (first / "summary.json").stat().st_mtime_ns
 
-    again = start(*STUDY)
-    output, errors = again.communicate(timeout=DEADLINE)
-    assert again.returncode == 0, errors
+    again = cli(*STUDY)
+    assert again.exit_code == 0, again.output
     assert (first / "summary.json").stat().st_mtime_ns == before
-    assert "tiny seed 0 (1 of 2)" not in output
+    assert "tiny seed 0 (1 of 2)" not in again.stdout
     assert len(second.read_text().split("$ vision-train")) == 2, "the run under way was begun anew"
     table = json.loads(Path("study/table.json").read_text())
     assert table["runs"] == {"finished": 4, "planned": 4, "failures": []}

@@ -26,6 +26,15 @@ def run(recipe: str, *overrides: str, run_dir: Path | None = None) -> RunDirecto
     return fit(load_recipe(recipe, overrides), run_dir=run_dir, command=[], console=Console(quiet=True))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_text: str) -> RunDirectory:
+    """A finished run of the tiny recipe, numbered by itself, which no test changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        Path("tiny.yaml").write_text(tiny_text)
+        return run("tiny.yaml")
+
+
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException] = KeyboardInterrupt) -> None:
     """Let a training step fail, as Ctrl-C or a killed process would make it."""
     original = ClassificationTask.training_step
@@ -45,9 +54,9 @@ def figures(directory: RunDirectory) -> list[dict]:
     return [{key: value for key, value in line.items() if key not in timed} for line in read_metrics(directory.metrics)]
 
 
-def test_a_run_leaves_every_file_that_the_design_names(tiny):
-    directory = run(tiny)
-    assert directory.path == Path.cwd() / "runs" / "tiny" / "0"
+def test_a_run_leaves_every_file_that_the_design_names(whole):
+    directory = whole
+    assert directory.path.parts[-3:] == ("runs", "tiny", "0")
     names = {entry.name for entry in directory.path.iterdir()}
     assert names >= {
         *("recipe.yaml", "environment.json", "metrics.jsonl", "summary.json", "artefacts", "checkpoints"),
@@ -65,16 +74,14 @@ def test_runs_are_numbered_upwards(tiny):
     assert [run(tiny, *options).path.name for _ in range(2)] == ["0", "1"]
 
 
-def test_running_the_resolved_recipe_again_repeats_the_run(tiny):
-    first = run(tiny)
-    again = run(str(first.recipe))
-    assert figures(first) == figures(again)
+@pytest.mark.usefixtures("tiny")
+def test_running_the_resolved_recipe_again_repeats_the_run(whole):
+    assert figures(run(str(whole.recipe))) == figures(whole)
 
 
 @pytest.mark.parametrize("step", [4, 6])
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tiny, monkeypatch, step):
+def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tiny, whole, monkeypatch, step):
     """Stopped within an epoch of three steps and between two: losses, rates, the average and its validation agree."""
-    whole = run(tiny, run_dir=Path("whole"))
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
         with pytest.raises(KeyboardInterrupt):
@@ -101,16 +108,16 @@ def test_a_finished_run_is_not_resumed(tiny, quiet):
         resume(directory.path, console=quiet)
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_again(tiny, monkeypatch, quiet):
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tiny, whole, monkeypatch, quiet):
     with monkeypatch.context() as patch:
         interrupt_at(patch, 1)
         with pytest.raises(KeyboardInterrupt):
             run(tiny, run_dir=Path("cut"))
-    assert figures(resume(Path("cut"), console=quiet)) == figures(run(tiny))
+    assert figures(resume(Path("cut"), console=quiet)) == figures(whole)
 
 
-def test_validation_and_the_result_use_the_averaged_weights(tiny):
-    directory = run(tiny)
+def test_validation_and_the_result_use_the_averaged_weights(whole):
+    directory = whole
     best = torch.load(directory.best, weights_only=True)
     weights = read_weights(directory.path).state
     assert all(torch.equal(weights[name], value) for name, value in best["averaged"].items())
@@ -120,8 +127,8 @@ def test_validation_and_the_result_use_the_averaged_weights(tiny):
     assert evaluate_run(directory.path, "test")["test/loss"] == pytest.approx(summary["test/loss"], abs=1e-12)
 
 
-def test_best_is_the_epoch_with_the_highest_metric(tiny):
-    directory = run(tiny)
+def test_best_is_the_epoch_with_the_highest_metric(whole):
+    directory = whole
     lines = [line for line in read_metrics(directory.metrics) if "val/accuracy" in line]
     best = max(lines, key=lambda line: (line["val/accuracy"], -line["val/loss"]))
     summary = json.loads(directory.summary.read_text())

@@ -1,6 +1,8 @@
 """Runs that learn from labelled and unlabelled images at once."""
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,23 @@ def semi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny_semi.yaml").write_text(SEMI)
     return str(tmp_path / "tiny_semi.yaml")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunDirectory]:
+    """A finished run of each method that is asked for, trained once; it is only read."""
+
+    @cache
+    def trained(method: str) -> RunDirectory:
+        folder = tmp_path_factory.mktemp(method)
+        (folder / "tiny_semi.yaml").write_text(SEMI)
+        return run(str(folder / "tiny_semi.yaml"), *burnt_in(method), run_dir=folder / "whole")
+
+    return trained
+
+
+def burnt_in(method: str) -> tuple[str, ...]:
+    return (f"semi.method={method}", "semi.burn_in=0.3")
 
 
 def run(recipe: str, *overrides: str, run_dir: Path | None = None) -> RunDirectory:
@@ -92,15 +111,13 @@ def test_the_average_is_delivered_and_another_run_starts_from_it(semi):
 
 @pytest.mark.parametrize("step", [4, 9, 14])
 @pytest.mark.parametrize("method", ["freematch", "mean_teacher"])
-def test_item_5_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(semi, cut_short, quiet, method, step):
-    options = (f"semi.method={method}", "semi.burn_in=0.3")
-    whole = last(run(semi, *options, run_dir=Path("whole")))
+def test_item_5_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(semi, whole, cut_short, quiet, method, step):
     with cut_short(ClassificationTask, step):
-        run(semi, *options, run_dir=Path("cut"))
-    resumed = last(resume(Path("cut"), console=quiet))
-    assert resumed["teaching"] == whole["teaching"]
+        run(semi, *burnt_in(method), run_dir=Path("cut"))
+    resumed, uninterrupted = last(resume(Path("cut"), console=quiet)), last(whole(method))
+    assert resumed["teaching"] == uninterrupted["teaching"]
     for part in ("state_dict", "averaged"):
-        for name, tensor in whole[part].items():
+        for name, tensor in uninterrupted[part].items():
             assert torch.equal(resumed[part][name], tensor), name
 
 
@@ -110,10 +127,10 @@ def _fit(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path) -> N
 
 def test_item_6_two_processes_are_one_with_the_same_global_batch(semi, two_processes):
     one, two = Path("one").absolute(), Path("two").absolute()
-    burnt_in = (*SAME, "semi.burn_in=0.2", "optim.name=sgd", "optim.lr=0.1")
-    _fit(0, semi, (*burnt_in, "data.batch_size=16"), one)
+    options = (*SAME, "semi.burn_in=0.2", "optim.name=sgd", "optim.lr=0.1")
+    _fit(0, semi, (*options, "data.batch_size=16"), one)
     devices = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
-    two_processes(_fit, semi, (*burnt_in, *devices, "data.batch_size=8"), two)
+    two_processes(_fit, semi, (*options, *devices, "data.batch_size=8"), two)
     mine, theirs = last(one)["state_dict"], last(two)["state_dict"]
     for name in ("threshold", "mean_probabilities", "label_shares"):
         torch.testing.assert_close(mine[f"pool.rule.{name}"], theirs[f"pool.rule.{name}"], rtol=0, atol=1e-6)

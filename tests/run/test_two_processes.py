@@ -70,18 +70,24 @@ def _fails_at(step: int) -> Iterator[None]:
             yield
 
 
-def _cut_short(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path) -> None:
+def _meet_at_another_port() -> None:
+    """The other process may not have left the one before."""
+    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
+
+
+def _whole_and_cut_short(rank: int, recipe: str, overrides: tuple[str, ...], whole: Path, cut: Path) -> None:
+    _fit(rank, recipe, overrides, whole)
+    _meet_at_another_port()
     with _fails_at(4):
-        _fit(rank, recipe, overrides, run_dir)
-    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the other process may not have left the first
-    resume(run_dir, console=Console(quiet=True))
+        _fit(rank, recipe, overrides, cut)
+    _meet_at_another_port()
+    resume(cut, console=Console(quiet=True))
 
 
 def test_a_run_of_two_processes_resumes_bit_equal(tiny, two_processes):
     whole, cut = Path("whole").absolute(), Path("cut").absolute()
     options = (*TWO, "data.batch_size=16", "trainer.max_epochs=3")
-    two_processes(_fit, tiny, options, whole)
-    two_processes(_cut_short, tiny, options, cut)
+    two_processes(_whole_and_cut_short, tiny, options, whole, cut)
     ours, theirs = (torch.load(RunDirectory(path).best, weights_only=True) for path in (cut, whole))
     assert all(torch.equal(value, theirs["averaged"][name]) for name, value in ours["averaged"].items())
     assert len(ours["random_state"]) == 2
@@ -117,23 +123,21 @@ def _as_few_as_needed(recipe: Recipe, stored: Mapping[str, Recipe]) -> AsFewLabe
     return AsFewLabelsAsNeeded(recipe)
 
 
-def _plan(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path, stop_at: int | None) -> None:
+def _plan(rank: int, recipe: str, overrides: tuple[str, ...], whole: Path, cut: Path) -> None:
     options = {"console": Console(quiet=True), "make_plan": _as_few_as_needed}
     asked = load_recipe(recipe, overrides)
-    if stop_at is None:
-        fit(asked, run_dir=run_dir, command=[], **options)
-        return
-    with _fails_at(stop_at):
-        fit(asked, run_dir=run_dir, command=[], **options)
-    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the other process may not have left the first
-    resume(run_dir, **options)
+    fit(asked, run_dir=whole, command=[], **options)
+    _meet_at_another_port()
+    with _fails_at(9):  # in the second epoch of the second phase
+        fit(asked, run_dir=cut, command=[], **options)
+    _meet_at_another_port()
+    resume(cut, **options)
 
 
 def test_two_processes_agree_on_a_phase_that_depends_on_the_one_before(tiny, two_processes):
     whole, cut = Path("whole").absolute(), Path("cut").absolute()
     options = (*TWO, "data.batch_size=16", "trainer.max_epochs=2")
-    two_processes(_plan, tiny, options, whole, None)
-    two_processes(_plan, tiny, options, cut, 9)  # in the second epoch of the second phase
+    two_processes(_plan, tiny, options, whole, cut)
     assert [line["phase"] for line in validation(cut)] == ["first", "first", "second", "second"]
     assert [(line["val/loss"], line["step"]) for line in validation(cut)] == [
         (line["val/loss"], line["step"]) for line in validation(whole)

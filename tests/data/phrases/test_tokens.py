@@ -1,6 +1,7 @@
 """Texts become word pieces as the official code has them; what is no tokenizer is refused by name."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -74,7 +75,11 @@ def test_a_vocabulary_is_the_same_in_every_process():
     )
     made = {
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2")
     }

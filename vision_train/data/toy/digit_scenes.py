@@ -8,6 +8,7 @@ which have no box.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.random import RandomState
@@ -33,16 +34,17 @@ Ink = NDArray[np.float64]
 """H W, from 0 for paper to 1."""
 
 
-def digit_scenes() -> list[Scene]:
-    """Draw all pictures."""
+@cache
+def digit_scenes() -> tuple[Scene, ...]:
+    """Draw all pictures, once in a process: the phases of a run read them anew, and it takes seconds."""
     pools: dict[str, list[tuple[Ink, str]]] = {split: [] for split in COUNTS}
     for sample in digits_samples():
         pools[str(sample.split)].append((np.asarray(sample.image)[..., 0] / 255, str(sample.truth)))
-    return [
+    return tuple(
         _scene(f"{split}_{number:04d}", split, pools[split], RandomState(20_000 * offset + number))
         for offset, (split, count) in enumerate(COUNTS.items(), start=1)
         for number in range(count)
-    ]
+    )
 
 
 def _scene(name: str, split: str, pool: Sequence[tuple[Ink, str]], random: RandomState) -> Scene:

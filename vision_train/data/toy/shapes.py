@@ -6,6 +6,8 @@ that of its class, with noise. All is drawn from fixed seeds.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
@@ -27,13 +29,14 @@ GRAIN = 0.05
 COLOURS = {"circle": (0.8, 0.3, 0.3), "square": (0.3, 0.75, 0.35), "triangle": (0.35, 0.4, 0.85)}
 
 
-def shapes() -> list[Scene]:
-    """Draw all pictures."""
-    return [
+@cache
+def shapes() -> tuple[Scene, ...]:
+    """Draw all pictures, once in a process: the phases of a run read them anew, and it takes about a second."""
+    return tuple(
         _scene(f"{split}_{number:04d}", split, RandomState(10_000 * offset + number))
         for offset, (split, count) in enumerate(COUNTS.items(), start=1)
         for number in range(count)
-    ]
+    )
 
 
 def _scene(name: str, split: str, random: RandomState) -> Scene:
