@@ -167,10 +167,12 @@ def placed_anew(images: Tensor, padding_mask: Tensor, generator: torch.Generator
 
 
 def dense_losses(output: DenseOutput, targets: CellTargets) -> dict[str, Tensor]:
-    """Cross-entropy of the cells that count, and distance of the edges of what covers them, in shares of the frame."""
+    """Cross-entropy of the cells that count; and of those that something covers, the summed distance of its four edges,
+    in shares of the frame.
+    """
     classes = functional.cross_entropy(output.logits.flatten(0, 1), targets.classes.flatten(), reduction="sum")
     counted = (targets.classes != IGNORED).sum().clamp(min=1)
-    distance = (output.edges - targets.edges).abs().mean(dim=-1)[targets.covered].sum()
+    distance = (output.edges - targets.edges).abs().sum(dim=-1)[targets.covered].sum()
     return {"classes": classes / counted, "edges": distance / targets.covered.sum().clamp(min=1)}
 
 

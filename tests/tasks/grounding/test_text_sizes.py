@@ -1,6 +1,7 @@
 """Sizes of the text encoder come from the folder of a BERT; what contradicts its weights is refused."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,14 @@ def test_sizes_that_the_weights_do_not_have_are_refused_by_name(bert):
         assert part in str(refused.value)
 
 
-def test_weights_without_their_words_are_refused(bert):
-    with pytest.raises(UserError, match=rf"data\.tokenizer is not set.*data\.tokenizer={bert}"):
-        settled(f"model.checkpoint={{text: {bert}}}")
+def test_the_words_that_lie_beside_the_weights_are_taken_and_weights_without_any_are_refused(bert, tmp_path):
+    start = "model.checkpoint={{text: {}}}".format
+    recipe = settle_network(load_recipe(RECIPE, [start(bert)], runnable=False))
+    assert recipe.data.tokenizer == str(bert)
+    for file in ("config.json", "model.safetensors"):
+        shutil.copy(bert / file, tmp_path)
+    with pytest.raises(UserError, match=r"model\.checkpoint\.text=.*vocab\.txt.*data\.tokenizer"):
+        settled(start(tmp_path))
 
 
 def test_the_folder_of_another_network_is_refused(bert, tmp_path):

@@ -14,7 +14,15 @@ DATA = BOXES
 
 @dataclass(frozen=True)
 class Method:
-    """Training objective: cross-entropy of what covers each cell, and distance of the edges of that, weighted alike."""
+    """Training objective: cross-entropy of what covers each cell, and distance of the edges of that."""
+
+    edge_weight: float = 5.0
+    """Weight of the summed distance of the four edges, in shares of the frame; DETR weighs that of boxes by 5."""
+
+    def problems(self) -> Problems:
+        """Yield a weight below 0."""
+        if self.edge_weight < 0:
+            yield "edge_weight", f"is {self.edge_weight}; must be at least 0"
 
     def misplaced(self, recipe: Any) -> Problems:
         """Yield keys of other sections that cells do not use."""

@@ -109,7 +109,8 @@ class DenseDetectionTask(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Say what covers the cells of a batch whose images lie anywhere in the frame, and take both losses."""
-        return torch.stack([*dense_losses(*self.compare(batch, self._places)).values()]).sum()
+        losses = dense_losses(*self.compare(batch, self._places))
+        return losses["classes"] + self.recipe.method.edge_weight * losses["edges"]
 
     def compare(self, batch: Batch, places: torch.Generator | None = None) -> tuple[DenseOutput, CellTargets]:
         """What the network says of the cells of a batch, and what it should say.

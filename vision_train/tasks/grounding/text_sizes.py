@@ -16,6 +16,8 @@ from vision_train.recipe.recipe import Recipe
 PART = "text"
 """The part of the network that is a BERT, and its arguments."""
 CONFIG = "config.json"
+WORDS = ("tokenizer.json", "vocab.txt")
+"""Files of which a tokenizer has one."""
 
 
 def settle(recipe: Recipe) -> Recipe:
@@ -46,15 +48,22 @@ def settle(recipe: Recipe) -> Recipe:
         sizes = _sizes(config, found.folder / CONFIG, named)
         _refuse_others(given, sizes, named)
         if tokenizer is None and recipe.data.vocabulary is None:
-            raise UserError(
-                f"{named}: has learnt the words of its own tokenizer, and data.tokenizer is not set; name the folder "
-                f"of that, as in data.tokenizer={printable(str(found.folder))}"
-            )
+            recipe = _with_tokenizer(recipe, found.folder, named)
         return _with_sizes(recipe, sizes)
     if given or tokenizer is None or not (file := Path(tokenizer) / CONFIG).is_file():
         return recipe
     named = f"data.tokenizer={printable(tokenizer)}"
     return _with_sizes(recipe, _sizes(read_mapping(file, "download the folder again"), file, named))
+
+
+def _with_tokenizer(recipe: Recipe, folder: Path, named: str) -> Recipe:
+    """The recipe with the tokenizer that lies beside the weights: they have learnt its words, and no others."""
+    if not any((folder / name).is_file() for name in WORDS):
+        raise UserError(
+            f"{named}: has learnt the words of its own tokenizer, which is not there ({' or '.join(WORDS)}); put it "
+            "there, or name its folder with data.tokenizer"
+        )
+    return replace(recipe, data=replace(recipe.data, tokenizer=str(folder)))
 
 
 def _sizes(config: Mapping[str, Any], file: Path, named: str) -> dict[str, int]:
