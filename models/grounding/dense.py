@@ -167,8 +167,9 @@ def placed_anew(images: Tensor, padding_mask: Tensor, generator: torch.Generator
 
 
 def dense_losses(output: DenseOutput, targets: CellTargets) -> dict[str, Tensor]:
-    """Cross-entropy of the cells that count; and of those that something covers, the summed distance of its four edges,
-    in shares of the frame.
+    """Cross-entropy of the cells that count, and summed distance of the four edges of those that something covers.
+
+    Edges are shares of the frame.
     """
     classes = functional.cross_entropy(output.logits.flatten(0, 1), targets.classes.flatten(), reduction="sum")
     counted = (targets.classes != IGNORED).sum().clamp(min=1)
