@@ -234,6 +234,7 @@ class ClassificationTask(Task):
     def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
         """Tables, confusion, reliability and the worst mistakes, and a warning where guessing would do as well."""
         self.warnings = chance_warnings(scores, split, self._learnt)
+        self.guesses = bool(self.warnings)
         grid = mistakes_grid(self._mistakes, self.classes, split)
         return [*sheet.artefacts(scores, self.classes, split, measured, self.warnings), grid]
 
