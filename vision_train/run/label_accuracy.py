@@ -1,4 +1,7 @@
-"""How often the labels that a pool gets are right, estimated on validation samples that the same networks label."""
+"""How often the labels that a pool gets are right, estimated on validation samples that the same networks label.
+
+These samples also chose the best epoch of the networks, so that the estimate is a little too good.
+"""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from vision_train.data.dataset import SampleLoader
 from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
+from vision_train.files import first_named
 from vision_train.processes import gather_objects, launched_rank
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
@@ -104,12 +105,22 @@ def _labels(
         if task.label_metric:
             of_known.append(ask(task, data, recipe, scores, known))
     labels = _selected(task.label_pool(answers), phase.labels, weights, recipe)
+    warnings = [*_unread(pool, answers[0], data.noun), *task.warnings]
     if not of_known:
-        return labels, None, list(task.warnings)
+        return labels, None, warnings
     on_known, right = task.label_known(of_known, truths_of(of_known[0], known), len(pool))
     on_known = _selected(on_known, phase.labels, weights, recipe)
     accuracy = label_accuracy(phase, finished, on_known, right, noun=data.noun, metric=task.label_metric)
-    return labels, accuracy, list(task.warnings)
+    return labels, accuracy, warnings
+
+
+def _unread(pool: Sequence[Sample], answers: Sequence[Answer], noun: str) -> list[str]:
+    """That samples of the pool could not be read, as a sentence; ``data.on_bad`` lets them be skipped."""
+    answered = {answer.id for answer in answers}
+    unread = [sample.id for sample in pool if sample.id not in answered]
+    if not unread:
+        return []
+    return [f"{len(unread):,} of the {len(pool):,} {noun} of the pool cannot be read: {first_named(unread)}"]
 
 
 def _selected(
