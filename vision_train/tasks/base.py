@@ -81,10 +81,8 @@ class Task(LabelsPool, LightningModule):
         self.attention = attention or AttentionReceipt("auto", {}, {recipe.model.name: "computes its own"})
         self.warnings: list[str] = []
         self.guesses = False
-        self.steps_per_epoch = 0
-        self.total_steps = 0
+        self.steps_per_epoch = self.total_steps = self.effective_batch = 0
         self.validated_every = 1
-        self.effective_batch = 0
         self.class_counts: list[int] = []
         self.pool_copies = (0, 0)
         self.start: Start = "scratch"
