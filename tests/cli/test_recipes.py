@@ -70,6 +70,19 @@ def test_explains_the_keys_of_a_recipe_with_their_values():
     assert any(line.startswith("optim.ema.decay  (") for line in lines)  # absent while there is no average
 
 
+@pytest.mark.parametrize("section", ["semi", "data", "optim"])
+def test_explains_the_keys_of_one_section(section: str):
+    lines = run("--explain", section).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [key.name for key in explain() if key.path[0] == section]
+    assert run(section, "--explain").stdout.splitlines() == lines
+
+
+def test_explains_what_a_section_holds_down_to_its_inner_keys():
+    lines = run("--explain", "semi").stdout.splitlines()
+    for key in ("semi.method", "semi.burn_in", "semi.rounds.count", "semi.verdict.seeds", "semi.verdict.lora.rank"):
+        assert any(line.startswith(f"{key}  (") for line in lines), key
+
+
 @pytest.mark.parametrize("arguments", [[], ["--all"], ["quickstart"], ["--explain"], ["quickstart", "--explain"]])
 def test_plain_when_piped(arguments: list[str]):
     shown = run(*arguments).stdout
@@ -91,6 +104,8 @@ def test_coloured_and_wrapped_on_a_terminal(arguments: list[str]):
         (["quikstart"], "did you mean quickstart?"),
         (["quickstart", "sed=1"], "command line: sed: unknown key; did you mean seed?"),
         (["quickstart", "seed"], "command line: `seed` is no override"),
+        (["semi"], "semi: no recipe or file of this name"),
+        (["sem", "--explain"], "sem: no recipe or file of this name"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_2(arguments: list[str], message: str):

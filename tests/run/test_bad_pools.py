@@ -13,6 +13,7 @@ from vision_train.cli import app
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.recipe import load_recipe
 from vision_train.run.phase import scan
+from vision_train.tasks.classification import asked
 from vision_train.tasks.classification import pool as pool_module
 
 RECIPE = """
@@ -172,6 +173,43 @@ def test_no_method_lets_such_a_teacher_into_the_weights(method: str, monkeypatch
     finished(f"semi.method={method}", "trainer.max_epochs=1")
     weights = torch.load("run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(tensor.isfinite().all() for name, tensor in weights.items() if name.startswith("network."))
+
+
+BETWEEN_PHASES = ("semi.method={}", "semi.burn_in=0.5", "semi.views=0", "semi.rounds.count=1")
+
+
+@pytest.mark.parametrize("method", ["self_training", "active_rounds"])
+class TestLabelledBetweenPhases:
+    def keys(self, method: str) -> list[str]:
+        return [key.format(method) for key in BETWEEN_PHASES]
+
+    def test_broken_images_follow_the_policy_and_are_counted(self, method: str):
+        Path("pool/void.png").write_bytes(b"")
+        refused(*self.keys(method), says=("unreadable image", "pool/void.png", "data.on_bad=skip"))
+        shutil.rmtree("run")
+        said = finished(*self.keys(method), "data.on_bad=skip")
+        assert "1 of the 10 images of the pool cannot be read: void.png" in said
+        assert "of 9 images of the pool" in said
+
+    def test_one_label_a_class_and_fewer_images_than_a_batch(self, method: str, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(asked, "COLLAPSED", 0.0)  # a network that has learnt nothing names one class
+        said = finished(*self.keys(method), "data.labels_per_class=1", "data.unlabelled=rest", "data.batch_size=8")
+        assert "3 train, 9 val, 9 test, 6 unlabelled images" in said
+        assert "Estimated on 9 validation images" in said
+
+    def test_a_pool_of_one_image(self, method: str):
+        for file in sorted(Path("pool").iterdir())[1:]:
+            file.unlink()
+        assert "no pseudo-label was kept; this phase trains on labelled samples alone" in finished(*self.keys(method))
+
+    def test_voters_that_return_nan_label_nothing_and_the_run_ends_on_labelled_images(
+        self, method: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(asked, "teacher_probabilities", lambda logits: logits.float() * torch.nan)
+        said = finished(*self.keys(method))
+        assert "values that are not finite for 9 of its 9 images" in said
+        assert "labelled 0 of 9 images" in said
+        assert "Estimated" not in said
 
 
 class TestBelowTheLabelledRoot:

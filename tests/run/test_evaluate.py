@@ -39,6 +39,13 @@ def test_a_dry_run_covers_every_phase_and_writes_nothing(tiny):
     assert sorted(Path.cwd().rglob("*")) == before
 
 
+def test_a_dry_run_names_the_rounds_between_the_first_and_the_last_phase(tiny):
+    rounds = ("semi.method=active_rounds", "semi.rounds.count=3", "data.unlabelled=rest", "trainer.max_epochs=8")
+    text = dry_run(load_recipe(tiny, [*rounds, "data.epoch_batches=3", "trainer.limit_val_batches=1"]))
+    assert text.count("\nrecipe ") == 2
+    assert "before it, 2 alike, each with new labels of the pool: round-1 (6 steps), round-2 (6 steps)" in text
+
+
 @pytest.fixture
 def other_bags(tmp_path, monkeypatch, write_features) -> list[str]:
     """Overrides that name twelve labelled bags in files."""

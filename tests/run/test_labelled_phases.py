@@ -114,6 +114,14 @@ class TestActiveRounds:
     def test_a_batch_has_the_labelled_images_that_it_has_without_a_pool(self, said):
         assert "8 images a step: 4 labelled + 4 pseudo-labelled" in said.getvalue()
 
+    def test_how_often_labels_are_right_is_estimated_on_validation_images_and_said(self, rounds, said):
+        images = len(fit_module.scan(load_recipe(rounds.recipe)).data.samples("val"))
+        asked = f"about the pool and {images} validation images"
+        assert said.getvalue().count(asked) == 2
+        assert said.getvalue().count(f"Estimated on {images} validation images: of the ") == 2
+        burn_in = json.loads((rounds.phase("burn-in") / "phase.json").read_text())["figures"]["val/accuracy"]
+        assert f"The burn-in has {burn_in:.0%} of all validation labels right" in said.getvalue()
+
     def test_nothing_that_is_labelled_or_measured_on_gets_a_pseudo_label(self, rounds):
         learnt = json.dumps([row["path"] for row in rows(rounds)])
         data = fit_module.scan(load_recipe(rounds.recipe)).data
@@ -126,6 +134,7 @@ class TestActiveRounds:
         }
         assert [row[0] for row in tables["fit_reinitialised"]["rows"]] == ["head.weight", "head.bias"]
         assert tables["fit_pseudo_labels"]["rows"][-1] == ["all", 24, 19]
+        assert "Estimated on " in tables["fit_pseudo_labels"]["note"]
         assert "phase round-1" in (rounds.path / "report.html").read_text()
 
     def test_the_control_on_labelled_images_has_the_same_phases_and_steps(self, rounds, photos):

@@ -49,6 +49,55 @@ def test_two_processes_train_and_measure_as_one(tiny, two_processes):
     assert summary["train/steps"] == 9
 
 
+def _fit_and_keep(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path) -> None:
+    """Fit, and keep the weights that this process ends with."""
+    original = ClassificationTask.on_train_end
+
+    def on_train_end(self: ClassificationTask) -> None:
+        original(self)
+        torch.save(self.network.state_dict(), f"{run_dir}-{rank}.pth")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClassificationTask, "on_train_end", on_train_end)
+        _fit(rank, recipe, overrides, run_dir)
+
+
+def test_two_processes_train_the_same_finite_adapters(tiny, two_processes):
+    _fit(0, tiny, ("trainer.max_epochs=1", "trainer.limit_train_batches=1"), Path("first"))
+    adapted = Path("adapted").absolute()
+    lora = ("model.lora.rank=2", "model.checkpoint=first", "trainer.max_epochs=1", "data.batch_size=16")
+    two_processes(_fit_and_keep, tiny, (*lora, *TWO), adapted)
+    ours, theirs = (torch.load(f"{adapted}-{rank}.pth", weights_only=True) for rank in (0, 1))
+    adapters = [name for name in ours if "lora_" in name]
+    assert len(adapters) == 2 * 8  # two for each of four layers of two blocks
+    assert all(ours[name].isfinite().all() and ours[name].any() for name in adapters)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+    assert json.loads((adapted / "summary.json").read_text())["train/steps"] == 3
+
+
+def test_two_processes_reach_one_verdict(tiny, two_processes):
+    """On twelve arms of two steps: what is found matters little, that it is found once and of all test images does."""
+    path = Path("judged").absolute()
+    pool = ("data.unlabelled=rest", "semi={method: freematch, burn_in: 0.5, verdict: {seeds: 3}}")
+    short = ("trainer.max_epochs=null", "trainer.max_steps=2", "data.epoch_batches=2", "optim.warmup_epochs=0")
+    splits = ("data.splits={val: 0.02, test: 0.02}", "model.args.depth=1", "data.batch_size=4")
+    two_processes(_fit, tiny, (*TWO, *pool, *short, *splits), path)
+    summary = json.loads((path / "summary.json").read_text())
+    assert isinstance(summary["verdict/helped"], bool)
+    assert summary["run/steps"] == 2 * (1 + 3 + 3 * 4 - 1)
+    arms = json.loads((path / "artefacts" / "verdict_seeds.json").read_text())["values"]
+    assert [len(of_arm) for of_arm in arms.values()] == [3, 3, 3, 3]
+    difference = [
+        ours - theirs for ours, theirs in zip(arms["freematch"], arms[summary["verdict/control"]], strict=True)
+    ]
+    assert summary["verdict/difference"] == pytest.approx(sum(difference) / 3)
+    items = [json.loads(file.read_text())["ids"] for file in path.rglob("*items*.json")]
+    assert items
+    assert all(len(set(ids)) == len(ids) == len(items[0]) for ids in items)
+    assert not list(path.glob("phases/*.*/checkpoints"))
+
+
 @contextmanager
 def _fails_at(step: int) -> Iterator[None]:
     """Let training fail at a step, counted from 0 over all phases.

@@ -2,9 +2,10 @@
 
 import io
 import json
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -44,7 +45,7 @@ RATES = [f"rate-labelled.{place}" for place in range(3)]
 ARMS = ["labelled", "larger-batch", "self-pool", "method"]
 PARTS = [*RATES, *(f"{arm}.{seed}" for seed in range(3) for arm in ARMS if seed or arm != "method")]
 KEYS = {"difference", "low", "high", "pool_difference", "pool_low", "pool_high"}
-KEYS |= {"detectable", "control", "arm", "helped"}
+KEYS |= {"detectable", "control", "arm", "helped", "at_chance"}
 
 
 def judged(*overrides: str) -> Recipe:
@@ -75,6 +76,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     quiet = Console(quiet=True)
     alone = fit(judged("semi.verdict=null"), run_dir=folder / "alone", command=[], console=quiet)
     return Whole(directory, console.file.getvalue(), alone)
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
+    """Within ``stopped(STEP, ERROR)`` training ends with an error at that step, counted from 0; or by a signal."""
+
+    @contextmanager
+    def stop(step: int, error: type[BaseException], by: signal.Signals | None = None) -> Iterator[None]:
+        original, calls = ClassificationTask.training_step, iter(range(10**6))
+
+        def training_step(self: ClassificationTask, batch: Any, batch_idx: int) -> Any:
+            if next(calls) == step:
+                if by is None:
+                    raise error("stopped")
+                signal.raise_signal(by)
+            return original(self, batch, batch_idx)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ClassificationTask, "training_step", training_step)
+            with pytest.raises(error):
+                yield
+
+    return stop
 
 
 class TestAWholeVerdict:
@@ -143,6 +167,8 @@ class TestAWholeVerdict:
         differences = [ours - theirs for ours, theirs in zip(values.values["freematch"], control, strict=True)]
         assert summary["verdict/difference"] == pytest.approx(sum(differences) / 3)
         assert "unlabelled images is" in table.note
+        assert summary["verdict/at_chance"], "six steps teach nothing"
+        assert table.note.startswith("Nothing was learnt")
         assert table.note in whole.output
         page = (whole.directory.path / "report.html").read_text()
         for words in ("The pool itself adds", "best control by validation", "Learning rates of the controls"):
@@ -152,12 +178,14 @@ class TestAWholeVerdict:
         assert "arm labelled, learning rate x 0.5" in whole.output
         assert "arm self-pool, seed 2 of 3" in whole.output
 
-    def test_killed_within_an_arm_and_resumed_it_ends_as_if_nothing_had_happened(
-        self, whole, tmp_path, quiet, cut_short: Callable[[type, int], AbstractContextManager[None]]
-    ):
-        with cut_short(ClassificationTask, 9 * STEPS + 4):
+    def test_stopped_within_arms_and_resumed_it_ends_as_if_nothing_had_happened(self, whole, tmp_path, quiet, stopped):
+        """By an error, then by Ctrl-C, then by the signal with which a cluster ends a job; each within another arm."""
+        with stopped(9 * STEPS + 4, RuntimeError):
             fit(judged(), run_dir=tmp_path / "cut", command=[], console=quiet)
-        assert not (tmp_path / "cut" / "summary.json").exists()
+        for signal_, steps in ((signal.SIGINT, STEPS + 2), (signal.SIGTERM, 2 * STEPS + 1)):
+            with stopped(steps, KeyboardInterrupt, signal_):
+                resume(tmp_path / "cut", console=quiet)
+            assert not (tmp_path / "cut" / "summary.json").exists()
         cut = resume(tmp_path / "cut", console=quiet)
         assert figures_of(cut) == figures_of(whole.directory)
         ours, theirs = (json.loads(each.summary.read_text()) for each in (cut, whole.directory))

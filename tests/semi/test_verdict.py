@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast
+from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast, is_at_chance
 from vision_train.statistics import Interval, Resampled, resample_mean
 
 METHOD = {0: 0.94, 1: 0.93, 2: 0.95, 3: 0.94, 4: 0.96}
@@ -89,6 +89,7 @@ def test_the_summary_names_what_a_reader_looks_for():
         "verdict/pool_high": 0.05,
         "verdict/detectable": 0.028,
         "verdict/helped": True,
+        "verdict/at_chance": False,
     }
 
 
@@ -122,6 +123,31 @@ def test_after_a_difference_that_is_not_measurable_the_sentence_says_what_helps(
     sentence = PoolVerdict("mean teacher", made(method), made(pool, "self-pool")).sentence(300)
     assert words in sentence
     assert ("not measurably different" in sentence) == (method in ("no measurable difference", "ahead"))
+
+
+@pytest.mark.parametrize(
+    ("guessing", "nothing_learnt"),
+    [
+        ({"labelled": [True] * 5, "freematch": [True] * 5}, True),
+        ({"labelled": [True, True, False, True, True], "freematch": [True] * 5}, True),  # one that was lucky
+        ({"labelled": [True] * 5, "freematch": [False, False, False, True, True]}, False),
+        ({"labelled": [False] * 5, "freematch": [True] * 5}, False),
+        ({"labelled": [True, False], "freematch": [True, False]}, False),
+    ],
+)
+def test_nothing_was_learnt_where_most_seeds_of_every_arm_may_guess(guessing, nothing_learnt):
+    assert is_at_chance(guessing) is nothing_learnt
+
+
+@pytest.mark.parametrize("found", ["better", "no measurable difference", "worse"])
+def test_a_verdict_on_arms_that_guess_says_first_that_nothing_was_learnt_and_claims_nothing(found):
+    verdict = PoolVerdict("FreeMatch", made(found), made(found, "self-pool"), at_chance=True)
+    sentence = verdict.sentence(300)
+    assert sentence.startswith("Nothing was learnt: in each arm most seeds cannot be told from guessing")
+    assert "optim.lr" in sentence
+    assert "More seeds could tell" not in sentence
+    assert not verdict.helped
+    assert verdict.summary()["verdict/at_chance"] is True
 
 
 def test_arms_that_do_not_differ_at_all_are_said_to_be_the_same():

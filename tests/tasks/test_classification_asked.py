@@ -1,5 +1,8 @@
 """What a classifier says of a pool, and what is voted."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from torch import nn
 
 from vision_train.semi.answers import Answer
 from vision_train.tasks.classification.asked import answer, judged, labels_of
+from vision_train.tasks.classification.task import ClassificationTask
 
 CLASSES = ["ape", "bee", "cow"]
 
@@ -64,6 +68,19 @@ def test_a_class_without_votes_is_reported():
 def test_the_class_cap_takes_what_is_there():
     rows = [[0.9, 0.1, 0], [0.8, 0.2, 0], [0.7, 0.3, 0], [0.1, 0.9, 0]]
     assert [each.kept for each in labels_of([voter(*rows)], CLASSES, 2)] == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("cap", "kept"), [(None, [True] * 4), (4, [True, True, False, True]), (1, [True, False, False, True])]
+)
+def test_labels_whose_truth_is_known_are_kept_as_in_a_pool_of_another_size(cap, kept):
+    """Four images beside a pool of eight: half as many labels of each class are kept, but one."""
+    rows = [[0.9, 0.1, 0], [0.8, 0.2, 0], [0.7, 0.3, 0], [0.1, 0.9, 0]]
+    recipe = SimpleNamespace(semi=SimpleNamespace(class_cap=cap))
+    task = cast(ClassificationTask, SimpleNamespace(recipe=recipe, classes=CLASSES))
+    labels, right = ClassificationTask.label_known(task, [voter(*rows)], ["ape", "bee", "ape", "cow"], 8)
+    assert right == [True, False, True, False]
+    assert [each.kept for each in labels] == kept
 
 
 def test_all_may_be_useless():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show this recipe (a built-in name or a YAML file).")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show this recipe (a built-in name or a YAML file); with --explain, a section too."),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Document every key; with NAME, beside its value.")
+        bool, typer.Option("--explain", help="Document every key, those of a recipe with their values, or a section's.")
     ] = False,
     all_recipes: Annotated[
         bool, typer.Option("--all", help="Also list the recipes in studies/, which serve as comparisons.")
@@ -37,15 +41,21 @@ def recipes(
       vision-train recipes classification/vit_small optim.lr=1e-4 > mine.yaml
 
       vision-train recipes --explain
+
+      vision-train recipes --explain semi
     """
     from rich.console import Console
 
     from vision_train.recipe import load_recipe
+    from vision_train.recipe.keys import explain as explained
 
     console = Console(highlight=False)
+    if explain and name and not overrides and (keys := [key for key in explained() if key.path[0] == name]):
+        _explain(console, keys, None)
+        return
     recipe = None if name is None else load_recipe(name, overrides or [], runnable=False)
     if explain:
-        _explain(console, recipe)
+        _explain(console, explained(None if recipe is None else recipe.task), recipe)
     elif recipe is not None:
         _show(console, recipe)
     else:
@@ -87,10 +97,8 @@ def _show(console: Console, recipe: Recipe) -> None:
         print(text, end="")
 
 
-def _explain(console: Console, recipe: Recipe | None) -> None:
-    from vision_train.recipe.keys import explain
-
-    for key in explain(None if recipe is None else recipe.task):
+def _explain(console: Console, keys: Sequence[Key], recipe: Recipe | None) -> None:
+    for key in keys:
         value = "" if recipe is None or not key.kind else _value(recipe, key)
         kind = f"({key.kind}; {_default(key)})" if key.kind else ""
         if console.is_terminal:

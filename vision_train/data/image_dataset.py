@@ -126,10 +126,10 @@ class TwoViewDataset(ImageDataset):
 
 
 class PoolViews(ImageDataset):
-    """Decodes an unlabelled image once and shows it under each of several transforms.
+    """Decodes an image once and shows it under each of several transforms, without its truth.
 
     Args:
-        samples: In their fixed order; without truth.
+        samples: In their fixed order.
         transforms: One for each view.
         seed: Seed of the run: with the id of an image and the number of a view, all that a view depends on.
         on_bad: The policy.
@@ -152,6 +152,10 @@ class PoolViews(ImageDataset):
         """Items -> ``views``, a list with ``image`` (B 3 H W) for each."""
         views = zip(*(item["views"] for item in items), strict=True)
         return {"views": [{"image": torch.stack(images)} for images in views]}
+
+    def collate_truth(self, truths: list[Any]) -> Batch:
+        """Nothing: networks are asked what they see, and are not told."""
+        return {}
 
 
 class ImageDataModule(SampleDataModule):

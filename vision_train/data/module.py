@@ -277,18 +277,15 @@ class SampleDataModule(LightningDataModule):
         """
         return [self.split_loader(name) for name in self._with_companions(split)]
 
-    def views_loader(self, views: int, rank: int, world_size: int) -> SampleLoader:
-        """Unlabelled samples in order under several views (:meth:`make_views`), this process's share of them.
+    def views_loader(self, samples: Sequence[Sample], views: int, rank: int, world_size: int) -> SampleLoader:
+        """Samples in order under several views (:meth:`make_views`), this process's share of them.
 
         Args:
+            samples: In their fixed order. Of their truth, if they have one, nothing is in the batches.
             views: Weak and as many strong views of each sample, beside that of validation.
             rank: Number of this process.
             world_size: Number of processes.
-
-        Raises:
-            UserError: There are none.
         """
-        samples = self.samples(POOL_SPLIT)
         dataset = self.make_views(samples, views, alone=world_size == 1)
         order = EvaluationSampler(len(samples), rank, world_size)
         return sample_loader(dataset, order, self.section.evaluation_batch_size, self.section.workers, seed=self.seed)

@@ -22,7 +22,7 @@ from vision_train.run.evaluate import ONE_PROCESS
 from vision_train.run.log import logging_to
 from vision_train.run.parts import Parts
 from vision_train.run.phase import Prepared, averaging, peak_memory, prepare, scan
-from vision_train.run.plan import Phase
+from vision_train.run.plan import Chain, Phase, Plan
 from vision_train.run.progress import format_seconds
 from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words, tell
 from vision_train.run.trainer import build_trainer
@@ -43,7 +43,7 @@ def dry_run(recipe: Recipe) -> str:
     """Build everything, train and validate for a moment, and say what the whole would be like.
 
     One process stands for all of them; the estimate assumes that the others keep pace. Phases that come first are tried
-    out as well, each from random weights.
+    out as well, each from random weights. Rounds between the first and the last are named with their lengths.
 
     Raises:
         UserError: As ``fit`` would, before it wrote anything.
@@ -55,10 +55,29 @@ def dry_run(recipe: Recipe) -> str:
         for phase in plan.known():
             prepared = checked.ready.pop(phase.name, None) or prepare(checked.scanned[phase.name])
             texts[phase.name] = _try_out(prepared, phase.start)
+        last = plan.known()[-1].name
+        texts[last] += _alike(plan, checked.scanned[last].data)
         beside = _beside(plan, checked, recipe) if isinstance(plan, Parts) else []
     if len(texts) == 1:
         return "\n".join([*texts.values(), *beside])
     return "\n\n".join([*(f"phase {name}\n{text}" for name, text in texts.items()), *beside])
+
+
+def _alike(plan: Plan, data: SampleDataModule) -> str:
+    """The phases that are not tried out since the pool is labelled before them, as a line; nothing where all are.
+
+    Args:
+        plan: Of the run.
+        data: Of its last phase, which these are like.
+    """
+    own = plan.own if isinstance(plan, Parts) else plan
+    known = {phase.name for phase in own.known()}
+    others = [phase for phase in own.phases if phase.name not in known] if isinstance(own, Chain) else []
+    if not others:
+        return ""
+    lengths = [count_steps(phase.recipe, data, build_trainer(phase.recipe, [])).total for phase in others]
+    named = ", ".join(f"{phase.name} ({steps:,} steps)" for phase, steps in zip(others, lengths, strict=True))
+    return f"\nbefore it, {len(others)} alike, each with new labels of the pool: {named}"
 
 
 def _beside(plan: Parts, checked: CheckedPhases, recipe: Recipe) -> list[str]:

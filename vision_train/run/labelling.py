@@ -14,14 +14,17 @@ from models.lora import remove_adapters
 from vision_train.artefacts import Table
 from vision_train.data.dataset import SampleLoader
 from vision_train.data.module import POOL_SPLIT, SampleDataModule
+from vision_train.data.sample import Sample
 from vision_train.errors import UserError
+from vision_train.files import first_named
 from vision_train.processes import gather_objects, launched_rank
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
 from vision_train.run.directory import RunDirectory, open_run, relative
 from vision_train.run.evaluate import load_for_inference
+from vision_train.run.label_accuracy import LabelAccuracy, known_samples, label_accuracy, truths_of
 from vision_train.run.phase import Scanned, prepare
-from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Phase
+from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Labelling, Phase
 from vision_train.run.run_phase import warn
 from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.semi.answers import Answer, each_once, select_for_round
@@ -54,11 +57,12 @@ def label_pool(
     Raises:
         UserError: A voter cannot be asked.
     """
+    assert phase.labels is not None
     file = directory.phase(phase.name) / PSEUDO_LABELS
     if file.is_file():
         return file
     scanned = scan_pool()
-    labels, warnings = _labels(phase, scanned, finished, console)
+    labels, accuracy, warnings = _labels(phase, scanned, finished, console)
     if launched_rank() == 0:
         for warning in warnings:
             warn(warning, console)
@@ -66,7 +70,13 @@ def label_pool(
         console.print(f"labelled {kept:,} of {len(labels):,} {scanned.data.noun} of the pool: {relative(file)}")
         if not kept:
             warn("no pseudo-label was kept; this phase trains on labelled samples alone", console)
-        directory.write_artefacts([_table(phase, labels, scanned.data.noun)])
+            accuracy = None
+        if accuracy is not None:
+            console.print(accuracy.sentence)
+            if warning := accuracy.warning("semi.rounds.most" if phase.labels.round else "semi.class_cap"):
+                warn(warning, console)
+        told = "" if accuracy is None else accuracy.sentence
+        directory.write_artefacts([_table(phase, labels, scanned.data.noun, told)])
         file.parent.mkdir(parents=True, exist_ok=True)
         write_pseudo_labels(file, labels)
     gather_objects(None)  # nobody goes on before the file is there
@@ -75,28 +85,55 @@ def label_pool(
 
 def _labels(
     phase: Phase, scanned: Scanned, finished: Sequence[FinishedPhase], console: Console
-) -> tuple[list[PseudoLabel], list[str]]:
-    """Labels of the whole pool, in its order and the same in all processes, and what is wrong with them."""
+) -> tuple[list[PseudoLabel], LabelAccuracy | None, list[str]]:
+    """Labels of the whole pool, in its order and the same in all processes.
+
+    Returns:
+        The labels, how often they are right, where the task can tell, and what is wrong with them.
+    """
     assert phase.labels is not None
-    recipe, semi, labelling = scanned.recipe, scanned.recipe.semi, phase.labels
-    answers, weights = [], dict[str, float]()
+    recipe, data = scanned.recipe, scanned.data
+    pool, known = data.samples(POOL_SPLIT), known_samples(data)
+    answers, of_known, weights = list[list[Answer]](), list[list[Answer]](), dict[str, float]()
     for name, make in _voters(phase, scanned, finished).items():
         task = make().eval()
-        task.class_counts = [of_class.get("train", 0) for of_class in scanned.data.class_counts.values()]
-        weights = dict(task.score_weights()) if labelling.round else {}
-        console.print(f"asking {name} about the pool")
-        answers.append(ask(task, scanned.data, recipe, [score for score, weight in weights.items() if weight]))
-    labels = task.label_pool(answers)
-    if labelling.round:
-        labels = select_for_round(
-            labels,
-            weights,
-            number=labelling.round,
-            rounds=semi.rounds.count,
-            most=semi.rounds.most,
-            seed=recipe.seed,
-        )
-    return labels, list(task.warnings)
+        task.class_counts = [of_class.get("train", 0) for of_class in data.class_counts.values()]
+        weights = dict(task.score_weights()) if phase.labels.round else {}
+        scores = [score for score, weight in weights.items() if weight]
+        beside = f" and {len(known):,} validation {data.noun}" if task.label_metric else ""
+        console.print(f"asking {name} about the pool{beside}")
+        answers.append(ask(task, data, recipe, scores, pool))
+        if task.label_metric:
+            of_known.append(ask(task, data, recipe, scores, known))
+    labels = _selected(task.label_pool(answers), phase.labels, weights, recipe)
+    warnings = [*_unread(pool, answers[0], data.noun), *task.warnings]
+    if not of_known:
+        return labels, None, warnings
+    on_known, right = task.label_known(of_known, truths_of(of_known[0], known), len(pool))
+    on_known = _selected(on_known, phase.labels, weights, recipe)
+    accuracy = label_accuracy(phase, finished, on_known, right, noun=data.noun, metric=task.label_metric)
+    return labels, accuracy, warnings
+
+
+def _unread(pool: Sequence[Sample], answers: Sequence[Answer], noun: str) -> list[str]:
+    """That samples of the pool could not be read, as a sentence; ``data.on_bad`` lets them be skipped."""
+    answered = {answer.id for answer in answers}
+    unread = [sample.id for sample in pool if sample.id not in answered]
+    if not unread:
+        return []
+    return [f"{len(unread):,} of the {len(pool):,} {noun} of the pool cannot be read: {first_named(unread)}"]
+
+
+def _selected(
+    labels: list[PseudoLabel], labelling: Labelling, weights: Mapping[str, float], recipe: Recipe
+) -> list[PseudoLabel]:
+    """The labels as a round selects them; after a vote as they are."""
+    if not labelling.round:
+        return labels
+    rounds = recipe.semi.rounds
+    return select_for_round(
+        labels, weights, number=labelling.round, rounds=rounds.count, most=rounds.most, seed=recipe.seed
+    )
 
 
 def _voters(phase: Phase, scanned: Scanned, finished: Sequence[FinishedPhase]) -> Mapping[str, Callable[[], Task]]:
@@ -145,26 +182,35 @@ def _with_best(scanned: Scanned, of: Path) -> Task:
     return task
 
 
-def ask(task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[str]) -> list[Answer]:
-    """Ask a network about every sample of the pool, shared out over the processes.
+def ask(
+    task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[str], samples: Sequence[Sample]
+) -> list[Answer]:
+    """Ask a network about samples, shared out over the processes.
+
+    Args:
+        task: Owns the network.
+        data: Reads the samples.
+        recipe: Says on what devices.
+        scores: Names of the scores that are wanted.
+        samples: Those of the pool, or others.
 
     Returns:
-        An answer for each sample, in the order of the pool; the same in all processes.
+        An answer for each sample that can be read, in their order; the same in all processes.
 
     Raises:
         UserError: A sample cannot be read, and the recipe does not skip such samples.
     """
-    asked, views = _Asked(task, scores), _PoolViews(data, task.pool_views(scores))
+    asked, views = _Asked(task, scores), _Views(data, samples, task.pool_views(scores))
     call_trainer(build_trainer(recipe, []), "predict", asked, datamodule=views, return_predictions=False)
     skipped = {name: reason for found in gather_objects(views.skipped) for name, reason in found.items()}
     if skipped and data.section.on_bad == "error":
         raise data.refusal(skipped)
     answers = [answer for of_process in gather_objects(asked.answers) for answer in of_process]
-    return each_once(answers, [sample.id for sample in data.samples(POOL_SPLIT)])
+    return each_once(answers, [sample.id for sample in samples])
 
 
 class _Asked(LightningModule):
-    """A task as Lightning asks it about the pool."""
+    """A task as Lightning asks it about samples."""
 
     def __init__(self, task: Task, scores: Collection[str]) -> None:
         super().__init__()
@@ -174,12 +220,12 @@ class _Asked(LightningModule):
         self.answers += self.task.answer_pool(batch["id"], batch["views"], self.scores)
 
 
-class _PoolViews(LightningDataModule):
-    """The pool under several views, this process's share of it."""
+class _Views(LightningDataModule):
+    """Samples under several views, this process's share of them."""
 
-    def __init__(self, data: SampleDataModule, views: int) -> None:
+    def __init__(self, data: SampleDataModule, samples: Sequence[Sample], views: int) -> None:
         super().__init__()
-        self.data, self.views = data, views
+        self.data, self.samples, self.views = data, samples, views
         self.loader: SampleLoader | None = None
 
     @property
@@ -189,17 +235,19 @@ class _PoolViews(LightningDataModule):
 
     def predict_dataloader(self) -> SampleLoader:
         assert self.trainer is not None
-        self.loader = self.data.views_loader(self.views, self.trainer.global_rank, self.trainer.world_size)
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        self.loader = self.data.views_loader(self.samples, self.views, rank, processes)
         return self.loader
 
 
-def _table(phase: Phase, labels: Sequence[PseudoLabel], noun: str) -> Table:
-    """How many labels there are of each kind, and how many were taken."""
+def _table(phase: Phase, labels: Sequence[PseudoLabel], noun: str, accuracy: str) -> Table:
+    """How many labels there are of each kind, how many were taken, and how often they are right, a sentence."""
     kinds = sorted({each.stratum for each in labels if each.stratum})
     counts = {kind: [each for each in labels if each.stratum == kind] for kind in kinds}
     rows = [[kind, len(of), sum(each.kept for each in of)] for kind, of in counts.items()]
     nothing = [["without a label", sum(not each.stratum for each in labels), 0]] * any(not e.stratum for e in labels)
     total = ["all", len(labels), sum(each.kept for each in labels)]
     title = f"Pseudo-labels of the pool, phase {phase.name}"
-    note = "Labels that the networks gave; those of the files, if they have any, are never read."
-    return Table(f"{phase.name}_pseudo_labels", title, ["label", noun, "learnt from"], [*rows, *nothing, total], note)
+    note = f"Labels that the networks gave; those of the files, if they have any, are never read. {accuracy}".rstrip()
+    columns = ["label", noun, "learnt from"]
+    return Table(f"{phase.name}_pseudo_labels", title, columns, [*rows, *nothing, total], note)

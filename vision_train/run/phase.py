@@ -86,12 +86,14 @@ class PhaseResult:
         artefacts: For the report.
         warnings: What went wrong in training, in sentences.
         skipped: Samples that could not be read, with the reason; empty unless the recipe asked for skipping.
+        guesses: Whether its result could be that of guessing.
     """
 
     figures: dict[str, float | int]
     artefacts: list[Artefact] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    guesses: bool = False
 
 
 def scan(
@@ -268,7 +270,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     call_trainer(trainer, "test", task, dataloaders=loaders, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
     skipped = [f"{name}: {reason}" for name, reason in bad_samples.skipped.items()]
-    return PhaseResult(figures, task.artefacts(), list(task.warnings), skipped)
+    return PhaseResult(figures, task.artefacts(), list(task.warnings), skipped, task.guesses)
 
 
 def _training(prepared: Prepared, steps: TrainingSteps) -> list[Callback]:

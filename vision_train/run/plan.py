@@ -94,6 +94,8 @@ class FinishedPhase:
     """Flat figures, as in ``summary.json``."""
     skipped: list[str] = field(default_factory=list)
     """Samples that could not be read, with the reasons."""
+    guesses: bool = False
+    """Whether its result could be that of guessing; False in runs of versions that did not ask."""
 
     @property
     def part(self) -> str:
@@ -205,7 +207,7 @@ def read_finished(directory: RunDirectory, name: str) -> FinishedPhase | None:
     try:
         content = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
         figures = {key: math.nan if value is None else value for key, value in content["figures"].items()}
-        return FinishedPhase(name, folder, figures, content["skipped"])
+        return FinishedPhase(name, folder, figures, content["skipped"], bool(content.get("guesses")))
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
 

@@ -67,8 +67,8 @@ def run_phase(
         share = json.loads(_share_file(directory, name).read_text(encoding="utf-8"))
         result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
         _keep_artefacts(directory, phase, result.artefacts, codecs_of(prepared.recipe))
-        state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures, "skipped": result.skipped}
-        write_json(directory.phase(name) / "phase.json", state)
+        state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures}
+        write_json(directory.phase(name) / "phase.json", state | {"skipped": result.skipped, "guesses": result.guesses})
 
 
 def warn(text: str, console: Console) -> None:

@@ -24,7 +24,7 @@ from vision_train.run.verdict import chosen_factors, tried_rates
 from vision_train.run.verdict_arms import LABELLED, METHOD, SELF_POOL, Arm, arms_of, length_of, shares_of_labels
 from vision_train.semi.health_log import SIGNS
 from vision_train.semi.monitor import ORIGIN
-from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast
+from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast, is_at_chance
 from vision_train.semi.worth import UNKNOWN, worth_in_labels
 from vision_train.statistics import mean_interval
 
@@ -49,6 +49,8 @@ class MeasuredRun:
     figures: dict[str, float | int]
     steps: int
     """Optimiser steps, those aside that all arms share."""
+    guesses: bool
+    """Whether its result could be that of guessing."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def conclude_verdict(
         recipe.semi.method,
         replace(judged.against(chosen), other=arms[chosen].name),
         judged.against(SELF_POOL),
+        at_chance=is_at_chance({key: [run.guesses for run in of_arm] for key, of_arm in runs.items()}),
     )
     own = [done for done in finished if not done.part]
     samples = read_samples(own[-1].folder / SAMPLES_FILE) or {}
@@ -141,7 +144,8 @@ def _measured(
         phases = phases_of("" if is_own else f"{key}.{place}", finished)
         last = phases[-1]
         folder = directory.path if is_own else last.folder
-        runs.append(MeasuredRun(recipe.seed + place, folder, last.figures, length_of(phases, shared).steps))
+        steps = length_of(phases, shared).steps
+        runs.append(MeasuredRun(recipe.seed + place, folder, last.figures, steps, last.guesses))
     return runs
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,24 @@ from vision_train.statistics import (
 FEWEST_SEEDS = 3
 WORDS: dict[Verdict, str] = {"better": "better", "worse": "worse"}
 """Everything else is not measurably different."""
+NOTHING_LEARNT = (
+    "Nothing was learnt: in each arm most seeds cannot be told from guessing, so that the differences say nothing of "
+    "the method or the pool. Train longer (trainer.max_steps or trainer.max_epochs), change optim.lr, or start from "
+    "weights with model.checkpoint."
+)
+"""Said before everything else, since arms that all guess are of course not measurably different."""
+
+
+def is_at_chance(arms: Mapping[str, Sequence[bool]]) -> bool:
+    """Whether no arm learnt anything: most seeds of each could be guessing.
+
+    Most, not all: one of twenty results of guessing is better than what is put down to luck, and a verdict has more
+    runs than that.
+
+    Args:
+        arms: Name of each arm -> whether the result of each of its seeds could be that of guessing.
+    """
+    return bool(arms) and all(2 * sum(of_seeds) > len(of_seeds) for of_seeds in arms.values())
 
 
 def best_control(validation: Mapping[str, Mapping[int, float]], mode: str) -> str:
@@ -115,11 +133,13 @@ class PoolVerdict:
     pool: Contrast
     """Against the same method with the labelled images as its pool: the same augmentation, teacher and regularisation,
     and no new image."""
+    at_chance: bool = False
+    """Whether no arm learnt anything, so that their differences say nothing of the method and its pool."""
 
     @property
     def helped(self) -> bool:
         """Whether the method is better than the best control, and than itself without new images."""
-        return self.method.verdict == self.pool.verdict == "better"
+        return self.method.verdict == self.pool.verdict == "better" and not self.at_chance
 
     @property
     def detectable(self) -> float | None:
@@ -139,6 +159,7 @@ class PoolVerdict:
             **_entries("verdict/pool_", self.pool),
             "verdict/detectable": self.detectable,
             "verdict/helped": self.helped,
+            "verdict/at_chance": self.at_chance,
         }
 
     def sentence(self, test_samples: int, scale: float = 100.0, unit: str = " points", worth: str = "") -> str:
@@ -155,11 +176,12 @@ class PoolVerdict:
         if self.detectable is not None:
             found = f"; this study could see {scale * self.detectable:.1f}{unit} or more"
         said = [
+            NOTHING_LEARNT if self.at_chance else "",
             f"{self.arm} is {WORDS.get(method.verdict, 'not measurably different')}: {_shown(method, scale, unit)}"
             f"; {method.seeds} seeds, {test_samples} test samples) against {method.other}{found}.",
             f"The pool itself adds {_shown(pool, scale, unit)}){'' if pool.verdict in WORDS else ', not measurably'}.",
             worth,
-            _next_step(method if method.verdict not in WORDS else pool),
+            "" if self.at_chance else _next_step(method if method.verdict not in WORDS else pool),
         ]
         return " ".join(part for part in said if part)
 

@@ -46,6 +46,7 @@ class Task(LabelsPool, LightningModule):
 
     Attributes:
         warnings: What went wrong in training, in sentences; known after the test pass.
+        guesses: Whether the last test pass could be that of guessing; False where the task does not know.
         steps_per_epoch: Optimiser steps of one epoch; set by the run before training.
         total_steps: Optimiser steps of the whole training; set by the run before training.
         validated_every: Epochs from one validation to the next; set by the run before training.
@@ -79,10 +80,9 @@ class Task(LabelsPool, LightningModule):
         self.classes = list(classes)
         self.attention = attention or AttentionReceipt("auto", {}, {recipe.model.name: "computes its own"})
         self.warnings: list[str] = []
-        self.steps_per_epoch = 0
-        self.total_steps = 0
+        self.guesses = False
+        self.steps_per_epoch = self.total_steps = self.effective_batch = 0
         self.validated_every = 1
-        self.effective_batch = 0
         self.class_counts: list[int] = []
         self.pool_copies = (0, 0)
         self.start: Start = "scratch"

@@ -15,6 +15,9 @@ class LabelsPool:
     """The part of a task that is asked about unlabelled samples under several views."""
 
     recipe: Recipe
+    label_metric: str = ""
+    """The validation metric that says how often labels of all samples would be right, without a split's prefix; empty
+    where labels are not held against the truth (:meth:`label_known`)."""
 
     def score_weights(self) -> Mapping[str, float]:
         """Weights of the scores by which rounds select pseudo-labels, by name of the score.
@@ -46,6 +49,21 @@ class LabelsPool:
         """Make labels of the answers of one or several networks to the same samples, in the same order.
 
         What is wrong with them is added to the task's ``warnings``.
+        """
+        raise self._labels_nothing()
+
+    def label_known(
+        self, answers: Sequence[Sequence[Answer]], truths: Sequence[Any], pool: int
+    ) -> tuple[list[PseudoLabel], list[bool]]:
+        """Label samples whose truth is known by the rule of the pool, to see how often that is right.
+
+        Args:
+            answers: As for :meth:`label_pool`.
+            truths: Of the samples, in their order.
+            pool: Samples of the pool; what is said of its size is taken in proportion.
+
+        Returns:
+            The labels, and whether each is the truth.
         """
         raise self._labels_nothing()
 

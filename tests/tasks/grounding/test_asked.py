@@ -9,12 +9,13 @@ import torch
 from augment.geometry import clip_boxes, map_boxes, mirror
 from augment.grounding import GroundingEvaluation, GroundingTraining
 from models.grounding.output import GroundingOutput
-from vision_train.data.phrases.annotations import PhraseSample
+from vision_train.data.phrases.annotations import PhraseSample, Referred
 from vision_train.data.phrases.dataset import Preparation
 from vision_train.data.phrases.tokens import learn_vocabulary, tokenizer_of
 from vision_train.data.phrases.views import PhraseViews
 from vision_train.semi.answers import Answer
 from vision_train.tasks.grounding.asked import STRATUM, Said, answers_of, judged, labels_of
+from vision_train.tasks.grounding.task import GroundingTask
 
 SIDE, GRID, BINS = 64, (8, 8), 16
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "side": SIDE}
@@ -140,3 +141,11 @@ def test_answers_that_are_not_finite_are_counted():
     labels, warnings = judged(labels_of(answers), answers, math.nan)
     assert [each.kept for each in labels] == [False, True]
     assert "1 of its 2 expressions" in warnings[0]
+
+
+def test_boxes_of_known_expressions_are_right_from_an_iou_of_a_half():
+    known = [[answer("a", 10, 10, 50, 50), answer("b", 10, 10, 50, 50), answer("c", 10, 10, 10.5, 11)]]
+    truths = [Referred("cup", box, 100, 100) for box in ((10, 10, 50, 31), (10, 10, 50, 29), (10, 10, 50, 50))]
+    labels, right = GroundingTask.label_known(None, known, truths, 3)
+    assert right == [True, False, False]
+    assert [each.kept for each in labels] == [True, True, False]

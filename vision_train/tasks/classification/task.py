@@ -91,6 +91,8 @@ class ClassificationTask(Task):
         UserError: The recipe's mixing does not suit the network.
     """
 
+    label_metric = "accuracy"
+
     def __init__(self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt) -> None:
         super().__init__(recipe, network, classes, attention)
         self.heads = tuple(head_names(network))
@@ -234,6 +236,7 @@ class ClassificationTask(Task):
     def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
         """Tables, confusion, reliability and the worst mistakes, and a warning where guessing would do as well."""
         self.warnings = chance_warnings(scores, split, self._learnt)
+        self.guesses = bool(self.warnings)
         grid = mistakes_grid(self._mistakes, self.classes, split)
         return [*sheet.artefacts(scores, self.classes, split, measured, self.warnings), grid]
 
@@ -277,6 +280,15 @@ class ClassificationTask(Task):
         labels, warnings = asked.judged(labels, self.classes, self.class_counts)
         self.warnings += warnings
         return labels
+
+    def label_known(
+        self, answers: Sequence[Sequence[Answer]], truths: Sequence[Any], pool: int
+    ) -> tuple[list[PseudoLabel], list[bool]]:
+        """The class with most votes; a cap on the labels of a class takes the share of it that these images are."""
+        cap = self.recipe.semi.class_cap
+        in_proportion = None if cap is None else max(1, round(cap * len(truths) / pool))
+        labels = asked.labels_of(answers, self.classes, in_proportion)
+        return labels, [each.label == truth for each, truth in zip(labels, truths, strict=True)]
 
     def preview(self, batches: Iterator[Batch], count: int) -> Preview:
         """Training images augmented and mixed, every kind of mixing in some row."""

@@ -41,12 +41,14 @@ from vision_train.tasks.grounding.predictions import predicted_box
 from vision_train.tasks.grounding.preview import NOTE, preview_rows
 from vision_train.tasks.grounding.results import (
     ACCURACY,
+    LEAST_IOU,
     METRICS,
     Corners,
     PhraseResult,
     Results,
     ResultTable,
     measure,
+    overlaps,
     true_shares,
 )
 from vision_train.tasks.grounding.worst import WorstExpressions, darkened
@@ -82,6 +84,7 @@ class GroundingTask(Task):
 
     metrics = METRICS
     heads = ("box_head", "bin_head")
+    label_metric = ACCURACY.name
     network: GroundingNetwork
 
     def __init__(self, recipe: Recipe, network: GroundingNetwork, attention: AttentionReceipt) -> None:
@@ -206,6 +209,15 @@ class GroundingTask(Task):
         labels, warnings = judged(labels_of(answers), answers, self.calibration.get(ALIKE, math.nan))
         self.warnings += warnings
         return [*labels]
+
+    def label_known(
+        self, answers: Sequence[Sequence[Answer]], truths: Sequence[Any], pool: int
+    ) -> tuple[list[PseudoLabel], list[bool]]:
+        """The box that most of the networks find, and whether it overlaps the true one enough."""
+        labels = labels_of(answers)
+        found = np.array([each.boxes[0].corners if each.boxes else (0.0,) * 4 for each in labels]).reshape(-1, 4)
+        true = np.array([truth.box for truth in truths], dtype=np.float64).reshape(-1, 4)
+        return [*labels], (overlaps(found, true) >= LEAST_IOU[ACCURACY.name]).tolist()
 
     def begin_gallery(self) -> None:
         """Begin to keep the expressions that are missed furthest."""
