@@ -117,7 +117,7 @@ def networks() -> tuple[TransVG, PlainTransVG]:
     backbone, channels = build_single_map("resnet50")
     sizes = TransVGSizes()
     ours = build_transvg(backbone, channels, BertSizes(), sizes)
-    freeze(ours, load_recipe("actress/refcoco_transvg", runnable=False).model.freeze)  # type: ignore[arg-type]  # globs
+    freeze(ours, load_recipe("studies/actress/refcoco_supervised", runnable=False).model.freeze)  # type: ignore[arg-type]  # globs
     return ours, PlainTransVG(copy.deepcopy(ours), sizes)
 
 
@@ -136,7 +136,7 @@ def steps() -> tuple[Callable[[], None], Callable[[], None]]:
     with torch.no_grad():
         found = [network.eval()(*given).boxes for network in (ours, plain)]
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-5)
-    recipe, boxes = load_recipe("actress/refcoco_transvg", runnable=False), torch.rand(BATCH, 4) / 2 + 0.25
+    recipe, boxes = load_recipe("studies/actress/refcoco_supervised", runnable=False), torch.rand(BATCH, 4) / 2 + 0.25
     criterion = GroundingCriterion()
     names = ("network.visual.backbone", "network.visual", "network.text", "")
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in names}

@@ -7,7 +7,7 @@ from vision_train.optim import build_optimizer, freeze
 from vision_train.recipe import load_recipe
 from vision_train.run.phase import build_task
 
-RECIPES = ("actress/refcoco_transvg", "studies/actress/refcoco_vltvg")
+RECIPES = ("studies/actress/refcoco_supervised", "studies/actress/refcoco_vltvg")
 
 
 @pytest.mark.parametrize("name", RECIPES)

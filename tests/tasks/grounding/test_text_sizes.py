@@ -15,7 +15,7 @@ from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.tasks import settle_network
 
-RECIPE = "actress/refcoco_transvg"
+RECIPE = "studies/actress/refcoco_supervised"
 SIZES = {
     **{"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 12},
     **{"max_position_embeddings": 24, "type_vocab_size": 2},
