@@ -95,7 +95,7 @@ def test_a_branch_that_lacks_a_tensor_is_refused(warm, tmp_path):
 
 def test_one_run_trains_both_and_a_frozen_branch_stays_as_it_was(tmp_path):
     (tmp_path / "visual.yaml").write_text(
-        f"extends: {VISUAL}\ndata: {{batch_size: 4}}\noptim: {{warmup_steps: 0}}\n"
+        f"extends: {VISUAL}\nmodel: {{args: {{hidden: 32}}}}\ndata: {{batch_size: 4}}\noptim: {{warmup_steps: 0}}\n"
         "trainer: {max_steps: null, max_epochs: 1, limit_train_batches: 2, limit_val_batches: 2,\n"
         "  limit_test_batches: 2}\n"
     )
