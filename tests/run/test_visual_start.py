@@ -106,7 +106,7 @@ def test_one_run_trains_both_and_a_frozen_branch_stays_as_it_was(tmp_path):
         assert not name.startswith("visual.") or torch.equal(tensor, before[name]), name
     summary = json.loads(directory.summary.read_text())
     assert summary["checkpoint/matched_share"] == 1
-    assert summary["run/steps"] == 6
+    assert summary["run/steps"] == 4
     page = (directory.path / "report.html").read_text()
     assert "Phase pretrain" in page
     assert "covered cells named right" in page.lower()
