@@ -1,6 +1,7 @@
 """From a recipe to batches: splits, few labels, expressions that cannot be read, bad images."""
 
 import dataclasses
+import random
 from collections import Counter
 from itertools import pairwise
 
@@ -361,3 +362,13 @@ def test_a_crop_keeps_the_box(place):
         assert (batch["boxes"][:, 2:] > 0).all()
         sizes = (~batch["padding_mask"]).flatten(1).sum(1)
         assert (sizes[["left" in text for text in batch["text"]]] == 64 * 48).all()
+
+
+def test_a_share_can_be_drawn_as_refteacher_does_from_images_in_the_order_of_their_first_expressions(place):
+    place.many(30)
+    listed = list(dict.fromkeys(sample.group for sample in place.build().samples("train")))
+    for share in (0.25, 0.5):
+        drawn = [place.build(share=share, drawn_as="refteacher", seed=seed).samples("train") for seed in (0, 5)]
+        random.seed(0)
+        assert {sample.group for sample in drawn[0]} == {*random.sample(listed, int(share * len(listed)))}
+        assert [sample.id for sample in drawn[0]] == [sample.id for sample in drawn[1]]

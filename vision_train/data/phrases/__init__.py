@@ -65,6 +65,9 @@ class Section(DataSection):
     share: float = 1.0
     """Share of the training images to train on, rounded down, drawn with the seed; all expressions of an image are
     taken, or none."""
+    drawn_as: Literal["nested", "refteacher"] = "nested"
+    """How `share` draws images. `nested`: with the seed, and a larger share holds a smaller one. `refteacher`: as
+    RefTeacher's code does, the same for every seed, to compare with its figures."""
     unlabelled: str | None = field(default=None, metadata=UNLABELLED)
     """Expressions to learn from without boxes (`semi.method`): a csv with the columns `path,text`, of which no other
     column is read. `rest` takes those of the training images that `share` leaves, `labelled` the labelled ones again;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from random import Random
 
 from vision_train.data.divide import divide_images, drawn_order
 from vision_train.data.phrases import Section
@@ -44,11 +45,16 @@ def _parts(test: Sequence[PhraseSample]) -> Splits:
 def few(train: Sequence[PhraseSample], section: Section, seed: int) -> list[PhraseSample]:
     """The expressions of the training images that ``share`` leaves: so many images, rounded down, at least one.
 
-    More images with the same seed contain fewer, on every machine and in whatever order the expressions stand.
+    More images with the same seed contain fewer, on every machine and in whatever order the expressions stand. As
+    RefTeacher's code draws, with a seed of 0 and from the images in the order in which they come first, they do not.
     """
     if section.share == 1:
         return list(train)
-    images = sorted({sample.group or sample.id for sample in train})
+    images = list(dict.fromkeys(sample.group or sample.id for sample in train))
     count = max(1, math.floor(section.share * len(images) + 1e-9))  # 0.1 of 30 is 3
-    kept = {images[place] for place in drawn_order(len(images), seed, "share of images")[:count]}
+    if section.drawn_as == "refteacher":
+        kept = {*Random(0).sample(images, count)}
+    else:
+        images.sort()
+        kept = {images[place] for place in drawn_order(len(images), seed, "share of images")[:count]}
     return [sample for sample in train if (sample.group or sample.id) in kept]
