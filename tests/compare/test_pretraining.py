@@ -14,6 +14,7 @@ from vision_train.compare.study import Run, Study
 from vision_train.recipe import load_recipe
 from vision_train.run.fit import fit
 
+ROUNDS = "data: {unlabelled: rest}\nsemi: {method: active_rounds, burn_in: 0.3, views: 0, rounds: {count: 1}}\n"
 SMALL = "model: {args: {embed_dim: 24, depth: 1}}\noptim: {warmup_epochs: 0}\ntrainer: {max_epochs: 2}\n"
 
 
@@ -26,10 +27,11 @@ def train(run: Run) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_an_arm_that_starts_from_a_shared_run_repeats_one_with_a_phase_of_its_own(recipes):
+@pytest.mark.parametrize("more", ["", ROUNDS])
+def test_an_arm_that_starts_from_a_shared_run_repeats_one_with_a_phase_of_its_own(recipes, more):
     torch.set_num_threads(1)
     Path("first.yaml").write_text(f"extends: plain.yaml\n{SMALL}")
-    Path("second.yaml").write_text(f"extends: plain.yaml\n{SMALL}run: {{pretrain: first.yaml}}\n")
+    Path("second.yaml").write_text(f"extends: plain.yaml\n{SMALL}{more}run: {{pretrain: first.yaml}}\n")
     plan = make_plan(["first.yaml", "second.yaml"], 3, None)
     study = Study(Path("study ${of} [odd]=name").absolute(), plan, resolve_arms(plan))
     with study.opened("vision-train compare ..."):

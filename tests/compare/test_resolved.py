@@ -155,3 +155,16 @@ def test_pretraining_is_known_by_what_it_does_not_by_its_name(recipes):
     assert one == two
     assert longer != one
     assert len(one) == 1
+
+
+def test_an_arm_in_rounds_is_one_run_of_the_recipe_that_was_asked_for_behind_its_pretraining(recipes):
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 1}\n")
+    semi = "semi: {method: active_rounds, burn_in: 0.3, rounds: {count: 2}}\n"
+    rounds = f"extends: plain.yaml\ndata: {{unlabelled: rest}}\n{semi}"
+    Path("rounds.yaml").write_text(rounds)
+    Path("behind.yaml").write_text(f"{rounds}run: {{pretrain: pre.yaml}}\n")
+    for (arm,), names in zip(build("rounds.yaml", "behind.yaml"), (["fit"], ["pretrain", "fit"]), strict=True):
+        assert [phase.name for phase in arm.phases] == names
+        assert arm.recipe.trainer["max_epochs"] == 40
+        assert arm.recipe.semi.rounds.count == 2
+        assert len(pretraining_digests(arm)) == len(names) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -41,11 +41,11 @@ class ResolvedArm:
     """One arm in one cell of the grid, as it will be trained."""
 
     phases: tuple[Phase, ...]
-    """In order; the last is called ``fit`` and holds the recipe that was asked for."""
+    """Pre-training, each a run of its own, and last ``fit``, the recipe that was asked for, in one phase or many."""
     steps: int
-    """Optimiser steps of the last phase."""
+    """Optimiser steps, those of pre-training aside."""
     learning_rate: float
-    """Peak rate of the last phase, scaled to the effective batch where the recipe asks for it."""
+    """Peak rate, scaled to the effective batch where the recipe asks for it."""
     classes: tuple[str, ...]
     test_samples: int
     test_digest: str
@@ -80,18 +80,23 @@ def resolve_arms(plan: Plan) -> ResolvedArms:
 
 def _build(arm: str, recipe: Recipe) -> ResolvedArm:
     try:
-        checked = check_phases(plan_of(recipe))
+        plan = plan_of(recipe)
+        checked = check_phases(plan)
     except UserError as error:
         raise UserError(f"{arm}: {error}") from error
     _refuse_tests_learnt_before(arm, checked.scanned)
     last = checked.scanned[LAST]
+    # The last phase may train a part of what was asked for.
+    asked = replace(recipe, data=last.recipe.data, augment=last.recipe.augment, model=last.recipe.model)
+    runs = {phase.name: checked.scanned[phase.name] for phase in plan.phases if not phase.is_result}
+    runs[LAST] = Scanned(asked, last.data)
     with logging_to(None):
         trainer = build_trainer(recipe, [])
         steps = count_steps(recipe, last.data, trainer)
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, steps.effective_batch)
     tested = last.data.samples("test")
     return ResolvedArm(
-        phases=tuple(_phase(name, scanned) for name, scanned in checked.scanned.items()),
+        phases=tuple(_phase(name, scanned) for name, scanned in runs.items()),
         steps=steps.total,
         learning_rate=rate,
         classes=tuple(last.data.classes),

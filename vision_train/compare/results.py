@@ -172,8 +172,8 @@ def _arm_result(
         mean=float(np.mean(list(values.values()))),
         interval=mean_interval(list(values.values())) if len(values) > 1 else None,
         budget=budget,
-        seconds=_mean(runs, seeds, "train/seconds"),
-        pretraining_seconds=_mean_before(runs, seeds, "train/seconds"),
+        seconds=_mean_total(runs, seeds, "seconds"),
+        pretraining_seconds=_mean_before(runs, seeds, "seconds"),
         peak_memory_bytes=max(summary["train/peak_memory_bytes"] for summary in phases),
         first_budget=first_budget,
     )
@@ -181,12 +181,12 @@ def _arm_result(
 
 def _budget(runs: Measured, seeds: list[int], resolved: ResolvedArm) -> Budget:
     return Budget(
-        steps=_mean(runs, seeds, "train/steps"),
-        samples=_mean(runs, seeds, "train/samples"),
+        steps=_mean_total(runs, seeds, "steps"),
+        samples=_mean_total(runs, seeds, "samples"),
         parameters=_mean(runs, seeds, "model/parameters"),
         training_samples=resolved.phases[-1].training_samples,
-        pretraining_steps=_mean_before(runs, seeds, "train/steps"),
-        pretraining_samples=_mean_before(runs, seeds, "train/samples"),
+        pretraining_steps=_mean_before(runs, seeds, "steps"),
+        pretraining_samples=_mean_before(runs, seeds, "samples"),
         pretraining_training_samples=sum(phase.training_samples for phase in resolved.phases[:-1]),
     )
 
@@ -195,9 +195,20 @@ def _mean(runs: Measured, seeds: Iterable[int], key: str) -> float:
     return float(np.mean([_summary(runs[seed].folder)[key] for seed in seeds]))
 
 
-def _mean_before(runs: Measured, seeds: Iterable[int], key: str) -> float:
-    """The mean over the seeds of what all phases before the last one took together."""
-    return float(np.mean([sum(_summary(run.folder)[key] for run in chain(runs[seed])[:-1]) for seed in seeds]))
+def _mean_total(runs: Measured, seeds: Iterable[int], what: str) -> float:
+    """The mean over the seeds of what all phases of a run took, those of pre-training aside."""
+    return float(np.mean([_total(_summary(runs[seed].folder), what) for seed in seeds]))
+
+
+def _mean_before(runs: Measured, seeds: Iterable[int], what: str) -> float:
+    """The mean over the seeds of what pre-training took."""
+    return float(np.mean([sum(_total(_summary(run.folder), what) for run in chain(runs[seed])[:-1]) for seed in seeds]))
+
+
+def _total(summary: dict[str, Any], what: str) -> float:
+    """``steps``, ``samples`` or ``seconds`` of all phases of a run; runs of earlier versions had one phase."""
+    total: float = summary.get(f"run/{what}", summary[f"train/{what}"])
+    return total
 
 
 def _differing_conditions(folders: Iterable[Path]) -> list[str]:
