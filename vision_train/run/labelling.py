@@ -15,6 +15,7 @@ from vision_train.artefacts import Table
 from vision_train.data.dataset import SampleLoader
 from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.errors import UserError
+from vision_train.files import first_named
 from vision_train.processes import gather_objects, launched_rank
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
@@ -79,13 +80,16 @@ def _labels(
     """Labels of the whole pool, in its order and the same in all processes, and what is wrong with them."""
     assert phase.labels is not None
     recipe, semi, labelling = scanned.recipe, scanned.recipe.semi, phase.labels
-    answers, weights = [], dict[str, float]()
+    answers, weights, skipped = [], dict[str, float](), dict[str, str]()
     for name, make in _voters(phase, scanned, finished).items():
         task = make().eval()
         task.class_counts = [of_class.get("train", 0) for of_class in scanned.data.class_counts.values()]
         weights = dict(task.score_weights()) if labelling.round else {}
         console.print(f"asking {name} about the pool")
-        answers.append(ask(task, scanned.data, recipe, [score for score, weight in weights.items() if weight]))
+        scores = [score for score, weight in weights.items() if weight]
+        said, unread = ask(task, scanned.data, recipe, scores)
+        answers.append(said)
+        skipped |= unread
     labels = task.label_pool(answers)
     if labelling.round:
         labels = select_for_round(
@@ -96,7 +100,15 @@ def _labels(
             most=semi.rounds.most,
             seed=recipe.seed,
         )
-    return labels, list(task.warnings)
+    return labels, [*_unread(skipped, scanned.data.noun), *task.warnings]
+
+
+def _unread(skipped: Mapping[str, str], noun: str) -> list[str]:
+    """Which samples of the pool were passed over, and why."""
+    if not skipped:
+        return []
+    reasons = first_named([f"{name}: {reason}" for name, reason in sorted(skipped.items())])
+    return [f"{noun} of the pool that cannot be read get no label: {reasons}"]
 
 
 def _voters(phase: Phase, scanned: Scanned, finished: Sequence[FinishedPhase]) -> Mapping[str, Callable[[], Task]]:
@@ -145,11 +157,14 @@ def _with_best(scanned: Scanned, of: Path) -> Task:
     return task
 
 
-def ask(task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[str]) -> list[Answer]:
+def ask(
+    task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[str]
+) -> tuple[list[Answer], dict[str, str]]:
     """Ask a network about every sample of the pool, shared out over the processes.
 
     Returns:
-        An answer for each sample, in the order of the pool; the same in all processes.
+        An answer for each sample that can be read, in the order of the pool, and the others with the reasons; the same
+        in all processes.
 
     Raises:
         UserError: A sample cannot be read, and the recipe does not skip such samples.
@@ -160,7 +175,7 @@ def ask(task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[s
     if skipped and data.section.on_bad == "error":
         raise data.refusal(skipped)
     answers = [answer for of_process in gather_objects(asked.answers) for answer in of_process]
-    return each_once(answers, [sample.id for sample in data.samples(POOL_SPLIT)])
+    return each_once(answers, [sample.id for sample in data.samples(POOL_SPLIT)]), skipped
 
 
 class _Asked(LightningModule):
