@@ -105,19 +105,19 @@ def splits_of_pool(section: Section, pool: Sequence[PhraseSample]) -> dict[str, 
         return {POOL_SPLIT: [*pool]}
     file = Path(section.pseudo_labels)
     labels = read_box_labels(file)
+    texts = {sample.id: sample.text for sample in pool}
     said = {name for label in labels for name in label.named}  # texts, each of which is looked at with its sample
     labelled, _ = with_pseudo_labels(file, pool, [], sorted(said), lambda _: labels)
-    taken = [replace(sample, truth=_given(sample, file)) for sample in labelled]
+    taken = [replace(sample, truth=_given(sample.truth, texts[sample.id], file)) for sample in labelled]
     splits: dict[str, list[ImageSample]] = {POOL_SPLIT: [*pool]}
     return splits | ({PSEUDO_SPLIT: taken} if taken else {})
 
 
-def _given(sample: PhraseSample, file: Path) -> GivenBox:
-    label: BoxLabel = sample.truth
+def _given(label: BoxLabel, text: str, file: Path) -> GivenBox:
     place = f"data.pseudo_labels {file}: {printable(label.id)}"
     if len(label.boxes) != 1:
         raise UserError(f"{place} has {len(label.boxes)} boxes, and an expression means one; {REMEDY}")
     box = label.boxes[0]
-    if box.label.lower() != sample.text.lower():  # networks read small letters
-        raise UserError(f"{place} is {quoted(sample.text)} in data.unlabelled and {quoted(box.label)} here; {REMEDY}")
+    if box.label.lower() != text.lower():  # networks read small letters
+        raise UserError(f"{place} is {quoted(text)} in data.unlabelled and {quoted(box.label)} here; {REMEDY}")
     return GivenBox(box.corners, box.weight)
