@@ -16,6 +16,7 @@ from vision_train.data.toy.refer_folder import write_refer
 from vision_train.data.toy.referring import referring
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
+from vision_train.run.dry_run import dry_run
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.fit import fit, resume
 from vision_train.run.phase import build_task
@@ -145,6 +146,12 @@ def test_what_cannot_be_built_is_refused_with_its_remedy(overrides, words):
     with pytest.raises(UserError) as caught:
         build_task(load_recipe(RECIPE, overrides), [])
     assert all(word in str(caught.value) for word in words)
+
+
+def test_a_dry_run_says_nothing_of_resizing_that_does_not_happen():
+    tried = dry_run(load_recipe(RECIPE, smoke=True))
+    assert "data.image_size=32 augment.mean=[0.5,0.5,0.5]" in tried
+    assert "bicubic" not in tried  # images with expressions are resized bilinearly
 
 
 VLTVG = """

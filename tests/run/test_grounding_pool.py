@@ -1,6 +1,7 @@
 """Learning from expressions without boxes, from end to end: in each step, once after a vote, and in rounds."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from vision_train.data.toy.refer_folder import write_refer
 from vision_train.data.toy.referring import referring
+from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import load_recipe
 from vision_train.run import fit as fit_module
@@ -81,10 +83,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(place: Path, name: str, *overrides: str) -> RunDirectory:
+def run(place: Path, name: str, *overrides: str, console: Console = QUIET) -> RunDirectory:
     learn_from_anything()
     recipe = load_recipe(RECIPE, [*SMALL, f"data.root={place / 'refer'}", *overrides], smoke=True)
-    return fit(recipe, run_dir=place / name, command=[], console=QUIET)
+    return fit(recipe, run_dir=place / name, command=[], console=console)
 
 
 def rows(directory: RunDirectory, phase: str = LAST) -> list[dict[str, str]]:
@@ -154,6 +156,34 @@ def test_self_training_votes_once_and_learns(place):
     assert [each.name for each in sorted((found.path / "phases").iterdir())] == ["burn-in", LAST, "voter-2"]
     assert {row["share"] for row in rows(found)} <= {"0.5", "1.0"}
     assert any(row["kept"] == "1" for row in rows(found))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("semi.rounds.scores=[confidence]", "model.args.bins=null"), ("semi.rounds.scores", "model.args.bins")),
+        (("semi.rounds.reinitialise={nothing.*: shrink_perturb}",), ("semi.rounds.reinitialise", "nothing.*")),
+        (("data.unlabelled=null",), ("data.unlabelled=CSV", "semi.method=none")),
+        (("semi.class_cap=5",), ("semi.class_cap", "grounding", "null")),
+        (("semi.threshold=0.5",), ("semi.threshold", "grounding")),
+    ],
+)
+def test_what_a_round_cannot_do_is_refused_before_the_first_step(place, overrides, words):
+    with pytest.raises(UserError) as refused:
+        run(place, "refused", *ROUNDS, *overrides)
+    assert all(word in str(refused.value) for word in words)
+    assert not (place / "refused").exists()
+
+
+def test_expressions_of_the_pool_whose_image_is_broken_are_counted_where_they_are_skipped(place):
+    (place / "broken.png").write_bytes(b"no picture")
+    picture = next((place / "refer").rglob("*.png")).relative_to(place)
+    (place / "pool.csv").write_text(f"path,text\n{picture},small thing\nbroken.png,red circle\n")
+    pool, said = (f"data.unlabelled={place / 'pool.csv'}", "data.on_bad=skip"), io.StringIO()
+    found = run(place, "broken", *ROUNDS, *pool, "semi.rounds.count=1", console=Console(file=said, width=1000))
+    assert len(rows(found)) == 1
+    assert "expressions of the pool that cannot be read get no label" in said.getvalue()
+    assert "broken.png: " in said.getvalue()
 
 
 @pytest.mark.parametrize(("method", "whole"), [(STEPS, "steps"), (ROUNDS, "rounds")])

@@ -104,7 +104,7 @@ def choose_pool(named: str, found: Sequence[S] | None, labelled: Sequence[S], dr
         if not found:
             raise UserError(
                 "data.unlabelled=rest: no training images are left, since all of them are labelled ones; set "
-                "data.labels_per_class, or data.share where there is such a key, or name a folder"
+                "data.labels_per_class, or data.share where there is such a key, or name samples of another place"
             )
     return in_fixed_order(found or [])
 

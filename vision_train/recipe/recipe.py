@@ -61,10 +61,11 @@ class Recipe:
     def unset(self) -> Problems:
         """Yield unlabelled samples that a method learns from and nobody has named."""
         if self.semi.method != "none" and getattr(self.data, "unlabelled", "") is None:
+            place = "CSV" if self.kind.takes_text else "FOLDER"
             yield (
                 "data.unlabelled",
                 f"no unlabelled {self.kind.noun} named, from which semi.method={self.semi.method} learns; set "
-                "data.unlabelled=FOLDER, or semi.method=none",
+                f"data.unlabelled={place}, or semi.method=none",
             )
 
     def _pool_problems(self) -> Problems:

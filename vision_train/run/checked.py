@@ -18,7 +18,9 @@ from vision_train.run.plan import (
     Phase,
     Plan,
 )
+from vision_train.run.reinitialisation import KEY as REINITIALISE
 from vision_train.run.trainer import check_devices
+from vision_train.semi.reinitialise import chosen_actions
 from vision_train.semi.teacher import check_burn_in
 from vision_train.tasks.base import Task
 
@@ -61,6 +63,8 @@ def check_phases(plan: Plan) -> CheckedPhases:
             # A phase that is not known yet is checked when its turn comes.
             start = checked.tasks.get(phase.start) if phase.start else None
             checked.tasks[phase.name] = check_later(checked.scanned[phase.name], start)
+        for phase in phases:
+            check_round(phase, checked.tasks[phase.name])
         _check_parts(plan, checked)
         for name, task in checked.tasks.items():
             check_devices(checked.scanned[name].recipe, checked.scanned[name].data, task)
@@ -81,6 +85,7 @@ def _check_parts(plan: Plan, checked: CheckedPhases) -> None:
         try:
             scanned = scan(phase.recipe, classes if phase.is_result else None, earlier=earlier)
             tasks[phase.name] = check_later(scanned, tasks.get(phase.start) if phase.start else None)
+            check_round(phase, tasks[phase.name])
         except UserError as error:
             raise UserError(f"{phase.title}: {error}") from error
 
@@ -113,6 +118,22 @@ def check_asked(phase: Phase, prepared: Prepared) -> None:
         check_burn_in(0, prepared.task.start)
     except ValueError as error:
         raise UserError(f"semi.burn_in=0: {error}") from error
+
+
+def check_round(phase: Phase, task: Task) -> None:
+    """Refuse now what a round would refuse once the phases before it are trained.
+
+    Args:
+        phase: Any phase; those that are no rounds pass.
+        task: Its task, which may be on the meta device.
+
+    Raises:
+        UserError: A score is asked for that the network cannot give, or a rule matches nothing that it could change.
+    """
+    if phase.labels is not None and phase.labels.round:
+        task.score_weights()
+    if phase.reinitialise is not None:
+        chosen_actions(task.network, task.recipe.semi.rounds.reinitialise, REINITIALISE)
 
 
 def check_overlaps(scanned: Iterable[Scanned]) -> None:

@@ -181,14 +181,10 @@ def _images(recipe: Recipe) -> dict[str, str]:
     if not hasattr(recipe.data, "image_size"):
         return {}
     pixels = recipe.augment.preprocessing
-    values = {
-        "data.image_size": recipe.data.image_size,
-        "augment.mean": pixels.mean,
-        "augment.std": pixels.std,
-        "augment.eval.crop_share": pixels.crop_share,
-        "augment.eval.interpolation": pixels.interpolation,
-    }
-    return {"preprocessing": written(values)}
+    values = {"data.image_size": recipe.data.image_size, "augment.mean": pixels.mean, "augment.std": pixels.std}
+    # Other kinds of data have a rule of their own for how an image is resized.
+    resizing = [key for key in ("crop_share", "interpolation") if key in recipe.data.left_to_weights]
+    return {"preprocessing": written(values | {f"augment.eval.{key}": getattr(pixels, key) for key in resizing})}
 
 
 def _remarks(data: SampleDataModule) -> dict[str, str]:

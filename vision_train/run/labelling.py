@@ -94,7 +94,8 @@ def _labels(
     assert phase.labels is not None
     recipe, data = scanned.recipe, scanned.data
     pool, known = data.samples(POOL_SPLIT), known_samples(data)
-    answers, of_known, weights = list[list[Answer]](), list[list[Answer]](), dict[str, float]()
+    answers, of_known = list[list[Answer]](), list[list[Answer]]()
+    weights, unread = dict[str, float](), dict[str, str]()
     for name, make in _voters(phase, scanned, finished).items():
         task = make().eval()
         task.class_counts = [of_class.get("train", 0) for of_class in data.class_counts.values()]
@@ -102,11 +103,13 @@ def _labels(
         scores = [score for score, weight in weights.items() if weight]
         beside = f" and {len(known):,} validation {data.noun}" if task.label_metric else ""
         console.print(f"asking {name} about the pool{beside}")
-        answers.append(ask(task, data, recipe, scores, pool))
+        said, skipped = ask(task, data, recipe, scores, pool)
+        answers.append(said)
+        unread |= skipped
         if task.label_metric:
-            of_known.append(ask(task, data, recipe, scores, known))
+            of_known.append(ask(task, data, recipe, scores, known)[0])
     labels = _selected(task.label_pool(answers), phase.labels, weights, recipe)
-    warnings = [*_unread(pool, answers[0], data.noun), *task.warnings]
+    warnings = [*_unread(unread, data.noun), *task.warnings]
     if not of_known:
         return labels, None, warnings
     on_known, right = task.label_known(of_known, truths_of(of_known[0], known), len(pool))
@@ -115,13 +118,12 @@ def _labels(
     return labels, accuracy, warnings
 
 
-def _unread(pool: Sequence[Sample], answers: Sequence[Answer], noun: str) -> list[str]:
-    """That samples of the pool could not be read, as a sentence; ``data.on_bad`` lets them be skipped."""
-    answered = {answer.id for answer in answers}
-    unread = [sample.id for sample in pool if sample.id not in answered]
-    if not unread:
+def _unread(skipped: Mapping[str, str], noun: str) -> list[str]:
+    """Which samples of the pool were passed over, and why."""
+    if not skipped:
         return []
-    return [f"{len(unread):,} of the {len(pool):,} {noun} of the pool cannot be read: {first_named(unread)}"]
+    reasons = first_named([f"{name}: {reason}" for name, reason in sorted(skipped.items())])
+    return [f"{noun} of the pool that cannot be read get no label: {reasons}"]
 
 
 def _selected(
@@ -184,7 +186,7 @@ def _with_best(scanned: Scanned, of: Path) -> Task:
 
 def ask(
     task: Task, data: SampleDataModule, recipe: Recipe, scores: Collection[str], samples: Sequence[Sample]
-) -> list[Answer]:
+) -> tuple[list[Answer], dict[str, str]]:
     """Ask a network about samples, shared out over the processes.
 
     Args:
@@ -195,7 +197,8 @@ def ask(
         samples: Those of the pool, or others.
 
     Returns:
-        An answer for each sample that can be read, in their order; the same in all processes.
+        An answer for each sample that can be read, in their order, and the others with the reasons; the same in all
+        processes.
 
     Raises:
         UserError: A sample cannot be read, and the recipe does not skip such samples.
@@ -206,7 +209,7 @@ def ask(
     if skipped and data.section.on_bad == "error":
         raise data.refusal(skipped)
     answers = [answer for of_process in gather_objects(asked.answers) for answer in of_process]
-    return each_once(answers, [sample.id for sample in samples])
+    return each_once(answers, [sample.id for sample in samples]), skipped
 
 
 class _Asked(LightningModule):

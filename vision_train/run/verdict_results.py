@@ -91,7 +91,8 @@ def conclude_verdict(
     own = [done for done in finished if not done.part]
     samples = read_samples(own[-1].folder / SAMPLES_FILE) or {}
     worth = _worth(recipe, metric, runs, len(samples.get("train", [])))
-    sentence = _sentence(verdict, metric, runs[METHOD][0], len(samples.get(POOL_SPLIT, [])), worth)
+    pool = f"{len(samples.get(POOL_SPLIT, [])):,} unlabelled {recipe.kind.noun}"
+    sentence = _sentence(verdict, metric, runs[METHOD][0], pool, worth)
     artefacts: list[Artefact] = [
         replace(_arms_table(list(arms.values()), chosen, runs, judged), note=sentence),
         _rates_table(recipe, finished),
@@ -153,9 +154,9 @@ def _values(runs: Sequence[MeasuredRun], metric: str) -> dict[int, float]:
     return {run.seed: float(run.figures[metric]) for run in runs}
 
 
-def _sentence(verdict: PoolVerdict, metric: JudgedMetric, own: MeasuredRun, pool: int, worth: str) -> str:
+def _sentence(verdict: PoolVerdict, metric: JudgedMetric, own: MeasuredRun, pool: str, worth: str) -> str:
     """The verdict, what the pool is worth, and what the teacher made of it."""
-    name = f"{METHODS[verdict.arm]} with {pool:,} unlabelled images"
+    name = f"{METHODS[verdict.arm]} with {pool}"
     unit = f" {metric.unit}" if metric.unit else ""
     tested = len(read_items(own.folder, "test").ids)
     spoken = replace(verdict, arm=name).sentence(tested, metric.factor, unit, worth)

@@ -171,6 +171,15 @@ class TestTransVG:
             "entries without file, box and expression": [f"unc_train.pth entry {number}" for number in (1, 2, 3)]
         }
 
+    @pytest.mark.parametrize(
+        "entry", [("a.png", "m", [4, 8, 16, 20], None, []), (None, "m", [4, 8, 16, 20], "cup", [])]
+    )
+    def test_nothing_in_place_of_a_text_is_no_text(self, place, entry):
+        place.pictures("a.png")
+        place.lists("unc", train=[("a.png", "m", [4, 8, 16, 20], "cup", None), entry])
+        assert [sample.text for sample in place.read()] == ["cup"]
+        assert place.findings.wrong == {"entries without file, box and expression": ["unc_train.pth entry 1"]}
+
     def test_a_list_that_would_run_code_is_refused_and_runs_nothing(self, place):
         touched = place.folder / "touched"
         place.lists("unc", train=[Evil(touched)])

@@ -239,6 +239,13 @@ def test_an_image_of_another_size_than_annotated_is_bad(place):
         first_batch(place.build())
 
 
+def test_where_no_image_is_left_to_train_on_what_was_left_out_is_said(place):
+    place.pictures("a.png", "b.png")
+    place.refer(ref(1, "val", "cup"), ref(2, "train", "cup", image=2, box=999))
+    with pytest.raises(UserError, match=r"no image to train on.*What could not be used: .*box.*ref 2"):
+        place.build()
+
+
 class TestTexts:
     def test_long_ones_are_cut_and_told(self, place):
         table = place.many(10)
@@ -247,6 +254,14 @@ class TestTexts:
         assert any("data.max_tokens=8" in warning and "(1 in all)" not in warning for warning in module.warnings)
         every = [batch for split in module.counts for batch in module.split_loader(split)]
         assert {batch["tokens"].shape[1] for batch in every} == {8}
+
+    def test_of_long_ones_messages_show_the_beginning(self, place):
+        table = place.many(10)
+        table.write_text(table.read_text() + f"00.png,{'犬 ' * 500}cup,0,0,8,8\n", encoding="utf-8")
+        mirrored = Augment(train=TrainAugment(horizontal_flip=0.5))
+        warnings = place.build(augment=mirrored, vocabulary=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cup"]).warnings
+        assert sum("犬 犬" in warning for warning in warnings) == 3  # unknown, cut, wrongly mirrored
+        assert all(len(warning) < 400 for warning in warnings)
 
     def test_what_the_tokenizer_knows_nothing_of_is_refused_or_left_out(self, place):
         table = place.many(10)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from augment.geometry import invert, map_boxes
+from vision_train.data.dataset import BAD
 from vision_train.data.kind import LABELLED, REST
 from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT
 from vision_train.data.phrases.annotations import GivenBox
@@ -14,6 +15,12 @@ from vision_train.semi.box_labels import BoxLabel, LabelledBox
 from vision_train.semi.label_file import write_pseudo_labels
 
 MIRRORED = Augment(train=TrainAugment(horizontal_flip=0.5))
+
+
+def _corners_of(batch):
+    """Left, top, right and bottom of the box of each expression, in pixels of squares of 64."""
+    x, y, width, height = 64 * batch["boxes"].double().numpy().T
+    return np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
 
 
 def ids(module, split=POOL_SPLIT):
@@ -157,10 +164,37 @@ class TestGivenBoxes:
         dataset = module.make_dataset(given, stream=PSEUDO_SPLIT, alone=True)
         batch = dataset.to_batch([dataset[number, 0] for number in range(6)])
         assert batch["weight"].tolist() == [0.5] * 6
-        for shares, affine in zip(batch["boxes"].double().numpy(), batch["affine"].numpy(), strict=True):
-            x, y, width, height = 64 * shares
-            corners = np.array([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])
-            np.testing.assert_allclose(map_boxes(corners, invert(affine)), [box], atol=1e-4)
+        for corners, affine in zip(_corners_of(batch), batch["affine"].numpy(), strict=True):
+            np.testing.assert_allclose(map_boxes(corners[None], invert(affine)), [box], atol=1e-4)
+
+    @pytest.mark.parametrize("text", ["another thing", "red cup", "the left cup"])
+    def test_a_box_belongs_to_its_own_expression(self, place, text):
+        place.many(20)
+        first = place.build(share=0.5, unlabelled=REST).samples(POOL_SPLIT)[0]
+        file = self.write(place, BoxLabel(first.id, "", boxes=(LabelledBox(text.upper(), (1.0, 1.0, 5.0, 5.0)),)))
+        if text == first.text:
+            place.build(share=0.5, unlabelled=REST, pseudo_labels=file)
+            return
+        with pytest.raises(UserError) as refused:
+            place.build(share=0.5, unlabelled=REST, pseudo_labels=file)
+        assert all(word in str(refused.value) for word in ("data.pseudo_labels", first.id, text.upper(), "remove it"))
+
+    @pytest.mark.parametrize("left", [-500.0, 5000.0])
+    def test_a_box_beyond_its_image_is_bad_and_of_one_that_reaches_beyond_the_rest_is_learnt(self, place, left):
+        place.many(20)
+        pool = place.build(share=0.5, unlabelled=REST).samples(POOL_SPLIT)
+        boxes = [(left, 8.0, left + 4, 28.0), (-20.0, 8.0, 20.0, 2800.0)]
+        labels = [
+            BoxLabel(each.id, "", boxes=(LabelledBox(each.text, box),)) for each, box in zip(pool, boxes, strict=False)
+        ]
+        file = self.write(place, *labels)
+        module = place.build(share=0.5, unlabelled=REST, pseudo_labels=file, on_bad="skip")
+        dataset = module.make_dataset(module.samples(PSEUDO_SPLIT), stream=PSEUDO_SPLIT, alone=True)
+        batch = dataset.to_batch([dataset[number, 0] for number in range(2)])
+        assert batch["id"] == [pool[1].id] * 2
+        assert "data.pseudo_labels lies outside of its 64 x 48 pixels" in batch[BAD][pool[0].place]
+        corners = map_boxes(_corners_of(batch), invert(batch["affine"][0].numpy()))
+        np.testing.assert_allclose(corners[0], [0, 8, 20, 48], atol=1e-4)
 
     @pytest.mark.parametrize("count", [0, 2])
     def test_an_expression_means_one_box(self, place, count):

@@ -140,6 +140,8 @@ def test_a_tokenizer_travels_to_workers():
         ({"vocab.txt": "[PAD]\n", "tokenizer_config.json": '{"do_lower_case": false}'}, ("uncased",)),
         ({"tokenizer.json": "[]"}, ("tokenizer.json", "damaged")),
         ({"tokenizer.json": '{"model": {"type": "BPE"}}'}, ("BPE", "WordPiece")),
+        ({"tokenizer.json": '{"model": "x"}'}, ("tokenizer.json", "damaged")),
+        ({"tokenizer.json": '{"model": {"type": "WordPiece"}, "normalizer": "x"}'}, ("tokenizer.json", "damaged")),
         ({"tokenizer.json": '{"model": {"type": "WordPiece"}}'}, ("tokenizer.json", "damaged")),
         ({"tokenizer.json": '{"model": {"type": "WordPiece"}, "normalizer": {"lowercase": false}}'}, ("uncased",)),
     ],

@@ -17,7 +17,7 @@ from vision_train.data.phrases.module import PhraseDataModule
 from vision_train.data.phrases.pool import pool_of, splits_of_pool
 from vision_train.data.phrases.read import read_phrases
 from vision_train.data.phrases.seen import check_start
-from vision_train.data.phrases.texts import hardly_read, tokenizer_for
+from vision_train.data.phrases.texts import hardly_read, quoted, tokenizer_for
 from vision_train.data.phrases.tokens import WordPieces, learn_vocabulary
 from vision_train.data.splits import Splits
 from vision_train.data.unlabelled import streams_of
@@ -37,7 +37,13 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     """Read and check the expressions that a recipe names; as for every kind (:mod:`vision_train.data.kind`)."""
     section, findings = recipe.data, Findings()
     found = read_phrases(section, findings)
-    splits, cut = (one_split(found.samples, only), []) if only else divide_phrases(found.samples, section)
+    try:
+        splits, cut = (one_split(found.samples, only), []) if only else divide_phrases(found.samples, section)
+    except UserError as error:
+        if not findings.wrong:
+            raise
+        kinds = "; ".join(f"{kind}: {first_named(examples)}" for kind, examples in findings.wrong.items())
+        raise UserError(f"{error}. What could not be used: {kinds}") from error
     all_of_train, pool, of_pool = splits["train"], list[PhraseSample](), list[str]()
     if not only:
         splits["train"] = few(all_of_train, section, recipe.seed)
@@ -84,7 +90,7 @@ def _readable(splits: Splits, tokenizer: WordPieces, findings: Findings) -> Spli
         else:
             findings.mend(
                 "expressions that the tokenizer knows nothing of (data.tokenizer names another one)",
-                f"`{printable(sample.text)}` ({printable(sample.id)})",
+                f"{quoted(sample.text)} ({printable(sample.id)})",
             )
     return {split: [sample for sample in members if sample.id in readable] for split, members in splits.items()}
 
@@ -96,5 +102,5 @@ def _wrongly_mirrored(train: Sequence[PhraseSample], augment: Augment) -> list[s
         return []
     return [
         "augment.train.horizontal_flip exchanges left and right in English alone; set it to 0 for expressions such as "
-        f"{first_named([f'`{text}`' for text in foreign])}"
+        f"{first_named([quoted(text) for text in foreign])}"
     ]

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from augment.detection import relative_boxes
-from augment.geometry import View
+from augment.geometry import View, clip_boxes
 from augment.grounding import Square
 from vision_train.data.annotated_images import annotated_pixels, refused_image
 from vision_train.data.dataset import Batch, OnBad, SampleDataset
@@ -18,7 +19,7 @@ from vision_train.data.phrases.annotations import GivenBox, PhraseSample, Referr
 from vision_train.data.phrases.tokens import WordPieces
 from vision_train.data.sample import Pixels
 from vision_train.data.sampler import Position
-from vision_train.errors import UserError
+from vision_train.errors import BadSampleError, UserError
 from vision_train.files import printable
 from vision_train.seeds import derive_seed
 
@@ -66,8 +67,11 @@ class PhraseDataset(SampleDataset):
         index, epoch = position
         truth: Referred | GivenBox | None = sample.truth
         size = (truth.width, truth.height) if isinstance(truth, Referred) else None
+        pixels = annotated_pixels(sample.image, size)
         boxes = None if truth is None else np.array([truth.box], dtype=np.float64)
-        whole = View.whole(annotated_pixels(sample.image, size), boxes, sample.text)
+        if isinstance(truth, GivenBox):
+            boxes = _on_image(boxes, pixels)
+        whole = View.whole(pixels, boxes, sample.text)
         seed = derive_seed(self.preparation.seed, "augmentation", epoch, index)
         return prepared(self.preparation.transform, whole, seed)
 
@@ -89,6 +93,20 @@ class PhraseDataset(SampleDataset):
     def refusal(self, bad: Mapping[str, str], *, shared: bool = False) -> UserError:
         """The error about the first image that cannot be used."""
         return refused_image(bad, shared=shared)
+
+
+def _on_image(boxes: NDArray[np.float64] | None, pixels: Pixels) -> NDArray[np.float64]:
+    """The part of a box that is on its image: people may edit the file that the box comes from.
+
+    Raises:
+        BadSampleError: None of it is.
+    """
+    assert boxes is not None
+    height, width = pixels.shape[:2]
+    inside, shares = clip_boxes(boxes, (height, width))
+    if not shares[0] > 0:
+        raise BadSampleError(f"its box in data.pseudo_labels lies outside of its {width} x {height} pixels")
+    return inside
 
 
 def prepared(transform: Transform, whole: View[Pixels], seed: int) -> dict[str, Any]:

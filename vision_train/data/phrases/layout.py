@@ -44,7 +44,8 @@ def annotations_of(section: Section) -> Path:
     if path.is_dir():
         return _inside(path, key)
     if section.labels is None or not path.exists():
-        raise UserError(f"{key}={printable(str(path))}: no such {'folder' if section.labels is None else 'file'}")
+        missing = "folder" if section.labels is None else "file"
+        raise UserError(f"{key}={printable(str(path))}: no such {missing}; name {_FORMATS}")
     if path.suffix not in READERS:
         raise UserError(f"{key}={printable(str(path))}: of no known format; name {_FORMATS}")
     return path

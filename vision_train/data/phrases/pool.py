@@ -13,11 +13,12 @@ from vision_train.data.kind import LABELLED, REST
 from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT
 from vision_train.data.phrases import Section
 from vision_train.data.phrases.annotations import GivenBox, PhraseSample
-from vision_train.data.pseudo_labels import with_pseudo_labels
+from vision_train.data.phrases.texts import quoted
+from vision_train.data.pseudo_labels import REMEDY, with_pseudo_labels
 from vision_train.data.sample import ImageSample
 from vision_train.data.unlabelled import choose_pool
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
 from vision_train.semi.box_labels import BoxLabel
 
 
@@ -103,17 +104,20 @@ def splits_of_pool(section: Section, pool: Sequence[PhraseSample]) -> dict[str, 
     if section.pseudo_labels is None:
         return {POOL_SPLIT: [*pool]}
     file = Path(section.pseudo_labels)
-    texts = sorted({sample.text.lower() for sample in pool})  # as networks read them
-    labelled, _ = with_pseudo_labels(file, pool, [], texts, read_box_labels)
-    taken = [replace(sample, truth=_given(sample.truth, file)) for sample in labelled]
+    labels = read_box_labels(file)
+    texts = {sample.id: sample.text for sample in pool}
+    said = {name for label in labels for name in label.named}  # texts, each of which is looked at with its sample
+    labelled, _ = with_pseudo_labels(file, pool, [], sorted(said), lambda _: labels)
+    taken = [replace(sample, truth=_given(sample.truth, texts[sample.id], file)) for sample in labelled]
     splits: dict[str, list[ImageSample]] = {POOL_SPLIT: [*pool]}
     return splits | ({PSEUDO_SPLIT: taken} if taken else {})
 
 
-def _given(label: BoxLabel, file: Path) -> GivenBox:
+def _given(label: BoxLabel, text: str, file: Path) -> GivenBox:
+    place = f"data.pseudo_labels {file}: {printable(label.id)}"
     if len(label.boxes) != 1:
-        raise UserError(
-            f"data.pseudo_labels {file}: {first_named([label.id])} has {len(label.boxes)} boxes, and an expression "
-            "means one; remove the file and resume the run that wrote it"
-        )
-    return GivenBox(label.boxes[0].corners, label.boxes[0].weight)
+        raise UserError(f"{place} has {len(label.boxes)} boxes, and an expression means one; {REMEDY}")
+    box = label.boxes[0]
+    if box.label.lower() != text.lower():  # networks read small letters
+        raise UserError(f"{place} is {quoted(text)} in data.unlabelled and {quoted(box.label)} here; {REMEDY}")
+    return GivenBox(box.corners, box.weight)

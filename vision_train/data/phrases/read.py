@@ -15,6 +15,7 @@ from vision_train.data.phrases import FILES, Section
 from vision_train.data.phrases.annotations import Listed, ListedFile, PhraseSample, Referred
 from vision_train.data.phrases.drawn import drawn_samples
 from vision_train.data.phrases.layout import read_annotations
+from vision_train.data.phrases.texts import quoted
 from vision_train.errors import UserError
 from vision_train.files import printable
 
@@ -120,7 +121,7 @@ def _look_twice(samples: Sequence[PhraseSample], findings: Findings) -> None:
         alike[sample.group, sample.text.casefold()].append(sample)
     for members in alike.values():
         boxes = [sample.truth.box for sample in members]
-        example = f"`{printable(members[0].text)}` ({printable(members[-1].id)})"
+        example = f"{quoted(members[0].text)} ({printable(members[-1].id)})"
         if len(boxes) > len(set(boxes)):
             findings.note("the same expression of the same box more than once, all of which are kept", example)
         if len(set(boxes)) > 1:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from vision_train.data.phrases import Section
 from vision_train.data.phrases.tokens import WordPieces, read_tokenizer, tokenizer_of
-from vision_train.files import first_named
+from vision_train.files import first_named, printable
+
+MOST_SHOWN = 80
+"""Letters of an expression that a message shows."""
 
 
 def tokenizer_for(section: Section) -> WordPieces:
@@ -22,12 +25,17 @@ def tokenizer_for(section: Section) -> WordPieces:
     return tokenizer_of(section.vocabulary)
 
 
+def quoted(text: str) -> str:
+    """An expression in a message: on one line, and of a long one the beginning."""
+    return f"`{printable(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN].rstrip() + ' ...')}`"
+
+
 def hardly_read(expressions: Iterable[str], section: Section, tokenizer: WordPieces) -> list[str]:
     """Say of which expressions some pieces are unknown, and which are cut."""
     texts = list(dict.fromkeys(expressions))
     counts = {text: tokenizer.unknown(text) for text in texts}
-    partly = [f"`{text}`" for text, (unknown, _) in counts.items() if unknown]
-    cut = [f"`{text[:80]}`" for text, (_, pieces) in counts.items() if pieces > section.max_tokens - 2]
+    partly = [quoted(text) for text, (unknown, _) in counts.items() if unknown]
+    cut = [quoted(text) for text, (_, pieces) in counts.items() if pieces > section.max_tokens - 2]
     told = []
     if partly:
         told.append(f"the tokenizer does not know all words of {first_named(partly)}")

@@ -176,10 +176,13 @@ def _tokenizer(vocabulary: Sequence[str], named: str, strip_accents: bool | None
 def _whole(file: Path, named: str) -> Any:
     """The tokenizer of a `tokenizer.json`, without what frames, cuts and pads texts."""
     described = read_mapping(file, _DAMAGED)
-    kind = (described.get("model") or {}).get("type")
+    model, normalizer = (described.get(key) or {} for key in ("model", "normalizer"))
+    if not (isinstance(model, dict) and isinstance(normalizer, dict)):
+        raise UserError(f"{printable(str(file))}: is damaged (model or normalizer is no mapping); {_DAMAGED}")
+    kind = model.get("type")
     if kind != "WordPiece":
         raise UserError(f"{named}: its model is {kind}, and expressions are read as WordPiece; name one of a BERT")
-    _refuse_capitals((described.get("normalizer") or {}).get("lowercase", True), named)
+    _refuse_capitals(normalizer.get("lowercase", True), named)
     try:
         read = _package().Tokenizer.from_str(json.dumps(described))
     except Exception as error:

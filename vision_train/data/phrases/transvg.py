@@ -75,7 +75,9 @@ def _expression(entry: Any, part: Part, place: str, are_corners: bool) -> Listed
     except (TypeError, ValueError):
         return None
     corners = (a, b, c, d) if are_corners else (a, b, a + c, b + d)
-    return Listed(str(name), str(text), corners, part, place)
+    if not (isinstance(name, str) and isinstance(text, str)):
+        return None
+    return Listed(name, text, corners, part, place)
 
 
 def _entries(path: Path) -> list[Any]:

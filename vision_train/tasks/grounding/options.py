@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vision_train.data.kind import Problems
 from vision_train.data.phrases import PHRASES
@@ -34,6 +34,15 @@ class Method:
     confidence: Literal["geomean_max", "mean_max", "prod_max", "window_max", "one_minus_entropy"] = "geomean_max"
     """How a confidence is read off that head: geometric mean, mean or product over coordinates of the largest
     probability; that of the likeliest bin with its neighbours; or 1 - entropy."""
+
+    def misplaced(self, recipe: Any) -> Problems:
+        """Yield keys of `semi` that are for labels of whole images."""
+        usual = type(recipe.semi)()
+        for key in ("threshold", "momentum", "fairness"):
+            if getattr(recipe.semi, key) != getattr(usual, key):
+                yield f"semi.{key}", "is not for grounding, whose boxes count by their confidence; leave it out"
+        if recipe.semi.class_cap is not None:
+            yield "semi.class_cap", "is not for grounding, where expressions have no classes; set it to null"
 
     def problems(self) -> Problems:
         """Yield weights below 0."""
