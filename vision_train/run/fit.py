@@ -133,7 +133,9 @@ def _scan_again(directory: RunDirectory, phase: Phase, classes: list[str] | None
         # It went on from a file that may be gone.
         recipe = _with_start(recipe, None)
     earlier = load_recipe(stored, runnable=False) if phase.start and stored.is_file() else None
-    scanned = drawn(phase, scan(recipe, classes or _kept_classes(directory, phase), earlier=earlier))
+    # A label map may be known and empty.
+    known = _kept_classes(directory, phase) if classes is None else classes
+    scanned = drawn(phase, scan(recipe, known, earlier=earlier))
     return Scanned(_with_start(scanned.recipe, phase.recipe.model.checkpoint), scanned.data)
 
 
