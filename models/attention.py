@@ -2,7 +2,8 @@
 
 Three backends compute the same: ``xformers`` (memory-efficient kernels, CUDA only), ``sdpa`` (PyTorch's own fused
 kernels) and ``math`` (PyTorch's plain formula, which holds the N x M map and serves as the reference). The choice among
-them is a pure function of an ``AttentionCall``, so it can be told and tested for machines that are not at hand.
+them is a pure function of an ``AttentionCall``, so it can be told and tested for machines that are not at hand. Where
+PyTorch has no fused kernel, on a CPU under dropout, ``sdpa`` makes the products of the formula itself.
 """
 
 from __future__ import annotations
@@ -269,9 +270,12 @@ def attention(
         if bias.dtype == torch.bool:
             raise ValueError("the bias of attention is added to its scores; turn a mask into one by additive_bias()")
         bias = bias.to(query.dtype)
-    chosen = choose_backend(AttentionCall.of(query, key, value, bias, dropout), backend).backend
+    call = AttentionCall.of(query, key, value, bias, dropout)
+    chosen = choose_backend(call, backend).backend
     if chosen == "xformers":
         return _memory_efficient(query, key, value, bias, dropout)
+    if chosen == "sdpa" and lacks_fused_kernel(call):
+        return _by_products(query, key, value, bias, dropout)
     if kernels := sdpa_kernels(chosen, query.device.type, has_bias=bias is not None):
         with sdpa_kernel(kernels):
             return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
@@ -287,6 +291,31 @@ def sdpa_kernels(backend: str, device_type: str, *, has_bias: bool) -> list[SDPB
     if backend == "math":
         return [SDPBackend.MATH]
     return [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH] if has_bias and device_type == "cuda" else []
+
+
+def lacks_fused_kernel(call: AttentionCall) -> bool:
+    """Whether PyTorch would compute a call of ``sdpa`` by single products, as on a CPU under dropout; a pure function.
+
+    Narrower numbers are left to PyTorch, which widens them on the way, and so is what ``torch.compile`` traces.
+    """
+    exact = call.dtype in (torch.float32, torch.float64)
+    return call.device_type == "cpu" and call.dropout > 0 and exact and not call.compiling
+
+
+def _by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """Compute attention by single products, with the random numbers that PyTorch's own formula would draw.
+
+    That formula looks through all scores, B x H x N x M, for queries that may attend to nothing. Here only the bias is
+    looked through, which is far smaller where it is the same for all heads or queries.
+    """
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    blind = None
+    if bias is not None:
+        # A softmax over minus infinity alone is not a number, and neither are its gradients.
+        blind = bias.isneginf().all(dim=-1, keepdim=True)
+        scores += bias.masked_fill(blind, 0)
+    attended = functional.dropout(scores.softmax(dim=-1), dropout) @ value
+    return attended if blind is None else attended.masked_fill(blind, 0)
 
 
 def _under_autocast(tensor: Tensor) -> Tensor:
