@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.attention_products import attend_by_products
+
 BACKENDS: Final = ("xformers", "sdpa", "math")
 
 
@@ -275,7 +277,7 @@ def attention(
     if chosen == "xformers":
         return _memory_efficient(query, key, value, bias, dropout)
     if chosen == "sdpa" and lacks_fused_kernel(call):
-        return _by_products(query, key, value, bias, dropout)
+        return attend_by_products(query, key, value, bias, dropout)
     if kernels := sdpa_kernels(chosen, query.device.type, has_bias=bias is not None):
         with sdpa_kernel(kernels):
             return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
@@ -300,22 +302,6 @@ def lacks_fused_kernel(call: AttentionCall) -> bool:
     """
     exact = call.dtype in (torch.float32, torch.float64)
     return call.device_type == "cpu" and call.dropout > 0 and exact and not call.compiling
-
-
-def _by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    """Compute attention by single products, with the random numbers that PyTorch's own formula would draw.
-
-    That formula looks through all scores, B x H x N x M, for queries that may attend to nothing. Here only the bias is
-    looked through, which is far smaller where it is the same for all heads or queries.
-    """
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-    blind = None
-    if bias is not None:
-        # A softmax over minus infinity alone is not a number, and neither are its gradients.
-        blind = bias.isneginf().all(dim=-1, keepdim=True)
-        scores += bias.masked_fill(blind, 0)
-    attended = functional.dropout(scores.softmax(dim=-1), dropout) @ value
-    return attended if blind is None else attended.masked_fill(blind, 0)
 
 
 def _under_autocast(tensor: Tensor) -> Tensor:

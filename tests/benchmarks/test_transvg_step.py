@@ -6,8 +6,8 @@ The plain form computes what the official code does, as it reads: tokens come fi
 ``nn.MultiheadAttention``, which makes its maps and averages them whether they are wanted or not, BERT multiplies
 queries and keys into a map too, positions are repeated for the batch, and AdamW has a group for each part and its
 defaults. Both forms share backbone, weights and losses, and name the same boxes, which the benchmark checks first. They
-take turns, and the time is that of the processor, so that other load on the machine counts little. Target: the median of
-the rounds' ratios is at most 1.0, without a tolerance, since no round came near it (docs/benchmarks/grounding.md). The
+take turns, and the time is that of the processor, so that other load on the machine counts little. Target: the median
+ratio of the rounds is at most 1.0, without a tolerance, since no round came near it (docs/benchmarks/grounding.md). The
 encoders alone are shown beside it and not judged: their rounds differ by more than the gain.
 """
 
