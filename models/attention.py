@@ -2,7 +2,8 @@
 
 Three backends compute the same: ``xformers`` (memory-efficient kernels, CUDA only), ``sdpa`` (PyTorch's own fused
 kernels) and ``math`` (PyTorch's plain formula, which holds the N x M map and serves as the reference). The choice among
-them is a pure function of an ``AttentionCall``, so it can be told and tested for machines that are not at hand.
+them is a pure function of an ``AttentionCall``, so it can be told and tested for machines that are not at hand. Where
+PyTorch has no fused kernel, on a CPU under dropout, ``sdpa`` makes the products of the formula itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from models.attention_products import attend_by_products
 
 BACKENDS: Final = ("xformers", "sdpa", "math")
 
@@ -269,9 +272,12 @@ def attention(
         if bias.dtype == torch.bool:
             raise ValueError("the bias of attention is added to its scores; turn a mask into one by additive_bias()")
         bias = bias.to(query.dtype)
-    chosen = choose_backend(AttentionCall.of(query, key, value, bias, dropout), backend).backend
+    call = AttentionCall.of(query, key, value, bias, dropout)
+    chosen = choose_backend(call, backend).backend
     if chosen == "xformers":
         return _memory_efficient(query, key, value, bias, dropout)
+    if chosen == "sdpa" and lacks_fused_kernel(call):
+        return attend_by_products(query, key, value, bias, dropout)
     if kernels := sdpa_kernels(chosen, query.device.type, has_bias=bias is not None):
         with sdpa_kernel(kernels):
             return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
@@ -287,6 +293,15 @@ def sdpa_kernels(backend: str, device_type: str, *, has_bias: bool) -> list[SDPB
     if backend == "math":
         return [SDPBackend.MATH]
     return [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH] if has_bias and device_type == "cuda" else []
+
+
+def lacks_fused_kernel(call: AttentionCall) -> bool:
+    """Whether PyTorch would compute a call of ``sdpa`` by single products, as on a CPU under dropout; a pure function.
+
+    Narrower numbers are left to PyTorch, which widens them on the way, and so is what ``torch.compile`` traces.
+    """
+    exact = call.dtype in (torch.float32, torch.float64)
+    return call.device_type == "cpu" and call.dropout > 0 and exact and not call.compiling
 
 
 def _under_autocast(tensor: Tensor) -> Tensor:

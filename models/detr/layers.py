@@ -95,9 +95,10 @@ class SelfAttention(AttentionModule):
             B x N x D.
         """
         dim = query.shape[-1]
-        weight, offset = self.in_proj_weight, self.in_proj_bias
-        placed = nn.functional.linear(query + position, weight[: 2 * dim], offset[: 2 * dim])
-        value = nn.functional.linear(query, weight[2 * dim :], offset[2 * dim :])
+        # Split at once, whose gradient is one tensor; each slice would fill the whole of it with zeros first.
+        weights, offsets = (each.split((2 * dim, dim)) for each in (self.in_proj_weight, self.in_proj_bias))
+        placed = nn.functional.linear(query + position, weights[0], offsets[0])
+        value = nn.functional.linear(query, weights[1], offsets[1])
         queries, keys, values = (
             each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (*placed.chunk(2, dim=-1), value)
         )

@@ -4,10 +4,11 @@
 
 The plain form computes what the official code does, as it reads: tokens come first and the batch second, attention is
 ``nn.MultiheadAttention``, which makes its maps and averages them whether they are wanted or not, BERT multiplies
-queries and keys into a map too, positions are repeated for the batch, and AdamW has a group for each part. Both forms
-share backbone, weights and losses, and name the same boxes, which the benchmark checks first. They take turns, and the
-time is that of the processor, so that other load on the machine counts little. Target: a step takes at most the time of
-the plain form; the encoders alone are shown beside it.
+queries and keys into a map too, positions are repeated for the batch, and AdamW has a group for each part and its
+defaults. Both forms share backbone, weights and losses, and name the same boxes, which the benchmark checks first. They
+take turns, and the time is that of the processor, so that other load on the machine counts little. Target: the median
+ratio of the rounds is at most 1.0, without a tolerance, since no round came near it (docs/benchmarks/grounding.md). The
+encoders alone are shown beside it and not judged: their rounds differ by more than the gain.
 """
 
 import copy
@@ -31,8 +32,8 @@ from models.text import BertSizes
 from vision_train.optim import build_optimizer, freeze
 from vision_train.recipe import load_recipe
 
-BATCH, SIDE, WORDS = 2, 640, 20
-ROUNDS = 3
+BATCH, SIDE, WORDS = 1, 640, 20
+ROUNDS = 9
 MOST = 1.0
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -122,9 +123,9 @@ def networks() -> tuple[TransVG, PlainTransVG]:
 
 
 def inputs() -> Inputs:
-    """Pictures of 640 x 480 and 480 x 640 pixels, and texts of 12 and 20 tokens."""
+    """A picture of 640 x 480 pixels, and a text of 12 tokens."""
     images, mask = torch.randn(BATCH, 3, SIDE, SIDE), torch.ones(BATCH, SIDE, SIDE, dtype=torch.bool)
-    mask[0, 80:560], mask[1, :, 80:560] = False, False
+    mask[0, 80:560] = False
     ids, text_padding = torch.randint(1000, 30_000, (BATCH, WORDS)), torch.zeros(BATCH, WORDS, dtype=torch.bool)
     text_padding[0, 12:] = True
     return images.masked_fill(mask[:, None], 0), mask, ids, text_padding

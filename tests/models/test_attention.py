@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from models import attention as module
-from models.attention import AttentionCall, additive_bias, align_bias, attention, choose_backend
+from models.attention import AttentionCall, additive_bias, align_bias, attention, choose_backend, lacks_fused_kernel
 
 HALF, BFLOAT, SINGLE, DOUBLE = torch.float16, torch.bfloat16, torch.float32, torch.float64
 
@@ -77,6 +77,52 @@ class TestBackendsAgree:
         tensors, bias = inputs(), torch.randn(1, 3, 7, 7)
         compiled = torch.compile(attention, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(*tensors, bias, backend=backend), written_out(*tensors, bias))
+
+
+class TestDropoutOnACpu:
+    """There PyTorch has no fused kernel; ``math`` is its own formula, which draws the same random numbers."""
+
+    @pytest.mark.parametrize("shape", [None, (2, 1, 1, 5), (2, 3, 7, 5), (1, 3, 7, 1), (7, 5), (5,)])
+    @pytest.mark.parametrize("learns", [False, True])
+    def test_values_and_gradients_are_those_of_the_formula(self, shape, learns):
+        tensors = inputs(7, 5)
+        bias = None if shape is None else torch.randn(shape, requires_grad=learns)
+        learned = [*tensors, *([bias] if bias is not None and learns else [])]
+        assert_alike(tensors, bias, learned)
+
+    def test_a_query_without_keys_gets_nothing_and_gives_no_gradient(self):
+        mask = torch.ones(2, 1, 7, 5, dtype=torch.bool)
+        mask[1, :, 3] = False
+        tensors = inputs(7, 5)
+        ours = assert_alike(tensors, additive_bias(mask, SINGLE), tensors)
+        assert (ours[1, :, 3] == 0).all()
+
+    @pytest.mark.parametrize(
+        ("facts", "lacks"),
+        [
+            ({}, True),
+            ({"dtype": DOUBLE}, True),
+            ({"dtype": BFLOAT}, False),
+            ({"dropout": 0.0}, False),
+            ({"device_type": "cuda"}, False),
+            ({"compiling": True}, False),
+        ],
+    )
+    def test_products_are_made_where_pytorch_would_make_them(self, facts, lacks):
+        call = {"device_type": "cpu", "dtype": SINGLE, "head_dim": 8, "value_dim": 8, "dropout": 0.1} | facts
+        assert lacks_fused_kernel(AttentionCall(**call)) is lacks
+
+
+def assert_alike(tensors, bias, learned):
+    """Compare sdpa under dropout with math at the same seed, and return what sdpa gave."""
+    found = []
+    for backend in ("sdpa", "math"):
+        torch.manual_seed(0)
+        output = attention(*tensors, bias, dropout=0.3, backend=backend)
+        found.append([output, *torch.autograd.grad(output.square().sum(), learned)])
+    for ours, formula in zip(*found, strict=True):
+        torch.testing.assert_close(ours, formula, atol=1e-5, rtol=1e-5)
+    return found[0][0]
 
 
 def test_a_query_that_may_attend_to_nothing_gets_nothing():

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,9 @@ from torch import nn
 
 from models.vit import build_model
 from vision_train.errors import UserError
-from vision_train.optim import build_optimizer, build_schedule, freeze
+from vision_train.optim import build_optimizer, build_schedule, configure_optimizers, freeze
+from vision_train.optim.optimizer import can_fuse
+from vision_train.recipe import load_recipe
 from vision_train.recipe.optim_section import Optim
 
 
@@ -135,6 +138,45 @@ def test_steps_with_merged_groups_are_those_with_a_group_for_each_tensor(name, l
             optimizer.step()
     for one, other in zip(merged.parameters(), single.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class TestOnePassOnACpu:
+    @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+    def test_steps_are_those_of_many_passes(self, name):
+        model = vit()
+        other = copy.deepcopy(model)
+        fused, plain = (
+            build_optimizer(each, Optim(name=name, lr=1e-2, weight_decay=0.1), effective_batch=1, mixed=mixed)
+            for each, mixed in ((model, False), (other, True))
+        )
+        assert all(group["fused"] for group in fused.param_groups)
+        assert not any(group["fused"] for group in plain.param_groups)
+        for _ in range(3):
+            for one, same in zip(model.parameters(), other.parameters(), strict=True):
+                one.grad = torch.randn_like(one)
+                same.grad = one.grad.clone()
+            fused.step(), plain.step()
+        for one, same in zip(model.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(one, same, rtol=1e-5, atol=1e-7)
+
+    def test_other_optimisers_and_other_devices_go_on_as_they_are(self):
+        assert not can_fuse(vit(), "lion")
+        assert can_fuse(vit(), "AdamW")
+        assert not can_fuse(vit().to("meta"), "adamw")
+
+    @pytest.mark.parametrize(("precision", "fused"), [(None, True), ("32-true", True), ("bf16-mixed", False)])
+    def test_mixed_precision_keeps_the_clipping_of_lightning(self, precision, fused):
+        given = load_recipe("quickstart", runnable=False)
+        recipe = replace(given, trainer={"precision": precision, "gradient_clip_val": 1.0})
+        facts = {"total_steps": 2, "steps_per_epoch": 1, "effective_batch": 1}
+        found = configure_optimizers(vit(), recipe, **facts)["optimizer"]
+        assert all(bool(group["fused"]) is fused for group in found.param_groups)
+
+    def test_a_resumed_run_steps_as_its_own_device_asks(self):
+        earlier = build_optimizer(vit(), Optim(), effective_batch=1).state_dict()
+        optimizer = build_optimizer(vit(), Optim(), effective_batch=1, mixed=True)
+        optimizer.load_state_dict(earlier)
+        assert not any(group["fused"] for group in optimizer.param_groups)
 
 
 def test_frozen_parameters_are_not_in_the_optimiser():

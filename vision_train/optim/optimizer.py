@@ -5,10 +5,11 @@ Parameter groups, layer decay and the optimisers themselves are timm's; here the
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 
@@ -18,8 +19,8 @@ from vision_train.recipe.globs import all_matching, matching
 from vision_train.recipe.optim_section import Optim
 from vision_train.recipe.recipe import Recipe
 
-FROM_RECIPE = ("lr", "initial_lr", "weight_decay", "betas")
-"""Settings of a group that a recipe says, and a checkpoint therefore need not."""
+OWN = ("lr", "initial_lr", "weight_decay", "betas", "fused")
+"""Settings of a group that the recipe and the device say, and a checkpoint therefore need not."""
 
 
 def learning_rate_factor(options: Optim, effective_batch: int) -> float:
@@ -57,7 +58,7 @@ def _decayed(network: nn.Module, options: Optim) -> set[int]:
     return {id(named[name]) for name in all_matching(options.decay_also, named, "optim.decay_also")}
 
 
-def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int) -> Optimizer:
+def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int, mixed: bool = False) -> Optimizer:
     """Build the optimiser with its parameter groups.
 
     Weight decay spares biases, norms and what the network's ``no_weight_decay`` names, but for those that
@@ -69,6 +70,7 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
         network: Its trainable parameters are optimised.
         options: The recipe's ``optim`` section.
         effective_batch: Images per optimiser step over all processes, for linear learning-rate scaling.
+        mixed: Whether precision is mixed, under which Lightning clips no gradients for a fused step.
 
     Raises:
         UserError: The optimiser does not exist or refuses its options, the network has no layers that a decay
@@ -85,6 +87,8 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
         )
     named, decayed = check_lr_factors(network, options), _decayed(network, options)
     extra: dict[str, Any] = {"betas": options.betas} if options.betas else {}
+    if not mixed and can_fuse(network, options.name):
+        extra["fused"] = True
     try:
         optimizer = create_optimizer_v2(
             network,
@@ -101,6 +105,17 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int)
     optimizer.param_groups[:] = _merged(optimizer.param_groups, factors, decays)
     optimizer.register_load_state_dict_pre_hook(_keep_own_settings)
     return optimizer
+
+
+def can_fuse(network: nn.Module, name: str) -> bool:
+    """Whether an optimiser of PyTorch can update each tensor of a network in one pass on a CPU.
+
+    PyTorch does so only when asked, and otherwise goes over weights, gradients and state once for each term of the
+    update. On CUDA it chooses by itself.
+    """
+    devices = {parameter.device.type for parameter in network.parameters() if parameter.requires_grad}
+    kind = get_optimizer_class(name.lower(), bind_defaults=False)
+    return devices == {"cpu"} and "fused" in inspect.signature(kind).parameters
 
 
 def _merged(groups: list[dict[str, Any]], factors: dict[int, float], decays: dict[int, float]) -> list[dict[str, Any]]:
@@ -144,7 +159,7 @@ def _keep_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str,
     """Load the state of the parameters, and go on with the settings of today's recipe."""
     check_groups(optimizer, state)
     groups = [
-        {**stored, **{key: own[key] for key in FROM_RECIPE if key in own}}
+        {**stored, **{key: own[key] for key in OWN if key in own}}
         for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     return {**state, "param_groups": groups}
@@ -165,6 +180,7 @@ def configure_optimizers(
     Raises:
         UserError: As for :func:`build_optimizer`.
     """
-    optimizer = build_optimizer(network, recipe.optim, effective_batch=effective_batch)
+    mixed = "mixed" in str(recipe.trainer.get("precision"))
+    optimizer = build_optimizer(network, recipe.optim, effective_batch=effective_batch, mixed=mixed)
     schedule = build_schedule(optimizer, recipe.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
