@@ -263,7 +263,7 @@ def test_two_processes_give_each_id_once_and_the_scores_of_one(
 ):
     """A start from one run, so that both ask the same weights."""
     start = (
-        *("semi.method=active_rounds", "semi.rounds.count=1", f"model.checkpoint={rounds.path}"),
+        *("semi.method=active_rounds", "semi.rounds={count: 1, scores: default}", f"model.checkpoint={rounds.path}"),
         *("trainer.max_epochs=1", "semi.burn_in=0", "semi.views=1"),
     )
     alone = run(place, "alone", *start)
