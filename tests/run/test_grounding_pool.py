@@ -45,6 +45,7 @@ ROUNDS = (
     "semi.method=active_rounds",
     "semi.burn_in=0.3",
     "semi.views=1",
+    "semi.rounds.scores=default",
     "semi.rounds.count=2",
     "trainer.max_epochs=3",
 )
