@@ -16,7 +16,7 @@ from vision_train.semi.label_file import PseudoLabel
 
 
 def found(right: str, kept: str | None = None, burn_in: float | None = None, part: str = "") -> LabelAccuracy:
-    """Of labels marked ``1`` where they are right, and where they are kept."""
+    """The estimate for made-up labels; ``1`` marks a label that is right, and one that is kept."""
     labels = [PseudoLabel(str(place), "a", kept=mark == "1") for place, mark in enumerate(kept or "1" * len(right))]
     before = [FinishedPhase("burn-in", Path(), {"val/accuracy": 0.11})] if part else []
     if burn_in is not None:

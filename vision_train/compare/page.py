@@ -49,8 +49,9 @@ def comparison_page(study: Study, result: StudyResult, state: State) -> str:
         cells=[_cell(study, cell, result) for cell in result.cells if cell.arms],
         differences=tables.recipe_diff_table(study, result),
         differences_remark=(
-            "Resolved recipes; all keys that are not listed are the same. Steps are optimiser steps of the last phase. "
-            "Where some arms lack a phase, its differences from the recipe that it trains for are listed too."
+            "Resolved recipes; all keys that are not listed are the same. Steps are optimiser steps, those of "
+            "pre-training aside. Where some arms lack a phase, its differences from the recipe that it trains for are "
+            "listed too."
         ),
         budget_remark=" ".join(filter(None, (remark, words.MEMORY, words.under_load(result)))),
         how_to_read=(words.HOW_TO_READ, words.WHAT_A_SEED_DRAWS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,24 @@ if TYPE_CHECKING:
     from vision_train.tasks.base import Task
 
 
+LABELLED, POOL, PSEUDO_LABELLED = "labelled", "unlabelled", "pseudo-labelled"
+"""Names of the streams of a training step: samples with a truth, the pool, and what of it has got labels between
+phases."""
 ASKED_EVERY = 10
 """Steps from one comparison of student and teacher on weak views to the next."""
+
+
+class Turn(NamedTuple):
+    """What a training step does with its batch of the pool."""
+
+    observes: bool
+    """Whether it tells where the pool comes from."""
+    labels: bool
+    """Whether the teacher's labels are counted."""
+    adds: bool
+    """Whether they are learnt from."""
+    compares: bool
+    """Whether the student is asked beside the teacher."""
 
 
 def start_of(reports: Sequence[LoadReport]) -> Start:
@@ -134,6 +150,14 @@ class Teaching:
         apart = self.validated_every * steps_per_epoch
         end = max(self.burn_in // apart * apart, apart)
         return end - steps_per_epoch <= step < end
+
+    def turn(self, step: int, steps_per_epoch: int) -> Turn | None:
+        """What a step does with its batch of the pool; None where it leaves that alone."""
+        observes, labels = self.observes_origin(step, steps_per_epoch), self.labels(step)
+        if not (observes or labels):
+            return None
+        compares = labels and step % ASKED_EVERY == 0 and self.semi.teacher == "average"
+        return Turn(observes, labels, self.adds(step), compares)
 
     def observe(self, confidences: Tensor) -> None:
         """Remember how sure the teacher is of the pool's images of a step (U). All processes call this."""

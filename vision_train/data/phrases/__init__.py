@@ -19,6 +19,8 @@ from vision_train.data.kind import (
 
 FILES = "phrases"
 """The source that the user's own files are."""
+VOCABULARY, WHOLE_TOKENIZER = "vocab.txt", "tokenizer.json"
+"""Files of which the folder of a tokenizer has one."""
 FEWEST_TOKENS = 3
 """The start, one piece and the end."""
 

@@ -26,9 +26,9 @@ class OfScore(NamedTuple):
     """What a score knows of the boxes."""
 
     auroc: float
-    """Of telling right boxes from wrong ones; NaN where all are the one or the other, or have the same score."""
+    """How well the score tells right boxes from wrong ones; NaN where there is nothing to tell apart."""
     correlation: float
-    """Of the ranks of score and IoU (Spearman)."""
+    """How far scores and IoUs put the boxes in the same order (Spearman)."""
 
 
 class OfPhase(NamedTuple):

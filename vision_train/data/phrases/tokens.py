@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vision_train.data.phrases import VOCABULARY, WHOLE_TOKENIZER
 from vision_train.errors import UserError
 from vision_train.files import first_named, printable, read_mapping, write_json, write_text
 
@@ -26,8 +27,8 @@ LONGEST_WORD = 100
 """A word of more characters is unknown, as for BERT."""
 MOST_PIECES = 2000
 """Size of a vocabulary of our own; the rarest words beyond it are spelled."""
-VOCABULARY, WHOLE, SETTINGS = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
-"""Files of a folder: pieces one a line, or the whole tokenizer; and how text is cleaned."""
+SETTINGS = "tokenizer_config.json"
+"""File of a folder that says how text is cleaned."""
 _DAMAGED = "download the folder again"
 
 
@@ -109,13 +110,15 @@ def read_tokenizer(folder: Path) -> WordPieces:
     if not folder.is_dir():
         raise UserError(
             f"{named}: no such folder. Nothing is downloaded for it: name a folder on this machine with {VOCABULARY} "
-            f"or {WHOLE}, or leave data.tokenizer out to make one of the expressions"
+            f"or {WHOLE_TOKENIZER}, or leave data.tokenizer out to make one of the expressions"
         )
     settings = read_mapping(folder / SETTINGS, _DAMAGED) if (folder / SETTINGS).is_file() else {}
-    if (folder / WHOLE).is_file():
-        return WordPieces(_whole(folder / WHOLE, named), named)
+    if (folder / WHOLE_TOKENIZER).is_file():
+        return WordPieces(_whole(folder / WHOLE_TOKENIZER, named), named)
     if not (folder / VOCABULARY).is_file():
-        raise UserError(f"{named}: holds neither {VOCABULARY} nor {WHOLE}; name the folder of a BERT's tokenizer")
+        raise UserError(
+            f"{named}: holds neither {VOCABULARY} nor {WHOLE_TOKENIZER}; name the folder of a BERT's tokenizer"
+        )
     _refuse_capitals(settings.get("do_lower_case", True), named)
     cleaning = {key: settings[key] for key in ("strip_accents",) if isinstance(settings.get(key), bool)}
     return WordPieces(_tokenizer(_listed_pieces(folder / VOCABULARY), named, **cleaning), named)

@@ -10,9 +10,6 @@ import typer
 from vision_train.cli.console import counted, plain_console
 from vision_train.errors import UserError
 
-PSEUDO_LABELS = "pseudo_labels.csv"
-"""File in the folder of a phase: the boxes that the pool has got for it."""
-
 
 def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
     """Add the commands to ``data`` and ``data make``."""
@@ -31,6 +28,7 @@ def oracle(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that g
     from vision_train.data.phrases.oracle import judge, table
     from vision_train.recipe import load_recipe
     from vision_train.run.directory import open_run
+    from vision_train.run.plan import PSEUDO_LABELS
 
     directory = open_run(run)
     files = sorted(directory.path.glob(f"phases/*/{PSEUDO_LABELS}"), key=lambda file: file.stat().st_mtime)

@@ -19,7 +19,7 @@ from vision_train.semi.softmatch import SoftMatch
 from vision_train.semi.state import ExponentialMean
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.scores import Scores
-from vision_train.tasks.teaching import ASKED_EVERY, ask_teacher, evaluating
+from vision_train.tasks.teaching import ask_teacher, evaluating
 
 SHORT_RUN, SHORT_MOMENTUM, MOMENTUM = 5000, 0.99, 0.999
 """Steps below which running averages forget faster, and the share that they keep at each step."""
@@ -66,22 +66,21 @@ class PoolLearning(nn.Module):
         Returns:
             What is added to the loss.
         """
-        teaching, step = task.teaching, task.global_step
+        teaching = task.teaching
         assert teaching is not None
-        observes, labels = teaching.observes_origin(step, task.steps_per_epoch), teaching.labels(step)
-        if not (observes or labels):
+        if (turn := teaching.turn(task.global_step, task.steps_per_epoch)) is None:
             return 0.0
         probabilities = teacher_probabilities(ask_teacher(task, pool["weak"]["image"]))
-        if observes:
+        if turn.observes:
             teaching.observe(probabilities.amax(dim=-1))
-        if not labels:
+        if not turn.labels:
             return 0.0
         pseudo_labels = self._weigh(probabilities)
-        asks = step % ASKED_EVERY == 0 and self.semi.teacher == "average"
-        self.counts.add(probabilities, pseudo_labels.weights, _ask(task.network, pool) if asks else None)
+        student = _ask(task.network, pool) if turn.compares else None
+        self.counts.add(probabilities, pseudo_labels.weights, student)
         if logits is None:
             return 0.0
-        return self._loss(logits, labelled_loss, probabilities, pseudo_labels, teaching.since_burn_in(step))
+        return self._loss(logits, labelled_loss, probabilities, pseudo_labels, teaching.since_burn_in(task.global_step))
 
     def _loss(
         self,

@@ -13,7 +13,7 @@ from torch.nn import functional
 from models.attention_row import attention_source
 from models.lora import projections
 from models.positions import fix_positions
-from models.timm_attention import AttentionReceipt, install_attention
+from models.timm_attention import AttentionReceipt
 from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
@@ -36,12 +36,12 @@ from vision_train.tasks.classification.mixing import BatchMixing
 from vision_train.tasks.classification.pool import ACCEPTED, PoolLearning
 from vision_train.tasks.classification.preview import preview_mixing
 from vision_train.tasks.gallery import Gallery
+from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.learning import Learnt
 from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.scores import Scores, ScoreTable
+from vision_train.tasks.teaching import LABELLED, POOL, PSEUDO_LABELLED
 
-PSEUDO_LABELLED = "pseudo-labelled"
-"""The stream of images that have got a label between phases."""
 TOP = 5
 """Classes named for each predicted image."""
 
@@ -71,11 +71,7 @@ def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
             raise UserError(f"model.positions=sincos: {error}; leave it `learned`") from error
     if model.head_std is not None:
         initialise_head(network, model.head_std)
-    try:
-        receipt = install_attention(network, model.attention)
-    except ValueError as error:
-        raise UserError(f"model.attention={model.attention}: {error}") from error
-    return ClassificationTask(recipe, network, classes, receipt)
+    return ClassificationTask(recipe, network, classes, installed_attention(network, recipe))
 
 
 class ClassificationTask(Task):
@@ -177,7 +173,7 @@ class ClassificationTask(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the labelled batch, predict, take the cross-entropy; add the loss of the pool."""
-        labelled, pool, weights = batch.get("labelled", batch), batch.get("unlabelled"), self._class_weights
+        labelled, pool, weights = batch.get(LABELLED, batch), batch.get(POOL), self._class_weights
         adds = pool is not None and self.teaching is not None and self.teaching.adds(self.global_step)
         strong = pool["strong"]["image"] if pool is not None and adds else None
         pseudo_labelled = batch.get(PSEUDO_LABELLED)

@@ -23,7 +23,7 @@ from models.grounding.dense import (
 from models.grounding.encoder import EncoderSizes
 from models.grounding.published import adapt_visual
 from models.grounding.visual import VisualBranch
-from models.timm_attention import AttentionReceipt, install_attention
+from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
 from vision_train.errors import UserError
 from vision_train.previews import Preview, PreviewRow
@@ -32,6 +32,7 @@ from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.box_preview import NOTE, preview_rows
 from vision_train.tasks.dense_detection.scores import FIELDS, METRICS, artefacts, metrics, score_batch
+from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.scores import Scores, ScoreTable
 from vision_train.tasks.single_map import KEYS, build_backbone, stride_of
 
@@ -49,11 +50,7 @@ def build(recipe: Recipe, classes: list[str]) -> DenseDetectionTask:
             f"model.name={recipe.model.name}: there is {NETWORK} alone; name its backbone by model.args.backbone"
         )
     network = DenseDetector(_build_visual(recipe), len(classes))
-    try:
-        receipt = install_attention(network, recipe.model.attention)
-    except ValueError as error:
-        raise UserError(f"model.attention={recipe.model.attention}: {error}") from error
-    return DenseDetectionTask(recipe, network, classes, receipt)
+    return DenseDetectionTask(recipe, network, classes, installed_attention(network, recipe))
 
 
 def _build_visual(recipe: Recipe) -> VisualBranch:

@@ -26,7 +26,7 @@ from vision_train.tasks.detection.mixing import PoolMixing, Taught
 from vision_train.tasks.detection.results import Results
 from vision_train.tasks.detection.teaching import find_candidates, pseudo_box_loss, teach
 from vision_train.tasks.detection.thresholds import Teacher, choose_cuts
-from vision_train.tasks.teaching import ASKED_EVERY, ask_teacher, evaluating
+from vision_train.tasks.teaching import ask_teacher, evaluating
 
 if TYPE_CHECKING:
     from vision_train.tasks.detection.task import DetectionTask
@@ -84,22 +84,20 @@ class BoxPool(nn.Module):
         Returns:
             What is added to the loss.
         """
-        teaching, step = task.teaching, task.global_step
+        teaching = task.teaching
         assert teaching is not None
-        observes, labels = teaching.observes_origin(step, task.steps_per_epoch), teaching.labels(step)
-        if not (observes or labels):
+        if (turn := teaching.turn(task.global_step, task.steps_per_epoch)) is None:
             return 0.0
         candidates = find_candidates(partial(ask_teacher, task), pool["weak"])
-        if observes:
+        if turn.observes:
             teaching.observe(_confidence([found.scores for found in candidates]).to(task.device))
-        if not labels:
+        if not turn.labels:
             return 0.0
         cuts, weak = self.cuts.numbers(), pool["weak"]["affine"].cpu().numpy()
         said = [judged(found, cuts, affine) for found, affine in zip(candidates, weak, strict=True)]
-        asks = step % ASKED_EVERY == 0 and task.recipe.semi.teacher == "average"
-        agreement = self._agreement(task, pool["weak"], candidates) if asks else (0, 0)
+        agreement = self._agreement(task, pool["weak"], candidates) if turn.compares else (0, 0)
         self.counts.add_boxes(said, labelled["areas"], agreement)
-        return self._loss(task, pool, candidates, labelled_loss) if teaching.adds(step) else 0.0
+        return self._loss(task, pool, candidates, labelled_loss) if turn.adds else 0.0
 
     def _agreement(self, task: DetectionTask, weak: Batch, candidates: Sequence[Candidates]) -> tuple[int, int]:
         """Objects that the teacher or the student finds on weak views, and those that both do."""

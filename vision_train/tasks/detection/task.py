@@ -22,7 +22,7 @@ from models.detr.postprocess import Detections, likeliest_boxes
 from models.detr.published import adapt_detector, adapt_encoder, adapt_neck
 from models.detr.published_backbones import adapt_backbone
 from models.detr.transformer import TransformerSizes
-from models.timm_attention import AttentionReceipt, install_attention
+from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
@@ -59,14 +59,13 @@ from vision_train.tasks.detection.thresholds import (
 )
 from vision_train.tasks.detection.worst_images import WorstImages
 from vision_train.tasks.exported import Exported
+from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.predicted import Predicted
-from vision_train.tasks.teaching import Teaching
+from vision_train.tasks.teaching import LABELLED, POOL, PSEUDO_LABELLED, Teaching
 
 NETWORK = "relation_detr"
 TOP = 300
 """Boxes of an image that count, as in COCO's results."""
-PSEUDO_LABELLED = "pseudo-labelled"
-"""The stream of images that have got boxes between phases."""
 
 
 def build(recipe: Recipe, classes: list[str]) -> DetectionTask:
@@ -80,11 +79,7 @@ def build(recipe: Recipe, classes: list[str]) -> DetectionTask:
             f"model.name={recipe.model.name}: a detector is {NETWORK}; name its backbone by model.args.backbone"
         )
     network = _build_network(recipe, len(classes))
-    try:
-        receipt = install_attention(network, recipe.model.attention)
-    except ValueError as error:
-        raise UserError(f"model.attention={recipe.model.attention}: {error}") from error
-    return DetectionTask(recipe, network, classes, receipt)
+    return DetectionTask(recipe, network, classes, installed_attention(network, recipe))
 
 
 def _build_network(recipe: Recipe, classes: int) -> RelationDetr:
@@ -201,13 +196,13 @@ class DetectionTask(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Find boxes, with denoising and hybrid queries beside, and take all losses; add the loss of the pool."""
-        labelled = batch.get("labelled", batch)
+        labelled = batch.get(LABELLED, batch)
         parts = (labelled[key] for key in ("boxes", "class_ids", "ignore"))
         targets = [Target(*each) for each in zip(*parts, strict=True)]
         trained = self.network.learn(labelled["image"], labelled["padding_mask"], targets, generator=self._noise)
         loss = torch.stack([*self.criterion(trained, targets).values()]).sum()
         if self.pool is not None:
-            loss = loss + self.pool.learn(self, labelled, batch["unlabelled"], loss)
+            loss = loss + self.pool.learn(self, labelled, batch[POOL], loss)
         if (labelled_by_networks := batch.get(PSEUDO_LABELLED)) is not None:
             taught = teach_labelled(labelled_by_networks, self.recipe.method.pseudo_box_weight)
             of_pool = pseudo_box_loss(self.network, self.criterion, taught, labelled_by_networks)
@@ -342,4 +337,4 @@ class DetectionTask(Task):
 
     def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
         """A row for each image of a batch with its boxes, as augmentation leaves them and back on the original."""
-        return preview_rows(self, batch.get("labelled", batch))
+        return preview_rows(self, batch.get(LABELLED, batch))

@@ -24,7 +24,7 @@ from vision_train.semi.health import estimated_accuracy
 from vision_train.semi.monitor import Reading
 from vision_train.tasks.base import Batch
 from vision_train.tasks.grounding.results import ACCURACY, LEAST_IOU, Results, ious
-from vision_train.tasks.teaching import ASKED_EVERY, ask_teacher, evaluating
+from vision_train.tasks.teaching import ask_teacher, evaluating
 
 if TYPE_CHECKING:
     from vision_train.tasks.grounding.task import GroundingTask
@@ -105,23 +105,21 @@ class PhrasePool(nn.Module):
         Returns:
             What is added to the loss.
         """
-        teaching, step = task.teaching, task.global_step
+        teaching = task.teaching
         assert teaching is not None
-        observes, labels = teaching.observes_origin(step, task.steps_per_epoch), teaching.labels(step)
-        if not (observes or labels):
+        if (turn := teaching.turn(task.global_step, task.steps_per_epoch)) is None:
             return 0.0
         weak, strong = pool["weak"], pool["strong"]
         said = ask_teacher(task, *task.inputs(weak))
         confidences = task.confidences(said)
-        if observes:
+        if turn.observes:
             teaching.observe(confidences)
-        if not labels:
+        if not turn.labels:
             return 0.0
         taught = teach(said.boxes, confidences, weak, strong)
-        asks = step % ASKED_EVERY == 0 and task.recipe.semi.teacher == "average"
-        agreement = _agreement(task, weak, said.boxes) if asks else (0, 0)
+        agreement = _agreement(task, weak, said.boxes) if turn.compares else (0, 0)
         self.counts.add_boxes(taught.judged, _areas(labelled), agreement)
-        if not teaching.adds(step):
+        if not turn.adds:
             return 0.0
         parts = task.criterion(task.find(strong), taught.boxes, taught.weights)
         loss = self.weight * torch.stack([*parts.values()]).sum()

@@ -19,7 +19,7 @@ from models.grounding.published import adapt_grounder, adapt_visual, adapt_visua
 from models.grounding.quantised import READOUTS
 from models.grounding.transvg import TransVG
 from models.text import adapt_bert
-from models.timm_attention import AttentionReceipt, install_attention
+from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
@@ -52,11 +52,9 @@ from vision_train.tasks.grounding.results import (
     true_shares,
 )
 from vision_train.tasks.grounding.worst import WorstExpressions, darkened
+from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.predicted import Predicted
-from vision_train.tasks.teaching import Teaching
-
-POOL, PSEUDO_LABELLED = "unlabelled", "pseudo-labelled"
-"""The streams of expressions without boxes, and of those that have got one between phases."""
+from vision_train.tasks.teaching import LABELLED, POOL, PSEUDO_LABELLED, Teaching
 
 
 def build(recipe: Recipe, classes: list[str]) -> GroundingTask:
@@ -66,11 +64,7 @@ def build(recipe: Recipe, classes: list[str]) -> GroundingTask:
         UserError: The network does not exist or refuses its arguments, or its attention cannot be computed as asked.
     """
     network = build_network(recipe)
-    try:
-        receipt = install_attention(network, recipe.model.attention)
-    except ValueError as error:
-        raise UserError(f"model.attention={recipe.model.attention}: {error}") from error
-    return GroundingTask(recipe, network, receipt)
+    return GroundingTask(recipe, network, installed_attention(network, recipe))
 
 
 class GroundingTask(Task):
@@ -122,7 +116,7 @@ class GroundingTask(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Find the boxes of a batch, and take all losses; add the loss of the pool."""
-        labelled = batch.get("labelled", batch)
+        labelled = batch.get(LABELLED, batch)
         loss = self._loss(labelled)
         if self.pool is not None:
             loss = loss + self.pool.learn(self, labelled, batch[POOL], loss)
@@ -269,7 +263,7 @@ class GroundingTask(Task):
 
     def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
         """A row for each expression of a batch."""
-        return preview_rows(self, batch.get("labelled", batch))
+        return preview_rows(self, batch.get(LABELLED, batch))
 
     def _corners(self, boxes: Tensor, batch: Batch) -> Corners:
         return original_corners(boxes, batch["image"].shape[-1], batch["affine"], batch["size"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from models.text import BertSizes
 from vision_train.checkpoints.folders import weights_files
+from vision_train.data.phrases import VOCABULARY, WHOLE_TOKENIZER
 from vision_train.errors import UserError
 from vision_train.files import printable, read_mapping
 from vision_train.recipe.recipe import Recipe
@@ -16,8 +17,7 @@ from vision_train.recipe.recipe import Recipe
 PART = "text"
 """The part of the network that is a BERT, and its arguments."""
 CONFIG = "config.json"
-WORDS = ("tokenizer.json", "vocab.txt")
-"""Files of which a tokenizer has one."""
+WORDS = (VOCABULARY, WHOLE_TOKENIZER)
 
 
 def settle(recipe: Recipe) -> Recipe:

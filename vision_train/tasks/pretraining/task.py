@@ -15,7 +15,7 @@ from models.droppos.masks import Masking, Masks, MaskSampler
 from models.droppos.network import Affinity, MaskedPositionNetwork, PositionOutput
 from models.droppos.published import adapt_published
 from models.droppos.smoothing import decayed_sigma, position_targets
-from models.timm_attention import AttentionReceipt, install_attention
+from models.timm_attention import AttentionReceipt
 from models.vit import adapt_published as adapt_encoder
 from models.vit import build_model
 from vision_train.artefacts import Artefact
@@ -23,6 +23,7 @@ from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.pretraining import scores as sheet
 from vision_train.tasks.pretraining.pictures import PositionPictures
 from vision_train.tasks.pretraining.probe import ProbeFeatures
@@ -41,11 +42,7 @@ def build(recipe: Recipe, classes: Sequence[str]) -> PretrainingTask:
             pre-trained by position; its attention cannot be computed as asked.
     """
     network = _build_network(recipe)
-    try:
-        receipt = install_attention(network, recipe.model.attention)
-    except ValueError as error:
-        raise UserError(f"model.attention={recipe.model.attention}: {error}") from error
-    return PretrainingTask(recipe, network, classes, receipt)
+    return PretrainingTask(recipe, network, classes, installed_attention(network, recipe))
 
 
 def _build_network(recipe: Recipe) -> MaskedPositionNetwork:
