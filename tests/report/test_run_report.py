@@ -164,6 +164,15 @@ def test_phases_are_told_apart(two_phase_run):
     assert page.text.index("Phase pretrain") < page.text.index("Phase fit")
 
 
+def test_the_time_of_all_phases_stands_beside_that_of_the_last(digits_run):
+    summary = json.loads((digits_run / "summary.json").read_text())
+    for whole, said in ((71.8, False), (107.7, True)):
+        (digits_run / "summary.json").write_text(json.dumps({**summary, "run/seconds": whole}))
+        page = report(digits_run)
+        assert ("Run time 1 min 48 s all phases" in page.text) == said
+        assert ("the last phase" in page.text) == said
+
+
 def test_two_hundred_classes_stay_small(two_phase_run):
     page = report(two_phase_run)
     assert len(page.source) < 600_000

@@ -11,7 +11,7 @@ from vision_train.report.formats import Metrics, describe, format_number, format
 from vision_train.report.record import RunRecord
 from vision_train.statistics import wilson_interval
 
-SHOWN = ("checkpoint/matched_share", "train/seconds", "train/samples_per_second")
+SHOWN = ("checkpoint/matched_share", "run/seconds", "train/seconds", "train/samples_per_second")
 """Figures that get a tile besides the headline metric and what was measured on the test split."""
 
 
@@ -37,6 +37,8 @@ def headline_tiles(record: RunRecord) -> list[Tile]:
     # Pre-training has nothing to be tested on.
     split = "test/" if any(key.startswith("test/") for key in figures) else "val/"
     keys = [*first, *(key for key in figures if key.startswith(split) and key not in first), *SHOWN]
+    from_random_weights = not figures.get("checkpoint/matched_share")
+    omitted = {"checkpoint/matched_share": from_random_weights, "run/seconds": not _in_phases(figures)}
     return [
         Tile(
             metric_title(key, record.described),
@@ -44,7 +46,7 @@ def headline_tiles(record: RunRecord) -> list[Tile]:
             _remark(record, key),
         )
         for key in keys
-        if key in figures and not (key == "checkpoint/matched_share" and not figures[key])  # of random weights
+        if key in figures and not omitted.get(key)
     ]
 
 
@@ -87,8 +89,16 @@ def tested_items(artefacts: Sequence[Artefact]) -> tuple[int, str] | None:
     return None
 
 
+def _in_phases(figures: dict[str, float]) -> bool:
+    """Whether the run took longer than its last phase."""
+    return "run/seconds" in figures and figures["run/seconds"] != figures.get("train/seconds")
+
+
 def _remark(record: RunRecord, key: str) -> str:
     select = selection(record)
+    if key in ("run/seconds", "train/seconds"):
+        whose = "all phases" if key == "run/seconds" else "the last phase"
+        return whose if _in_phases(numbers(record.summary)) else ""
     if key == select["metric"]:
         epoch = record.summary.get("train/best_epoch")  # from 0, as in the log; of equal epochs the one that was kept
         return f"best at epoch {epoch + 1}" if isinstance(epoch, int) else ""
