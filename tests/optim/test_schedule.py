@@ -28,6 +28,15 @@ def test_cosine_reaches_half_way_and_the_floor():
     assert quarter == pytest.approx(0.2 + 0.8 * (1 + math.cos(math.pi / 4)) / 2)
 
 
+def test_warmup_stable_decay_stays_and_falls_over_the_last_share():
+    options = Optim(lr=1e-2, schedule="warmup_stable_decay", decay_share=0.4, min_lr=1e-3)
+    at = {
+        step: options.lr * schedule(step, options=options, total_steps=100, warmup_steps=10)
+        for step in (0, 5, 10, 60, 80, 100, 120)
+    }
+    assert at == pytest.approx({0: 0, 5: 5e-3, 10: 1e-2, 60: 1e-2, 80: 5.5e-3, 100: 1e-3, 120: 1e-3})
+
+
 def test_constant_schedule_stays():
     options = Optim(lr=1e-2, schedule="constant")
     assert schedule(77, options=options, total_steps=100, warmup_steps=5) == 1.0

@@ -121,6 +121,7 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         ("optim.lr_factors={'head.*': 0}", "optim.lr_factors: is 0.0 for `head.*`; must be above 0"),
         ("optim.lr_factors={'head.*': x}", "optim.lr_factors.head.*: is `x`; expected a number"),
         ("optim.warmup_steps=9", "optim.warmup_steps: is 9 beside warmup_epochs 5; set one to 0"),
+        ("optim.decay_share=1.5", "optim.decay_share: is 1.5; must lie in (0, 1]"),
         ("optim.schedule=step", "optim.milestones: is empty; the schedule `step` needs the epochs of its drops"),
         ("optim={schedule: step, milestones: [3, 2]}", "optim.milestones: is [3.0, 2.0]; must be epochs above 0, each"),
         ("optim={schedule: step, milestones: [3], gamma: 0}", "optim.gamma: is 0.0; must be above 0"),

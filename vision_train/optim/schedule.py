@@ -17,8 +17,9 @@ def schedule(
 ) -> float:
     """Multiplier of the peak learning rate at an optimiser step.
 
-    Linear from ``warmup_lr`` to ``lr`` over the warm-up; then half a cosine to ``min_lr`` at ``total_steps``, a factor
-    of ``gamma`` from each milestone on, or constant.
+    Linear from ``warmup_lr`` to ``lr`` over the warm-up; then half a cosine to ``min_lr`` at ``total_steps``, a line to
+    ``min_lr`` over the last ``decay_share`` of ``total_steps``, a factor of ``gamma`` from each milestone on, or
+    constant.
 
     Args:
         step: Optimiser steps taken so far, from 0.
@@ -38,6 +39,9 @@ def schedule(
     if options.schedule == "step":
         return options.gamma ** sum(step >= milestone for milestone in milestones)
     end = options.min_lr / options.lr
+    if options.schedule == "warmup_stable_decay":
+        left = max(total_steps - step, 0) / (options.decay_share * total_steps)
+        return end + (1 - end) * min(left, 1.0)
     progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
     return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
 

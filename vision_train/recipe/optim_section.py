@@ -56,8 +56,8 @@ class Optim:
     """Factors of the learning rate by globs of parameter names, as in `{"backbone.*": 0.1}`. Where several globs match,
     the last one counts; `layer_decay` multiplies it."""
     min_lr: float = 0.0
-    """Learning rate at the end of the schedule `cosine`; `lr_reference_batch`, `lr_factors` and `layer_decay` scale it
-    along with `lr`."""
+    """Learning rate at the end of the schedules `cosine` and `warmup_stable_decay`; `lr_reference_batch`, `lr_factors`
+    and `layer_decay` scale it along with `lr`."""
     warmup_lr: float = 0.0
     """Learning rate at the first step of the warm-up; `lr_reference_batch`, `lr_factors` and `layer_decay` scale it
     too, along with `lr`."""
@@ -65,8 +65,11 @@ class Optim:
     """Length of the linear warm-up in epochs, counted in optimiser steps."""
     warmup_steps: int = 0
     """Length of the linear warm-up in optimiser steps, instead of `warmup_epochs`."""
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """After the warm-up: half a cosine down to `min_lr`, a drop by `gamma` at each of `milestones`, or no change."""
+    schedule: Literal["cosine", "warmup_stable_decay", "step", "constant"] = "cosine"
+    """After the warm-up: half a cosine down to `min_lr`, no change until the last `decay_share` of the steps and a line
+    down to `min_lr` over them, a drop by `gamma` at each of `milestones`, or no change."""
+    decay_share: float = 0.4
+    """Schedule `warmup_stable_decay`: share of the steps over which the learning rate falls."""
     milestones: list[float] = field(default_factory=list)
     """Schedule `step`: epochs after which the learning rate drops, such as `[40]`."""
     gamma: float = 0.1
@@ -104,10 +107,12 @@ class Optim:
                 yield "lr_factors", f"is {factor} for `{glob}`; must be above 0 (model.freeze excludes from training)"
         if self.warmup_steps > 0 and self.warmup_epochs > 0:
             yield "warmup_steps", f"is {self.warmup_steps} beside warmup_epochs {self.warmup_epochs:g}; set one to 0"
-        yield from self._step_problems()
+        yield from self._schedule_problems()
 
-    def _step_problems(self) -> Problems:
+    def _schedule_problems(self) -> Problems:
         milestones = self.milestones
+        if not 0 < self.decay_share <= 1:
+            yield "decay_share", f"is {self.decay_share}; must lie in (0, 1]"
         if self.gamma <= 0:
             yield "gamma", f"is {self.gamma}; must be above 0"
         if any(epoch <= 0 for epoch in milestones) or milestones != sorted(set(milestones)):
