@@ -79,7 +79,8 @@ class PhraseDataModule(SampleDataModule):
 
     def make_views(self, samples: Sequence[Any], views: int, *, alone: bool) -> PhraseViews:
         """Expressions as in validation, then in so many weak views, which move what they mean, and strong ones."""
-        transforms, training = [self._evaluation.transform, *self._looks(views)], replace(self._training, seed=self.seed)
+        transforms = [self._evaluation.transform, *self._looks(views)]
+        training = replace(self._training, seed=self.seed)
         return PhraseViews(list(samples), transforms, training, self.section.on_bad if alone else "skip")
 
     def described(self) -> str:
