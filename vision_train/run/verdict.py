@@ -156,8 +156,8 @@ def _check(recipe: Recipe, verdict: Verdict) -> None:
         )
     if isinstance(recipe.semi.voters, list) and _draws_labels(recipe):
         raise UserError(
-            f"semi.voters={recipe.semi.voters}: these runs have learnt labels that other seeds of semi.verdict leave in "
-            f"their pool, and no control knows them; let voters be a number of networks, {remedy}"
+            f"semi.voters={recipe.semi.voters}: these runs have learnt labels that other seeds of semi.verdict leave "
+            f"in their pool, and no control knows them; let voters be a number of networks, {remedy}"
         )
     if verdict.worth and not shares_of_labels(recipe):
         raise UserError(
