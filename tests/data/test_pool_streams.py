@@ -67,6 +67,13 @@ def test_item_5_a_stream_goes_on_where_it_was_stopped(length):
         assert next(iter(order)) == batches[step]
 
 
+@pytest.mark.parametrize("key", ["seed", "epoch", "cursor"])
+def test_item_5_every_saved_item_of_a_stream_that_is_missing_is_noticed(key):
+    saved = TrainingBatches(9, 8, seed=3, batches=5).state_dict()
+    with pytest.raises(KeyError, match=key):
+        TrainingBatches(9, 8, seed=3, batches=5).load_state_dict({n: v for n, v in saved.items() if n != key})
+
+
 def test_two_streams_of_a_step_and_the_epoch_is_a_pass_over_the_pool(tmp_path):
     pool = draw(tmp_path / "pool", *(f"{number}.png" for number in range(10)))
     data = build(tmp_path, str(pool), "semi.ratio=0.75")

@@ -164,6 +164,7 @@ def test_self_training_votes_once_and_learns(place):
     [
         (("semi.rounds.scores=[confidence]", "model.args.bins=null"), ("semi.rounds.scores", "model.args.bins")),
         (("semi.rounds.reinitialise={nothing.*: shrink_perturb}",), ("semi.rounds.reinitialise", "nothing.*")),
+        (("semi.views=0",), ("semi.views=0", "robustness", "semi.rounds.scores")),
         (("data.unlabelled=null",), ("data.unlabelled=CSV", "semi.method=none")),
         (("semi.class_cap=5",), ("semi.class_cap", "grounding", "null")),
         (("semi.threshold=0.5",), ("semi.threshold", "grounding")),

@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 
 import pytest
+import torch
 
+from vision_train.data.module import POOL_SPLIT
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
+from vision_train.run.checked import drawn
+from vision_train.run.phase import scan
 from vision_train.run.plan import LAST, Labelling, Phase, Reinitialisation, plan_of
 
 ROUNDS = ("semi.method=active_rounds", "data.unlabelled=rest", "data.labels_per_class=5")
@@ -50,6 +54,30 @@ def test_a_student_starts_from_the_initial_weights_after_a_vote_of_voters_on_the
     assert found[0].seed is None
     assert len({found[1].seed, found[2].seed, 0}) == 3
     assert {each.recipe.seed for each in found} == {0}, "which draws the labelled samples"
+
+
+def test_no_two_rounds_draw_alike_and_all_draw_the_same_samples():
+    found = phases(*ROUNDS)
+    assert found[0].seed is None, "the seed that was asked for"
+    assert len({each.seed for each in found}) == len(found)
+    assert {each.recipe.seed for each in found} == {0}, "which draws the labelled samples"
+    control = phases(*ROUNDS, "semi.weight=0")
+    assert [each.seed for each in control] == [each.seed for each in found], "paired with the control"
+    assert {each.seed for each in phases(*ROUNDS, "seed=1")}.isdisjoint({each.seed for each in found[1:]})
+
+
+@pytest.mark.parametrize("name", ["semi/digits_rounds", "studies/semi/shapes_rounds", "actress/referring"])
+def test_a_phase_with_a_seed_of_its_own_augments_the_same_samples_otherwise(name):
+    recipe = load_recipe(name, smoke=True)
+    first, second = (drawn(Phase(LAST, recipe, seed=seed), scan(recipe)).data for seed in (None, 7))
+    for split in ("train", POOL_SPLIT):
+        assert [each.id for each in first.samples(split)] == [each.id for each in second.samples(split)]
+    sample = first.samples("train")[0]
+    ours, theirs = (
+        [each.make_dataset([sample], stream="train", alone=True).read(sample, (0, turn))["image"] for turn in range(8)]
+        for each in (first, second)
+    )
+    assert not all(map(torch.equal, ours, theirs))
 
 
 def test_runs_that_vote_take_the_place_of_a_burn_in():

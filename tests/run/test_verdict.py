@@ -217,6 +217,13 @@ def test_the_curve_by_which_labels_are_counted_takes_nested_parts_of_them():
     assert "quarter" not in three
 
 
+@pytest.mark.parametrize("name", ["semi/shapes", "studies/actress/referring_ema_teacher"])
+def test_the_curve_of_boxes_takes_shares_of_the_images(name):
+    recipe = load_recipe(name, ["semi.verdict={seeds: 3, worth: true}"])
+    arms = {arm.key: arm.recipe.data.share for arm in arms_of(recipe)}
+    assert (arms["labelled"], arms["half"], arms["quarter"]) == pytest.approx((0.1, 0.05, 0.025))
+
+
 @pytest.mark.parametrize("method", ["active_rounds", "self_training"])
 def test_arms_in_phases_have_phases_as_long_as_those_of_the_run(method):
     plan = plan_run(judged(f"semi.method={method}", "semi.burn_in=null", "trainer.max_steps=72"), {})
@@ -276,6 +283,7 @@ def test_a_verdict_that_could_not_be_reached_is_a_mistake_in_the_recipe(override
         (["semi.verdict.lora={rank: 4}"], [r"semi\.verdict\.lora", r"model\.checkpoint"]),
         (["semi.verdict.worth=true", "data.labels_per_class=1"], [r"semi\.verdict\.worth", r"labels_per_class"]),
         (["run.select.metric=train/loss"], [r"run\.select\.metric", r"val/"]),
+        (["semi.method=self_training", "semi.voters=[runs/a]"], [r"semi\.voters=.*runs/a", "pool", "number"]),
     ],
 )
 def test_a_verdict_that_could_not_be_reached_is_refused_before_the_first_step(overrides, named):
@@ -283,6 +291,10 @@ def test_a_verdict_that_could_not_be_reached_is_refused_before_the_first_step(ov
         plan_run(judged(*overrides), {})
     for words in named:
         assert error.match(words)
+
+
+def test_runs_may_vote_in_a_verdict_where_all_seeds_have_the_same_labels():
+    assert plan_run(judged("semi.method=self_training", "semi.voters=[runs/a]", "data.labels_per_class=null"), {})
 
 
 def test_compare_refuses_a_recipe_that_judges_itself(tmp_path):

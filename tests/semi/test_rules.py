@@ -143,6 +143,16 @@ def test_a_teacher_that_is_not_finite_is_not_learnt_from(name):
         assert torch.equal(after.weights, label(name, plain, *third).weights)
 
 
+def test_softmatch_weighs_batches_of_a_single_image():
+    """Which have a mean confidence and no unbiased variance."""
+    rule = SoftMatch(CLASSES, 0.8)
+    for logits, _ in batches(6, size=1):
+        weights = rule(teacher_probabilities(logits)).weights
+    assert rule.variance == 1
+    assert rule.mean > 1 / CLASSES
+    assert 0 < weights.item() <= 1
+
+
 def test_the_same_rule_can_be_asked_without_moving_it():
     for name in ("freematch", "softmatch"):
         rule = RULES[name]()

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from augment.geometry import mirror, scale, translation
 from vision_train.semi.score import (
     KeptBoxes,
-    bin_confidence,
     box_faithfulness,
     box_robustness,
     class_confidence,
@@ -176,21 +175,6 @@ def test_confidence_of_detections_is_their_mean_score_and_unknown_without_any():
     scores = detection_confidence([torch.tensor([0.5, 1.0]), torch.tensor([])])
     assert scores[0].item() == pytest.approx(0.75)
     assert scores[1].isnan()
-
-
-@pytest.mark.parametrize("bins", [24, 49, 64, 320])
-def test_uniform_bins_have_a_confidence_of_exactly_one_in_k_and_one_hot_bins_of_1(bins):
-    uniform = torch.zeros(3, 4, bins, dtype=torch.float64).softmax(-1)
-    assert (bin_confidence(uniform) == 1 / bins).all()
-    one_hot = torch.eye(bins)[torch.tensor([[0, 3, 5, bins - 1]])]
-    assert bin_confidence(one_hot).item() == 1
-
-
-def test_larger_logits_never_lower_the_confidence_of_bins():
-    logits = torch.randn(200, 4, 24, dtype=torch.float64)
-    factors = torch.linspace(0.01, 20, 60).tolist()
-    scores = torch.stack([bin_confidence((factor * logits).softmax(-1)) for factor in factors])
-    assert (scores.diff(dim=0) >= -1e-12).all()
 
 
 def test_cells_are_covered_in_part_and_common_parts_count_once():

@@ -47,12 +47,6 @@ def test_item_11_the_order_of_voters_is_irrelevant():
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_item_11_a_class_without_votes_is_reported():
-    votes = vote(voters([0.5, 0.3, 0.2, 0.0], [0.5, 0.3, 0.2, 0.0], [0.1, 0.2, 0.7, 0.0]))
-    assert votes.classes_without_votes == [1, 3]
-    assert votes.classes_without_labels == [1, 2, 3]
-
-
 def test_at_most_so_many_of_a_class_by_agreement_then_probability_then_place():
     first = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.7, 0.3], [0.2, 0.8]])
     second = first.clone()

@@ -59,7 +59,7 @@ def test_ties_are_broken_by_mean_probability_then_by_class():
     assert labels_of([second, first], CLASSES, None) == labels, "the order of voters is irrelevant"
 
 
-def test_a_class_without_votes_is_reported():
+def test_item_11_a_class_without_votes_is_reported():
     labels = labels_of([voter([0.9, 0.1, 0], [0.8, 0.2, 0])], CLASSES, None)
     assert "bee, cow" in judged(labels, CLASSES, [])[1][0]
     assert "burn_in" in judged(labels, CLASSES, [])[1][0]

@@ -123,3 +123,16 @@ def test_a_figure_that_is_not_known_any_more_is_logged_as_such(teaching):
     assert math.isnan(later["loss_ratio"])
     assert later["accepted"] == first["accepted"]
     assert "nan" not in str(teaching.state_dict()["log"]["figures"])
+
+
+def test_item_5_every_saved_item_that_is_missing_is_noticed(teaching):
+    saved = teaching.state_dict()
+    for key in saved:
+        with pytest.raises(KeyError, match=key):
+            Teaching(Semi(method="mean_teacher"), ["a", "b"]).load_state_dict(
+                {name: value for name, value in saved.items() if name != key}
+            )
+    for key in saved["log"]:
+        log = {name: value for name, value in saved["log"].items() if name != key}
+        with pytest.raises(KeyError, match=key):
+            Teaching(Semi(method="mean_teacher"), ["a", "b"]).load_state_dict({**saved, "log": log})

@@ -128,10 +128,16 @@ def check_round(phase: Phase, task: Task) -> None:
         task: Its task, which may be on the meta device.
 
     Raises:
-        UserError: A score is asked for that the network cannot give, or a rule matches nothing that it could change.
+        UserError: A score is asked for that the network or the views cannot give, or a rule matches nothing that it
+            could change.
     """
     if phase.labels is not None and phase.labels.round:
-        task.score_weights()
+        scores = task.score_weights()
+        if scores.get("robustness") and not task.recipe.semi.views:
+            raise UserError(
+                f"semi.views=0: samples are selected by {' and '.join(scores)}, and robustness compares views; set it "
+                "to 1 or more, or name other scores with semi.rounds.scores"
+            )
     if phase.reinitialise is not None:
         chosen_actions(task.network, task.recipe.semi.rounds.reinitialise, REINITIALISE)
 

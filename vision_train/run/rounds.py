@@ -27,7 +27,8 @@ def divided(asked: Phase, stored: Mapping[str, Recipe]) -> list[Phase]:
 
     All phases together take the steps that the recipe asks for, and further voters as many as the burn-in each. Every
     phase has an optimiser and a schedule of its own; warm-up and milestones take the share of it that they take of the
-    whole. With ``semi.weight=0`` the phases are the same, and no sample of the pool is labelled.
+    whole. Rounds after the first phase have seeds of their own, so that none repeats the draws of another. With
+    ``semi.weight=0`` the phases are the same, and no sample of the pool is labelled.
 
     Args:
         asked: The phase that the recipe would be without a pool.
@@ -103,6 +104,8 @@ def _rounds(asked: Phase, schedule: Sequence[Round]) -> list[Phase]:
                 start,
                 labels=Labelling(teacher, round=each.number) if semi.weight else None,
                 reinitialise=_reinitialisation(asked, phases, each.number),
+                # With the seed of the phase before, the same images would come in the same order and augmentation.
+                seed=derive_seed(asked.recipe.seed, "round", each.number) if phases else None,
             )
         )
     return phases

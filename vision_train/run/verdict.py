@@ -16,6 +16,7 @@ from vision_train.run.verdict_arms import (
     METHOD,
     Arm,
     arms_of,
+    labels_per_class,
     length_of,
     shares_of_labels,
     with_rate,
@@ -134,7 +135,8 @@ def _check(recipe: Recipe, verdict: Verdict) -> None:
     """Refuse what cannot be judged.
 
     Raises:
-        UserError: There are no test samples, no validation by which to choose, or nothing that a control starts from.
+        UserError: There are no test samples, no validation by which to choose, or nothing that a control starts from,
+            or the method would know labels that its controls do not.
     """
     remedy = "or set semi.verdict=null"
     if recipe.kind.judged != "test":
@@ -152,8 +154,18 @@ def _check(recipe: Recipe, verdict: Verdict) -> None:
             f"semi.verdict.{key}: starts from weights, and model.checkpoint names none; name a file or run, or leave "
             "this control out"
         )
+    if isinstance(recipe.semi.voters, list) and _draws_labels(recipe):
+        raise UserError(
+            f"semi.voters={recipe.semi.voters}: these runs have learnt labels that other seeds of semi.verdict leave "
+            f"in their pool, and no control knows them; let voters be a number of networks, {remedy}"
+        )
     if verdict.worth and not shares_of_labels(recipe):
         raise UserError(
             "semi.verdict.worth: takes a half and a quarter of the labelled images; set data.labels_per_class to 2 or "
             "more, or semi.verdict.worth=false"
         )
+
+
+def _draws_labels(recipe: Recipe) -> bool:
+    """Whether the seed decides which training samples are labelled."""
+    return labels_per_class(recipe) is not None or getattr(recipe.data, "share", 1.0) < 1

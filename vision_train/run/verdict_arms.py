@@ -108,10 +108,16 @@ def shares_of_labels(recipe: Recipe) -> dict[str, float]:
     Returns:
         Nothing where the recipe takes all labelled images there are, and cannot say to take less.
     """
-    if (count := recipe.data.labels_per_class) is None:
+    if (count := labels_per_class(recipe)) is None:
         return SHARES if hasattr(recipe.data, "share") else {}
     left = {round(share * count): (key, share) for key, share in reversed(SHARES.items()) if round(share * count)}
     return {key: number / count for number, (key, _) in left.items() if number < count}
+
+
+def labels_per_class(recipe: Recipe) -> int | None:
+    """How many labels of each class are drawn; None for all, and where nothing has a class."""
+    count: int | None = getattr(recipe.data, "labels_per_class", None)
+    return count
 
 
 def _with_fewer_labels(recipe: Recipe, labelled: Recipe) -> Iterator[Arm]:
@@ -119,10 +125,10 @@ def _with_fewer_labels(recipe: Recipe, labelled: Recipe) -> Iterator[Arm]:
     assert recipe.semi.verdict is not None
     if not recipe.semi.verdict.worth:
         return
-    data = labelled.data
+    data, count = labelled.data, labels_per_class(recipe)
     for key, share in shares_of_labels(recipe).items():
-        if data.labels_per_class is not None:
-            few = replace(data, labels_per_class=round(share * data.labels_per_class))
+        if count is not None:
+            few = replace(data, labels_per_class=round(share * count))
         else:
             few = replace(data, share=share * data.share)
         yield Arm(key, f"labelled, a {key} of the labels", replace(labelled, data=few), is_control=False)

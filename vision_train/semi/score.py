@@ -21,7 +21,6 @@ from torchvision.ops import box_iou
 
 from augment.geometry import Affine, clip_boxes, invert, map_boxes
 from models.detr.boxes import generalized_iou
-from models.grounding.quantised import geomean_max
 
 _EPSILON = 1e-6
 """Keeps the faithfulness of a box that covers the whole image at 0."""
@@ -175,23 +174,6 @@ def detection_confidence(scores: Sequence[Tensor]) -> Tensor:
         N; NaN for an image without a box, which says nothing that could be learned.
     """
     return torch.stack([each.double().mean() for each in scores])
-
-
-def bin_confidence(probabilities: Tensor) -> Tensor:
-    """Geometric mean over the four coordinates of the largest probability of a bin.
-
-    That the confidence comes from the quantised head is published; how it is read from it is our choice.
-
-    Args:
-        probabilities: N x 4 x K, softmax over the K bins of each coordinate.
-
-    Returns:
-        N; exactly ``1 / K`` where all bins are alike.
-
-    Raises:
-        ValueError: These are no probabilities.
-    """
-    return geomean_max(_checked(probabilities))
 
 
 def covered_share(boxes: Tensor, grid: tuple[int, int], size: tuple[float, float]) -> Tensor:

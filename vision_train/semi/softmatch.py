@@ -111,5 +111,6 @@ class SoftMatch(RunningState):
     def _update(self, aligned: Tensor) -> None:
         confidence = gather_rows(aligned.amax(dim=-1))
         usable = confidence.isfinite().all()
-        for average, value in ((self.mean, confidence.mean()), (self.variance, confidence.var())):
-            move(average, value, self.momentum, usable)
+        move(self.mean, confidence.mean(), self.momentum, usable)
+        if len(confidence) > 1:  # one image has no unbiased variance
+            move(self.variance, confidence.var(), self.momentum, usable)

@@ -24,17 +24,6 @@ class Votes(NamedTuple):
         """N, the share of voters for the label."""
         return self.shares.gather(1, self.labels[:, None])[:, 0]
 
-    @property
-    def classes_without_labels(self) -> list[int]:
-        """Classes that no image is labelled with; a student will never learn them from the pool."""
-        counts = torch.bincount(self.labels, minlength=self.shares.shape[1])
-        return torch.nonzero(counts == 0).flatten().tolist()
-
-    @property
-    def classes_without_votes(self) -> list[int]:
-        """Classes that no voter names for any image."""
-        return torch.nonzero(self.shares.sum(dim=0) == 0).flatten().tolist()
-
 
 def vote(probabilities: Tensor) -> Votes:
     """Let each voter name its most probable class; of equally probable ones the first.

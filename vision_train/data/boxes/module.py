@@ -83,7 +83,8 @@ class BoxDataModule(SampleDataModule):
             return TwoViewDataset(list(samples), self._views, self.seed, on_bad)
         if stream == PSEUDO_SPLIT and self._views is not None:
             return PseudoBoxDataset(list(samples), self.classes, self._views, self.seed, on_bad)
-        preparation = self._evaluation if stream is None else self._training
+        # A phase may be given another seed after its samples were drawn.
+        preparation = self._evaluation if stream is None else replace(self._training, seed=self.seed)
         return BoxDataset(list(samples), self.classes, preparation, on_bad)
 
     def make_views(self, samples: Sequence[Any], views: int, *, alone: bool) -> PoolViews:

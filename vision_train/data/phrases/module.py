@@ -70,15 +70,18 @@ class PhraseDataModule(SampleDataModule):
     def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> PhraseDataset | PhraseViews:
         """Expressions with the transforms of training or of evaluation, or in the two views of a pool."""
         on_bad = self.section.on_bad if alone else "skip"
+        # A phase may be given another seed after its samples were drawn.
+        training = replace(self._training, seed=self.seed)
         if stream == POOL_SPLIT:
-            return PhraseViews(list(samples), self._two, self._training, on_bad, TWO)
-        preparation = self._evaluation if stream is None else self._training
+            return PhraseViews(list(samples), self._two, training, on_bad, TWO)
+        preparation = self._evaluation if stream is None else training
         return PhraseDataset(list(samples), preparation, on_bad)
 
     def make_views(self, samples: Sequence[Any], views: int, *, alone: bool) -> PhraseViews:
         """Expressions as in validation, then in so many weak views, which move what they mean, and strong ones."""
         transforms = [self._evaluation.transform, *self._looks(views)]
-        return PhraseViews(list(samples), transforms, self._training, self.section.on_bad if alone else "skip")
+        training = replace(self._training, seed=self.seed)
+        return PhraseViews(list(samples), transforms, training, self.section.on_bad if alone else "skip")
 
     def described(self) -> str:
         """How many expressions there are, and about how many images, in words."""
