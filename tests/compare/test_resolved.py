@@ -119,13 +119,19 @@ def test_weights_of_a_run_that_saw_the_test_images_are_refused(recipes):
         phase = Path(name, "phases", "fit")
         phase.mkdir(parents=True)
         recipe = load_recipe("plain_photos.yaml", [f"data.splits={{test: {cut}}}"])
-        write_recipe(phase / "recipe.yaml", recipe)
+        for folder in (phase, Path(name)):
+            write_recipe(folder / "recipe.yaml", recipe)
         Path(name, "checkpoints").mkdir()
         save_file(prepare(scan(recipe)).task.network.state_dict(), f"{name}/checkpoints/best.ckpt")
     with pytest.raises(UserError, match=r"^started: \d samples that it is tested on, .*before learnt from; divide"):
         build("plain_photos.yaml", "started.yaml", "data.splits={test: 0.4}")
     Path("started.yaml").write_text(photos("", "model: {checkpoint: fair}"))
     build("plain_photos.yaml", "started.yaml", "data.splits={test: 0.4}")
+    Path("voted.yaml").write_text(photos(", unlabelled: labelled", "semi: {method: self_training, voters: [before]}"))
+    with pytest.raises(
+        UserError, match=r"^voted: \d samples that it is tested on, .*semi\.voters=.*before learnt from"
+    ):
+        build("plain_photos.yaml", "voted.yaml", "data.splits={test: 0.4}")
 
 
 def test_an_arm_that_cannot_be_built_is_named(recipes):

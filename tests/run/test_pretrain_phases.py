@@ -329,6 +329,8 @@ class TestKeepingApart:
         overrides = ("data.root=photos", "model.checkpoint=before")
         (note,) = start("finetune_photos.yaml", *overrides).data.notes
         assert re.match(r"2 of the 2 test images, such as class_\d/.*, are among those that .*before learnt from", note)
+        voting = ("data.root=photos", "data.unlabelled=labelled", "semi={method: self_training, voters: [before]}")
+        assert start("finetune_photos.yaml", *voting).data.notes == [note]
         make_image_folder(Path("others"), classes=2, per_class=12, size=(20, 20), seed=1)
         assert start("finetune_photos.yaml", *overrides, "data.root=others").data.notes == []
         shutil.rmtree("photos")

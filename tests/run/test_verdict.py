@@ -340,8 +340,8 @@ def test_controls_on_a_checkpoint_are_made_of_the_labelled_arm_at_rates_of_their
         arm = arms[key]
         assert (arm.recipe.description, arm.is_control, arm.recipe.semi.method) == (description, True, "none")
         assert len(arm.factors) == 3
-    rates = {key: arms[key].recipe.optim.lr / recipe.optim.lr for key in ("labelled", "frozen", "lora")}
-    assert rates == {"labelled": 0.5, "frozen": 1.0, "lora": 10.0}
+    rates = {key: arms[key].recipe.optim.lr / recipe.optim.lr for key in ("labelled", "frozen", "lora", "pretrained")}
+    assert rates == {"labelled": 0.5, "frozen": 1.0, "lora": 10.0, "pretrained": 0.5}
     pretrained = arms["pretrained"]
     assert pretrained.is_control
     assert pretrained.recipe.data.unlabelled == "rest", "its first phase takes the pool's images"

@@ -136,11 +136,12 @@ def _refuse_tests_learnt_before(arm: str, scanned: dict[str, Scanned]) -> None:
                 f"samples of its phase {name} ({phase.recipe.name}), so it would be measured on what it learnt from; "
                 f"{remedy}"
             )
-        for file in phase.recipe.model.start.values():
+        starts = [("model.checkpoint", file) for file in phase.recipe.model.start.values()]
+        for key, file in [*starts, *(("semi.voters", run) for run in phase.recipe.semi.voting_runs)]:
             if learnt := learnt_before(scanned[LAST].data.samples("test"), file)[0]:
                 raise UserError(
                     f"{arm}: {len(learnt)} samples that it is tested on, such as {learnt[0].id}, are among those that "
-                    f"model.checkpoint={file} learnt from; {remedy}"
+                    f"{key}={file} learnt from; {remedy}"
                 )
 
 

@@ -54,8 +54,8 @@ class Semi:
     """Weight of FreeMatch's self-adaptive fairness."""
     voters: int | list[str] = field(default=1, metadata={"path": True})
     """Whose votes `self_training` counts: that many networks, each trained as burn-in is, with a seed of its own and on
-    the same labels; or finished runs of the same classes, in place of a burn-in. A box counts if at least half of them
-    find it."""
+    the same labels; or finished runs of the same classes, in place of a burn-in. In detection a box counts if at least
+    half of them find it, in grounding if more than half do."""
     class_cap: int | None = None
     """Pseudo-labels of each class that `self_training` takes at most, those with most votes; null takes all."""
     views: int = 2
@@ -77,6 +77,11 @@ class Semi:
     def uses_pool_in_steps(self) -> bool:
         """Whether training steps draw from the pool."""
         return self.method in IN_STEPS
+
+    @property
+    def voting_runs(self) -> list[str]:
+        """The finished runs among the voters."""
+        return self.voters if isinstance(self.voters, list) else []
 
     def problems(self) -> Problems:
         """Yield values outside their range."""

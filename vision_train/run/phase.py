@@ -141,8 +141,8 @@ def prepare(scanned: Scanned) -> Prepared:
         choose=task.choose_outputs,
     )
     data.notes += [report.head for report in reports if report.head]
-    for file in dict.fromkeys(recipe.model.start.values()):
-        data.notes += _notes_on_start(data, file)
+    for file in dict.fromkeys([*recipe.model.start.values(), *recipe.semi.voting_runs]):
+        data.notes += _notes_on_earlier(data, file)
     task.start = start_of(reports)
     frozen = choose_trained(task.network, recipe.model, heads=task.heads, adaptable=task.adaptable_layers)
     check_names(task.network, recipe.optim)
@@ -210,8 +210,8 @@ def _check_start(recipe: Recipe, data: SampleDataModule, part: str, checkpoint: 
     return recipe.kind.load().check_start(recipe, weights, f"model.checkpoint {checkpoint}", data)
 
 
-def _notes_on_start(data: SampleDataModule, file: str) -> list[str]:
-    """Whether the run that training starts from has ended, and which test samples it learnt from."""
+def _notes_on_earlier(data: SampleDataModule, file: str) -> list[str]:
+    """Whether a run that training starts from, or that labels its pool, has ended, and which test samples it knows."""
     notes = [f"{file} is not finished; its best epoch so far is taken"] if RunDirectory(Path(file)).unfinished else []
     learnt, unknown = learnt_before(data.samples("test") if data.counts.get("test") else [], file)
     notes += unknown

@@ -62,7 +62,7 @@ def _burn_in(asked: Phase, stored: Mapping[str, Recipe]) -> float:
     """
     recipe = asked.recipe
     if recipe.semi.burn_in is not None:
-        asks_start = recipe.semi.weight and not isinstance(recipe.semi.voters, list)
+        asks_start = recipe.semi.weight and not recipe.semi.voting_runs
         if asked.start and asks_start and not recipe.semi.burn_in:
             raise UserError(
                 f"semi.burn_in=0: run.pretrain={recipe.run.pretrain} is no run of the labelled classes to label the "
@@ -123,8 +123,8 @@ def _self_training(asked: Phase, share: float) -> list[Phase]:
     """Voters with seeds of their own, which share the labelled samples; then a student from the initial weights."""
     recipe, unit = asked.recipe, _unit(asked.recipe)
     semi, phases = recipe.semi, list[Phase]()
-    if isinstance(semi.voters, list):
-        labels = Labelling((), runs=tuple(semi.voters)) if semi.weight else None
+    if semi.voting_runs:
+        labels = Labelling((), runs=tuple(semi.voting_runs)) if semi.weight else None
         return [replace(asked, labels=labels)]
     schedule = _schedule(recipe, share, 1)
     if len(schedule) > 1:

@@ -154,7 +154,7 @@ def _check(recipe: Recipe, verdict: Verdict) -> None:
             f"semi.verdict.{key}: starts from weights, and model.checkpoint names none; name a file or run, or leave "
             "this control out"
         )
-    if isinstance(recipe.semi.voters, list) and _draws_labels(recipe):
+    if recipe.semi.voting_runs and _draws_labels(recipe):
         raise UserError(
             f"semi.voters={recipe.semi.voters}: these runs have learnt labels that other seeds of semi.verdict leave "
             f"in their pool, and no control knows them; let voters be a number of networks, {remedy}"

@@ -1,6 +1,7 @@
 """What a method that learns from a pool is judged against: the recipes of all arms, made of the one that was asked for.
 
-All arms take equally many optimiser steps, and validate after the same ones.
+All arms take equally many optimiser steps, in epochs of as many batches. A method in phases validates in each of them,
+and chooses its epoch in the last.
 """
 
 from __future__ import annotations
@@ -80,8 +81,10 @@ def arms_of(recipe: Recipe, length: Length | None = None, chosen: Mapping[str, f
     if semi.method in IN_PHASES:
         without_pool = replace(method, semi=replace(method.semi, weight=0.0))
         arms.append(Arm("same-phases", "labelled, same phases", with_rate(_as_long(without_pool, length), factor)))
-    on_weights = _on_a_checkpoint(recipe, labelled_alone(method, length), length)
-    arms += [replace(arm, recipe=with_rate(arm.recipe, factors.get(arm.key, 1.0))) for arm in on_weights]
+    on_weights = [*_on_a_checkpoint(recipe, labelled_alone(method, length), length)]
+    # Those that train few weights have a rate of their own, another takes that of the labelled arm.
+    own = {arm.key: factors.get(arm.key, 1.0) if arm.factors else factor for arm in on_weights}
+    arms += [replace(arm, recipe=with_rate(arm.recipe, own[arm.key])) for arm in on_weights]
     arms += _with_fewer_labels(recipe, labelled)
     on_itself = replace(method, data=replace(method.data, unlabelled=LABELLED_IMAGES))
     arms.append(Arm(SELF_POOL, SELF_POOL, _as_long(on_itself, length), is_control=False))

@@ -101,7 +101,7 @@ class PoolLearning(nn.Module):
         pool = self.semi.weight * pool
         self.counts.add_losses(pool.detach(), labelled_loss.detach())
         total = capped(pool, labelled_loss)
-        if isinstance(self.rule, FreeMatch) and self.semi.fairness:
+        if isinstance(self.rule, FreeMatch) and self.semi.fairness and self.semi.weight:
             rule = self.rule
             fairness = fairness_loss(logits, labels.weights, rule.mean_probabilities, rule.label_shares)
             total = total + self.semi.fairness * fairness
