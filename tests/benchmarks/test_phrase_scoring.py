@@ -2,11 +2,11 @@
 
     pytest tests/benchmarks/test_phrase_scoring.py --benchmark-enable -s -n 0
 
-Expressions are asked about as before a round: as in validation, with the attention of [REG], and under V other views, and
-all scores are made of the answers. Prediction answers the first view and carries the boxes back to the original. Batches
-are ready before; both take turns, and the time is that of the processor of one thread, so that other load on the machine
-counts little. Target: the median of the turns is at most 1.1 (V + 1) predictions. Reading the views beside reading the
-images as they are is shown and not judged: loaders do it in processes of their own.
+Expressions are asked about as before a round: as in validation, with the attention of [REG], and under V other views,
+and all scores are made of the answers. Prediction answers the first view and carries the boxes back to the original.
+Batches are ready before; both take turns, and the time is that of the processor of one thread, so that other load on
+the machine counts little. Target: the median of the turns is at most 1.1 (V + 1) predictions. Reading the views beside
+reading the images as they are is shown and not judged: loaders do it in processes of their own.
 """
 
 import statistics

@@ -52,7 +52,13 @@ def test_published_weights_of_both_parts_fill_the_network_that_learns_from_the_r
     ]
     told = dry_run(load_recipe(RECIPE, overrides, smoke=True))
     for words in (
-        *("phase burn-in", "phase fit", "12 train, 8 val, 8 test", "12 unlabelled", "none; every parameter receives a gradient"),
+        *(
+            "phase burn-in",
+            "phase fit",
+            "12 train, 8 val, 8 test",
+            "12 unlabelled",
+            "every parameter receives a gradient",
+        ),
         *("detr.pth: fills 100 % of the part `visual`", "model.safetensors: fills 100 % of the part `text`"),
     ):
         assert words in told, told
