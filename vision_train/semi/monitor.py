@@ -303,6 +303,6 @@ def origin_signs(
             Sign(ORIGIN, f"the pool looks like copies of training {noun}: {sure}; use {noun} that have no label yet")
         )
     if copies > COPIES * size:
-        told = f"{count_of(copies, noun)} ({copies / size:.1%})"
-        signs.append(Sign("copies", f"the pool has copies of labelled {noun}: {told}; leave them out"))
+        counted = f"{count_of(copies, noun)} ({copies / size:.1%})"
+        signs.append(Sign("copies", f"the pool has copies of labelled {noun}: {counted}; leave them out"))
     return signs

@@ -160,7 +160,7 @@ def test_bad_images_stop_or_are_skipped(embed: Lines) -> None:
         "Mend or remove it, or give --on-bad-image skip to go on without it"
     ]
     wrote, *skipped, _ = embed("--on-bad-image", "skip")[-4:]
-    assert wrote.endswith(" (2 tiles); 1 were there already.")
+    assert wrote.endswith(" (2 tiles); 1 was there already.")
     assert skipped == [
         "1 could not be used and was skipped:",
         "  images/c.jpg: not an image in a known format",
