@@ -7,6 +7,7 @@ import pytest
 from vision_train.files import (
     OUTPUT_MARK,
     as_file_name,
+    count_of,
     escape_name,
     is_output,
     mark_output,
@@ -17,6 +18,17 @@ from vision_train.files import (
     write_text,
     written_names,
 )
+
+
+@pytest.mark.parametrize(
+    ("noun", "one"),
+    [
+        *(("images", "image"), ("boxes", "box"), ("branches", "branch"), ("classes", "class")),
+        *(("instances", "instance"), ("validation expressions", "validation expression")),
+    ],
+)
+def test_one_of_a_kind_is_told_in_the_singular(noun, one):
+    assert [count_of(count, noun) for count in (0, 1, 1200)] == [f"0 {noun}", f"1 {one}", f"1,200 {noun}"]
 
 
 def test_names_suit_every_file_system():

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it, and names for them."""
+"""Writing files so that a reader sees the old content or the new, never half of it; names for them, and in messages."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _UNMARKED = (("recipe.yaml", "environment.json", "classes.json"), ("study.json",
 
 _UNWRITABLE = re.compile(r"[\udc80-\udcff\r]|\\(?=udc[0-9a-f]{2})")
 _ESCAPE = re.compile(r"\\u(dc[0-9a-f]{2})")
+_PLURAL = re.compile(r"(?:(?<=ch|sh|ss)e|(?<=x)e)?s$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -192,6 +193,16 @@ def first_named(names: Sequence[str]) -> str:
     if len(names) <= MOST_NAMED:
         return f"{', '.join(shown)} ({len(names)} in all)" if len(names) > 1 else shown[0]
     return f"{', '.join(shown)}, ... ({len(names)} in all)"
+
+
+def count_of(count: int, noun: str) -> str:
+    """A count with what is counted, such as ``1,200 expressions`` or ``1 box``.
+
+    Args:
+        count: How many there are.
+        noun: What they are, in the plural, which ends in s.
+    """
+    return f"{count:,} {_PLURAL.sub('', noun) if count == 1 else noun}"
 
 
 def printable(name: str) -> str:

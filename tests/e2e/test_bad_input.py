@@ -159,7 +159,7 @@ def test_label_outside_the_classes_of_a_run(run, refused):
         (f"photos/../{photo(0)},class_1", "line 14: .* is listed already in line 2"),
         ("photos/none.png,class_0", "line 14: no file .*photos/none.png"),
         ("photos/class_0,class_0", "line 14: no file .*photos/class_0"),
-        (f"{photo()},", r": 1 images have no label .*line 14.*data\.on_bad=skip"),
+        (f"{photo()},", r": 1 image has no label .*line 14.*data\.on_bad=skip"),
         (",class_0", "line 14: the path is empty"),
     ],
 )

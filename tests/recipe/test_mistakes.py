@@ -85,6 +85,13 @@ def test_every_planted_mistake_is_reported_with_its_line(mistakes: dict[tuple[st
         assert message.startswith(start)
 
 
+@pytest.mark.parametrize("name", ["semi/digits_rounds", "actress/referring"])
+@pytest.mark.parametrize("voters", ["3", "[runs/one]"])
+def test_rounds_have_no_voters_of_the_user_s_whatever_the_task(name, voters):
+    with pytest.raises(UserError, match=r"semi\.voters: is for self_training: .*leave it out"):
+        load_recipe(name, [f"semi.voters={voters}"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -152,7 +152,7 @@ def test_a_pool_smaller_than_a_batch_fills_batches_again_and_again(count: int):
 
 def test_a_threshold_that_nothing_reaches_is_said_and_the_run_ends_on_labelled_images():
     said = finished("semi.method=fixmatch", "semi.threshold=0.97", "method.label_smoothing=0")
-    assert "no image of the pool was accepted" in said
+    assert "none of the images of the pool was accepted" in said
     assert "lower the threshold" in said
 
 

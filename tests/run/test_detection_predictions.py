@@ -142,7 +142,7 @@ def test_a_threshold_that_is_asked_for_holds_for_all_classes(run, photos, tmp_pa
     predict(run, image, out=tmp_path / "all.csv", overrides=["method.threshold=0"])
     assert len(rows(tmp_path / "all.csv")) == 85 * 3
     said = predict(run, image, out=tmp_path / "no.csv", render=tmp_path / "out", overrides=["method.threshold=1"])
-    assert "0 rows of 1 images" in said
+    assert "0 rows of 1 image" in said
     assert (tmp_path / "no.csv").read_text().startswith("path,label")
     assert len(list((tmp_path / "out").glob("*.png"))) == 1, "an image without boxes has a picture too"
     with pytest.raises(UserError, match=r"method\.threshold"):

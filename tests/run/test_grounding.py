@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from vision_train.checkpoints import read_weights
 from vision_train.cli.predict import predict
 from vision_train.data.toy.refer_folder import write_refer
 from vision_train.data.toy.referring import referring
@@ -19,6 +20,7 @@ from vision_train.recipe import load_recipe
 from vision_train.run.dry_run import dry_run
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.fit import fit, resume
+from vision_train.run.inspection import described
 from vision_train.run.phase import build_task
 from vision_train.run.preview import preview
 from vision_train.tasks.grounding.boxes import original_corners
@@ -152,6 +154,12 @@ def test_a_dry_run_says_nothing_of_resizing_that_does_not_happen():
     tried = dry_run(load_recipe(RECIPE, smoke=True))
     assert "data.image_size=32 augment.mean=[0.5,0.5,0.5]" in tried
     assert "bicubic" not in tried  # images with expressions are resized bilinearly
+
+
+def test_weights_of_a_run_are_not_said_to_be_of_images_that_were_resized_otherwise(run):
+    told = described(read_weights(str(run)), str(run))["resizing"]
+    assert "task=grounding" in told
+    assert "bicubic" not in told  # as above
 
 
 VLTVG = """

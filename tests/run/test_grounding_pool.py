@@ -5,7 +5,9 @@ import io
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -13,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
+from vision_train.cli import app
 from vision_train.data.toy.refer_folder import write_refer
 from vision_train.data.toy.referring import referring
 from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
-from vision_train.recipe import load_recipe
+from vision_train.recipe import load_recipe, write_recipe
 from vision_train.run import fit as fit_module
 from vision_train.run import labelling as labelling_module
 from vision_train.run.directory import RunDirectory, open_run
@@ -254,6 +258,39 @@ def test_killed_in_each_step_of_a_round_and_resumed_it_ends_as_if_nothing_had_ha
     for phase in PHASES[1:]:
         files = [(each.phase(phase) / "pseudo_labels.csv").read_text() for each in (found, rounds)]
         assert files[0] == files[1]
+
+
+@contextmanager
+def interrupted(method: str, phase: str) -> Iterator[None]:
+    """Within this, Ctrl-C comes as the task begins its second batch in a phase, or its first answer about a pool."""
+    original = getattr(GroundingTask, method)
+
+    def interrupting(self, *args):
+        if not phase or (Path(self.trainer.default_root_dir).name == phase and args[1]):
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GroundingTask, method, interrupting)
+        yield
+
+
+def test_ctrl_c_in_a_round_says_how_to_go_on_and_the_run_ends_with_the_same_metrics(rounds, place):
+    """While the pool is scored, and while a round trains."""
+    whole = load_recipe(RECIPE, [*SMALL, f"data.root={place / 'refer'}", *ROUNDS], smoke=True)
+    write_recipe(place / "stopped.yaml", whole)
+    run_dir, command = str(place / "stopped"), ["fit", str(place / "stopped.yaml"), "--run-dir", str(place / "stopped")]
+    for method, phase, saved in (("answer_pool", "", "phase burn-in"), ("training_step", LAST, "phase round-1")):
+        with interrupted(method, phase):
+            found = CliRunner().invoke(app, command)
+        assert found.exit_code == 130, found.output
+        assert f"Stopped; {saved} is saved. Go on with: vision-train fit --resume {run_dir}" in found.stdout
+        assert "Interrupted." in found.stderr
+        command = ["fit", "--resume", run_dir]
+    resume(place / "stopped", console=QUIET)
+    ours, theirs = (json.loads(each.summary.read_text()) for each in (open_run(place / "stopped"), rounds))
+    tested = [key for key in theirs if key.startswith(("test/", "val/"))]
+    assert {key: ours[key] for key in tested} == {key: theirs[key] for key in tested}
 
 
 def label_on_two(rank: int, place: Path, overrides: tuple[str, ...]) -> None:

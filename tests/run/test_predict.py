@@ -190,7 +190,7 @@ def test_bags_that_cannot_be_drawn(bags_run, bags):
     with pytest.raises(UserError, match=r"007: its pictures cannot be drawn: images/007\.png: not an image.*skip"):
         predict(bags_run, bags, **options)
     said = predict(bags_run, bags, overrides=SKIP, **options)
-    assert "1 bags have no pictures, as they cannot be drawn:\n  007: images/007.png: not an image" in said
+    assert "1 bag has no pictures, as that cannot be drawn:\n  007: images/007.png: not an image" in said
     assert len(rows("out.csv")) == 3
     assert len(rows("heat/attention.csv")) == 60
 
@@ -311,7 +311,7 @@ def test_bad_images_are_named_or_skipped_and_counted(images_run, photos):
     assert not Path("out.csv").exists()
     said = predict(images_run, photos, overrides=SKIP, render=Path("seen"))
     assert "2 predictions in out.csv\n" in said
-    assert "1 images could not be used and were skipped:\n  photos/blue/1.png: " in said
+    assert "1 image could not be used and was skipped:\n  photos/blue/1.png: " in said
     assert [row["path"] for row in rows("out.csv")] == PHOTOS[1:], "an image that stands in for another counts once"
     assert len(list(Path("seen").glob("*.png"))) == 2
 

@@ -366,7 +366,7 @@ def test_a_pool_that_looks_foreign_is_said_in_the_verdict(tmp_path: Path) -> Non
     assert doubts_of_origin(tmp_path) == ""
     log, pool = HealthLog(["cat", "dog"]), PoolCounts(2)
     pool.add(torch.tensor([[0.9, 0.1]]), torch.ones(1))
-    log.note_signs(20, origin_signs(0.9, 0.8, 0.5, copies=5, images=100))
+    log.note_signs(20, origin_signs(0.9, 0.8, 0.5, copies=5, size=100))
     log.note(20, {}, pool.figures(), Judgement((), stop=False, changed=False))
     RunDirectory(tmp_path).write_artefacts(log.artefacts([0.5, 0.5]))
     said = doubts_of_origin(tmp_path)

@@ -95,11 +95,21 @@ def test_a_healthy_teacher_shows_no_sign():
 
 def test_a_flood_of_boxes_is_stopped_and_many_are_warned_of():
     many, _ = signs([image([0, 1, 2] * 2)] * 5)
-    assert not many["boxes of an image"].stops
+    assert not many["number of boxes"].stops
     flood, judgement = signs([image([0, 1, 2] * 4)] * 5)
-    assert flood["boxes of an image"].stops
+    assert flood["number of boxes"].stops
     assert judgement.stop
-    assert "semi.burn_in" in flood["boxes of an image"].message
+    assert "semi.burn_in" in flood["number of boxes"].message
+
+
+def test_samples_are_called_what_they_are():
+    wrong = estimated_accuracy(torch.ones(20), torch.arange(20) < 8)
+    monitor = BoxMonitor(NAMES, EVEN, start_score=0.9, noun="expressions")
+    found = figures([image([1, 1, 1] * 4)] * 5, losses=(9.0, 1.0))
+    messages = monitor.judge(Reading(found, wrong, 0.5, 0.01)).messages
+    assert len(messages) >= 5
+    assert sum("expressions" in each for each in messages) >= 4
+    assert not any("image" in each for each in messages)
 
 
 def test_collapse_to_one_class_is_stopped():
@@ -110,7 +120,7 @@ def test_collapse_to_one_class_is_stopped():
 
 def test_no_boxes_at_all_are_said_and_do_no_harm():
     found, judgement = signs([image([0, 1], [False, False]), image([])])
-    assert list(found) == ["boxes of an image"]
+    assert list(found) == ["number of boxes"]
     assert not judgement.stop
 
 

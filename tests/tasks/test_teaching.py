@@ -84,7 +84,7 @@ def confidences(mean, count: int, seed: int) -> torch.Tensor:
 def signs_of(pool: torch.Tensor, validation: torch.Tensor) -> list[str]:
     told = compare_origins(validation, pool)
     assert told is not None
-    return [sign.figure for sign in origin_signs(**told, copies=0, images=len(pool))]
+    return [sign.figure for sign in origin_signs(**told, copies=0, size=len(pool))]
 
 
 @pytest.mark.parametrize("growth", ["even", "early", "none"])

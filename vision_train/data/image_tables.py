@@ -14,7 +14,7 @@ from vision_train.data.labels import class_name, is_missing, labels_were_floats,
 from vision_train.data.sample import ImageSample
 from vision_train.data.tables import Row, read_table, split_named
 from vision_train.errors import UserError
-from vision_train.files import first_named, is_output, printable, unescape_name, written_names
+from vision_train.files import count_of, first_named, is_output, printable, unescape_name, written_names
 
 DECLARE = "name all classes with data.classes=[NAME,...]"
 """The remedy for names that are those of classes, though they look like something else."""
@@ -89,7 +89,9 @@ def _splits_of(table: Path, files: list[ListedFile], notes: list[str]) -> tuple[
     splits = {file.line: split_named(file.cells["split"], f"{table} line {file.line}") for file in inside}
     outside = [f"{file.name} in line {file.line}" for file in files if file.line not in splits]
     if splits and outside:
-        notes.append(f"{table}: left out {len(outside)} images, as their split is empty: {first_named(outside)}")
+        notes.append(
+            f"{table}: left out {count_of(len(outside), 'images')}, as their split is empty: {first_named(outside)}"
+        )
     return inside or files, splits
 
 
@@ -186,8 +188,8 @@ def _without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, s
     words = ", ".join(f"`{printable(word)}` {count} times" for word, count in written.items())
     named = first_named([f"{file.name} in line {file.line}" for file in files])
     if on_bad == "skip":
-        return [f"{table}: left out {len(files)} images without a label ({words}): {named}"]
+        return [f"{table}: left out {count_of(len(files), 'images')} without a label ({words}): {named}"]
+    lack = f"{count_of(len(files), 'images')} {'has' if len(files) == 1 else 'have'} no label"
     raise UserError(
-        f"{table}: {len(files)} images have no label ({words}): {named}. Label them, or {SKIP_BAD}. If it is the name "
-        f"of a class, {DECLARE}"
+        f"{table}: {lack} ({words}): {named}. Label them, or {SKIP_BAD}. If it is the name of a class, {DECLARE}"
     )

@@ -14,7 +14,7 @@ from vision_train.data.dataset import Batch
 from vision_train.data.sample import ImageSample
 from vision_train.data.tables import read_table
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable, unescape_name
+from vision_train.files import count_of, first_named, printable, unescape_name
 from vision_train.semi.label_file import COLUMNS, PseudoLabel
 
 REMEDY = "remove it and resume the run that wrote it, or set data.pseudo_labels=null"
@@ -55,8 +55,8 @@ def with_pseudo_labels(
     listed = [sample for sample in pool if sample.id in labels]
     taken = [replace(sample, truth=labels[sample.id]) for sample in listed if sample.identity not in known]
     lost = len(listed) - len(taken)
-    notes = [f"{place}: {lost:,} images that people have labelled keep that label"] if lost else []
-    return taken, notes
+    labelled = f"{count_of(lost, 'images')} that people have labelled {'keeps' if lost == 1 else 'keep'} that label"
+    return taken, [f"{place}: {labelled}"] if lost else []
 
 
 def read_pseudo_labels(path: Path) -> list[PseudoLabel]:

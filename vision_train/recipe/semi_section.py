@@ -100,6 +100,8 @@ class Semi:
             yield "voters", f"is {self.voters}; must be at least 1"
         if self.voters == []:
             yield "voters", "is empty; name finished runs, or how many networks vote"
+        elif self.method == "active_rounds" and self.voters != 1:
+            yield "voters", "is for self_training: the phase before a round is the one that labels for it; leave it out"
         if self.class_cap is not None and self.class_cap < 1:
             yield "class_cap", f"is {self.class_cap}; must be at least 1"
         if self.views < 0:

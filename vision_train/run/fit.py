@@ -14,7 +14,7 @@ from rich.console import Console
 
 from vision_train.data.content import CONTENTS
 from vision_train.errors import UserError
-from vision_train.files import write_json
+from vision_train.files import count_of, write_json
 from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe, write_recipe
@@ -46,7 +46,7 @@ from vision_train.run.plan import (
 )
 from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
-from vision_train.run.run_phase import publish, run_phase
+from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on
 from vision_train.run.trainer import check_devices
 from vision_train.run.verdict import plan_run
 from vision_train.run.verdict_results import conclude_verdict
@@ -157,16 +157,9 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
                 drop_weights(directory, finished, phase.part)
             done = read_finished(directory, phase.name)
             if done is None:
-                if phase.labels is not None:
-                    phase = _with_labels(directory, plan, phase, finished, checked, console)
-                prepared = _prepare(directory, plan, phase, finished, checked)
-                if finished or phase.name != LAST:
-                    console.print(phase.title or f"phase {phase.name}: {phase.recipe.name}")
-                try:
-                    run_phase(directory, phase, prepared, log, console)
-                finally:
-                    if first_process and phase.is_result and not phase.part:
-                        publish(directory, phase.name)
+                before = finished[-1].name if finished else None
+                with saying_how_to_go_on(directory, phase.name, before, console):
+                    _train(directory, plan, phase, finished, checked, log, console)
                 # All processes have to ask the plan the same question, and so has a resumed run: that of the files.
                 done = gather_objects(read_finished(directory, phase.name) if first_process else None)[0]
                 assert done is not None, "a phase that ended has left its figures"
@@ -174,6 +167,28 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
         if first_process:
             drop_weights(directory, finished, "")
             _conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
+
+
+def _train(
+    directory: RunDirectory,
+    plan: Plan,
+    phase: Phase,
+    finished: list[FinishedPhase],
+    checked: CheckedPhases,
+    log: MetricsLog | None,
+    console: Console,
+) -> None:
+    """Train a phase, once it has its labels and is built."""
+    if phase.labels is not None:
+        phase = _with_labels(directory, plan, phase, finished, checked, console)
+    prepared = _prepare(directory, plan, phase, finished, checked)
+    if finished or phase.name != LAST:
+        console.print(phase.title or f"phase {phase.name}: {phase.recipe.name}")
+    try:
+        run_phase(directory, phase, prepared, log, console)
+    finally:
+        if launched_rank() == 0 and phase.is_result and not phase.part:
+            publish(directory, phase.name)
 
 
 def _with_labels(
@@ -271,7 +286,9 @@ def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Se
         logging.getLogger("vision_train").warning("skipped %s", sample)
     if last.skipped:
         some = "\n  ".join(last.skipped[:5])
-        console.print(f"{len(last.skipped)} unreadable {recipe.kind.noun} were skipped; log.txt names all:\n  {some}")
+        unreadable = count_of(len(last.skipped), f"unreadable {recipe.kind.noun}")
+        were = "was" if len(last.skipped) == 1 else "were"
+        console.print(f"{unreadable} {were} skipped; log.txt names all:\n  {some}")
     judged = f"{recipe.kind.judged}/"
     headline = "  ".join(f"{key} {value:.4f}" for key, value in last.figures.items() if key.startswith(judged))
     console.print(f"{headline}\n{sentence}{relative(report)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from vision_train.errors import UserError
 from vision_train.recipe import Recipe, builtin_recipes, load_recipe
 from vision_train.recipe.preprocessing import Preprocessing
 from vision_train.run.features import Compared, compare_features
+from vision_train.tasks import kind_of_data, task_packages
 
 
 def described(weights: Weights, named: str, key: str | None = None, *, search: bool = True) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def described(weights: Weights, named: str, key: str | None = None, *, search: b
         {"architecture": architecture} if (architecture := _architecture(told, fit, searched)) else {}
     )
     if fit is not None or told.get("image_size") is not None:
-        facts |= {"input size": _input_size(told, fit), **_pixels(told, fit)}
+        facts |= {"input size": _input_size(told, fit), **_pixels(told, fit, weights.recipe)}
     start = f"model.checkpoint={named}", *([f"model.checkpoint_key={key}"] if key else [])
     facts |= {"classes": told.get("classes"), "recipe": _recipe(weights, " ".join(map(shlex.quote, start)), told, fit)}
     if remarks := [*told.remarks, *([left_out(told)] if told.unused else [])]:
@@ -109,9 +110,15 @@ def _input_size(told: Provenance, fit: Fit | None) -> str:
     return f"{fit.image_size} (by its shapes, or timm's for this model)" if fit else "nobody says"
 
 
-def _pixels(told: Provenance, fit: Fit | None) -> dict[str, str]:
-    """Normalisation, crop and interpolation; what nobody says is assumed."""
-    assumed = Preprocessing()
+def _pixels(told: Provenance, fit: Fit | None, run: Mapping[str, Any] | None) -> dict[str, str]:
+    """Normalisation, crop and interpolation; what nobody says is assumed.
+
+    Args:
+        told: What is said.
+        fit: The model of timm that was found.
+        run: The recipe of the run of ours that the weights are of.
+    """
+    assumed, task = Preprocessing(), (run or {}).get("task")
 
     def line(*keys: str) -> str:
         texts = []
@@ -125,7 +132,10 @@ def _pixels(told: Provenance, fit: Fit | None) -> dict[str, str]:
         return ", ".join(texts)
 
     otherwise = published_otherwise(fit.name) if fit and told.get("mean") is None else ""
-    return {"normalisation": line("mean", "std") + otherwise, "resizing": line("crop_share", "interpolation")}
+    normalisation = {"normalisation": line("mean", "std") + otherwise}
+    if task in task_packages() and "interpolation" not in kind_of_data(task).section().left_to_weights:
+        return normalisation | {"resizing": f"as task={task} does it, whatever weights say"}
+    return normalisation | {"resizing": line("crop_share", "interpolation")}
 
 
 @cache

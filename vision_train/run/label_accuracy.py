@@ -12,6 +12,7 @@ import torch
 
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample
+from vision_train.files import count_of
 from vision_train.run.parts import phases_of
 from vision_train.run.plan import FinishedPhase, Phase
 from vision_train.run.rounds import BURN_IN
@@ -53,7 +54,7 @@ class LabelAccuracy:
     @property
     def sentence(self) -> str:
         """The estimate, in words."""
-        asked = f"{self.asked:,} validation {self.noun}"
+        asked = count_of(self.asked, f"validation {self.noun}")
         if self.estimate is None:
             return f"How many are right is not known: the same rule keeps no label of {asked}."
         kept, (low, high) = round(self.estimate.images), self.estimate.interval
@@ -75,7 +76,7 @@ class LabelAccuracy:
         below = self.burn_in is not None and found.interval.high < self.burn_in
         if found.accuracy >= DOUBTFUL and not below:
             return ""
-        (low, high), kept = found.interval, f"{round(found.images):,} validation {self.noun}"
+        (low, high), kept = found.interval, count_of(round(found.images), f"validation {self.noun}")
         beside = f", and the burn-in has {self.burn_in:.0%} of all right" if below else ""
         return (
             f"of pseudo-labels such as are learnt from, {found.accuracy:.0%} are right on {kept} ({low:.0%} to "

@@ -16,7 +16,7 @@ from vision_train.data.dataset import SampleLoader
 from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.files import count_of, first_named
 from vision_train.processes import gather_objects, launched_rank
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
@@ -67,7 +67,8 @@ def label_pool(
         for warning in warnings:
             warn(warning, console)
         kept = sum(each.kept for each in labels)
-        console.print(f"labelled {kept:,} of {len(labels):,} {scanned.data.noun} of the pool: {relative(file)}")
+        of_pool = count_of(len(labels), scanned.data.noun)
+        console.print(f"labelled {kept:,} of {of_pool} of the pool: {relative(file)}")
         if not kept:
             warn("no pseudo-label was kept; this phase trains on labelled samples alone", console)
             accuracy = None
@@ -101,7 +102,7 @@ def _labels(
         task.class_counts = [of_class.get("train", 0) for of_class in data.class_counts.values()]
         weights = dict(task.score_weights()) if phase.labels.round else {}
         scores = [score for score, weight in weights.items() if weight]
-        beside = f" and {len(known):,} validation {data.noun}" if task.label_metric else ""
+        beside = f" and {count_of(len(known), f'validation {data.noun}')}" if task.label_metric else ""
         console.print(f"asking {name} about the pool{beside}")
         said, skipped = ask(task, data, recipe, scores, pool)
         answers.append(said)

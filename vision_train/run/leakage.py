@@ -11,6 +11,7 @@ from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule
 from vision_train.data.pictures import Pictures, look_alike, pictures_of, same_pixels, too_many
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
+from vision_train.files import count_of
 
 MOST_NAMED = 3
 """Copies that a message names."""
@@ -39,11 +40,12 @@ def clear_pool(data: SampleDataModule) -> None:
         for sample in group.get(POOL_SPLIT, [])
     }
     _take_out_copies(data, list(pairs.values()))
-    copies = {sample.identity for group in groups if "train" in group for sample in group.get(POOL_SPLIT, [])}
-    data.pool_copies = len(copies - pairs.keys())
+    copied = {sample.identity for group in groups if "train" in group for sample in group.get(POOL_SPLIT, [])}
+    data.pool_copies = len(copied - pairs.keys())
     if data.pool_copies:
         share = data.pool_copies / data.counts[POOL_SPLIT]
-        data.notes.append(f"{data.pool_copies:,} unlabelled {data.noun} ({share:.1%}) are copies of labelled ones")
+        copies = "is a copy of a labelled one" if data.pool_copies == 1 else "are copies of labelled ones"
+        data.notes.append(f"{count_of(data.pool_copies, f'unlabelled {data.noun}')} ({share:.1%}) {copies}")
     measured = [sample for name in MEASURED for sample in lists.get(name, [])]
     if alike := look_alike(data.samples(POOL_SPLIT), measured, pictures):
         data.warnings.append(
@@ -62,7 +64,7 @@ def _take_out_copies(data: SampleDataModule, pairs: Sequence[tuple[Sample, Sampl
         raise UserError(
             f"{_pool_named(data)}: all {data.noun} in it are {copies}. Nothing is learnt from those; name others"
         )
-    data.notes.append(f"left out {len(pairs):,} {data.noun} of {_pool_named(data)} that are {copies}")
+    data.notes.append(f"left out {count_of(len(pairs), data.noun)} of {_pool_named(data)} as {copies}")
 
 
 def _pool_key(data: SampleDataModule) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vision_train.data.dataset import SampleLoader
 from vision_train.errors import UserError
-from vision_train.files import printable
+from vision_train.files import count_of, printable
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
 from vision_train.run.directory import open_run
@@ -129,7 +129,8 @@ def _open_renderer(
 def report_skipped(console: Console, recipe: Recipe, skipped: Mapping[str, str]) -> None:
     """Say which samples were left out, and why."""
     if skipped:
-        console.print(f"{len(skipped)} {recipe.kind.noun} could not be used and were skipped:")
+        were = "was" if len(skipped) == 1 else "were"
+        console.print(f"{count_of(len(skipped), recipe.kind.noun)} could not be used and {were} skipped:")
         for name, reason in skipped.items():
             console.print(f"  {name}: {reason}")
 

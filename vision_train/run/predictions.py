@@ -11,7 +11,7 @@ from typing import Any
 
 from vision_train.data.kind import ResultsFile
 from vision_train.errors import UserError
-from vision_train.files import check_writable, escape_name, write_text
+from vision_train.files import check_writable, count_of, escape_name, write_text
 from vision_train.tasks.predicted import CsvRows, Predicted
 
 ENDINGS = (".jsonl", ".csv")
@@ -58,19 +58,20 @@ def write_predictions(
     if results is not None:
         document = results.document([(predicted.id, predicted.results) for predicted in predictions])
         write_text(out, json.dumps(document))
-        return f"{len(document):,} results of {len(predictions):,} {noun}"
+        return f"{count_of(len(document), 'results')} of {count_of(len(predictions), noun)}"
     if out.suffix == ".csv":
         rows = [row for predicted in predictions for row in _rows(predicted)]
         write_text(out, _as_csv(rows, _columns(predictions), key))
         several = any(isinstance(predicted.cells, CsvRows) for predicted in predictions)
-        return f"{len(rows):,} rows of {len(predictions):,} {noun}" if several else _counted(predictions)
+        rows_of = f"{count_of(len(rows), 'rows')} of {count_of(len(predictions), noun)}"
+        return rows_of if several else _counted(predictions)
     lines = ({key: predicted.id, **predicted.row} for predicted in predictions)
     write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return _counted(predictions)
 
 
 def _counted(predictions: Sequence[Predicted]) -> str:
-    return f"{len(predictions)} predictions"
+    return count_of(len(predictions), "predictions")
 
 
 def _columns(predictions: Sequence[Predicted]) -> list[str]:

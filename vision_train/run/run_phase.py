@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.console import Console
 from vision_train.artefacts import Artefact, Codec, Items, Table, write_artefact
 from vision_train.data.content import CONTENTS
 from vision_train.data.module import POOL_SPLIT
-from vision_train.files import write_json
+from vision_train.files import count_of, write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import attention_line, attention_table
@@ -30,6 +31,31 @@ from vision_train.run.steps import batch_in_words, concerns, count_steps, going_
 from vision_train.run.trainer import build_trainer
 
 
+@contextmanager
+def saying_how_to_go_on(directory: RunDirectory, name: str, before: str | None, console: Console) -> Iterator[None]:
+    """Say what is saved, and how to go on, where the user stops a phase or what is done before its first step.
+
+    Args:
+        directory: The run.
+        name: Of the phase.
+        before: Name of the phase that finished before it; None for the first one.
+        console: Where that goes.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if epoch := _epochs_saved(directory, name):
+            saved = f"epoch {epoch} is saved"
+        else:
+            saved = f"phase {before} is saved" if before else "no epoch was finished yet"
+        command = shlex.join(["vision-train", "fit", "--resume", str(relative(directory.path))])
+        console.print(f"Stopped; {saved}. Go on with: {command}")
+        raise
+
+
 def run_phase(
     directory: RunDirectory, phase: Phase, prepared: Prepared, log: MetricsLog | None, console: Console
 ) -> None:
@@ -41,9 +67,6 @@ def run_phase(
         prepared: The same, built.
         log: The metrics log; None on every process but the first.
         console: Where progress goes.
-
-    Raises:
-        KeyboardInterrupt: The user stopped it; what is saved, and how to go on, is said.
     """
     name = phase.name
     if log:
@@ -53,14 +76,7 @@ def run_phase(
             _announce(directory, phase, prepared, console)
         _note_start(directory, name, prepared, log)
         _keep_conditions(directory, name, prepared)
-    try:
-        result = fit_phase(prepared, directory.phase(name), name, log, console)
-    except KeyboardInterrupt:
-        epoch = _epochs_saved(directory, name)
-        saved = f"epoch {epoch} is saved" if epoch else "no epoch was finished yet"
-        command = shlex.join(["vision-train", "fit", "--resume", str(relative(directory.path))])
-        console.print(f"Stopped; {saved}. Go on with: {command}")
-        raise
+    result = fit_phase(prepared, directory.phase(name), name, log, console)
     if log:
         for warning in result.warnings:
             warn(f"{phase.title}: {warning}" if phase.part else warning, console)
@@ -141,7 +157,7 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     if data.counts.get(POOL_SPLIT) and recipe.semi.method == "none":
         console.print(f"note: semi.method=none, so the unlabelled {data.noun} only say how long an epoch is")
     if data.left_out:
-        console.print(f"left out {len(data.left_out):,} {data.noun}, which the run is measured on")
+        console.print(f"left out {count_of(len(data.left_out), data.noun)}, which the run is measured on")
     _announce_start(directory, name, prepared, console)
     console.print(f"attention: {attention_line(prepared.attention)}")
     for remark in data.preparation:

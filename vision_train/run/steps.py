@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.errors import UserError
+from vision_train.files import count_of
 from vision_train.optim import count_warmup_steps, learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.tasks.base import Task
@@ -149,8 +150,8 @@ def batch_in_words(data: SampleDataModule, trainer: Trainer, steps: TrainingStep
     if len(drawn) > 1:
         factors.append(f"({streams})" if factors else streams)
     elif factors:
-        factors.append(f"{sum(drawn.values())} {data.noun}")
-    text = f"{samples * steps.held:,} {data.noun} a step" + (f": {' x '.join(factors)}" if factors else "")
+        factors.append(count_of(sum(drawn.values()), data.noun))
+    text = f"{count_of(samples * steps.held, data.noun)} a step" + (f": {' x '.join(factors)}" if factors else "")
     if steps.held < asked:
         text += f"; an epoch has no more batches to accumulate (trainer.accumulate_grad_batches={asked})"
     elif steps.last_held < steps.held:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vision_train.artefacts import Artefact, Metric, SeedValues, Table, read_artefact
 from vision_train.data.module import POOL_SPLIT
+from vision_train.files import count_of
 from vision_train.recipe import Recipe
 from vision_train.report.formats import format_percent
 from vision_train.report.judged_metric import JudgedMetric, describe_judged
@@ -91,7 +92,7 @@ def conclude_verdict(
     own = [done for done in finished if not done.part]
     samples = read_samples(own[-1].folder / SAMPLES_FILE) or {}
     worth = _worth(recipe, metric, runs, len(samples.get("train", [])))
-    pool = f"{len(samples.get(POOL_SPLIT, [])):,} unlabelled {recipe.kind.noun}"
+    pool = count_of(len(samples.get(POOL_SPLIT, [])), f"unlabelled {recipe.kind.noun}")
     sentence = _sentence(verdict, metric, runs[METHOD][0], pool, worth)
     artefacts: list[Artefact] = [
         replace(_arms_table(list(arms.values()), chosen, runs, judged), note=sentence),

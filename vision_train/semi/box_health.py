@@ -54,7 +54,7 @@ class BoxFigures(PoolFigures):
         rows: list[list[Any]] = [list(row) for row in zip(names, self.labelled_sizes, self.sizes, strict=True)]
         columns = ["side in pixels", "share of labelled boxes", "share of pseudo-boxes"]
         title = "Sizes of pseudo-boxes since the last validation"
-        note = f"{self.boxes:.2f} boxes of an image of the pool, {self.labelled_boxes:.2f} of a labelled one."
+        note = f"On average {self.boxes:.2f} boxes in the pool, and {self.labelled_boxes:.2f} where people drew them."
         return [Table("pool_sizes", title, columns, rows, note)]
 
 
@@ -145,17 +145,18 @@ class BoxMonitor(Monitor):
         ratio = _divide(found.boxes, found.labelled_boxes)
         if found.images and ratio < SCARCE:
             yield Sign(
-                "boxes of an image",
-                f"the teacher teaches {found.boxes:.2f} boxes of an image of the pool, and labelled images have "
-                f"{found.labelled_boxes:.2f}; train longer on labelled images alone before the pool is used "
-                "(semi.burn_in), or label more images",
+                "number of boxes",
+                f"the teacher teaches {found.boxes:.2f} boxes on average of the {self.noun} of the pool, and labelled "
+                f"{self.noun} have {found.labelled_boxes:.2f}; train longer on those alone before the pool is used "
+                f"(semi.burn_in), or label more {self.noun}",
             )
         elif ratio > MANY:
             yield Sign(
-                "boxes of an image",
-                f"the teacher teaches {found.boxes:.2f} boxes of an image of the pool, and labelled images have "
-                f"{found.labelled_boxes:.2f}: unless the pool shows more objects, many are found twice or are none; "
-                "train longer on labelled images alone (semi.burn_in), or use more validation images",
+                "number of boxes",
+                f"the teacher teaches {found.boxes:.2f} boxes on average of the {self.noun} of the pool, and labelled "
+                f"{self.noun} have {found.labelled_boxes:.2f}: unless the pool shows more objects, many are found "
+                "twice or are none; "
+                f"train longer on labelled {self.noun} alone (semi.burn_in), or use more validation {self.noun}",
                 stops=ratio > FLOODED,
             )
 
@@ -166,8 +167,8 @@ class BoxMonitor(Monitor):
             yield Sign(
                 "classes of pseudo-boxes",
                 f"pseudo-boxes gather in few classes: {distance_to_prior(shares, self.prior):.0%} of them would have "
-                "to change class for the frequencies of the labelled boxes; label more images of the other classes, or "
-                "train longer on labelled images alone (semi.burn_in)",
+                f"to change class for the frequencies of the labelled boxes; label more {self.noun} of the other "
+                f"classes, or train longer on labelled {self.noun} alone (semi.burn_in)",
                 stops=entropy < COLLAPSED * expected,
             )
 
@@ -178,7 +179,7 @@ class BoxMonitor(Monitor):
             yield Sign(
                 "sizes of pseudo-boxes",
                 f"{distance:.0%} of the pseudo-boxes would have to be of another size for the sizes of labelled boxes; "
-                "look whether the pool shows objects from another distance, and leave out images that do",
+                f"look whether the pool shows objects from another distance, and leave out {self.noun} that do",
             )
 
 

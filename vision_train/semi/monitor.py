@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vision_train.files import count_of
 from vision_train.semi.consistency import MOST
 from vision_train.semi.health import Estimate, PoolFigures, distance_to_prior, normalised_entropy
 
@@ -73,6 +74,8 @@ class Judgement:
     """Whether the pool is to weigh nothing until the next reading."""
     changed: bool
     """Whether that is different from what the reading before said."""
+    noun: str = "images"
+    """What the samples are, in the plural."""
 
     @property
     def messages(self) -> list[str]:
@@ -80,7 +83,8 @@ class Judgement:
         said = [sign.message for sign in self.signs]
         if self.changed and self.stop:
             causes = ", ".join(sign.figure for sign in self.signs if sign.stops)
-            said.append(f"pseudo-labels are no longer added ({causes}); the run goes on with labelled images alone")
+            alone = f"the run goes on with labelled {self.noun} alone"
+            said.append(f"pseudo-labels are no longer added ({causes}); {alone}")
         elif self.changed:
             said.append("the figures have recovered, and pseudo-labels are added again")
         return said
@@ -97,6 +101,7 @@ class Monitor:
         prior: Share of each among labelled images.
         fixed_threshold: Whether the threshold is the same during the whole run.
         start_score: Score of the teacher at the end of burn-in, as in :attr:`Reading.score`; None if there was none.
+        noun: What the samples are, in the plural.
     """
 
     figures: ClassVar[type[PoolFigures]] = PoolFigures
@@ -109,11 +114,13 @@ class Monitor:
         *,
         fixed_threshold: bool = False,
         start_score: float | None = None,
+        noun: str = "images",
     ) -> None:
         self.classes = list(classes)
         self.prior = list(prior)
         self.fixed_threshold = fixed_threshold
         self.start_score = start_score
+        self.noun = noun
         self.readings = 0
         self.wrong = 0
         """Readings in a row at which accepted labels were mostly wrong."""
@@ -129,7 +136,7 @@ class Monitor:
         signs = tuple(sign for rule in self.rules() for sign in rule(reading))
         stop = any(sign.stops for sign in signs)
         changed, self.stopped = stop != self.stopped, stop
-        return Judgement(signs, stop, changed)
+        return Judgement(signs, stop, changed, self.noun)
 
     def rules(self) -> Sequence[Rule]:
         """What a reading is held against, in the order of the messages."""
@@ -162,7 +169,8 @@ class Monitor:
             yield Sign(
                 "finite outputs",
                 f"the teacher returned values that are not finite for {reading.pool.not_finite} of "
-                f"{reading.pool.images} images of the pool; lower the learning rate, or train with precision 32-true",
+                f"{reading.pool.images} {self.noun} of the pool; lower the learning rate, or train with precision "
+                "32-true",
                 stops=True,
             )
 
@@ -171,8 +179,9 @@ class Monitor:
             threshold = "the threshold (semi.threshold), or " if self.fixed_threshold else ""
             yield Sign(
                 "accepted share",
-                "no image of the pool was accepted since the last validation. Label smoothing and mixing keep "
-                f"confidence low: lower {threshold}method.label_smoothing, or the weights of augment.mixing",
+                f"none of the {self.noun} of the pool was accepted since the last validation. Label smoothing and "
+                f"mixing keep confidence low: lower {threshold}method.label_smoothing, or the weights of "
+                "augment.mixing",
             )
         elif self.fixed_threshold and self.readings == 1 and reading.pool.accepted > FLOOD:
             yield Sign(
@@ -187,9 +196,9 @@ class Monitor:
         if found is not None and found.accuracy < DOUBTFUL:
             yield Sign(
                 "accuracy of accepted labels",
-                f"of labels that the teacher would accept, {found.accuracy:.0%} are right on validation images "
-                f"({found.interval.low:.0%} to {found.interval.high:.0%}); train longer on labelled images alone "
-                f"before the pool is used (semi.burn_in){self._or_threshold('raise')}",
+                f"of labels that the teacher would accept, {found.accuracy:.0%} are right on validation {self.noun} "
+                f"({found.interval.low:.0%} to {found.interval.high:.0%}); train longer on labelled "
+                f"{self.noun} alone before the pool is used (semi.burn_in){self._or_threshold('raise')}",
                 stops=self.wrong >= TWICE,
             )
 
@@ -202,7 +211,8 @@ class Monitor:
             yield Sign(
                 "score of the teacher",
                 f"the teacher's validation score is {reading.score:.3f}, and was {self.start_score:.3f} before the "
-                "pool was used; lower the weight of the pool, or train longer on labelled images alone (semi.burn_in)",
+                f"pool was used; lower the weight of the pool, or train longer on labelled {self.noun} alone "
+                "(semi.burn_in)",
                 stops=self.fallen >= TWICE,
             )
 
@@ -214,7 +224,7 @@ class Monitor:
             yield Sign(
                 "classes of pseudo-labels",
                 f"pseudo-labels gather in few classes: {distance:.0%} of them would have to change class for the "
-                f"frequencies of the labelled images. {change} longer on labelled images alone (semi.burn_in)",
+                f"frequencies of the labelled {self.noun}. {change} longer on those alone (semi.burn_in)",
                 stops=found < COLLAPSED * expected,
             )
 
@@ -224,8 +234,8 @@ class Monitor:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             yield Sign(
                 "classes never accepted",
-                f"nothing in the pool was accepted as {shown} since the last validation; label more images of these "
-                f"classes{self._or_threshold('lower')}",
+                f"nothing in the pool was accepted as {shown} since the last validation; label more {self.noun} of "
+                f"these classes{self._or_threshold('lower')}",
             )
 
     def _or_threshold(self, change: str) -> str:
@@ -246,16 +256,16 @@ class Monitor:
         elif self.always_one and self.readings >= TWICE:
             yield Sign(
                 "agreement",
-                "student and teacher have agreed on every image so far: the teacher teaches nothing that the student "
-                "does not know; lengthen its half-life",
+                f"student and teacher have agreed on all {self.noun} so far: the teacher teaches nothing that the "
+                "student does not know; lengthen its half-life",
             )
 
     def _losses(self, reading: Reading) -> Iterator[Sign]:
         if reading.pool.loss_ratio > HEAVY:
             yield Sign(
                 "ratio of the losses",
-                f"the loss of the pool is {reading.pool.loss_ratio:.1f} times that of labelled images; it counts for "
-                f"at most {MOST:g} times. Lower its weight",
+                f"the loss of the pool is {reading.pool.loss_ratio:.1f} times that of labelled {self.noun}; it counts "
+                f"for at most {MOST:g} times. Lower its weight",
             )
 
 
@@ -263,7 +273,13 @@ _STATE = ("start_score", "readings", "wrong", "fallen", "always_one", "stopped")
 
 
 def origin_signs(
-    separation: float, validation: float, pool: float, copies: int, images: int, error: float = 0.0
+    separation: float,
+    validation: float,
+    pool: float,
+    copies: int,
+    size: int,
+    error: float = 0.0,
+    noun: str = "images",
 ) -> list[Sign]:
     """Judge where the pool comes from, at the end of burn-in, before its first step.
 
@@ -271,22 +287,22 @@ def origin_signs(
         separation: Of validation images and pool by the teacher's confidence, from :func:`health.separation`.
         validation: Mean of the highest probability over validation images.
         pool: Likewise over the pool.
-        copies: Images of the pool that are copies of labelled ones.
-        images: Of the pool.
-        error: Standard error of the separation of few images that come from one place.
+        copies: Samples of the pool that are copies of labelled ones.
+        size: Samples of the pool.
+        error: Standard error of the separation of few samples that come from one place.
+        noun: What samples are, in the plural.
     """
     signs = []
     told = abs(separation - 0.5) > TWICE * error and abs(validation - pool) > ALIKE
-    sure = f"the teacher is sure of {validation:.2f} on average of validation images and of {pool:.2f} of the pool"
+    sure = f"the teacher is sure of {validation:.2f} on average of validation {noun} and of {pool:.2f} of the pool"
     if told and separation > FOREIGN:
-        signs.append(Sign(ORIGIN, f"the pool looks foreign: {sure}; leave out images that show none of the classes"))
+        unlike = f"leave out {noun} that are unlike the labelled ones"
+        signs.append(Sign(ORIGIN, f"the pool looks foreign: {sure}; {unlike}"))
     elif told and separation < COPIED:
         signs.append(
-            Sign(ORIGIN, f"the pool looks like copies of training images: {sure}; use images that have no label yet")
+            Sign(ORIGIN, f"the pool looks like copies of training {noun}: {sure}; use {noun} that have no label yet")
         )
-    if copies > COPIES * images:
-        share = copies / images
-        signs.append(
-            Sign("copies", f"{copies} images of the pool ({share:.1%}) are copies of labelled images; leave them out")
-        )
+    if copies > COPIES * size:
+        counted = f"{count_of(copies, noun)} ({copies / size:.1%})"
+        signs.append(Sign("copies", f"the pool has copies of labelled {noun}: {counted}; leave them out"))
     return signs

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_train.files import count_of
 from vision_train.previews import BoxesOnImage, PreviewRow
 from vision_train.tasks.base import Batch, Task
 
@@ -30,7 +31,7 @@ def preview_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:
         labels = batch["class_ids"][place].numpy()
         affine = batch["affine"][place].numpy()
         before, part = (_mapped_back(each, affine) for each in (corners, np.array([[0.0, 0, width, height]])))
-        counted = f"{width} × {height}, {len(labels)} box{'' if len(labels) == 1 else 'es'}"
+        counted = f"{width} × {height}, {count_of(len(labels), 'boxes')}"
         yield PreviewRow(
             name,
             {AUGMENTED: task.pixels_of(batch["image"][place, :, :height, :width])},

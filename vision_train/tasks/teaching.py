@@ -65,11 +65,15 @@ class Teaching:
         semi: The recipe's section.
         classes: Names of the classes.
         monitor: Judges the figures of the pool.
+        noun: What the samples are, in the plural.
     """
 
-    def __init__(self, semi: Semi, classes: Sequence[str], monitor: type[Monitor] = Monitor) -> None:
+    def __init__(
+        self, semi: Semi, classes: Sequence[str], monitor: type[Monitor] = Monitor, noun: str = "images"
+    ) -> None:
         self.semi = semi
         self.classes = list(classes)
+        self.noun = noun
         self._judge = monitor
         self.burn_in = -1
         """Steps on labelled images alone; below 0 until training begins."""
@@ -100,8 +104,8 @@ class Teaching:
         if any(isinstance(module, _BatchNorm) and _is_trained(module) for module in network.modules()):
             raise UserError(
                 f"semi.method={self.semi.method}: model.name={model} has batch norms that are trained, and their "
-                "statistics would mix labelled images with strongly augmented ones; take a network with other norms, "
-                "or freeze them with model.freeze"
+                f"statistics would mix labelled {self.noun} with strongly augmented ones; take a network with other "
+                "norms, or freeze them with model.freeze"
             )
         try:
             check_burn_in(-1 if self.semi.burn_in is None else math.ceil(self.semi.burn_in), start)
@@ -119,12 +123,14 @@ class Teaching:
             self.burn_in = math.ceil(wanted / task.steps_per_epoch - 1e-9) * task.steps_per_epoch
             if self.burn_in >= steps:  # whole epochs would leave none to the pool
                 self.burn_in = math.ceil(wanted - 1e-9)
-            when = f"after {self.burn_in:,} steps on labelled images alone" if self.burn_in else "from the first step"
+            burnt_in = f"after {self.burn_in:,} steps on labelled {self.noun} alone"
+            when = burnt_in if self.burn_in else "from the first step"
             self._news.append(f"note: the pool is used {when} (semi.burn_in)")
         counts = task.class_counts
         prior = [count / sum(counts) for count in counts]
         before = self.monitor.state_dict() if self.monitor else None
-        self.monitor = self._judge(self.classes, prior, fixed_threshold=self.semi.method == "fixmatch")
+        fixed = self.semi.method == "fixmatch"
+        self.monitor = self._judge(self.classes, prior, fixed_threshold=fixed, noun=self.noun)
         if before:
             self.monitor.load_state_dict(before)
 
@@ -190,8 +196,8 @@ class Teaching:
         assert self.monitor is not None
         signs: list[Sign] = []
         if origin:
-            copies, images = self.pool
-            signs += origin_signs(**origin, copies=copies, images=images)
+            copies, size = self.pool
+            signs += origin_signs(**origin, copies=copies, size=size, noun=self.noun)
         self._log.note_signs(step, signs)
         if reading is None:
             self._say(signs, [sign.message for sign in signs])
@@ -238,7 +244,7 @@ class Teaching:
         self._said = set(state["said"])
         self._log.load_state_dict(state["log"])
         if state["monitor"] is not None:
-            self.monitor = self._judge(self.classes, [])
+            self.monitor = self._judge(self.classes, [], noun=self.noun)
             self.monitor.load_state_dict(state["monitor"])
 
     def _say(self, signs: Sequence[Sign], messages: Sequence[str]) -> None:

@@ -100,14 +100,14 @@ def test_bags_are_repacked_kept_or_skipped(lines: Lines, rows: Path) -> None:
     assert not Path("fast").exists()
     assert lines("repack", rows, "fast", "--on-bad-bag", "skip") == [
         "Wrote 2 bags to fast (8 instances).",
-        "1 could not be used and were skipped:",
+        "1 could not be used and was skipped:",
         "  empty: empty: it has no instances",
         "Next: vision-train fit acmil/slides data.root=fast data.labels=LABELS.csv",
     ]
     assert index_bags(Path("fast")).entries["a"].instances == 5
     Path("fast/b.h5").unlink()
     assert lines("repack", rows, "fast", "--on-bad-bag", "skip")[0] == (
-        "Wrote 1 bags to fast (3 instances); 1 were there already."
+        "Wrote 1 bag to fast (3 instances); 1 was there already."
     )
     assert lines("repack", rows, "fast", "--on-bad-bag", "drop", exit_code=2) == [
         "Error: --on-bad-bag drop: is unknown; it is error or skip"
@@ -160,9 +160,9 @@ def test_bad_images_stop_or_are_skipped(embed: Lines) -> None:
         "Mend or remove it, or give --on-bad-image skip to go on without it"
     ]
     wrote, *skipped, _ = embed("--on-bad-image", "skip")[-4:]
-    assert wrote.endswith(" (2 tiles); 1 were there already.")
+    assert wrote.endswith(" (2 tiles); 1 was there already.")
     assert skipped == [
-        "1 could not be used and were skipped:",
+        "1 could not be used and was skipped:",
         "  images/c.jpg: not an image in a known format",
     ]
 

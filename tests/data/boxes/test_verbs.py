@@ -72,7 +72,7 @@ def test_check_names_copies_in_several_splits(place):
 
 def test_correlation_prints_both_figures(place):
     said = call("correlation", place.coco(BOX, {"bbox": [1, 2, 3, 9]}))
-    assert "MC of 1 images" in said
+    assert "MC of 1 image:" in said
     assert "exchanged" in said
 
 

@@ -28,6 +28,17 @@ def test_accuracy_of_all_and_of_kept_boxes_and_what_scores_know(tmp_path):
     assert found.scores["robustness"].auroc == pytest.approx(3 / 4)
     assert math.isnan(found.scores["same"].auroc)
     assert "AUROC 0.75" in table("fit", found)
+    assert "same        AUROC is not defined (it is the same for all boxes), rank" in table("fit", found)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "why"), [((RIGHT, TRUE), "all boxes"), ((WRONG, (20.0, 20.0, 40.0, 40.0)), "no boxes")]
+)
+def test_boxes_that_are_all_right_or_all_wrong_leave_nothing_to_tell_apart_which_is_said(tmp_path, boxes, why):
+    write_pseudo_labels(tmp_path / "given.csv", labels((boxes[0], True, 0.1), (boxes[1], True, 0.9)))
+    told = table("fit", judge(tmp_path / "given.csv", dict.fromkeys(["0", "1"], TRUE)))
+    assert f"AUROC is not defined ({why} with it are right), rank correlation with IoU 1.00" in told
+    assert "nan" not in told
 
 
 def test_a_pool_of_unknown_boxes_is_refused(tmp_path):

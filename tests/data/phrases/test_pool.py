@@ -72,6 +72,19 @@ def test_what_is_labelled_is_no_part_of_a_csv(place):
     assert any("labelled ones" in note for note in module.notes)
 
 
+def test_a_line_of_a_csv_that_says_the_same_of_an_image_again_is_left_out_and_told(place):
+    place.many(10)
+    place.pictures("pool/a.png", "pool/b.png")
+    lines = [("a.png", "cup"), ("b.png", "cup"), ("./a.png", " Cup"), ("a.png", "cup"), ("a.png", "the cup")]
+    pool = place.csv(*lines, columns="path,text", name="pool/p.csv")
+    module = place.build(unlabelled=str(pool))
+    assert sorted((sample.place[-5:], sample.text) for sample in module.samples(POOL_SPLIT)) == [
+        *(("a.png", "cup"), ("a.png", "the cup"), ("b.png", "cup")),
+    ]
+    (told,) = [note for note in module.notes if "says the same" in note]
+    assert all(part in told for part in (f"data.unlabelled={pool}", "2 expressions", "`Cup`", "a.png"))
+
+
 @pytest.mark.parametrize(
     ("pool", "words"),
     [

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from augment.geometry import mirror, scale, translation
+from vision_train.recipe import load_recipe
+from vision_train.run.phase import build_task
 from vision_train.tasks.grounding.pool import teach
 
 SIDE = 64
@@ -52,3 +54,15 @@ def test_what_is_not_finite_weighs_nothing_and_is_counted():
     assert taught.weights.tolist() == [0, 0.5]
     assert taught.boxes.isfinite().all()
     assert [each.finite for each in taught.judged] == [False, True]
+
+
+def test_what_is_told_of_a_teacher_is_told_of_expressions():
+    keys = [
+        "semi.method=mean_teacher",
+        "data.unlabelled=rest",
+        "run.pretrain=null",
+        "model.freeze=[]",
+        "model.fresh=[]",
+    ]
+    task = build_task(load_recipe("studies/actress/referring_supervised", [*keys, "optim.ema={decay: 0.5}"]), [])
+    assert task.teaching.noun == "expressions"

@@ -38,7 +38,7 @@ def test_boxes_without_area_and_boxes_that_are_not_finite_overlap_nothing():
     assert result(empty, true=empty).iou == 0
     broken = {"0": result((math.nan, 0.0, 1.0, 1.0)), "1": result()}
     assert measure(broken)["accuracy"] == 0.5
-    assert "1 expressions" in lacking(broken)[0]
+    assert "1 expression," in lacking(broken)[0]
     assert lacking({"1": result()}) == []
 
 

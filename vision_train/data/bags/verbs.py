@@ -10,6 +10,7 @@ import typer
 
 from vision_train.cli.console import counted
 from vision_train.errors import UserError
+from vision_train.files import count_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -181,10 +182,11 @@ class _Done:
 
     def report(self, console: Console, folder: Path, parts: str) -> None:
         """Print the counts and the command to use next."""
-        there = f"; {self.kept} were there already" if self.kept else ""
-        console.print(f"Wrote {self.written} bags to {folder} ({self.parts:,} {parts}){there}.")
+        there = f"; {self.kept} {'was' if self.kept == 1 else 'were'} there already" if self.kept else ""
+        console.print(f"Wrote {count_of(self.written, 'bags')} to {folder} ({count_of(self.parts, parts)}){there}.")
         if self.skipped:
-            console.print(f"{len(self.skipped)} could not be used and were skipped:")
+            were = "was" if len(self.skipped) == 1 else "were"
+            console.print(f"{len(self.skipped)} could not be used and {were} skipped:")
             for name, reason in self.skipped.items():
                 console.print(f"  {name}: {reason}")
         if self.written or self.kept:

@@ -16,7 +16,7 @@ from vision_train.data.decode import decode_large
 from vision_train.data.findings import Findings
 from vision_train.data.kind import SPLITS
 from vision_train.errors import BadSampleError
-from vision_train.files import first_named, printable
+from vision_train.files import count_of, first_named, printable
 
 Watched = Callable[[Sequence[BoxSample]], Iterator[BoxSample]]
 SMALL, MEDIUM = 32**2, 96**2
@@ -91,11 +91,12 @@ def _described(samples: Sequence[BoxSample]) -> Iterator[str]:
     splits = Counter(sample.split or "no split" for sample in samples)
     counts = [len(truth.boxes) for truth in truths]
     most = int(np.argmax(counts))
-    yield f"{len(samples):,} images ({', '.join(f'{count:,} {split}' for split, count in splits.items())})"
+    yield f"{count_of(len(samples), 'images')} ({', '.join(f'{count:,} {split}' for split, count in splits.items())})"
     yield f"  width {_range([truth.width for truth in truths])}, height {_range([truth.height for truth in truths])}"
     yield f"  width over height {_range([truth.width / truth.height for truth in truths])}"
     yield f"  {counts.count(0):,} without boxes, which train as background"
-    yield f"{sum(counts):,} boxes, {sum(len(truth.ignored) for truth in truths):,} ignored regions"
+    ignored = sum(len(truth.ignored) for truth in truths)
+    yield f"{count_of(sum(counts), 'boxes')}, {count_of(ignored, 'ignored regions')}"
     yield f"  per image {_range(counts)}, the most on {printable(samples[most].id)}"
     sides = np.array([(x2 - x1, y2 - y1) for truth in truths for x1, y1, x2, y2 in truth.boxes]).reshape(-1, 2)
     if len(sides):

@@ -22,6 +22,7 @@ from vision_train.data.boxes.yolo import read_yolo
 from vision_train.data.corners import Corners
 from vision_train.data.findings import Findings
 from vision_train.errors import UserError
+from vision_train.files import count_of
 
 FEWEST = 2
 """Boxes of an image that can be compared."""
@@ -84,13 +85,12 @@ def shown(found: Correlation) -> list[str]:
     counts = [np.histogram(values, BINS, (0, 1))[0] for values in (found.measured, found.shuffled)]
     shares = [each / max(each.sum(), 1) for each in counts]
     lines = [
-        f"MC of {len(found.measured):,} images: {_mean(found.measured)}",
+        f"MC of {count_of(len(found.measured), 'images')}: {_mean(found.measured)}",
         f"the same boxes exchanged among images: {_mean(found.shuffled)}",
     ]
     if found.single or found.constant:
-        lines.append(
-            f"left out: {found.single:,} images of fewer than two boxes, {found.constant:,} with a constant box"
-        )
+        single = count_of(found.single, "images")
+        lines.append(f"left out: {single} of fewer than two boxes, {found.constant:,} with a constant box")
     lines.append("MC         images  exchanged")
     for number, (own, other) in enumerate(zip(*shares, strict=True)):
         lines.append(f"{number / BINS:.1f} - {(number + 1) / BINS:.1f}  {own:6.1%}     {other:6.1%}")

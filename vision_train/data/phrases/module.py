@@ -17,6 +17,7 @@ from vision_train.data.phrases.tokens import WordPieces
 from vision_train.data.phrases.views import TWO, PhraseViews
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
+from vision_train.files import count_of
 from vision_train.recipe.preprocessing import WHOLE
 from vision_train.recipe.sections import Augment, Mixing, TrainAugment
 
@@ -88,7 +89,7 @@ class PhraseDataModule(SampleDataModule):
         counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
         labelled = [name for name in self.counts if name not in (POOL_SPLIT, PSEUDO_SPLIT)]
         images = len({sample.group for name in labelled for sample in self._samples[name]})
-        return f"{counts} expressions, those with boxes about {images:,} images"
+        return f"{counts} expressions, those with boxes about {count_of(images, 'images')}"
 
 
 def training_transform(section: Section, augment: Augment, steps: TrainAugment, key: str) -> GroundingTraining:

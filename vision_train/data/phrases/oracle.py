@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from torchvision.ops import box_iou
 from vision_train.data.box_labels import all_box_labels
 from vision_train.data.corners import Corners
 from vision_train.errors import UserError
+from vision_train.files import count_of
 from vision_train.semi.box_labels import BoxLabel
 from vision_train.semi.health import separation
 
@@ -28,7 +30,9 @@ class OfScore(NamedTuple):
     auroc: float
     """How well the score tells right boxes from wrong ones; NaN where there is nothing to tell apart."""
     correlation: float
-    """How far scores and IoUs put the boxes in the same order (Spearman)."""
+    """How far scores and IoUs put the boxes in the same order (Spearman); NaN where one of them is always the same."""
+    undefined: str = ""
+    """Why the first is NaN, in words."""
 
 
 class OfPhase(NamedTuple):
@@ -80,20 +84,30 @@ def _of_score(values: NDArray[np.float64], ious: NDArray[np.float64]) -> OfScore
     known = np.isfinite(values)
     values, ious = values[known], ious[known]
     right = ious >= RIGHT
-    if right.all() or not right.any() or not np.ptp(values):
-        return OfScore(float("nan"), float("nan"))
+    if not len(values):
+        return OfScore(float("nan"), float("nan"), "no box has it")
+    if not np.ptp(values):
+        return OfScore(float("nan"), float("nan"), "it is the same for all boxes")
+    correlation = float(spearmanr(values, ious).statistic) if np.ptp(ious) else float("nan")
+    if right.all() or not right.any():
+        return OfScore(float("nan"), correlation, f"{'all boxes' if right.any() else 'no boxes'} with it are right")
     auroc = separation(torch.from_numpy(values[right]), torch.from_numpy(values[~right]))
-    return OfScore(auroc, float(spearmanr(values, ious).statistic))
+    return OfScore(auroc, correlation)
 
 
 def table(phase: str, found: OfPhase) -> str:
     """What was found of a phase, in lines."""
     of_kept = f"{found.kept_accuracy:.1%} of the {found.kept:,} that were learnt from"
     learnt = of_kept if found.kept else "none of them was learnt from"
-    lines = [f"phase {phase}: {found.accuracy:.1%} of {found.boxes:,} boxes are right (IoU {RIGHT}), and {learnt}"]
+    boxes = count_of(found.boxes, "boxes")
+    lines = [f"phase {phase}: {found.accuracy:.1%} of {boxes} are right (IoU {RIGHT}), and {learnt}"]
     width = max(map(len, found.scores), default=0)
-    lines += [
-        f"  {name:{width}}  AUROC {each.auroc:.2f}, rank correlation with IoU {each.correlation:.2f}"
-        for name, each in found.scores.items()
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {name:{width}}  {_in_words(each)}" for name, each in found.scores.items())])
+
+
+def _in_words(score: OfScore) -> str:
+    auroc, correlation = (
+        "is not defined" if math.isnan(each) else f"{each:.2f}" for each in (score.auroc, score.correlation)
+    )
+    why = f" ({score.undefined})" if score.undefined else ""
+    return f"AUROC {auroc}{why}, rank correlation with IoU {correlation}"

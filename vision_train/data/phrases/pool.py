@@ -18,7 +18,7 @@ from vision_train.data.pseudo_labels import REMEDY, with_pseudo_labels
 from vision_train.data.sample import ImageSample
 from vision_train.data.unlabelled import choose_pool
 from vision_train.errors import UserError
-from vision_train.files import printable
+from vision_train.files import count_of, printable
 from vision_train.semi.box_labels import BoxLabel
 
 
@@ -79,18 +79,29 @@ def _of_table(named: str, labelled: Sequence[PhraseSample]) -> tuple[list[Phrase
         )
     if not place.is_file():
         raise UserError(f"{shown}: no such file; name a csv with the columns path,text, or `rest`")
-    known = {(sample.identity, sample.text.casefold()) for sample in labelled}
+    known = {_said(sample) for sample in labelled}
     try:
         told, notes = told_in(place)
     except UserError as error:
         raise UserError(f"data.unlabelled: {error}") from error
-    left = [sample for sample in told if (sample.identity, sample.text.casefold()) not in known]
+    left = [(said, sample) for sample in told if (said := _said(sample)) not in known]
     if not left:
         what = "all its expressions are labelled ones" if told else "no lines below the header"
         raise UserError(f"{shown}: {what}; list expressions without boxes")
     if lost := len(told) - len(left):
-        notes.append(f"left out {lost:,} expressions that are labelled ones")
-    return left, [f"{shown}: {note}" for note in notes]
+        notes.append(f"left out, as labelled ones say the same: {count_of(lost, 'expressions')}")
+    first: dict[tuple[str, str], PhraseSample] = {}
+    copies = [sample for said, sample in left if first.setdefault(said, sample) is not sample]
+    if copies:
+        example = f"{quoted(copies[0].text)} of {printable(copies[0].place or copies[0].id)}"
+        told_twice = count_of(len(copies), "expressions")
+        notes.append(f"left out, as a line before says the same of the image: {told_twice}, such as {example}")
+    return [*first.values()], [f"{shown}: {note}" for note in notes]
+
+
+def _said(sample: PhraseSample) -> tuple[str, str]:
+    """What is said of which image, by which two expressions are the same: networks read small letters."""
+    return sample.identity, sample.text.casefold()
 
 
 def splits_of_pool(section: Section, pool: Sequence[PhraseSample]) -> dict[str, list[ImageSample]]:

@@ -9,6 +9,7 @@ import typer
 
 from vision_train.cli.console import counted, plain_console
 from vision_train.errors import UserError
+from vision_train.files import count_of
 
 
 def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
@@ -50,5 +51,6 @@ def referring(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or
 
     described = drawn()
     counts = write_refer(described, folder)
-    typer.echo(f"Wrote {len(described):,} images to {folder} with {sum(counts.values()):,} expressions.")
+    expressions = count_of(sum(counts.values()), "expressions")
+    typer.echo(f"Wrote {count_of(len(described), 'images')} to {folder} with {expressions}.")
     typer.echo(f"Expressions: {counted(counts)}. Train on them with data.source=phrases data.root={folder}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
 
+from vision_train.files import count_of
 from vision_train.report.bags.attention_values import attention_values, hottest, rank_shares
 from vision_train.report.bags.tile_layout import Pixels, TileLayout
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, shortened, wrapped
@@ -107,7 +108,7 @@ def branch_maps(title: str, attention: NDArray[np.floating], layout: TileLayout,
     branches = {f"branch {number}": values for number, values in enumerate(attention)}
     maps = {heading: bare_map(values, layout, scaling) for heading, values in branches.items()}
     below = {heading: concentration(values) for heading, values in branches.items()}
-    facts = f"{len(branches)} {'branch' if len(branches) == 1 else 'branches'}, {counted(layout)}"
+    facts = f"{count_of(len(branches), 'branches')}, {counted(layout)}"
     return _picture(title, facts, maps, below, layout.notes, _legend(list(attention), scaling, layout), BRANCH_SIDE)
 
 
@@ -155,8 +156,7 @@ def concentration(attention: NDArray[np.floating], of: str = "") -> str:
 
 def counted(layout: TileLayout) -> str:
     """How many tiles or instances there are: ``300 tiles``."""
-    count = len(layout.boxes)
-    return f"{count:,} {layout.noun}" if count != 1 else f"1 {layout.noun.removesuffix('s')}"
+    return count_of(len(layout.boxes), layout.noun)
 
 
 def colour_bar() -> Pixels:

@@ -15,7 +15,7 @@ from PIL import Image
 from models.mil.attention_maps import AttendedBag
 from models.mil.pictures import HOTTEST, cut_tile
 from vision_train.errors import BadSampleError, UserError
-from vision_train.files import mark_output, names_apart, write_bytes, written_whole
+from vision_train.files import count_of, mark_output, names_apart, write_bytes, written_whole
 from vision_train.report.bags.attention_map import attention_map, branch_maps
 from vision_train.report.bags.attention_values import hottest
 from vision_train.report.bags.contact_sheet import contact_sheet, instance_captions
@@ -122,7 +122,8 @@ class Renderer:
         said = remarks_on_glyphs(self._drawn)
         said += [f"their attention in {self._folder / CSV_NAME}, with pictures beside it"]
         if self.undrawn:
-            said.append(f"{len(self.undrawn)} bags have no pictures, as they cannot be drawn:")
+            bags, have = count_of(len(self.undrawn), "bags"), "has" if len(self.undrawn) == 1 else "have"
+            said.append(f"{bags} {have} no pictures, as that cannot be drawn:")
             said += [f"  {name}: {reason}" for name, reason in self.undrawn.items()]
         if self.too_small:
             named = ", ".join(self.too_small[:10]) + (

@@ -134,7 +134,7 @@ class DetectionTask(Task):
             class_loss=method.class_loss, repeats=method.hybrid_repeats, hide_empty=method.denoising.hide_empty
         )
         if self.teaching is not None:
-            self.teaching = Teaching(recipe.semi, classes, BoxMonitor)
+            self.teaching = Teaching(recipe.semi, classes, BoxMonitor, recipe.kind.noun)
         self.pool = BoxPool(recipe, classes) if self.teaching is not None else None
         self._worst: WorstImages | None = None
         self._noise = torch.Generator()

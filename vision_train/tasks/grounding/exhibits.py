@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vision_train.artefacts import Artefact, Items, Table
+from vision_train.files import count_of
 from vision_train.statistics import wilson_interval
 from vision_train.tasks.grounding.results import ACCURACY, MEAN_IOU, PhraseResult, Results, measure, values
 
@@ -74,8 +75,8 @@ def _table(
 def _of_images(results: Results) -> str:
     images = len({each.group for each in results.values()})
     return (
-        f"{len(results):,} expressions of {images:,} images. Low and high are a 95 % interval (Wilson) as if each "
-        "expression stood alone; those of an image do not quite."
+        f"{count_of(len(results), 'expressions')} of {count_of(images, 'images')}. Low and high are a 95 % interval "
+        "(Wilson) as if each expression stood alone; those of an image do not quite."
     )
 
 
@@ -84,4 +85,5 @@ def lacking(results: Results) -> list[str]:
     broken = [name for name, each in results.items() if not np.isfinite(each.found).all()]
     if not broken:
         return []
-    return [f"the network finds boxes that are not finite for {len(broken):,} expressions, such as {broken[0]}"]
+    told = count_of(len(broken), "expressions")
+    return [f"the network finds boxes that are not finite for {told}, such as {broken[0]}"]

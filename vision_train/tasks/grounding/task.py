@@ -91,7 +91,7 @@ class GroundingTask(Task):
             target=method.bin_target,
         )
         if self.teaching is not None:
-            self.teaching = Teaching(recipe.semi, KINDS, BoxMonitor)
+            self.teaching = Teaching(recipe.semi, KINDS, BoxMonitor, recipe.kind.noun)
         self.pool = PhrasePool(recipe) if self.teaching is not None else None
         self._worst: WorstExpressions | None = None
 
