@@ -128,9 +128,7 @@ def test_weights_of_a_run_that_saw_the_test_images_are_refused(recipes):
     Path("started.yaml").write_text(photos("", "model: {checkpoint: fair}"))
     build("plain_photos.yaml", "started.yaml", "data.splits={test: 0.4}")
     Path("voted.yaml").write_text(photos(", unlabelled: labelled", "semi: {method: self_training, voters: [before]}"))
-    with pytest.raises(
-        UserError, match=r"^voted: \d samples .*tested on, .*semi\.voters=.*before learnt from"
-    ):
+    with pytest.raises(UserError, match=r"^voted: \d samples .*tested on, .*semi\.voters=.*before learnt from"):
         build("plain_photos.yaml", "voted.yaml", "data.splits={test: 0.4}")
 
 
