@@ -120,7 +120,8 @@ class Teaching:
             if self.burn_in >= steps:  # whole epochs would leave none to the pool
                 self.burn_in = math.ceil(wanted - 1e-9)
             when = f"after {self.burn_in:,} steps on labelled images alone" if self.burn_in else "from the first step"
-            self._news.append(f"note: the pool is used {when} (semi.burn_in)")
+            never = "warning: the pool is never used, for all steps are on labelled images alone; lower semi.burn_in"
+            self._news.append(f"note: the pool is used {when} (semi.burn_in)" if self.burn_in < steps else never)
         counts = task.class_counts
         prior = [count / sum(counts) for count in counts]
         before = self.monitor.state_dict() if self.monitor else None
