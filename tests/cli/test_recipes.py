@@ -77,6 +77,17 @@ def test_explains_the_keys_of_one_section(section: str):
     assert run(section, "--explain").stdout.splitlines() == lines
 
 
+@pytest.mark.parametrize(("key", "count"), [("data.unlabelled", 3), ("semi.rounds.count", 1), ("semi.verdict", 7)])
+def test_explains_one_key_and_what_it_holds(key: str, count: int):
+    lines = run("--explain", key).stdout.splitlines()
+    assert len(lines) == count
+    assert all(line.split()[0].startswith(key) for line in lines)
+
+
+def test_a_list_of_choices_names_them():
+    assert "a list of faithfulness, robustness, confidence;" in run("--explain", "semi.rounds.scores").stdout
+
+
 def test_explains_what_a_section_holds_down_to_its_inner_keys():
     lines = run("--explain", "semi").stdout.splitlines()
     for key in ("semi.method", "semi.burn_in", "semi.rounds.count", "semi.verdict.seeds", "semi.verdict.lora.rank"):

@@ -37,6 +37,12 @@ def build(tmp_path: Path, unlabelled: str, *overrides: str) -> SampleDataModule:
     return recipe.kind.load().build(recipe)
 
 
+def test_a_class_that_is_missing_since_its_folder_is_the_pool_is_said_to_be(tmp_path):
+    build(tmp_path, "labelled")
+    with pytest.raises(UserError, match=r"train split has nothing of class dog.*data.unlabelled names it: train/dog"):
+        build(tmp_path, str(tmp_path / "labelled" / "train" / "dog"))
+
+
 def pool_ids(data: SampleDataModule) -> list[str]:
     return [Path(sample.id).name for sample in data.samples("unlabelled")]
 

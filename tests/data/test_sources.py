@@ -191,3 +191,12 @@ def test_links_that_lead_back_are_no_class(tmp_path: Path) -> None:
     (tmp_path / "data" / "feline").symlink_to(tmp_path / "data" / "cat")
     with pytest.raises(UserError, match=r"feline: no images.*same folder"):
         read_folder(tmp_path / "data")
+
+
+def test_links_to_themselves_are_no_class_and_stop_no_list(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/a.png", "dog/b.png")
+    for name in ("circle", "cat/circle", ".circle"):
+        (tmp_path / name).symlink_to(Path(name).name)
+    found = read_folder(tmp_path)
+    assert [s.id for s in found.samples] == ["cat/a.png", "dog/b.png"]
+    assert "1 no ending" in " ".join(found.notes)

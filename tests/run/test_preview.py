@@ -218,11 +218,19 @@ def test_samples_that_are_no_images_are_refused(show):
     assert not Path("p.png").exists()
 
 
+def test_views_that_are_mixed_before_they_are_learnt_are_said_to_be(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    preview(load_recipe("semi/shapes", ["data.mix_unlabelled=true"]), tmp_path / "p.png", count=1, console=console)
+    said = console.file.getvalue()
+    assert "1 unlabelled sample in their two views, before two or four are mixed" in said
+    assert "data.mix_unlabelled" in said
+
+
 @pytest.mark.parametrize("recipe", ["semi/digits", "semi/shapes"])
 def test_the_pool_is_shown_in_both_views(recipe, tmp_path):
     out, console = tmp_path / "p.png", Console(file=io.StringIO(), width=200)
     preview(load_recipe(recipe), out, count=3, console=console)
-    assert "3 unlabelled samples in their two views" in console.file.getvalue()
+    assert "3 unlabelled samples in their two views\n" in console.file.getvalue()
     alone = tmp_path / "alone.png"
     preview(load_recipe(recipe, ["semi.method=none"]), alone, count=3, console=console)
     with Image.open(out) as both, Image.open(alone) as first:

@@ -50,6 +50,14 @@ def test_steps_are_counted(tiny, overrides, expected):
     assert {key: getattr(steps, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(("ratio", "often"), [(1, None), (50, "2"), (1e6, "51,323")])
+def test_a_step_that_takes_each_unlabelled_image_several_times_is_told(ratio, often):
+    _, said = counted("semi/digits", f"semi.ratio={ratio}")
+    told = [text for text in said if "semi.ratio" in text]
+    assert len(told) == (often is not None)
+    assert often is None or f"comes {often} times" in told[0]
+
+
 @pytest.mark.parametrize(
     ("overrides", "done", "expected"),
     [

@@ -171,6 +171,8 @@ class TestAWholeVerdict:
         assert table.note.startswith("Nothing was learnt")
         assert table.note in whole.output
         page = (whole.directory.path / "report.html").read_text()
+        assert page.count(table.note.partition(":")[0]) == 1, "once, and before all tables"
+        assert page.index(table.note.partition(":")[0]) < page.index("Learning rates of the controls")
         for words in ("The pool itself adds", "best control by validation", "Learning rates of the controls"):
             assert words in page
 
@@ -284,6 +286,7 @@ def test_a_verdict_that_could_not_be_reached_is_a_mistake_in_the_recipe(override
         (["semi.verdict.worth=true", "data.labels_per_class=1"], [r"semi\.verdict\.worth", r"labels_per_class"]),
         (["run.select.metric=train/loss"], [r"run\.select\.metric", r"val/"]),
         (["semi.method=self_training", "semi.voters=[runs/a]"], [r"semi\.voters=.*runs/a", "pool", "number"]),
+        (["data.unlabelled=labelled"], [r"data\.unlabelled=labelled", r"semi\.verdict=null"]),
     ],
 )
 def test_a_verdict_that_could_not_be_reached_is_refused_before_the_first_step(overrides, named):

@@ -169,7 +169,8 @@ def test_a_loss_of_the_pool_a_thousand_times_that_of_labels_is_seen_and_bounded(
     student, _ = answers(400, 6.0, 0.93, seed=1)
     judgement = Monitor(NAMES, EVEN).judge(Reading(pool_of(logits, torch.ones(400), student, losses=(500.0, 0.5))))
     assert figures(judgement) == ["ratio of the losses"]
-    assert "1000.0 times" in judgement.messages[0]
+    assert "semi.weight" in judgement.signs[0].message
+    assert "1,000.0 times" in judgement.messages[0]
     assert capped(torch.tensor(500.0), torch.tensor(0.5)) == 2
 
 

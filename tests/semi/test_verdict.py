@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vision_train.artefacts import Metric
+from vision_train.report.judged_metric import describe_judged
 from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast, is_at_chance
 from vision_train.statistics import Interval, Resampled, resample_mean
 
@@ -103,9 +105,9 @@ def test_what_a_study_could_have_found_is_the_larger_size_since_helped_takes_bot
 def test_the_sentence_says_what_was_found_and_what_could_have_been():
     verdict = PoolVerdict("FreeMatch with 1,197 unlabelled images", made("better"), made("better", "self-pool", 0.041))
     assert verdict.sentence(300, worth="The pool is worth about 38 more labels (12 to 49).") == (
-        "FreeMatch with 1,197 unlabelled images is better: +3.0 points (+1.0 to +5.0; 5 seeds, 300 test samples) "
-        "against labelled; this study could see 2.8 points or more. The pool itself adds +4.1 points (+1.0 to +5.0). "
-        "The pool is worth about 38 more labels (12 to 49)."
+        "The pool helped. FreeMatch with 1,197 unlabelled images is better: +3.0 points (+1.0 to +5.0; 5 seeds, 300 "
+        "test samples) against the best control, labelled; this study could see 2.8 points or more. The pool itself "
+        "adds +4.1 points (+1.0 to +5.0). The pool is worth about 38 more labels (12 to 49)."
     )
 
 
@@ -123,6 +125,17 @@ def test_after_a_difference_that_is_not_measurable_the_sentence_says_what_helps(
     sentence = PoolVerdict("mean teacher", made(method), made(pool, "self-pool")).sentence(300)
     assert words in sentence
     assert ("not measurably different" in sentence) == (method in ("no measurable difference", "ahead"))
+    assert sentence.startswith("That the pool helped is not shown.")
+
+
+def test_a_metric_that_is_no_share_is_written_with_the_digits_that_it_needs():
+    precision = describe_judged("test/ap", [Metric("ap", "AP", shown="always")])
+    sentence = PoolVerdict("Mean teacher", made("better"), made("ahead", "self-pool", -0.0031)).sentence(
+        150, precision.format_difference, ""
+    )
+    assert "+0.03 (+0.01 to +0.05; 5 seeds" in sentence
+    assert "could see 0.028 or more" in sentence
+    assert "−0.0031 (" in sentence
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="Show this recipe (a built-in name or a YAML file); with --explain, a section too."),
+        typer.Argument(help="Show this recipe (a built-in name or a YAML file); with --explain, a section or key too."),
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")
@@ -50,7 +50,7 @@ def recipes(
     from vision_train.recipe.keys import explain as explained
 
     console = Console(highlight=False)
-    if explain and name and not overrides and (keys := [key for key in explained() if key.path[0] == name]):
+    if explain and name and not overrides and (keys := _keys_in(explained(), name)):
         _explain(console, keys, None)
         return
     recipe = None if name is None else load_recipe(name, overrides or [], runnable=False)
@@ -60,6 +60,11 @@ def recipes(
         _show(console, recipe)
     else:
         _list(console, all_recipes)
+
+
+def _keys_in(keys: Sequence[Key], name: str) -> list[Key]:
+    """Those of a section or of a key that holds others, or one key."""
+    return [key for key in keys if key.name == name or key.name.startswith(f"{name}.")]
 
 
 def _list(console: Console, all_recipes: bool) -> None:

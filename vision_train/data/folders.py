@@ -72,7 +72,7 @@ class Listing:
         Raises:
             UserError: It cannot be listed.
         """
-        return [folder / entry.name for entry in self._kept(folder) if entry.is_dir()]
+        return [folder / entry.name for entry in self._kept(folder) if _is_folder(entry)]
 
     def files(self, folder: Path) -> list[Path]:
         """Wanted files that lie directly in a folder, in order.
@@ -103,7 +103,7 @@ class Listing:
             entered.add(place)
             inside: list[Path] = []
             for entry in self._kept(here):
-                if entry.is_dir():
+                if _is_folder(entry):
                     inside.append(here / entry.name)
                 elif self._is_wanted(entry):
                     found.append(here / entry.name)
@@ -160,7 +160,7 @@ class Listing:
         ours = written_names(folder)
         for entry in _entries(folder):
             place = folder / entry.name
-            is_folder = entry.is_dir()
+            is_folder = _is_folder(entry)
             if entry.name.startswith(".") or (is_folder and _is_cache(place)):
                 self._pass_by(entry, place)
             elif entry.name in ours or (is_folder and is_output(place)):
@@ -173,7 +173,7 @@ class Listing:
     def _pass_by(self, entry: os.DirEntry[str], place: Path) -> None:
         if entry.name == OUTPUT_MARK:
             return
-        if entry.is_dir():
+        if _is_folder(entry):
             inside = (name.lower() for _, _, names in os.walk(place) for name in names)
             self._hidden[self._named(place)] = sum(name.endswith(self._endings) for name in inside)
         elif self._is_wanted(entry):
@@ -181,7 +181,7 @@ class Listing:
 
     def _is_wanted(self, entry: os.DirEntry[str]) -> bool:
         # A link that leads nowhere is named when it is read; devices and pipes would never end.
-        return entry.name.lower().endswith(self._endings) and (entry.is_file() or _leads_nowhere(entry))
+        return entry.name.lower().endswith(self._endings) and (_leads_nowhere(entry) or entry.is_file())
 
     def _named(self, place: Path) -> str:
         return str(place.relative_to(self._root)) if place.is_relative_to(self._root) else str(place)
@@ -217,5 +217,10 @@ def _is_cache(folder: Path) -> bool:
     return folder.name in CACHES or (folder / CACHE_TAG).is_file()
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return not _leads_nowhere(entry) and entry.is_dir()
+
+
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link to nothing, or to itself."""
     return entry.is_symlink() and not Path(entry.path).exists()

@@ -63,6 +63,7 @@ class SampleDataModule(LightningDataModule):
         left_out: Samples that were taken out by :meth:`leave_out`.
         drawn_from: Split -> all of its samples, where ``data.labels_per_class`` drew some of them.
         pool_copies: Unlabelled samples that are copies of labelled ones that are trained on.
+        after_views: What is done to the views of unlabelled samples before they are learnt, in words.
     """
 
     noun: str
@@ -93,6 +94,7 @@ class SampleDataModule(LightningDataModule):
         self.left_out: list[Sample] = []
         self.drawn_from: dict[str, Sequence[Sample]] = {}
         self.pool_copies = 0
+        self.after_views = ""
         self._samples = dict(splits)
         self._datasets: list[SampleDataset] = []
         self._states: dict[str, dict[str, int]] = {}

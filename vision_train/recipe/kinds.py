@@ -51,6 +51,8 @@ def describe(kind: Any) -> str:
         return " | ".join(dict.fromkeys(str(choice) for choice in arguments))
     if origin is tuple:
         return f"a list of {len(arguments)} {_plural(arguments[0])}"
+    if origin is list and get_origin(arguments[0]) is Literal:
+        return f"a list of {', '.join(get_args(arguments[0]))}"
     if origin is list:
         return f"a list of {_plural(arguments[0])}"
     return _WORDS.get(kind, "a mapping")

@@ -22,4 +22,4 @@ class Lora:
     def problems(self) -> Problems:
         """Yield a rank that changes nothing."""
         if self.rank < 1:
-            yield "rank", f"is {self.rank}; must be at least 1 (model.lora=null adds no adapters)"
+            yield "rank", f"is {self.rank}; must be at least 1; without adapters, set lora itself to null"

@@ -72,6 +72,6 @@ class Recipe:
         """Yield a way to learn from a pool that the task does not know, or that lacks its teacher."""
         known = semi_methods(self.task) if self.task else ()
         if self.semi.method not in known and self.semi.method != "none":
-            yield "semi.method", f"is {self.semi.method}; task={self.task} knows {', '.join(known)}"
+            yield "semi.method", f"is {self.semi.method}; task={self.task} takes {' | '.join(known)}"
         elif self.semi.uses_pool_in_steps and self.semi.teacher == "average" and self.optim.ema is None:
             yield "optim.ema", f"is null, and semi.method={self.semi.method} has it as teacher; set 'optim.ema={RUN}'"

@@ -24,6 +24,8 @@ from vision_train.semi.health_log import PREFIX
 KNOWN = (Table, Curve, Matrix, SeedValues, ImageGrid, Items)
 VERDICT = "verdict"
 """How the names of artefacts begin that say what the run was worth beside its controls."""
+ARMS = f"{VERDICT}_arms"
+"""The table of the arms, whose note is the verdict in words."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
     loaded = [a for a in record.artefacts if isinstance(a, Table) and a.name.endswith("checkpoint")]
     about_pool = [artefact for artefact in record.artefacts if _is_about_pool(artefact.name)]
     verdict = [artefact for artefact in record.artefacts if artefact.name.startswith(VERDICT)]
+    arms = [artefact for artefact in verdict if isinstance(artefact, Table) and artefact.name == ARMS]
+    beside = [artefact for artefact in verdict if artefact not in arms]
     apart = [*about_pool, *verdict]
     results = [a for a in record.artefacts if not a.name.endswith("checkpoint") and a not in apart]
     drawn = {a.name: extension.block(a) if extension else None for a in results if not isinstance(a, KNOWN)}
@@ -78,7 +82,12 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
         "unknown": [*record.unknown, *undrawn],
         "headline": headline_tiles(record),
         "phases": _phases(record),
-        "verdict": [*blocks_of(verdict, Table), *blocks_of(verdict, SeedValues)],
+        "verdict": {
+            "said": [table.note for table in arms],
+            "kind": "better" if record.summary.get(f"{VERDICT}/helped") else "open",
+            "beside": [*blocks_of(beside, SeedValues), *blocks_of(beside, Table)],
+            "arms": [replace(table, note="") for table in arms],
+        },
         # Matrices across the page; then curves and tables side by side, long tables first.
         "matrices": blocks_of(results, Matrix),
         "results": [*blocks_of(results, Curve), *blocks_of(tables, Table)],

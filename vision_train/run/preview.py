@@ -117,7 +117,8 @@ def _pool(prepared: Prepared, stream: str, count: int) -> Preview:
     batches = _training_batches(prepared.data, stream)
     rows = list(islice((row for batch in batches for row in _view_rows(prepared.task, batch)), count))
     samples = "sample" if len(rows) == 1 else "samples"
-    return Preview(f"{len(rows)} unlabelled {samples} in their two views", rows)
+    before = f", before {after}" if (after := prepared.data.after_views) else ""
+    return Preview(f"{len(rows)} unlabelled {samples} in their two views{before}", rows)
 
 
 def _view_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:

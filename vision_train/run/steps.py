@@ -17,6 +17,8 @@ from vision_train.tasks.base import Task
 
 FEW_STEPS = 300
 """Optimiser steps below which a training is called short: a new head alone takes some hundreds."""
+OFTEN = 2
+"""Times that an unlabelled sample comes in a step, from which on there are too few of them for it."""
 FAR_BELOW = 0.25
 """Factor of the learning rate below which it is far from what was typed."""
 
@@ -220,6 +222,13 @@ def _of_samples(recipe: Recipe, data: SampleDataModule, trainer: Trainer, steps:
         yield (
             f"{never:,} of the {count:,} training {data.noun} are never seen; raise {longer}, or lower data.batch_size"
         )
+    for name, stream in [*data.streams.items()][1:]:
+        count = data.counts[stream.split]
+        if stream.batch_size >= OFTEN * count:
+            yield (
+                f"each {name} one of the {data.noun} comes {stream.batch_size // count:,} times or more in a step: it "
+                f"takes {stream.batch_size:,}, and there are {count:,}; lower semi.ratio or data.batch_size"
+            )
 
 
 def _of_rate(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:

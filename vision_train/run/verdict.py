@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vision_train.data.kind import LABELLED
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
 from vision_train.recipe.sections import Select
@@ -135,13 +136,18 @@ def _check(recipe: Recipe, verdict: Verdict) -> None:
     """Refuse what cannot be judged.
 
     Raises:
-        UserError: There are no test samples, no validation by which to choose, or nothing that a control starts from,
-            or the method would know labels that its controls do not.
+        UserError: There are no test samples, no validation by which to choose, no pool beyond the labelled samples, or
+            nothing that a control starts from, or the method would know labels that its controls do not.
     """
     remedy = "or set semi.verdict=null"
     if recipe.kind.judged != "test":
         raise UserError(
             f"semi.verdict: task={recipe.task} has no test samples to judge by; take another task, {remedy}"
+        )
+    if recipe.data.unlabelled == LABELLED:
+        raise UserError(
+            "semi.verdict: data.unlabelled=labelled has no new images to judge, and the method would be compared with "
+            f"itself; name images without labels, {remedy}"
         )
     if recipe.run.select.metric.partition("/")[0] != "val":
         raise UserError(

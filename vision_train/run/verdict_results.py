@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -160,7 +161,7 @@ def _sentence(verdict: PoolVerdict, metric: JudgedMetric, own: MeasuredRun, pool
     name = f"{METHODS[verdict.arm]} with {pool}"
     unit = f" {metric.unit}" if metric.unit else ""
     tested = len(read_items(own.folder, "test").ids)
-    spoken = replace(verdict, arm=name).sentence(tested, metric.factor, unit, worth)
+    spoken = replace(verdict, arm=name).sentence(tested, partial(metric.format_difference, decimals=1), unit, worth)
     return " ".join(filter(None, (spoken, _health(own.figures), doubts_of_origin(own.folder))))
 
 
@@ -211,22 +212,24 @@ def _rates_table(recipe: Recipe, finished: Sequence[FinishedPhase]) -> Table:
     """How arms came to their learning rates."""
     chosen, select = chosen_factors(recipe, finished), recipe.run.select
     rows = [
-        [arm.name, f"{factor * recipe.optim.lr:g}", value, "chosen" if factor == chosen[arm.key] else ""]
+        [arm.name, f"{factor * recipe.optim.lr:g}", value, "yes" if factor == chosen[arm.key] else ""]
         for arm in arms_of(recipe)
         for factor, value in tried_rates(arm, finished, select).items()
     ]
     note = (
         "Tried on a seed outside the verdict. All arms that train the whole network on labelled images alone take the "
-        "best of the first."
+        "rate that is chosen for the arm `labelled`."
     )
-    return Table("verdict_rates", "Learning rates of the controls", ["arm", "optim.lr", select.metric, ""], rows, note)
+    return Table(
+        "verdict_rates", "Learning rates of the controls", ["arm", "optim.lr", select.metric, "chosen"], rows, note
+    )
 
 
 def _seed_values(arms: dict[str, Arm], runs: dict[str, list[MeasuredRun]], metric: JudgedMetric) -> SeedValues:
     values = {arm.name: list(_values(runs[key], metric.name).values()) for key, arm in arms.items()}
     note = "Dots are seeds, the mark is their mean, the bar its 95 % interval."
     written: Literal["number", "percent"] = "percent" if metric.unit else "number"
-    return SeedValues("verdict_seeds", metric.title, metric.title.lower(), written, values, note)
+    return SeedValues("verdict_seeds", f"{metric.title} of each seed", metric.title.lower(), written, values, note)
 
 
 def _worth(recipe: Recipe, metric: JudgedMetric, runs: dict[str, list[MeasuredRun]], labels: int) -> str:

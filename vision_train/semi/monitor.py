@@ -264,8 +264,8 @@ class Monitor:
         if reading.pool.loss_ratio > HEAVY:
             yield Sign(
                 "ratio of the losses",
-                f"the loss of the pool is {reading.pool.loss_ratio:.1f} times that of labelled {self.noun}; it counts "
-                f"for at most {MOST:g} times. Lower its weight",
+                f"the loss of the pool is {reading.pool.loss_ratio:,.1f} times that of labelled {self.noun}; it counts "
+                f"for at most {MOST:g} times. Lower its weight (semi.weight)",
             )
 
 

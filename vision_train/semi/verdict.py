@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,14 @@ NOTHING_LEARNT = (
     "weights with model.checkpoint."
 )
 """Said before everything else, since arms that all guess are of course not measurably different."""
+
+
+Written = Callable[[float], str]
+
+
+def in_points(difference: float) -> str:
+    """A difference of two shares in points, with its sign."""
+    return f"{100 * difference:+.1f}"
 
 
 def is_at_chance(arms: Mapping[str, Sequence[bool]]) -> bool:
@@ -162,24 +170,26 @@ class PoolVerdict:
             "verdict/at_chance": self.at_chance,
         }
 
-    def sentence(self, test_samples: int, scale: float = 100.0, unit: str = " points", worth: str = "") -> str:
+    def sentence(self, test_samples: int, written: Written = in_points, unit: str = " points", worth: str = "") -> str:
         """The verdict in words.
 
         Args:
             test_samples: How many the arms were tested on.
-            scale: What a difference is multiplied by to be shown.
+            written: A difference as text with its sign, without the unit.
             unit: What follows it.
             worth: What the pool is worth in labels, a sentence; empty if unknown.
         """
         method, pool = self.method, self.pool
         found = ""
         if self.detectable is not None:
-            found = f"; this study could see {scale * self.detectable:.1f}{unit} or more"
+            found = f"; this study could see {written(self.detectable).lstrip('+')}{unit} or more"
+        measurably = "" if pool.verdict in WORDS else ", not measurably"
+        learnt = "The pool helped." if self.helped else "That the pool helped is not shown."
         said = [
-            NOTHING_LEARNT if self.at_chance else "",
-            f"{self.arm} is {WORDS.get(method.verdict, 'not measurably different')}: {_shown(method, scale, unit)}"
-            f"; {method.seeds} seeds, {test_samples} test samples) against {method.other}{found}.",
-            f"The pool itself adds {_shown(pool, scale, unit)}){'' if pool.verdict in WORDS else ', not measurably'}.",
+            NOTHING_LEARNT if self.at_chance else learnt,
+            f"{self.arm} is {WORDS.get(method.verdict, 'not measurably different')}: {_shown(method, written, unit)}"
+            f"; {method.seeds} seeds, {test_samples} test samples) against the best control, {method.other}{found}.",
+            f"The pool itself adds {_shown(pool, written, unit)}){measurably}.",
             worth,
             "" if self.at_chance else _next_step(method if method.verdict not in WORDS else pool),
         ]
@@ -191,12 +201,12 @@ def _entries(prefix: str, of: Contrast) -> dict[str, float | None]:
     return {f"{prefix}difference": of.difference, f"{prefix}low": low, f"{prefix}high": high}
 
 
-def _shown(of: Contrast, scale: float, unit: str) -> str:
+def _shown(of: Contrast, written: Written, unit: str) -> str:
     """Difference and interval, with a bracket that is still open."""
     interval = "the same on every seed"
     if of.interval is not None:
-        interval = f"{scale * of.interval.low:+.1f} to {scale * of.interval.high:+.1f}"
-    return f"{scale * of.difference:+.1f}{unit} ({interval}"
+        interval = f"{written(of.interval.low)} to {written(of.interval.high)}"
+    return f"{written(of.difference)}{unit} ({interval}"
 
 
 def _next_step(of: Contrast) -> str:

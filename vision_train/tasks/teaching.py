@@ -123,9 +123,10 @@ class Teaching:
             self.burn_in = math.ceil(wanted / task.steps_per_epoch - 1e-9) * task.steps_per_epoch
             if self.burn_in >= steps:  # whole epochs would leave none to the pool
                 self.burn_in = math.ceil(wanted - 1e-9)
-            burnt_in = f"after {self.burn_in:,} steps on labelled {self.noun} alone"
-            when = burnt_in if self.burn_in else "from the first step"
-            self._news.append(f"note: the pool is used {when} (semi.burn_in)")
+            alone = f"on labelled {self.noun} alone"
+            when = f"after {self.burn_in:,} steps {alone}" if self.burn_in else "from the first step"
+            never = f"warning: the pool is never used, for all steps are {alone}; lower semi.burn_in"
+            self._news.append(f"note: the pool is used {when} (semi.burn_in)" if self.burn_in < steps else never)
         counts = task.class_counts
         prior = [count / sum(counts) for count in counts]
         before = self.monitor.state_dict() if self.monitor else None

@@ -73,6 +73,8 @@ class BoxDataModule(SampleDataModule):
         self._view_of_pool = partial(views_of, section, augment)
         self._views = views_of(section, augment) if POOL_SPLIT in splits else None
         self._evaluation = Preparation(evaluation_transform(section, augment), seed)
+        if section.mix_unlabelled:
+            self.after_views = "two or four are mixed and parts of them erased (data.mix_unlabelled)"
 
     def make_dataset(
         self, samples: Sequence[Any], *, stream: str | None, alone: bool

@@ -11,6 +11,7 @@ from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
 from vision_train.data.splits import whole_split
 from vision_train.data.unlabelled import streams_of, unlabelled_splits
+from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 
 __all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
@@ -21,8 +22,11 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     section = recipe.data
     found = read_samples(section, divided=only is None, declared=classes or ())
     splits = whole_split(found.samples, only) if only else divide(found.samples, section.splits)
-    names = classes or in_declared_order(label_map(splits), section.classes)
-    label_map(splits, names)
+    try:
+        names = classes or in_declared_order(label_map(splits), section.classes)
+        label_map(splits, names)
+    except UserError as error:  # a class that is missing may be one of the folders that were left out
+        raise UserError("; ".join([str(error), *found.notes])) from error
     all_of_train = splits["train"]
     if section.labels_per_class is not None and not only:
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)

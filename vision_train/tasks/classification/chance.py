@@ -36,8 +36,9 @@ def _cause(split: str, learnt: Learnt) -> str:
     compared = f"whether the labels belong to their images and whether train and {split} show the same"
     if learnt.is_empty:
         return (
-            "Either little was learnt: if the training loss in the report did not fall, change optim.lr, raise "
-            f"trainer.max_epochs, or set model.checkpoint. Or what was learnt does not carry over: see {compared}"
+            "Either little was learnt: if the training loss in the report did not fall, change optim.lr, train longer "
+            "(trainer.max_steps or trainer.max_epochs), or set model.checkpoint. Or what was learnt does not carry "
+            f"over: see {compared}"
         )
     losses = (
         f"the training loss of the last epoch is {learnt.loss:.3f}, where guessing has {learnt.loss_of_guessing:.3f}"
@@ -48,6 +49,6 @@ def _cause(split: str, learnt: Learnt) -> str:
             "set model.checkpoint"
         )
     return (
-        f"Little was learnt: {losses}. Change optim.lr (lower it where the loss rose), raise trainer.max_epochs, or "
-        "start from weights with model.checkpoint"
+        f"Little was learnt: {losses}. Change optim.lr (lower it where the loss rose), train longer "
+        "(trainer.max_steps or trainer.max_epochs), or start from weights with model.checkpoint"
     )
