@@ -123,8 +123,8 @@ def _self_training(asked: Phase, share: float) -> list[Phase]:
     """Voters with seeds of their own, which share the labelled samples; then a student from the initial weights."""
     recipe, unit = asked.recipe, _unit(asked.recipe)
     semi, phases = recipe.semi, list[Phase]()
-    if semi.voting_runs:
-        labels = Labelling((), runs=tuple(semi.voting_runs)) if semi.weight else None
+    if isinstance(semi.voters, list):
+        labels = Labelling((), runs=tuple(semi.voters)) if semi.weight else None
         return [replace(asked, labels=labels)]
     schedule = _schedule(recipe, share, 1)
     if len(schedule) > 1:
