@@ -195,7 +195,7 @@ def test_fresh_tensors_are_trained_beside_the_head_and_beside_adapters(first):
         (["model.lora.rank=2"], r"model\.lora: .*random weights.*model\.checkpoint.*model\.lora=null"),
         ([f"model.freeze={ALL_BUT_HEAD}"], r"model\.freeze=all_but_head: .*model\.checkpoint.*model\.freeze=\[\]"),
         ([*LORA, "model.lora.rank=25"], r"model\.lora\.rank: is 25.*blocks\.0\.attn\.qkv.*at most 24"),
-        ([*LORA, "model.lora.rank=0"], r"model\.lora\.rank.*at least 1.*model\.lora=null"),
+        ([*LORA, "model.lora.rank=0"], r"model\.lora\.rank.*at least 1.*lora itself to null"),
         ([*LORA, "model.freeze=[blocks.*]"], r"model\.freeze.*`lora`"),
         ([*LORA, f"model.freeze={ALL_BUT_HEAD}"], r"model\.freeze.*`lora`"),
         ([*LORA, "model.freeze=some_words"], r"model\.freeze.*all_but_head"),
