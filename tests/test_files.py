@@ -7,7 +7,6 @@ import pytest
 from vision_train.files import (
     OUTPUT_MARK,
     as_file_name,
-    count_of,
     escape_name,
     is_output,
     mark_output,
@@ -18,6 +17,7 @@ from vision_train.files import (
     write_text,
     written_names,
 )
+from vision_train.wording import count_of
 
 
 @pytest.mark.parametrize(

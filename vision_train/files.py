@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it; names for them, and in messages."""
+"""Writing files so that a reader sees the old content or the new, never half of it, and names for them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from vision_train.errors import UserError
 LONGEST_NAME = 200
 """Bytes of a name that is made of an id or a path; file systems take 255, and writing needs some more for a moment."""
 
-MOST_NAMED = 10
-"""Names that a message lists; it counts the others."""
 OUTPUT_MARK = ".vision-train-output"
 """File by which a folder that this program wrote is known."""
 _UNMARKED = (("recipe.yaml", "environment.json", "classes.json"), ("study.json", "recipes"))
@@ -28,7 +26,6 @@ _UNMARKED = (("recipe.yaml", "environment.json", "classes.json"), ("study.json",
 
 _UNWRITABLE = re.compile(r"[\udc80-\udcff\r]|\\(?=udc[0-9a-f]{2})")
 _ESCAPE = re.compile(r"\\u(dc[0-9a-f]{2})")
-_PLURAL = re.compile(r"(?:(?<=ch|sh|ss)e|(?<=x)e)?s$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -185,24 +182,6 @@ def escape_name(name: str) -> str:
 def unescape_name(text: str) -> str:
     """The name that :func:`escape_name` wrote."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16) - (0 if found[1] >= "dc80" else 0xDC00)), text)
-
-
-def first_named(names: Sequence[str]) -> str:
-    """The first ten names, each on one line of a message, and how many there are in all."""
-    shown = [printable(name) for name in names[:MOST_NAMED]]
-    if len(names) <= MOST_NAMED:
-        return f"{', '.join(shown)} ({len(names)} in all)" if len(names) > 1 else shown[0]
-    return f"{', '.join(shown)}, ... ({len(names)} in all)"
-
-
-def count_of(count: int, noun: str) -> str:
-    """A count with what is counted, such as ``1,200 expressions`` or ``1 box``.
-
-    Args:
-        count: How many there are.
-        noun: What they are, in the plural, which ends in s.
-    """
-    return f"{count:,} {_PLURAL.sub('', noun) if count == 1 else noun}"
 
 
 def printable(name: str) -> str:

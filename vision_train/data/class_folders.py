@@ -13,7 +13,8 @@ from vision_train.data.labels import class_name
 from vision_train.data.sample import ImageSample
 from vision_train.data.splits import split_called, splits_called
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
+from vision_train.wording import first_named
 
 IF_CLASSES = f"If they are classes, {DECLARE}"
 """What messages tell those whose folders are classes after all."""

@@ -12,8 +12,8 @@ import numpy as np
 from vision_train.data.sample import Divisible
 from vision_train.data.splits import by_split, cut_shares, shares_to_cut
 from vision_train.errors import UserError
-from vision_train.files import first_named
 from vision_train.seeds import derive_seed
+from vision_train.wording import first_named
 
 MOST_CLASSES_LISTED = 5
 """A message about more classes counts the rest."""

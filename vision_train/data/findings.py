@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from vision_train.data.dataset import SKIP_BAD, OnBad
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 
 @dataclass

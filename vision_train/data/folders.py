@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from vision_train.errors import UserError
-from vision_train.files import OUTPUT_MARK, first_named, is_output, printable, written_names
+from vision_train.files import OUTPUT_MARK, is_output, printable, written_names
+from vision_train.wording import first_named
 
 CACHES = frozenset(
     {"__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}

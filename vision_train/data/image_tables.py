@@ -14,7 +14,8 @@ from vision_train.data.labels import class_name, is_missing, labels_were_floats,
 from vision_train.data.sample import ImageSample
 from vision_train.data.tables import Row, read_table, split_named
 from vision_train.errors import UserError
-from vision_train.files import count_of, first_named, is_output, printable, unescape_name, written_names
+from vision_train.files import is_output, printable, unescape_name, written_names
+from vision_train.wording import count_of, first_named
 
 DECLARE = "name all classes with data.classes=[NAME,...]"
 """The remedy for names that are those of classes, though they look like something else."""

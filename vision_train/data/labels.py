@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from vision_train.data.splits import split_called
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
+from vision_train.wording import first_named
 
 MISSING = frozenset(
     {

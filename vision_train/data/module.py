@@ -16,7 +16,8 @@ from vision_train.data.labels import alike_names, listed_classes, suspicious_nam
 from vision_train.data.sample import Sample
 from vision_train.data.sampler import EvaluationSampler, TrainingBatches
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
+from vision_train.wording import first_named
 
 POOL_SPLIT = "unlabelled"
 """The split of the samples that are learnt from without labels, and the stream that draws two views of each."""

@@ -14,8 +14,9 @@ from vision_train.data.dataset import Batch
 from vision_train.data.sample import ImageSample
 from vision_train.data.tables import read_table
 from vision_train.errors import UserError
-from vision_train.files import count_of, first_named, printable, unescape_name
+from vision_train.files import printable, unescape_name
 from vision_train.semi.label_file import COLUMNS, PseudoLabel
+from vision_train.wording import count_of, first_named
 
 REMEDY = "remove it and resume the run that wrote it, or set data.pseudo_labels=null"
 """What to do about a file that cannot be used."""

@@ -18,7 +18,8 @@ from vision_train.data.splits import mentions_split, split_called, splits_called
 from vision_train.data.toy.digits import digits_samples
 from vision_train.data.toy.mnist import mnist_samples
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
+from vision_train.wording import first_named
 
 _IF_POOLED = "If they are no splits, put all of them into one folder inside data.root, or rename them"
 

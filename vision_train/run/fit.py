@@ -14,7 +14,7 @@ from rich.console import Console
 
 from vision_train.data.content import CONTENTS
 from vision_train.errors import UserError
-from vision_train.files import count_of, write_json
+from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe, write_recipe
@@ -50,6 +50,7 @@ from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on
 from vision_train.run.trainer import check_devices
 from vision_train.run.verdict import plan_run
 from vision_train.run.verdict_results import conclude_verdict
+from vision_train.wording import count_of
 
 
 def fit(

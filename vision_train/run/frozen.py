@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from models.lora import plain_name
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
-from vision_train.files import first_named
 from vision_train.recipe.sections import ALL_BUT_HEAD
 from vision_train.tasks.base import Task
+from vision_train.wording import first_named
 
 
 def refuse_frozen_random(task: Task, reports: Sequence[LoadReport]) -> None:

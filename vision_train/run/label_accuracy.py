@@ -12,7 +12,6 @@ import torch
 
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import Sample
-from vision_train.files import count_of
 from vision_train.run.parts import phases_of
 from vision_train.run.plan import FinishedPhase, Phase
 from vision_train.run.rounds import BURN_IN
@@ -20,6 +19,7 @@ from vision_train.semi.answers import Answer
 from vision_train.semi.health import Estimate, estimated_accuracy
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.semi.monitor import DOUBTFUL
+from vision_train.wording import count_of
 
 MOST_ASKED = 1000
 """Validation samples that are asked about at most, whatever the pool: an accuracy of 80 % has a standard error of 1.3

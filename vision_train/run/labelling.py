@@ -16,7 +16,6 @@ from vision_train.data.dataset import SampleLoader
 from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
-from vision_train.files import count_of, first_named
 from vision_train.processes import gather_objects, launched_rank
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
@@ -30,6 +29,7 @@ from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.semi.answers import Answer, each_once, select_for_round
 from vision_train.semi.label_file import PseudoLabel, write_pseudo_labels
 from vision_train.tasks.base import Batch, Task
+from vision_train.wording import count_of, first_named
 
 
 def label_pool(

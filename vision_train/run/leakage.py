@@ -11,7 +11,7 @@ from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule
 from vision_train.data.pictures import Pictures, look_alike, pictures_of, same_pixels, too_many
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
-from vision_train.files import count_of
+from vision_train.wording import count_of
 
 MOST_NAMED = 3
 """Copies that a message names."""

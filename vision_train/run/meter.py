@@ -11,9 +11,10 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
 from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects
+from vision_train.wording import first_named
 
 
 def ids_in(batch: Any) -> list[str]:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vision_train.data.dataset import SampleLoader
 from vision_train.errors import UserError
-from vision_train.files import count_of, printable
+from vision_train.files import printable
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
 from vision_train.run.directory import open_run
@@ -25,6 +25,7 @@ from vision_train.run.texts import check_texts
 from vision_train.run.trainer import build_trainer
 from vision_train.tasks.base import Task
 from vision_train.tasks.predicted import Predicted
+from vision_train.wording import count_of
 
 
 class Renderer(Protocol):

@@ -11,8 +11,9 @@ from typing import Any
 
 from vision_train.data.kind import ResultsFile
 from vision_train.errors import UserError
-from vision_train.files import check_writable, count_of, escape_name, write_text
+from vision_train.files import check_writable, escape_name, write_text
 from vision_train.tasks.predicted import CsvRows, Predicted
+from vision_train.wording import count_of
 
 ENDINGS = (".jsonl", ".csv")
 """Of tables, which all tasks write."""

@@ -16,7 +16,7 @@ from rich.console import Console
 from vision_train.artefacts import Artefact, Codec, Items, Table, write_artefact
 from vision_train.data.content import CONTENTS
 from vision_train.data.module import POOL_SPLIT
-from vision_train.files import count_of, write_json
+from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import attention_line, attention_table
@@ -29,6 +29,7 @@ from vision_train.run.plan import Phase
 from vision_train.run.sample_lists import SAMPLES_FILE, read_samples, write_samples
 from vision_train.run.steps import batch_in_words, concerns, count_steps, going_on, steps_in_words
 from vision_train.run.trainer import build_trainer
+from vision_train.wording import count_of
 
 
 @contextmanager

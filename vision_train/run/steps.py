@@ -10,10 +10,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vision_train.data.module import POOL_SPLIT, SampleDataModule
 from vision_train.errors import UserError
-from vision_train.files import count_of
 from vision_train.optim import count_warmup_steps, learning_rate_factor
 from vision_train.recipe import Recipe
 from vision_train.tasks.base import Task
+from vision_train.wording import count_of
 
 FEW_STEPS = 300
 """Optimiser steps below which a training is called short: a new head alone takes some hundreds."""

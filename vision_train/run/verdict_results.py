@@ -13,7 +13,6 @@ import numpy as np
 
 from vision_train.artefacts import Artefact, Metric, SeedValues, Table, read_artefact
 from vision_train.data.module import POOL_SPLIT
-from vision_train.files import count_of
 from vision_train.recipe import Recipe
 from vision_train.report.formats import format_percent
 from vision_train.report.judged_metric import JudgedMetric, describe_judged
@@ -29,6 +28,7 @@ from vision_train.semi.monitor import ORIGIN
 from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast, is_at_chance
 from vision_train.semi.worth import UNKNOWN, worth_in_labels
 from vision_train.statistics import mean_interval
+from vision_train.wording import count_of
 
 METHODS = {
     "mean_teacher": "Mean teacher",

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vision_train.files import count_of
 from vision_train.semi.consistency import MOST
 from vision_train.semi.health import Estimate, PoolFigures, distance_to_prior, normalised_entropy
+from vision_train.wording import count_of
 
 ALIKE = 0.02
 """Difference of mean confidences up to which validation images and pool are told apart by nothing that matters: of a

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_train.files import count_of
 from vision_train.previews import BoxesOnImage, PreviewRow
 from vision_train.tasks.base import Batch, Task
+from vision_train.wording import count_of
 
 Numbers = NDArray[np.float64]
 AUGMENTED, ORIGINAL = "augmented", "original"

@@ -5,7 +5,7 @@ import pytest
 
 from vision_train.data.bags.tables import SlideLabel, read_labels, read_splits
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:

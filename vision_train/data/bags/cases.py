@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.classes import divide
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 FEWEST = 3
 """Cases of a class that leave one in each split."""

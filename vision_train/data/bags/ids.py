@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from vision_train.data.bags.formats import FEATURE_ENDINGS
 from vision_train.data.bags.index import slide_id
 from vision_train.data.bags.tables import Labels, SlideSplits
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 _FLOAT = re.compile(r"([0-9]+)\.0+")
 

@@ -15,7 +15,7 @@ from vision_train.data.bags.tables import Labels, SlideSplits
 from vision_train.data.dataset import SKIP_BAD, OnBad
 from vision_train.data.labels import is_missing, labels_were_floats, several_in_one, whole_numbers
 from vision_train.errors import UserError
-from vision_train.files import MOST_NAMED, first_named
+from vision_train.wording import MOST_NAMED, first_named
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from vision_train.data.bags.bag import Bag, BagEntry
 from vision_train.data.sample import file_identity
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 
 @dataclass(frozen=True, slots=True)

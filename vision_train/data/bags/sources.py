@@ -14,7 +14,7 @@ from vision_train.data.dataset import OnBad
 from vision_train.data.decode import IMAGE_ENDINGS, decode_large
 from vision_train.data.folders import Listing
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 
 def sources_of_pictures(

@@ -18,7 +18,7 @@ from vision_train.data.labels import is_missing
 from vision_train.data.splits import split_called
 from vision_train.data.tables import Row, parse_table, read_text, split_named
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 _ID, _LABEL, _CASE = "slide_id", "label", "case_id"
 _SPLIT_COLUMNS = ("split", "split_info")

@@ -10,7 +10,7 @@ import typer
 
 from vision_train.cli.console import counted
 from vision_train.errors import UserError
-from vision_train.files import count_of
+from vision_train.wording import count_of
 
 if TYPE_CHECKING:
     from rich.console import Console

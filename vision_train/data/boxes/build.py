@@ -22,8 +22,8 @@ from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import Splits, whole_split
 from vision_train.data.unlabelled import streams_of, unlabelled_splits
 from vision_train.errors import UserError
-from vision_train.files import first_named
 from vision_train.recipe.recipe import Recipe
+from vision_train.wording import first_named
 
 __all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
 

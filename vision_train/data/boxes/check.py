@@ -16,7 +16,8 @@ from vision_train.data.decode import decode_large
 from vision_train.data.findings import Findings
 from vision_train.data.kind import SPLITS
 from vision_train.errors import BadSampleError
-from vision_train.files import count_of, first_named, printable
+from vision_train.files import printable
+from vision_train.wording import count_of, first_named
 
 Watched = Callable[[Sequence[BoxSample]], Iterator[BoxSample]]
 SMALL, MEDIUM = 32**2, 96**2

@@ -22,7 +22,7 @@ from vision_train.data.boxes.yolo import read_yolo
 from vision_train.data.corners import Corners
 from vision_train.data.findings import Findings
 from vision_train.errors import UserError
-from vision_train.files import count_of
+from vision_train.wording import count_of
 
 FEWEST = 2
 """Boxes of an image that can be compared."""

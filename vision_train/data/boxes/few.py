@@ -8,7 +8,7 @@ from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import BoxSample
 from vision_train.data.divide import drawn_order
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 
 def few(train: Sequence[BoxSample], section: Section, classes: Sequence[str], seed: int) -> list[BoxSample]:

@@ -12,7 +12,8 @@ from vision_train.data.boxes import Section
 from vision_train.data.boxes.voc import VOC_FOLDER, xml_files
 from vision_train.data.splits import split_called
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
+from vision_train.wording import first_named
 
 Format = Literal["coco", "yolo", "voc"]
 

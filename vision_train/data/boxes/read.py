@@ -21,7 +21,7 @@ from vision_train.data.corners import refuse_misread, refuse_shares
 from vision_train.data.find_images import ImageFinder
 from vision_train.data.findings import Findings
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 _ORDER = {"coco": "left, top, width, height", "yolo": "centre x, centre y, width, height"}
 _COPIES = ".rf."

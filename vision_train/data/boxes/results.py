@@ -14,9 +14,9 @@ from vision_train.data.boxes.layout import Source, sources
 from vision_train.data.boxes.read import FoundBoxes, join_categories, read_boxes
 from vision_train.data.findings import Findings
 from vision_train.errors import UserError
-from vision_train.files import first_named
 from vision_train.previews import BoxesOnImage
 from vision_train.recipe.recipe import Recipe
+from vision_train.wording import first_named
 
 ImageId = int | str
 

@@ -22,7 +22,8 @@ from vision_train.data.sources import list_images_in
 from vision_train.data.splits import split_called
 from vision_train.data.tables import read_text
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
+from vision_train.wording import first_named
 
 IMAGES_FOLDER, LABELS_FOLDER = "images", "labels"
 """Folders of which one mirrors the other."""

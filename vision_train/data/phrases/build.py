@@ -22,9 +22,10 @@ from vision_train.data.phrases.tokens import WordPieces, learn_vocabulary
 from vision_train.data.splits import Splits
 from vision_train.data.unlabelled import streams_of
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.sections import Augment
+from vision_train.wording import first_named
 
 __all__ = ["all_samples", "build", "check_start", "loose", "loose_with_texts", "picture_sources"]
 

@@ -12,7 +12,8 @@ from vision_train.data.phrases.refer import INSTANCES, read_refer
 from vision_train.data.phrases.table import read_csv
 from vision_train.data.phrases.transvg import NAME, read_lists
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
+from vision_train.wording import first_named
 
 READERS = {".p": read_refer, ".pth": read_lists, ".csv": read_csv}
 """Ending of a file of annotations -> what reads it."""

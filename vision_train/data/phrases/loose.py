@@ -16,8 +16,9 @@ from vision_train.data.phrases.texts import hardly_read, tokenizer_for
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.tables import read_table
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable
+from vision_train.files import printable
 from vision_train.recipe.recipe import Recipe
+from vision_train.wording import first_named
 
 TEXT = "text"
 """Column of the expressions."""

@@ -17,9 +17,9 @@ from vision_train.data.phrases.tokens import WordPieces
 from vision_train.data.phrases.views import TWO, PhraseViews
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
-from vision_train.files import count_of
 from vision_train.recipe.preprocessing import WHOLE
 from vision_train.recipe.sections import Augment, Mixing, TrainAugment
+from vision_train.wording import count_of
 
 USED = ("horizontal_flip", "color_jitter")
 """Keys of ``augment.train`` that mean something here."""

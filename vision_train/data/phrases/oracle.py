@@ -16,9 +16,9 @@ from torchvision.ops import box_iou
 from vision_train.data.box_labels import all_box_labels
 from vision_train.data.corners import Corners
 from vision_train.errors import UserError
-from vision_train.files import count_of
 from vision_train.semi.box_labels import BoxLabel
 from vision_train.semi.health import separation
+from vision_train.wording import count_of
 
 RIGHT = 0.5
 """IoU from which on a box is right."""

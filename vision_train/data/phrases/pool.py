@@ -18,8 +18,9 @@ from vision_train.data.pseudo_labels import REMEDY, with_pseudo_labels
 from vision_train.data.sample import ImageSample
 from vision_train.data.unlabelled import choose_pool
 from vision_train.errors import UserError
-from vision_train.files import count_of, printable
+from vision_train.files import printable
 from vision_train.semi.box_labels import BoxLabel
+from vision_train.wording import count_of
 
 
 def told_in(table: Path) -> tuple[list[PhraseSample], list[str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vision_train.data.phrases import Section
 from vision_train.data.phrases.tokens import WordPieces, read_tokenizer, tokenizer_of
-from vision_train.files import first_named, printable
+from vision_train.files import printable
+from vision_train.wording import first_named
 
 MOST_SHOWN = 80
 """Letters of an expression that a message shows."""

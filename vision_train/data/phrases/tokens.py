@@ -17,7 +17,8 @@ from torch import Tensor
 
 from vision_train.data.phrases import VOCABULARY, WHOLE_TOKENIZER
 from vision_train.errors import UserError
-from vision_train.files import first_named, printable, read_mapping, write_json, write_text
+from vision_train.files import printable, read_mapping, write_json, write_text
+from vision_train.wording import first_named
 
 PADDING, UNKNOWN, START, END, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Pieces that no text holds, in the order of their ids in a vocabulary of our own."""

@@ -11,7 +11,7 @@ import torch
 from vision_train.data.findings import Findings
 from vision_train.data.phrases.annotations import Listed, ListedFile, Part, part_called
 from vision_train.errors import UserError
-from vision_train.files import first_named
+from vision_train.wording import first_named
 
 NAME = re.compile(r"(?P<name>.+)_(?P<split>train|trainval|val|test[A-Z]*)\.pth")
 CORNERS = ("referit", "flickr")

@@ -9,7 +9,7 @@ import typer
 
 from vision_train.cli.console import counted, plain_console
 from vision_train.errors import UserError
-from vision_train.files import count_of
+from vision_train.wording import count_of
 
 
 def add_verbs(data: typer.Typer, make: typer.Typer) -> None:

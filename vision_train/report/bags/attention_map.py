@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
 
-from vision_train.files import count_of
 from vision_train.report.bags.attention_values import attention_values, hottest, rank_shares
 from vision_train.report.bags.tile_layout import Pixels, TileLayout
 from vision_train.report.drawing import BACKDROP, INK, MUTED, PAPER, ends, fitted, shortened, wrapped
 from vision_train.report.fonts import font
 from vision_train.report.formats import format_number, format_percent
+from vision_train.wording import count_of
 
 COLOURS = "viridis"
 """Colour map of matplotlib: even steps of attention look even, to the colour-blind too."""

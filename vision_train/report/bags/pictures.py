@@ -15,13 +15,14 @@ from PIL import Image
 from models.mil.attention_maps import AttendedBag
 from models.mil.pictures import HOTTEST, cut_tile
 from vision_train.errors import BadSampleError, UserError
-from vision_train.files import count_of, mark_output, names_apart, write_bytes, written_whole
+from vision_train.files import mark_output, names_apart, write_bytes, written_whole
 from vision_train.report.bags.attention_map import attention_map, branch_maps
 from vision_train.report.bags.attention_values import hottest
 from vision_train.report.bags.contact_sheet import contact_sheet, instance_captions
 from vision_train.report.bags.storage import attention_csv
 from vision_train.report.bags.tile_layout import Pixels, Thumbnail, lay_out_tiles
 from vision_train.report.fonts import remarks_on_glyphs
+from vision_train.wording import count_of
 
 CSV_NAME = "attention.csv"
 MAP, BRANCHES, TOP = ".png", "-branches.png", "-top.png"

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from models.attention_row import predict_with_attention
-from vision_train.files import first_named
 from vision_train.semi.answers import Answer
 from vision_train.semi.health import distance_to_prior, normalised_entropy
 from vision_train.semi.label_file import PseudoLabel
@@ -18,6 +17,7 @@ from vision_train.semi.monitor import COLLAPSED, UNEVEN
 from vision_train.semi.pseudo_labels import teacher_probabilities
 from vision_train.semi.score import class_confidence, class_faithfulness, class_robustness, most_attended
 from vision_train.semi.voting import most_agreed, vote
+from vision_train.wording import first_named
 
 
 def answer(

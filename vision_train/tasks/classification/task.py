@@ -18,7 +18,6 @@ from models.vit import adapt_published, build_model, head_names, initialise_head
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
-from vision_train.files import first_named
 from vision_train.previews import Bars, Preview
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.answers import Answer
@@ -41,6 +40,7 @@ from vision_train.tasks.learning import Learnt
 from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.scores import Scores, ScoreTable
 from vision_train.tasks.teaching import LABELLED, POOL, PSEUDO_LABELLED
+from vision_train.wording import first_named
 
 TOP = 5
 """Classes named for each predicted image."""

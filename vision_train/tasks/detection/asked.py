@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from models.detr.network import RelationDetr
-from vision_train.files import first_named
 from vision_train.semi.answers import Answer
 from vision_train.semi.box_health import FLOODED, MANY, SCARCE
 from vision_train.semi.box_labels import BoxLabel, LabelledBox, Voted, vote_boxes
@@ -23,6 +22,7 @@ from vision_train.semi.monitor import COLLAPSED, UNEVEN
 from vision_train.semi.score import KeptBoxes, detection_confidence, detection_robustness, in_original_pixels
 from vision_train.tasks.base import Batch
 from vision_train.tasks.detection.teaching import find_candidates
+from vision_train.wording import first_named
 
 NOTHING = "no object"
 """Beside which classes images are selected in which a network finds nothing."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from models.adapted import Adapted
 from vision_train.checkpoints.head import places_of
-from vision_train.files import first_named
 from vision_train.tasks.detection.coco import OUTPUTS, output_names
+from vision_train.wording import first_named
 
 
 @dataclass(frozen=True)

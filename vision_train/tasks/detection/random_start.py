@@ -8,8 +8,8 @@ from torch import nn
 
 from vision_train.checkpoints import LoadReport, fresh_names
 from vision_train.errors import UserError
-from vision_train.files import first_named
 from vision_train.recipe.recipe import Recipe
+from vision_train.wording import first_named
 
 LARGE = 10_000_000
 """Parameters from which a network needs weights to start from, where boxes are few."""

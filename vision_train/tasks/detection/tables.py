@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vision_train.artefacts import Table
-from vision_train.files import first_named
 from vision_train.tasks.detection.errors import ERRORS, Judged, Verdict, costs
 from vision_train.tasks.detection.precision import DOUBLES
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results, areas
+from vision_train.wording import first_named
 
 SMALL, LARGE = 32**2, 96**2
 """Areas in pixels at which objects of medium size begin and end, as COCO has it."""

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vision_train.files import first_named
 from vision_train.semi.boxes import precise_cut
 from vision_train.semi.health import Estimate, estimated_accuracy
 from vision_train.tasks.detection.hits import OVERLAPS, count_hits
 from vision_train.tasks.detection.results import ImageResult, Numbers, Results
+from vision_train.wording import first_named
 
 CLASSES, TOGETHER = "thresholds", "threshold"
 """What a checkpoint calls the thresholds by class, and the one of all classes together."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from vision_train.artefacts import Artefact, Items, Table
-from vision_train.files import count_of
 from vision_train.statistics import wilson_interval
 from vision_train.tasks.grounding.results import ACCURACY, MEAN_IOU, PhraseResult, Results, measure, values
+from vision_train.wording import count_of
 
 LENGTHS = ((1, 2), (3, 4), (5, 7), (8, 12))
 """Words of an expression, from and to; longer ones come last."""

@@ -21,7 +21,8 @@ from vision_train.data.bags.tools.writing import write_bag
 from vision_train.data.dataset import OnBad
 from vision_train.data.decode import BadImageError, decode_large
 from vision_train.errors import UserError
-from vision_train.files import check_writable, first_named
+from vision_train.files import check_writable
+from vision_train.wording import first_named
 
 LONGEST_FILE_NAME = 255
 """Bytes that file systems allow."""

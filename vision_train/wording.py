@@ -1,0 +1,31 @@
+"""Counts and lists of names, as messages have them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vision_train.files import printable
+
+MOST_NAMED = 10
+"""Names that a message lists; it counts the others."""
+
+_PLURAL = re.compile(r"(?:(?<=ch|sh|ss)e|(?<=x)e)?s$")
+
+
+def first_named(names: Sequence[str]) -> str:
+    """The first ten names, each on one line of a message, and how many there are in all."""
+    shown = [printable(name) for name in names[:MOST_NAMED]]
+    if len(names) <= MOST_NAMED:
+        return f"{', '.join(shown)} ({len(names)} in all)" if len(names) > 1 else shown[0]
+    return f"{', '.join(shown)}, ... ({len(names)} in all)"
+
+
+def count_of(count: int, noun: str) -> str:
+    """A count with what is counted, such as ``1,200 expressions`` or ``1 box``.
+
+    Args:
+        count: How many there are.
+        noun: What they are, in the plural, which ends in s.
+    """
+    return f"{count:,} {_PLURAL.sub('', noun) if count == 1 else noun}"
