@@ -17,18 +17,6 @@ from vision_train.files import (
     write_text,
     written_names,
 )
-from vision_train.wording import count_of
-
-
-@pytest.mark.parametrize(
-    ("noun", "one"),
-    [
-        *(("images", "image"), ("boxes", "box"), ("branches", "branch"), ("classes", "class")),
-        *(("instances", "instance"), ("validation expressions", "validation expression")),
-    ],
-)
-def test_one_of_a_kind_is_told_in_the_singular(noun, one):
-    assert [count_of(count, noun) for count in (0, 1, 1200)] == [f"0 {noun}", f"1 {one}", f"1,200 {noun}"]
 
 
 def test_names_suit_every_file_system():

@@ -50,7 +50,7 @@ def test_csv_paths_are_relative_to_the_root(tmp_path: Path) -> None:
         ("path,class\na.png,cat\n", "no column label .found: path, class"),
         ("path,label, label\na.png,cat,0.5\n", "two columns are called label; give each a name of its own"),
         ("path,label\n", "no lines below the header"),
-        ("path,label\na.png,cat\nb.png,\n", r"1 image has no label.*b.png in line 3.*data\.on_bad=skip"),
+        ("path,label\na.png,cat\nb.png,\n", r"no label of 1 image.*b.png in line 3.*data\.on_bad=skip"),
         ("path,label\na.png\n", "no label .*line 2"),
         ("path,label\na.png,cat\nb.png,cat|dog\n", r"several classes.*`cat\|dog` in line 3.*data\.classes"),
         ("path,label\n,cat\n", "line 2: the path is empty"),
@@ -72,7 +72,7 @@ MISSING = ("nan", "NaN", "NA", "N/A", "None", "null", "<NA>", "")
 def test_a_missing_label_is_no_class(tmp_path: Path, word: str) -> None:
     touch(tmp_path, "a.png", "b.png", "c.png")
     table = write_csv(tmp_path, f"path,label\na.png,cat\nb.png,{word}\nc.png,dog\n")
-    with pytest.raises(UserError, match=r"labels.csv: 1 image has no label .*b.png in line 3.*data\.on_bad=skip"):
+    with pytest.raises(UserError, match=r"labels.csv: no label of 1 image .*b.png in line 3.*data\.on_bad=skip"):
         read_csv(table, None)
     found = read_csv(table, None, "skip")
     assert [s.id for s in found.samples] == ["a.png", "c.png"]

@@ -108,7 +108,7 @@ def test_bad_images_are_skipped_on_request(cli, workers):
         damage(photo(index), how)
     result = cli(*FIT, "data.on_bad=skip", f"data.workers={workers}", "data.batch_size=1")
     assert result.exit_code == 0
-    assert "3 unreadable images were skipped" in result.stdout
+    assert "skipped 3 unreadable images" in result.stdout
     assert all(str(photo(index)) in result.stdout for index in range(3))
     assert all(str(photo(index)) in Path("runs/tiny/0/log.txt").read_text() for index in range(3))
 
@@ -159,7 +159,7 @@ def test_label_outside_the_classes_of_a_run(run, refused):
         (f"photos/../{photo(0)},class_1", "line 14: .* is listed already in line 2"),
         ("photos/none.png,class_0", "line 14: no file .*photos/none.png"),
         ("photos/class_0,class_0", "line 14: no file .*photos/class_0"),
-        (f"{photo()},", r": 1 image has no label .*line 14.*data\.on_bad=skip"),
+        (f"{photo()},", r": no label of 1 image .*line 14.*data\.on_bad=skip"),
         (",class_0", "line 14: the path is empty"),
     ],
 )

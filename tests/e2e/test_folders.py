@@ -99,7 +99,7 @@ def test_missing_labels_are_no_class(cli, refused, place: Path) -> None:
     rows = "".join(f"{path},{label}\n" for path, label in zip(images, labels, strict=True))
     Path("labels.csv").write_text(f"path,label\n{rows}")
     arguments = ("fit", "tiny.yaml", "data.root=photos", "data.labels=labels.csv")
-    refused(*arguments, says=r"labels\.csv: 2 images have no label \(`nan` 2 times\).*data\.on_bad=skip")
+    refused(*arguments, says=r"labels\.csv: no label of 2 images \(`nan` 2 times\).*data\.on_bad=skip")
     result = cli(*arguments, "data.on_bad=skip", "--run-dir", "run")
     assert result.exit_code == 0, result.output
     assert "left out 2 images without a label" in result.stdout

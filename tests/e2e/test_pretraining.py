@@ -204,4 +204,4 @@ def test_an_image_that_cannot_be_read(refused, cli):
     refused(*fit, says=r"unreadable image .*0003\.png: the file is empty.*data\.on_bad=skip")
     result = cli(*fit, "data.on_bad=skip")
     assert result.exit_code == 0, result.output
-    assert "1 unreadable image was skipped" in result.stdout
+    assert "skipped 1 unreadable image" in result.stdout

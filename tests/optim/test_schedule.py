@@ -37,6 +37,12 @@ def test_warmup_stable_decay_stays_and_falls_over_the_last_share():
     assert at == pytest.approx({0: 0, 5: 5e-3, 10: 1e-2, 60: 1e-2, 80: 5.5e-3, 100: 1e-3, 120: 1e-3})
 
 
+def test_a_long_warm_up_leaves_fewer_steps_to_fall_over_and_no_jump():
+    options = Optim(lr=1.0, schedule="warmup_stable_decay", decay_share=0.5)
+    at = [schedule(step, options=options, total_steps=100, warmup_steps=80) for step in (79, 80, 90, 100)]
+    assert at == pytest.approx([79 / 80, 1, 0.5, 0])
+
+
 def test_constant_schedule_stays():
     options = Optim(lr=1e-2, schedule="constant")
     assert schedule(77, options=options, total_steps=100, warmup_steps=5) == 1.0

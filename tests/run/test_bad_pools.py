@@ -111,7 +111,7 @@ def test_broken_images_follow_the_policy():
     Path("pool/void.png").write_bytes(b"")
     refused(says=("unreadable image", "pool", "data.on_bad=skip"))
     said = finished("data.on_bad=skip")
-    assert "2 unreadable images were skipped" in said
+    assert "skipped 2 unreadable images" in said
     assert "cut.png" in said
 
 

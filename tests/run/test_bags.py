@@ -183,7 +183,7 @@ class TestBadBags:
         directory = run("data.on_bad=skip", recipe="disk.yaml", console=console)
         output = console.file.getvalue()
         assert "note: skipped 003: no features in" in output
-        assert "\n4 unreadable bags were skipped; log.txt names all:\n  002: NaN or infinite" in output
+        assert "\nskipped 4 unreadable bags; log.txt names all:\n  002: NaN or infinite" in output
         log = (directory.path / "log.txt").read_text()
         assert all(f"skipped {bag_id}: {reason}" in log for bag_id, reason in reasons.items())
         assert summary_of(directory)["train/steps"] > 0

@@ -178,7 +178,7 @@ def test_bad_bags_are_named_or_skipped_and_counted(bags_run, bags, write_feature
     write_features(bags, "empty", features=np.zeros((0, 64), np.float16))
     said = predict(bags_run, bags, overrides=SKIP, render=Path("heat"))
     assert "3 predictions in out.csv\n" in said
-    assert "2 bags could not be used and were skipped:\n  empty: empty: it has no instances\n  nan: NaN" in said
+    assert "skipped 2 bags that cannot be used:\n  empty: empty: it has no instances\n  nan: NaN" in said
     assert len(rows("heat/attention.csv")) == 60, "a bag that stands in for another counts once"
 
 
@@ -190,7 +190,7 @@ def test_bags_that_cannot_be_drawn(bags_run, bags):
     with pytest.raises(UserError, match=r"007: its pictures cannot be drawn: images/007\.png: not an image.*skip"):
         predict(bags_run, bags, **options)
     said = predict(bags_run, bags, overrides=SKIP, **options)
-    assert "1 bag has no pictures, as that cannot be drawn:\n  007: images/007.png: not an image" in said
+    assert "no pictures of 1 bag that cannot be drawn:\n  007: images/007.png: not an image" in said
     assert len(rows("out.csv")) == 3
     assert len(rows("heat/attention.csv")) == 60
 
@@ -311,7 +311,7 @@ def test_bad_images_are_named_or_skipped_and_counted(images_run, photos):
     assert not Path("out.csv").exists()
     said = predict(images_run, photos, overrides=SKIP, render=Path("seen"))
     assert "2 predictions in out.csv\n" in said
-    assert "1 image could not be used and was skipped:\n  photos/blue/1.png: " in said
+    assert "skipped 1 image that cannot be used:\n  photos/blue/1.png: " in said
     assert [row["path"] for row in rows("out.csv")] == PHOTOS[1:], "an image that stands in for another counts once"
     assert len(list(Path("seen").glob("*.png"))) == 2
 

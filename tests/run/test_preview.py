@@ -194,7 +194,7 @@ def test_skipped_images_are_counted_under_the_policy_that_asks_for_it(tmp_path, 
     assert not Path("p.png").exists()
     rows, _, printed = show(*overrides, "data.on_bad=skip")
     assert len(rows) == 8
-    assert "1 image could not be used and was skipped:" in printed
+    assert "skipped 1 image that cannot be used:" in printed
 
 
 # --- other tasks

@@ -190,7 +190,7 @@ def _without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, s
     named = first_named([f"{file.name} in line {file.line}" for file in files])
     if on_bad == "skip":
         return [f"{table}: left out {count_of(len(files), 'images')} without a label ({words}): {named}"]
-    lack = f"{count_of(len(files), 'images')} {'has' if len(files) == 1 else 'have'} no label"
     raise UserError(
-        f"{table}: {lack} ({words}): {named}. Label them, or {SKIP_BAD}. If it is the name of a class, {DECLARE}"
+        f"{table}: no label of {count_of(len(files), 'images')} ({words}): {named}. Label them, or {SKIP_BAD}. If it "
+        f"is the name of a class, {DECLARE}"
     )

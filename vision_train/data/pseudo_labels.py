@@ -56,8 +56,8 @@ def with_pseudo_labels(
     listed = [sample for sample in pool if sample.id in labels]
     taken = [replace(sample, truth=labels[sample.id]) for sample in listed if sample.identity not in known]
     lost = len(listed) - len(taken)
-    labelled = f"{count_of(lost, 'images')} that people have labelled {'keeps' if lost == 1 else 'keep'} that label"
-    return taken, [f"{place}: {labelled}"] if lost else []
+    notes = [f"{place}: the label that people gave is kept for {count_of(lost, 'images')}"] if lost else []
+    return taken, notes
 
 
 def read_pseudo_labels(path: Path) -> list[PseudoLabel]:

@@ -40,8 +40,8 @@ def schedule(
         return options.gamma ** sum(step >= milestone for milestone in milestones)
     end = options.min_lr / options.lr
     if options.schedule == "warmup_stable_decay":
-        left = max(total_steps - step, 0) / (options.decay_share * total_steps)
-        return end + (1 - end) * min(left, 1.0)
+        falling = min(options.decay_share * total_steps, max(total_steps - warmup_steps, 1))
+        return end + (1 - end) * min(max(total_steps - step, 0) / falling, 1.0)
     progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
     return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
 

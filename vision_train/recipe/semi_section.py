@@ -54,8 +54,8 @@ class Semi:
     """Weight of FreeMatch's self-adaptive fairness."""
     voters: int | list[str] = field(default=1, metadata={"path": True})
     """Whose votes `self_training` counts: that many networks, each trained as burn-in is, with a seed of its own and on
-    the same labels; or finished runs of the same classes, in place of a burn-in. In detection a box counts if at least
-    half of them find it, in grounding if more than half do."""
+    the same labels; or finished runs of the same classes, in place of a burn-in. Where labels are boxes, the task says
+    how many have to find one."""
     class_cap: int | None = None
     """Pseudo-labels of each class that `self_training` takes at most, those with most votes; null takes all."""
     views: int = 2

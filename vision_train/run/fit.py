@@ -288,8 +288,7 @@ def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Se
     if last.skipped:
         some = "\n  ".join(last.skipped[:5])
         unreadable = count_of(len(last.skipped), f"unreadable {recipe.kind.noun}")
-        were = "was" if len(last.skipped) == 1 else "were"
-        console.print(f"{unreadable} {were} skipped; log.txt names all:\n  {some}")
+        console.print(f"skipped {unreadable}; log.txt names all:\n  {some}")
     judged = f"{recipe.kind.judged}/"
     headline = "  ".join(f"{key} {value:.4f}" for key, value in last.figures.items() if key.startswith(judged))
     console.print(f"{headline}\n{sentence}{relative(report)}")

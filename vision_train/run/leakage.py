@@ -44,8 +44,8 @@ def clear_pool(data: SampleDataModule) -> None:
     data.pool_copies = len(copied - pairs.keys())
     if data.pool_copies:
         share = data.pool_copies / data.counts[POOL_SPLIT]
-        copies = "is a copy of a labelled one" if data.pool_copies == 1 else "are copies of labelled ones"
-        data.notes.append(f"{count_of(data.pool_copies, f'unlabelled {data.noun}')} ({share:.1%}) {copies}")
+        copies = count_of(data.pool_copies, data.noun)
+        data.notes.append(f"the pool has copies of labelled {data.noun}: {copies} ({share:.1%})")
     measured = [sample for name in MEASURED for sample in lists.get(name, [])]
     if alike := look_alike(data.samples(POOL_SPLIT), measured, pictures):
         data.warnings.append(

@@ -130,8 +130,7 @@ def _open_renderer(
 def report_skipped(console: Console, recipe: Recipe, skipped: Mapping[str, str]) -> None:
     """Say which samples were left out, and why."""
     if skipped:
-        were = "was" if len(skipped) == 1 else "were"
-        console.print(f"{count_of(len(skipped), recipe.kind.noun)} could not be used and {were} skipped:")
+        console.print(f"skipped {count_of(len(skipped), recipe.kind.noun)} that cannot be used:")
         for name, reason in skipped.items():
             console.print(f"  {name}: {reason}")
 

@@ -26,6 +26,7 @@ from vision_train.run.log import logging_to
 from vision_train.run.phase import Prepared, prepare, scan
 from vision_train.run.predict import report_skipped
 from vision_train.tasks.base import Task
+from vision_train.wording import count_of
 
 VIEWS = {"weak": "weak view, for the teacher", "strong": "strong view, which is learnt"}
 """View of an unlabelled sample -> heading of its pictures."""
@@ -54,8 +55,7 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
     prepared.task.network.eval()
     first, *others = prepared.data.streams
     shown = prepared.task.preview(_training_batches(prepared.data, first), count)
-    samples = "sample" if len(shown.rows) == 1 else "samples"
-    summary = f"{len(shown.rows)} training {samples}: {shown.summary}"
+    summary = f"{count_of(len(shown.rows), 'training samples')}: {shown.summary}"
     notes = [*shown.notes, *_notes(shown, random_weights=not prepared.load_reports)]
     shown = replace(shown, summary=f"{summary}; seed {recipe.seed}", notes=notes)
     sheets = [shown, *(_pool(prepared, name, count) for name in others)]
@@ -116,9 +116,8 @@ def _pool(prepared: Prepared, stream: str, count: int) -> Preview:
     """Unlabelled samples in the view that the teacher labels and in the one that is learnt."""
     batches = _training_batches(prepared.data, stream)
     rows = list(islice((row for batch in batches for row in _view_rows(prepared.task, batch)), count))
-    samples = "sample" if len(rows) == 1 else "samples"
     before = f", before {after}" if (after := prepared.data.after_views) else ""
-    return Preview(f"{len(rows)} unlabelled {samples} in their two views{before}", rows)
+    return Preview(f"{count_of(len(rows), 'unlabelled samples')} in their two views{before}", rows)
 
 
 def _view_rows(task: Task, batch: Batch) -> Iterator[PreviewRow]:

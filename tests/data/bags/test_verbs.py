@@ -100,14 +100,14 @@ def test_bags_are_repacked_kept_or_skipped(lines: Lines, rows: Path) -> None:
     assert not Path("fast").exists()
     assert lines("repack", rows, "fast", "--on-bad-bag", "skip") == [
         "Wrote 2 bags to fast (8 instances).",
-        "1 could not be used and was skipped:",
+        "Skipped 1 bag that cannot be used:",
         "  empty: empty: it has no instances",
         "Next: vision-train fit acmil/slides data.root=fast data.labels=LABELS.csv",
     ]
     assert index_bags(Path("fast")).entries["a"].instances == 5
     Path("fast/b.h5").unlink()
     assert lines("repack", rows, "fast", "--on-bad-bag", "skip")[0] == (
-        "Wrote 1 bag to fast (3 instances); 1 was there already."
+        "Wrote 1 bag to fast (3 instances); 1 already there."
     )
     assert lines("repack", rows, "fast", "--on-bad-bag", "drop", exit_code=2) == [
         "Error: --on-bad-bag drop: is unknown; it is error or skip"
@@ -143,7 +143,7 @@ def test_images_become_bags_that_fit_reads(embed: Lines) -> None:
 
 def test_finished_images_are_kept(embed: Lines) -> None:
     embed()
-    assert embed()[-2].endswith(" (0 tiles); 2 were there already.")
+    assert embed()[-2].endswith(" (0 tiles); 2 already there.")
     torch.save(timm.create_model("test_vit").state_dict(), "vit.pth")
     assert embed()[-2].endswith(" (4 tiles).")
 
@@ -160,9 +160,9 @@ def test_bad_images_stop_or_are_skipped(embed: Lines) -> None:
         "Mend or remove it, or give --on-bad-image skip to go on without it"
     ]
     wrote, *skipped, _ = embed("--on-bad-image", "skip")[-4:]
-    assert wrote.endswith(" (2 tiles); 1 was there already.")
+    assert wrote.endswith(" (2 tiles); 1 already there.")
     assert skipped == [
-        "1 could not be used and was skipped:",
+        "Skipped 1 bag that cannot be used:",
         "  images/c.jpg: not an image in a known format",
     ]
 

@@ -73,7 +73,7 @@ def test_boxes_of_people_win_and_strange_images_and_classes_are_refused(tmp_path
     people = [ImageSample("the same file", "/nowhere/0")]
     taken, notes = with_pseudo_labels(file, pool, people, ["cat", "dog, big"], read_box_labels)
     assert [each.id for each in taken] == ["c\udcff.png"]
-    assert "1 image that people have labelled keeps" in notes[0]
+    assert "the label that people gave is kept for 1 image" in notes[0]
     with pytest.raises(UserError, match=r"dog, big.*none of the classes"):
         with_pseudo_labels(file, pool, [], ["cat"], read_box_labels)
     with pytest.raises(UserError, match=r"a/1\.png.*data\.unlabelled"):

@@ -182,11 +182,10 @@ class _Done:
 
     def report(self, console: Console, folder: Path, parts: str) -> None:
         """Print the counts and the command to use next."""
-        there = f"; {self.kept} {'was' if self.kept == 1 else 'were'} there already" if self.kept else ""
+        there = f"; {self.kept} already there" if self.kept else ""
         console.print(f"Wrote {count_of(self.written, 'bags')} to {folder} ({count_of(self.parts, parts)}){there}.")
         if self.skipped:
-            were = "was" if len(self.skipped) == 1 else "were"
-            console.print(f"{len(self.skipped)} could not be used and {were} skipped:")
+            console.print(f"Skipped {count_of(len(self.skipped), 'bags')} that cannot be used:")
             for name, reason in self.skipped.items():
                 console.print(f"  {name}: {reason}")
         if self.written or self.kept:

@@ -123,8 +123,7 @@ class Renderer:
         said = remarks_on_glyphs(self._drawn)
         said += [f"their attention in {self._folder / CSV_NAME}, with pictures beside it"]
         if self.undrawn:
-            bags, have = count_of(len(self.undrawn), "bags"), "has" if len(self.undrawn) == 1 else "have"
-            said.append(f"{bags} {have} no pictures, as that cannot be drawn:")
+            said.append(f"no pictures of {count_of(len(self.undrawn), 'bags')} that cannot be drawn:")
             said += [f"  {name}: {reason}" for name, reason in self.undrawn.items()]
         if self.too_small:
             named = ", ".join(self.too_small[:10]) + (
