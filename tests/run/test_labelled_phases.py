@@ -137,6 +137,23 @@ class TestActiveRounds:
         assert "Estimated on " in tables["fit_pseudo_labels"]["note"]
         assert "phase round-1" in (rounds.path / "report.html").read_text()
 
+    def test_the_best_round_by_validation_is_delivered_and_reported(self, rounds, tmp_path):
+        copy, said = open_run(shutil.copytree(rounds.path, tmp_path / "run")), io.StringIO()
+        shutil.rmtree(copy.artefacts)
+        copy.summary.unlink()
+        (copy.phase(LAST) / "phase.json").unlink()
+        best_round = copy.phase("round-1") / "phase.json"
+        content = json.loads(best_round.read_text())
+        content["figures"] |= {"val/accuracy": 1.5, "test/accuracy": 0.125}
+        best_round.write_text(json.dumps(content))
+        resume(copy.path, console=Console(file=said, width=300))
+        summary = json.loads(copy.summary.read_text())
+        assert (summary["test/accuracy"], summary["run/delivered"]) == (0.125, "round-1")
+        assert copy.best.read_bytes() == (copy.phase("round-1") / "checkpoints" / "best.ckpt").read_bytes()
+        assert "the weights of round-1" in said.getvalue()
+        assert not list(copy.artefacts.glob("*items*")), "the last round would be taken for the result"
+        assert "of phase round-1" in (copy.path / "report.html").read_text()
+
     def test_the_control_on_labelled_images_has_the_same_phases_and_steps(self, rounds, photos):
         control = run(photos / "tiny.yaml", photos / "control", "semi.weight=0")
         lines = [

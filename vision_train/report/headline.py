@@ -11,6 +11,8 @@ from vision_train.report.formats import Metrics, describe, format_number, format
 from vision_train.report.record import RunRecord
 from vision_train.statistics import wilson_interval
 
+DELIVERED = "run/delivered"
+"""In the summary, the phase whose weights and figures are the run's, where that is not the last one."""
 SHOWN = ("checkpoint/matched_share", "run/seconds", "train/seconds", "train/samples_per_second")
 """Figures that get a tile besides the headline metric and what was measured on the test split."""
 
@@ -90,18 +92,24 @@ def tested_items(artefacts: Sequence[Artefact]) -> tuple[int, str] | None:
 
 
 def _in_phases(figures: dict[str, float]) -> bool:
-    """Whether the run took longer than its last phase."""
+    """Whether the run took longer than the phase that its figures are of."""
     return "run/seconds" in figures and figures["run/seconds"] != figures.get("train/seconds")
+
+
+def _whose(record: RunRecord) -> str:
+    """The phase that the figures are of."""
+    return f"phase {record.summary[DELIVERED]}" if DELIVERED in record.summary else "the last phase"
 
 
 def _remark(record: RunRecord, key: str) -> str:
     select = selection(record)
     if key in ("run/seconds", "train/seconds"):
-        whose = "all phases" if key == "run/seconds" else "the last phase"
+        whose = "all phases" if key == "run/seconds" else _whose(record)
         return whose if _in_phases(numbers(record.summary)) else ""
     if key == select["metric"]:
         epoch = record.summary.get("train/best_epoch")  # from 0, as in the log; of equal epochs the one that was kept
-        return f"best at epoch {epoch + 1}" if isinstance(epoch, int) else ""
+        of_phase = f" of {_whose(record)}" if DELIVERED in record.summary else ""
+        return f"best at epoch {epoch + 1}{of_phase}" if isinstance(epoch, int) else ""
     items = tested_items(record.artefacts)
     share, is_proportion = record.summary[key], describe(key, record.described).is_proportion
     if not (key.startswith("test/") and is_proportion) or items is None or not 0 <= share <= 1:

@@ -19,6 +19,7 @@ from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
+from vision_train.report.headline import DELIVERED
 from vision_train.run.checked import (
     CheckedPhases,
     check_beginning,
@@ -27,6 +28,7 @@ from vision_train.run.checked import (
     drawn,
     keep_phases_apart,
 )
+from vision_train.run.delivery import delivered, delivery_in_words
 from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_run, relative
 from vision_train.run.labelling import label_pool
 from vision_train.run.last_checkpoint import last_checkpoint
@@ -46,7 +48,7 @@ from vision_train.run.plan import (
 )
 from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
-from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on
+from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on, warn
 from vision_train.run.trainer import check_devices
 from vision_train.run.verdict import plan_run
 from vision_train.run.verdict_results import conclude_verdict
@@ -186,7 +188,7 @@ def _train(
     if finished or phase.name != LAST:
         console.print(phase.title or f"phase {phase.name}: {phase.recipe.name}")
     try:
-        run_phase(directory, phase, prepared, log, console)
+        run_phase(directory, phase, prepared, finished, log, console)
     finally:
         if launched_rank() == 0 and phase.is_result and not phase.part:
             publish(directory, phase.name)
@@ -271,10 +273,15 @@ def _process_group() -> Iterator[None]:
 
 
 def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Sequence[str], console: Console) -> None:
-    last = [done for done in finished if not done.part][-1]
+    own = [done for done in finished if not done.part]
     recipe = load_recipe(directory.recipe, runnable=False)
-    publish(directory, last.name)  # again, where the run was killed right after the phase
-    figures: dict[str, Any] = {**last.figures, **summed(finished)}
+    result = delivered(own, recipe.run.select)
+    publish(directory, result.name)  # also where the run was killed right after its last phase
+    for remark in delivery_in_words(own, recipe.run.select):
+        warn(remark, console)
+    figures: dict[str, Any] = {**result.figures, **summed(finished)}
+    if result is not own[-1]:
+        figures[DELIVERED] = result.name
     sentence = ""
     if recipe.semi.verdict is not None:
         conclusion = conclude_verdict(directory, recipe, finished, shared)
@@ -283,12 +290,12 @@ def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Se
         sentence = f"{conclusion.sentence}\n"
     report = write_report(directory.path, figures, recipe.kind.load_report())
     write_json(directory.summary, figures)  # last of all: it says that the run is finished
-    for sample in last.skipped:
+    for sample in result.skipped:
         logging.getLogger("vision_train").warning("skipped %s", sample)
-    if last.skipped:
-        some = "\n  ".join(last.skipped[:5])
-        unreadable = count_of(len(last.skipped), f"unreadable {recipe.kind.noun}")
+    if result.skipped:
+        some = "\n  ".join(result.skipped[:5])
+        unreadable = count_of(len(result.skipped), f"unreadable {recipe.kind.noun}")
         console.print(f"skipped {unreadable}; log.txt names all:\n  {some}")
     judged = f"{recipe.kind.judged}/"
-    headline = "  ".join(f"{key} {value:.4f}" for key, value in last.figures.items() if key.startswith(judged))
+    headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged))
     console.print(f"{headline}\n{sentence}{relative(report)}")

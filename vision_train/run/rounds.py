@@ -20,6 +20,8 @@ from vision_train.semi.teacher import BURN_IN_SHARES, Start
 
 BURN_IN = "burn-in"
 """Name of the phase on labelled samples alone."""
+ROUND = "round-"
+"""How the names of all rounds but the last begin."""
 
 
 def divided(asked: Phase, stored: Mapping[str, Recipe]) -> list[Phase]:
@@ -99,7 +101,7 @@ def _rounds(asked: Phase, schedule: Sequence[Round]) -> list[Phase]:
         teacher = (start,) if phases and start else ()
         phases.append(
             Phase(
-                LAST if each.number == count else f"round-{each.number}",
+                LAST if each.number == count else f"{ROUND}{each.number}",
                 recipe,
                 start,
                 labels=Labelling(teacher, round=each.number) if semi.weight else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +21,13 @@ from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import attention_line, attention_table
 from vision_train.run.checkpointing import link_or_copy
+from vision_train.run.delivery import delivered
 from vision_train.run.differences import Difference
 from vision_train.run.directory import RunDirectory, relative
 from vision_train.run.last_checkpoint import last_checkpoint, progress
+from vision_train.run.parts import phases_of
 from vision_train.run.phase import Prepared, fit_phase
-from vision_train.run.plan import Phase
+from vision_train.run.plan import FinishedPhase, Phase
 from vision_train.run.sample_lists import SAMPLES_FILE, read_samples, write_samples
 from vision_train.run.steps import batch_in_words, concerns, count_steps, going_on, steps_in_words
 from vision_train.run.trainer import build_trainer
@@ -58,7 +60,12 @@ def saying_how_to_go_on(directory: RunDirectory, name: str, before: str | None, 
 
 
 def run_phase(
-    directory: RunDirectory, phase: Phase, prepared: Prepared, log: MetricsLog | None, console: Console
+    directory: RunDirectory,
+    phase: Phase,
+    prepared: Prepared,
+    finished: Sequence[FinishedPhase],
+    log: MetricsLog | None,
+    console: Console,
 ) -> None:
     """Train a phase, or go on with it, and leave its figures and artefacts in the run directory.
 
@@ -66,6 +73,7 @@ def run_phase(
         directory: The run.
         phase: The phase.
         prepared: The same, built.
+        finished: The phases before it.
         log: The metrics log; None on every process but the first.
         console: Where progress goes.
     """
@@ -83,7 +91,9 @@ def run_phase(
             warn(f"{phase.title}: {warning}" if phase.part else warning, console)
         share = json.loads(_share_file(directory, name).read_text(encoding="utf-8"))
         result = replace(result, figures={**result.figures, "checkpoint/matched_share": share})
-        _keep_artefacts(directory, phase, result.artefacts, codecs_of(prepared.recipe))
+        so_far = [*phases_of(phase.part, finished), FinishedPhase(name, directory.phase(name), result.figures)]
+        if phase.part or delivered(so_far, prepared.recipe.run.select) is so_far[-1]:
+            _keep_artefacts(directory, phase, result.artefacts, codecs_of(prepared.recipe))
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures}
         write_json(directory.phase(name) / "phase.json", state | {"skipped": result.skipped, "guesses": result.guesses})
 

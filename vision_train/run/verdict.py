@@ -11,6 +11,7 @@ from vision_train.errors import UserError
 from vision_train.recipe import Recipe
 from vision_train.recipe.sections import Select
 from vision_train.recipe.verdict_section import Verdict
+from vision_train.run.delivery import delivered
 from vision_train.run.parts import Part, Parts, phases_of
 from vision_train.run.plan import PRETRAIN, FinishedPhase, Plan, plan_of
 from vision_train.run.verdict_arms import (
@@ -124,7 +125,7 @@ def best_factor(tried: Mapping[float, float], mode: str) -> float:
 def tried_rates(arm: Arm, finished: Sequence[FinishedPhase], select: Select) -> dict[float, float]:
     """Factor of the arm's learning rate -> the headline metric on validation images."""
     ends = {factor: phases_of(f"{RATES}-{arm.key}.{place}", finished) for place, factor in enumerate(arm.factors)}
-    return {factor: float(end[-1].figures.get(select.metric, math.nan)) for factor, end in ends.items()}
+    return {factor: float(delivered(end, select).figures.get(select.metric, math.nan)) for factor, end in ends.items()}
 
 
 def _unstoppable(recipe: Recipe) -> Recipe:

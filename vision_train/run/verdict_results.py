@@ -17,6 +17,7 @@ from vision_train.recipe import Recipe
 from vision_train.report.formats import format_percent
 from vision_train.report.judged_metric import JudgedMetric, describe_judged
 from vision_train.report.measured_samples import common_samples, have_own_samples, read_items, register_statistics
+from vision_train.run.delivery import delivered
 from vision_train.run.directory import RunDirectory
 from vision_train.run.parts import phases_of
 from vision_train.run.plan import FinishedPhase
@@ -145,10 +146,10 @@ def _measured(
     for place in range(verdict.seeds):
         is_own = key == METHOD and place == 0
         phases = phases_of("" if is_own else f"{key}.{place}", finished)
-        last = phases[-1]
-        folder = directory.path if is_own else last.folder
+        result = delivered(phases, recipe.run.select)
+        folder = directory.path if is_own else result.folder
         steps = length_of(phases, shared).steps
-        runs.append(MeasuredRun(recipe.seed + place, folder, last.figures, steps, last.guesses))
+        runs.append(MeasuredRun(recipe.seed + place, folder, result.figures, steps, result.guesses))
     return runs
 
 
