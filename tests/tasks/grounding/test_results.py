@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vision_train.artefacts import Items, Table
+from vision_train.artefacts import Curve, Items, Table
 from vision_train.tasks.grounding.exhibits import artefacts, lacking
 from vision_train.tasks.grounding.results import PhraseResult, ResultTable, ious, measure
 from vision_train.tasks.grounding.worst import FOUND, PANEL, TRUE, WorstExpressions, darkened
@@ -49,6 +49,15 @@ def test_results_are_gathered_in_the_order_of_their_ids():
     assert list(table.gather()) == ["a", "b"]
 
 
+def test_accuracy_is_shown_at_each_iou_from_one_half_to_nine_tenths():
+    results = {"0": result(), "1": result((10.0, 10.0, 20.0, 30.0)), "2": result(shifted(2))}  # IoU 1, 0.5 and 0.82
+    curve = {each.name: each for each in artefacts(results, "test")}["test_thresholds"]
+    assert isinstance(curve, Curve)
+    assert curve.x == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
+    assert curve.lines["accuracy"] == pytest.approx([1, *[2 / 3] * 6, 1 / 3, 1 / 3])
+    assert "63.0%" in curve.note
+
+
 def test_tables_part_expressions_by_length_and_category_and_items_keep_images_together():
     results = {f"{at}": result(expression="red circle", group=f"{at % 3}") for at in range(6)}
     results |= {
@@ -68,7 +77,7 @@ def test_tables_part_expressions_by_length_and_category_and_items_keep_images_to
     assert items.groups[:6] == ["0", "1", "2"] * 2
     assert np.mean(items.values["accuracy"]) == measure(results)["accuracy"]
     alone = {each.name for each in artefacts({"a": result(category="")}, "test")}
-    assert alone == {"test_lengths", "test_items"}
+    assert alone == {"test_lengths", "test_thresholds", "test_items"}, "nothing by category where none is known"
 
 
 def test_the_worst_expressions_come_first_with_both_boxes_in_pixels_of_the_picture():

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from vision_train.artefacts import Artefact, Items, Table
+from vision_train.artefacts import Artefact, Curve, Items, Table
 from vision_train.statistics import wilson_interval
-from vision_train.tasks.grounding.results import ACCURACY, MEAN_IOU, PhraseResult, Results, measure, values
+from vision_train.tasks.grounding.results import ACCURACY, MEAN_IOU, PhraseResult, Results, ious, measure, values
 from vision_train.wording import count_of
 
 LENGTHS = ((1, 2), (3, 4), (5, 7), (8, 12))
@@ -17,10 +17,12 @@ LENGTHS = ((1, 2), (3, 4), (5, 7), (8, 12))
 FEWEST = 5
 """Categories with fewer expressions are shown together."""
 REST = "others"
+THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(9))
+"""IoU from which on a box counts as found, 0.5 to 0.9: TransVG and VLTVG are compared at the first."""
 
 
 def artefacts(results: Results, split: str) -> list[Artefact]:
-    """Accuracy by length of the expression and by category, and what each expression adds to the metrics."""
+    """Accuracy by length of the expression, category and asked IoU, and what each expression adds to the metrics."""
     by_length, note = _parted(results, lambda each: _length(each.words)), _of_images(results)
     order = [_length(low) for low, _ in LENGTHS] + [_length(LENGTHS[-1][1] + 1)]
     title = "Accuracy by length of the expression"
@@ -32,8 +34,17 @@ def artefacts(results: Results, split: str) -> list[Artefact]:
         title = "Accuracy by category of what is meant"
         shown.append(_table(f"{split}_categories", title, "category", categories, list(categories), note))
     groups = [each.group for each in results.values()]
+    shown.append(_by_threshold(results, split))
     shown.append(Items(f"{split}_items", list(results), values(results), groups))
     return shown
+
+
+def _by_threshold(results: Results, split: str) -> Curve:
+    """How accuracy falls where boxes have to be more exact."""
+    found = ious(results)
+    shares = [float((found >= least).mean()) if len(found) else float("nan") for least in THRESHOLDS]
+    title, note = "Accuracy by the IoU that is asked for", f"Their mean is {np.mean(shares):.1%}."
+    return Curve(f"{split}_thresholds", title, "IoU", "accuracy", list(THRESHOLDS), {"accuracy": shares}, note)
 
 
 def _length(words: int) -> str:
