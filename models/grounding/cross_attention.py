@@ -53,12 +53,14 @@ class CrossAttention(AttentionModule):
         Returns:
             B x N x D.
         """
-        return self._attend(*self._projected(query, key, value), bias)
+        queries, keys, values = self._projected(query, key, value)
+        return self._attend(queries, keys, values, bias)
 
     def first_row(self, query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
         """The attention weights of the first query, mean of all heads, before dropout: B x M, float32, detached."""
         # Not under no_grad: autocast would keep the weights that it casts there, which then get no gradient at all.
-        return class_token_row(*self._projected(query[:, :1], key), bias)
+        first, keys = self._projected(query[:, :1], key)
+        return class_token_row(first, keys, bias)
 
     def _projected(self, *tokens: Tensor) -> list[Tensor]:
         """Queries, keys and values in this order, as many as are asked for: B x N x D -> B x H x N x D / H."""
