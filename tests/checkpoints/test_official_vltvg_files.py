@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.detr.backbones import build_single_map
+from models.detr.published import describe as describe_detector
 from models.detr.published_backbones import adapt_backbone
 from models.families import guess_family
 from models.grounding.names import describe
@@ -197,5 +198,6 @@ def test_weights_tell_their_sizes(ours):
     for each in ("VLTVG", "width 16", "2 visual layers and 3 stages", "BERT of 5 layers"):
         assert each in told
     assert ("8 bins" in told) == ours
+    assert not describe_detector(state)
     if not ours:
         assert guess_family(state) == "VLTVG"
