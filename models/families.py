@@ -10,6 +10,7 @@ _DROPPOS = "DropPos pre-training"
 _SIGNATURES = (
     # The most particular first: a DETR holds a ResNet, a DropPos or MAE file holds a ViT, an ACMIL an ABMIL.
     ("TransVG", r"(^|\.)visumodel\."),
+    ("VLTVG", r"(^|\.)trans_decoder\.decoder\.extra_encoder_layers\."),
     ("Relation-DETR", r"(^|\.)transformer\.encoder_class_head\.weight$"),
     ("DETR", r"(^|\.)transformer\.decoder\.layers\.0\."),
     (

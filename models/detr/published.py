@@ -42,6 +42,8 @@ _IN_LAYER = (
     (re.compile(r"^norms\.1\."), "norm2."),
 )
 _LEVELS = re.compile(r"^(?:.*\.)?level_embeds?$")
+_DECODER = re.compile(r"(^|\.)(?<!trans_decoder\.)decoder\.layers\.0\.")
+"""A decoder of a detector; that of VLTVG finds the one object that a text describes."""
 _DENSE = re.compile(
     r"(^|\.)encoder\.layers\.\d+\.(self_attn|attentions\.0)\.(attn\.)?(in_proj_weight|[qk]_proj\.weight)$"
 )
@@ -239,7 +241,7 @@ def _kind(state: Mapping[str, Tensor]) -> tuple[str, str] | None:
     """Another detector, in words, and the parts of it that fit."""
     if any(_DEFORMABLE.search(name) for name in state):
         return "Deformable-DETR or DINO", "{backbone: FILE, encoder: FILE}"
-    if any(_DENSE.search(name) for name in state) and any(re.search(r"(^|\.)decoder\.layers\.0\.", n) for n in state):
+    if any(_DENSE.search(name) for name in state) and any(_DECODER.search(name) for name in state):
         return "DETR", "{backbone: FILE}"
     return None
 

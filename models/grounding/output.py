@@ -20,6 +20,6 @@ class GroundingOutput(NamedTuple):
     grid: tuple[int, int]
     """Rows and columns of cells."""
     padding: Tensor
-    """B x N, True for cells of padding."""
+    """B x N, True for cells of padding; for none where a network attends to padding too."""
     earlier_boxes: Tensor | None = None
     """S x B x 4: boxes of the stages before the last one, which learn as well; None for a network without stages."""

@@ -1,6 +1,6 @@
 """Names of published files, brought to those of our grounding network and of its parts.
 
-Official files of TransVG fill the whole network, files of DETR its visual branch, files of BERT its text
+Official files of TransVG and VLTVG fill the whole network, files of DETR its visual branch, files of BERT its text
 (``models.text.adapt_bert``). What a file holds beside is reported, and refused unless it is known to be of no use here.
 A network of ours that is trained on images alone and has the same visual branch fills that, and all else starts anew.
 """
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from models.adapted import Adapted
 from models.detr.published_backbones import adapt_backbone
-from models.grounding.positions import REG, TEXT, VISUAL, Layout, fit_tables, split_table
+from models.grounding.cross_attention import SPAN
+from models.grounding.names import OF_TRANSVG, OF_VLTVG, TABLE, Kind
+from models.grounding.positions import Layout, fit_tables, split_table
 from models.grounding.transvg import TransVG
 from models.grounding.visual import VisualBranch
 from models.grounding.vltvg import VLTVG
@@ -23,31 +25,25 @@ from models.text import UNUSED as UNUSED_OF_TEXT
 from models.text import adapt_bert
 
 _Adapt = Callable[[Mapping[str, Tensor], Any], Adapted]
-TABLE = "vl_pos_embed.weight"
-"""The official table of positions: [REG], words, cells."""
-_RENAMED = (
-    ("visumodel.", "visual."),
-    ("textmodel.bert.", "text."),
-    ("reg_token.weight", "fusion.reg_token"),
-    ("visu_proj.", "visual_proj."),
-    ("vl_transformer.encoder.", "fusion.encoder."),
-    ("bbox_embed.", "box_head."),
+_OFFSETS = re.compile(r"\.img2img_attn\.pos_[xy]$")
+"""Tables of VLTVG with the sines and cosines of offsets, which are computed here."""
+_LEARNT_WITH_PADDING = (
+    "the file has learnt with padding in its attention; model.args.mask_padding=false leaves it there, as its authors "
+    "evaluate it"
 )
-"""How official names begin, and ours."""
-_FUSION = ("vl_transformer.", "fusion.")
-"""What no other file has, official or ours."""
 _VISUAL, _BACKBONE, _TEXT = "visual.", "visual.backbone.", "text."
 _BESIDE_VISUAL = re.compile(
     r"^(transformer\.decoder|class_embed|bbox_embed|query_embed"  # DETR
     r"|textmodel|vl_pos_embed|reg_token|visu_proj|text_proj|vl_transformer"  # TransVG
-    r"|text|visual_proj|fusion|verification|decoder|box_head|bin_head"  # our own networks for expressions
+    r"|bert|bert_proj|trans_decoder"  # VLTVG
+    r"|text|visual_proj|fusion|verification|reasoning|box_head|bin_head"  # our own networks for expressions
     r"|class_head|nothing_head|edge_head)\."  # our own network for images alone
 )
 """What stands beside backbone and encoder in a file of a whole network."""
 
 
-def adapt_grounder(state: Mapping[str, Tensor], network: TransVG) -> Adapted:
-    """Prepare a file of TransVG, official or ours, for the whole network; a pure function.
+def adapt_grounder(state: Mapping[str, Tensor], network: TransVG | VLTVG) -> Adapted:
+    """Prepare a file of the same kind of network, official or ours, for the whole network; a pure function.
 
     Args:
         state: Weights by name.
@@ -57,18 +53,21 @@ def adapt_grounder(state: Mapping[str, Tensor], network: TransVG) -> Adapted:
         ValueError: The file is of something else, its positions cannot be told apart, or it holds tensors without a
             place here.
     """
-    if not any(name.startswith(_FUSION) for name in state):
-        raise ValueError(_of_a_part(state))
-    layout = Layout(len(network.fusion.text_positions), network.fusion.grid)
-    named = {our_name(name): tensor for name, tensor in state.items() if name != TABLE}
-    if TABLE in state:
-        named |= split_table(state[TABLE], layout)
+    kind = OF_TRANSVG if isinstance(network, TransVG) else OF_VLTVG
+    if not kind.is_of(state):
+        raise ValueError(_of_a_part(state, kind))
+    named = {kind.ours(name): tensor for name, tensor in state.items()}
+    layout = Layout(len(network.fusion.text_positions), network.fusion.grid) if isinstance(network, TransVG) else None
+    if layout and TABLE in state:
+        named |= split_table(named.pop(TABLE), layout)
     named = _below(_BACKBONE, named, adapt_backbone, network.visual.backbone)
     named = _below(_TEXT, named, adapt_bert, network.text)
     own = network.state_dict()
     named = _as_in_file(named, own, state)
-    _refuse(name for name in named if name not in own and not _is_of_no_use(name))
-    tables, notes = fit_tables(named, layout)
+    _refuse(name for name, each in named.items() if name not in own and not _is_of_no_use(name, each))
+    tables, notes = fit_tables(named, layout) if layout else ({}, [])
+    if isinstance(network, VLTVG) and network.mask_padding and any(name.startswith("trans_decoder.") for name in state):
+        notes.append(_LEARNT_WITH_PADDING)
     head = [name for name in own if name.startswith("bin_head.")]
     if all(name in named and named[name].shape == own[name].shape for name in head):
         return Adapted(named | tables, named, notes=notes)
@@ -92,13 +91,18 @@ def adapt_visual(state: Mapping[str, Tensor], branch: VisualBranch) -> Adapted:
             "its encoder attends to some points alone (Deformable-DETR, DINO), and this one to all places; take a file "
             "of plain DETR, or the backbone alone, as model.checkpoint.visual.backbone"
         )
-    if not any(name.startswith("transformer.encoder.layers.") for name in state):
+    named = {re.sub(r"^trans_encoder\.", "transformer.", name): tensor for name, tensor in state.items()}
+    if not any(name.startswith("transformer.encoder.layers.") for name in named):
         raise ValueError(
             "has no encoder of DETR; if it is of a ResNet alone, name it as such: model.checkpoint.visual.backbone"
         )
     own = branch.state_dict()
-    named = _as_in_file(_below("backbone.", state, adapt_backbone, branch.backbone), own, state)
-    _refuse(name for name in named if name not in own and not _is_of_no_use(name) and not _BESIDE_VISUAL.search(name))
+    named = _as_in_file(_below("backbone.", named, adapt_backbone, branch.backbone), own, state)
+    _refuse(
+        name
+        for name, each in named.items()
+        if name not in own and not _is_of_no_use(name, each) and not _BESIDE_VISUAL.search(name)
+    )
     return Adapted(named, named)
 
 
@@ -127,33 +131,7 @@ def is_of_detr(names: Iterable[str]) -> bool:
     """Whether weights of these names hold the encoder of a DETR, and are of no grounding network."""
     listed = [*names]
     has_encoder = any(name.startswith("transformer.encoder.layers.") for name in listed)
-    return has_encoder and not any(our_name(name).startswith(("fusion.", "visual.", "text.")) for name in listed)
-
-
-def describe(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """What weights of TransVG, official or ours, say of their network; nothing where they are of none."""
-    named = {our_name(name): tensor for name, tensor in state.items()}
-    token = named.get("fusion.reg_token")
-    if token is None or not any(name.startswith(_FUSION) for name in state):
-        return {}
-    visual, fusion, text = (
-        len({found[1] for name in named if (found := re.match(rf"{part}\.(\d+)\.", name))})
-        for part in (r"visual\.transformer\.encoder\.layers", r"fusion\.encoder\.layers", r"text\.encoder\.layer")
-    )
-    positions = sum(len(named[name]) for name in (TABLE, REG, TEXT, VISUAL) if name in named)
-    told = f"TransVG, width {token.shape[-1]}, {visual} visual and {fusion} fusion layers, a BERT of {text} layers, "
-    told += f"{positions} positions of [REG], words and cells"
-    if (bins := named.get("bin_head.mlp.layers.2.bias")) is not None:
-        told += f", {len(bins) // 4} bins of a coordinate"
-    return {"grounding network": told}
-
-
-def our_name(name: str) -> str:
-    """The name that a tensor of the official code has here; what has another layout here keeps its name."""
-    for theirs, ours in _RENAMED:
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    return name
+    return has_encoder and not any(OF_TRANSVG.ours(name).startswith(("fusion.", "visual.", "text.")) for name in listed)
 
 
 def _below(prefix: str, named: Mapping[str, Tensor], adapt: _Adapt, module: nn.Module) -> dict[str, Tensor]:
@@ -169,8 +147,10 @@ def _as_in_file(named: Mapping[str, Tensor], own: Collection[str], state: Mappin
     return {name if name in own else theirs.get(id(each), name): each for name, each in named.items()}
 
 
-def _is_of_no_use(name: str) -> bool:
-    """Whether a tensor is a pooler of text, or counts the batches of a norm, which a frozen one does not."""
+def _is_of_no_use(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is a pooler of text, counts the batches of a norm, or has the offsets that are computed here."""
+    if _OFFSETS.search(name) is not None:
+        return len(tensor) == 2 * SPAN + 1
     return UNUSED_OF_TEXT.search(name) is not None or name.endswith("num_batches_tracked")
 
 
@@ -182,7 +162,7 @@ def _refuse(strange: Iterable[str]) -> None:
         raise ValueError(f"it has {', '.join(listed[:5])}{more}, for which there is no place; change model.args")
 
 
-def _of_a_part(state: Mapping[str, Tensor]) -> str:
+def _of_a_part(state: Mapping[str, Tensor], kind: Kind) -> str:
     part = None
     if any(re.search(r"(^|\.)encoder\.layers\.0\.self_attn\.in_proj_weight$", name) for name in state):
         part = "visual"
@@ -191,5 +171,5 @@ def _of_a_part(state: Mapping[str, Tensor]) -> str:
     elif any(re.search(r"(^|\.)layer1\.0\.conv1\.weight$", name) for name in state):
         part = "visual.backbone"
     if part is None:
-        return "it is no file of TransVG"
-    return f"it is no file of TransVG, but one of its parts fits: 'model.checkpoint={{{part}: FILE}}'"
+        return f"it is no file of {kind.method}"
+    return f"it is no file of {kind.method}, but one of its parts fits: 'model.checkpoint={{{part}: FILE}}'"

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.attention import additive_bias
+from models.detr.layers import Mlp
 from models.grounding.cross_attention import CrossAttention, GridAttention
 from models.grounding.encoder import EncoderSizes
 from models.grounding.visual import VisualTokens
@@ -16,21 +17,22 @@ class DiscriminativeEncoder(nn.Module):
     """Verifies cells by the text, and gives them context that the text asks for.
 
     The score of a cell is ``alpha exp(-(1 - cos)^2 / 2 sigma^2)``, with the cosine between the projected cell and the
-    projected text that it attends to. It multiplies the sum of the cell and its context, each after a norm; where the
-    norms stand is our choice. The context is attention among cells that have attended to the text before.
+    projected text that it attends to. It multiplies the sum of the cell and its context, each after a norm. The context
+    is attention among cells that have attended to the text before. Where the cells are counts for this attention alone,
+    and as offsets. Parts have the names of the official code: ``tf_scale`` is alpha, ``tf_sigma`` sigma.
 
     Args:
-        sizes: Of which width, heads and dropout count.
+        sizes: Of which width, heads and dropout of attention weights count.
     """
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         dim, heads, dropout = sizes.dim, sizes.heads, sizes.dropout
-        self.text_to_verify, self.text_as_condition = (CrossAttention(dim, heads, dropout) for _ in range(2))
-        self.cell_proj, self.text_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.alpha, self.sigma = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.5))
-        self.context = GridAttention(dim, heads, dropout)
-        self.norm_cell, self.norm_context = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.img2text_attn, self.img2textcond_attn = (CrossAttention(dim, heads, dropout) for _ in range(2))
+        self.img_proj, self.text_proj = Mlp((dim, dim)), Mlp((dim, dim))
+        self.tf_scale, self.tf_sigma = nn.Parameter(torch.ones(1)), nn.Parameter(torch.full((1,), 0.5))
+        self.img2img_attn = GridAttention(dim, heads, dropout)
+        self.norm_img, self.norm_text_cond_img = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def forward(self, visual: VisualTokens, text: Tensor, text_padding: Tensor) -> Tensor:
         """Verify.
@@ -45,13 +47,12 @@ class DiscriminativeEncoder(nn.Module):
         """
         cells = visual.tokens
         words, others = (additive_bias(~each[:, None, None], cells.dtype) for each in (text_padding, visual.padding))
-        asked = cells + visual.positions
-        score = self.scores(cells, self.text_to_verify(asked, text, text, words))
-        conditioned = cells + self.text_as_condition(asked, text, text, words)
-        context = self.context.among(conditioned, cells, visual.grid, others)
-        return (self.norm_cell(cells) + self.norm_context(context)) * score[..., None]
+        score = self.scores(cells, self.img2text_attn(cells, text, text, words))
+        conditioned = cells + self.img2textcond_attn(cells, text, text, words)
+        context = self.img2img_attn.among(conditioned, cells, visual.grid, others)
+        return (self.norm_img(cells) + self.norm_text_cond_img(context)) * score[..., None]
 
     def scores(self, cells: Tensor, text: Tensor) -> Tensor:
-        """B x N x D cells and the text that each attends to -> B x N, at most ``alpha``."""
-        cosine = functional.cosine_similarity(self.cell_proj(cells).float(), self.text_proj(text).float(), dim=-1)
-        return (self.alpha * torch.exp(-((1 - cosine) ** 2) / (2 * self.sigma**2))).to(cells.dtype)
+        """B x N x D cells and the text that each attends to -> B x N, at most ``tf_scale``."""
+        cosine = functional.cosine_similarity(self.img_proj(cells).float(), self.text_proj(text).float(), dim=-1)
+        return (self.tf_scale * torch.exp(-((1 - cosine) ** 2) / (2 * self.tf_sigma**2))).to(cells.dtype)

@@ -1,10 +1,8 @@
 """VLTVG (Yang et al., CVPR 2022): cells are verified by the text, and one query reasons over both in stages.
 
-No file and no result of the official code was at hand. What is published fixes the score of a cell, the parts and what
-each of them reads, and the losses. Our choice are how relative positions are made (``cross_attention``), where norms
-and residuals stand, and that positions are added to what asks and to the keys. Padding is masked, which the official
-code leaves out. Official files have other names and cannot be loaded; the visual branch and the text start from DETR
-and BERT as those of TransVG do.
+It equals the official code, whose files it loads: parts of ``verification`` and ``reasoning`` have the official names,
+and ``names`` has those of the others. Padding is left out of attention unless ``mask_padding`` is false. The official
+network can do so too, but the official data call nothing padding, so its files have learnt with padding in attention.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from models.detr.layers import Mlp
@@ -44,6 +43,9 @@ class VLTVGSizes:
     stages: int = 6
     """Stages of the decoder, each of which names a box."""
     dropout: float = 0.1
+    """In training; in the visual branch as TransVG has it, behind it of attention weights alone."""
+    mask_padding: bool = True
+    """Whether padding is left out of attention; false for official files, which have learnt with padding in it."""
     bins: int | None = None
     """Bins of each coordinate for the quantised head, K; null for no such head."""
 
@@ -52,6 +54,8 @@ class VLTVGSizes:
         check_counts(self, "text_layers", "visual_layers", "stages")
         if self.bins is not None:
             check_counts(self, "bins", least=2)
+        if not isinstance(self.mask_padding, bool):
+            raise ValueError(f"mask_padding: is {self.mask_padding!r}; must be true or false")
         self.encoder(self.stages)
 
     def encoder(self, layers: int) -> EncoderSizes:
@@ -80,6 +84,7 @@ def build_vltvg(backbone: nn.Module, channels: int, text: BertSizes, sizes: VLTV
         sizes.encoder(sizes.stages),
         text_dim=text.hidden_size,
         text_layers=range(depth - sizes.text_layers + 1, depth + 1),
+        mask_padding=sizes.mask_padding,
         bins=sizes.bins,
     )
 
@@ -93,6 +98,7 @@ class VLTVG(nn.Module):
         sizes: Of the decoder.
         text_dim: Width of the tokens of the text.
         text_layers: Layers of the BERT whose mean is read, counted from 1; VLTVG reads the last four.
+        mask_padding: Whether padding is left out of attention.
         bins: Bins of each coordinate, K, for a second head that classifies them; None has no such head.
 
     Raises:
@@ -107,16 +113,17 @@ class VLTVG(nn.Module):
         *,
         text_dim: int,
         text_layers: Sequence[int],
+        mask_padding: bool = True,
         bins: int | None = None,
     ) -> None:
         super().__init__()
         if visual.dim != sizes.dim:
             raise ValueError(f"dim: is {sizes.dim}; the visual branch has a width of {visual.dim}, and both must agree")
         self.visual, self.text = visual, text
-        self.text_layers = tuple(text_layers)
+        self.text_layers, self.mask_padding = tuple(text_layers), mask_padding
         self.text_proj = nn.Linear(text_dim, sizes.dim)
         self.verification = DiscriminativeEncoder(sizes)
-        self.decoder = ReasoningDecoder(sizes)
+        self.reasoning = ReasoningDecoder(sizes)
         self.box_head = Mlp((sizes.dim, sizes.dim, sizes.dim, 4))
         self.bin_head = None if bins is None else QuantisedHead(sizes.dim, bins)
 
@@ -138,10 +145,10 @@ class VLTVG(nn.Module):
             token_padding: B x L, True on padding.
             with_attention: Whether the attention of the query to the cells is read, mean of all stages and heads.
         """
-        visual = self.visual(images, padding_mask)
+        visual = self.visual(images, padding_mask if self.mask_padding else torch.zeros_like(padding_mask))
         text = self.text_proj(encode_text(self.text, token_ids, token_padding, self.text_layers))
         verified = self.verification(visual, text, token_padding)
-        states, attention = self.decoder(visual, verified, text, token_padding, with_attention=with_attention)
+        states, attention = self.reasoning(visual, verified, text, token_padding, with_attention=with_attention)
         boxes = self.box_head(states).float().sigmoid()
         logits = None if self.bin_head is None else self.bin_head(states[-1]).float()
         return GroundingOutput(boxes[-1], logits, attention, visual.grid, visual.padding, boxes[:-1])

@@ -17,7 +17,8 @@ from models.adapted import Adapted
 from models.detr.backbones import build_single_map
 from models.detr.published_backbones import adapt_backbone
 from models.grounding.encoder import EncoderSizes
-from models.grounding.published import TABLE, adapt_grounder, adapt_visual, describe
+from models.grounding.names import TABLE, describe
+from models.grounding.published import adapt_grounder, adapt_visual
 from models.grounding.transvg import TransVG, TransVGSizes, build_transvg
 from models.grounding.vltvg import VLTVG
 from models.text import BertSizes, adapt_bert, build_bert

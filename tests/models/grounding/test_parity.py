@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from models.grounding.criterion import GroundingCriterion
-from models.grounding.published import TABLE, adapt_grounder, our_name
+from models.grounding.names import OF_TRANSVG, TABLE
+from models.grounding.published import adapt_grounder
 from models.text import encode_text
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "transvg"
@@ -70,7 +71,7 @@ def test_norms_of_all_gradients(network, official):
     assert unread == {name for name in norms if ".layer.2." in name or ".pooler." in name}
     for name in norms.keys() - unread:
         near(gradient(network, name).norm(), torch.tensor(norms[name]), 1e-6, 1e-3)
-    assert all(network.get_parameter(our_name(name)).grad is None for name in unread if ".pooler." not in name)
+    assert all(network.get_parameter(OF_TRANSVG.ours(name)).grad is None for name in unread if ".pooler." not in name)
 
 
 def gradient(network, name):
@@ -78,4 +79,4 @@ def gradient(network, name):
     if name == TABLE:
         fusion = network.fusion
         return torch.cat([each.grad for each in (fusion.reg_position, fusion.text_positions, fusion.visual_positions)])
-    return network.get_parameter(our_name(name)).grad
+    return network.get_parameter(OF_TRANSVG.ours(name)).grad

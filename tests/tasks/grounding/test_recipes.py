@@ -1,8 +1,13 @@
 """The recipes of RefCOCO train the parts of a network as the released code does."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+from models.grounding.names import OF_VLTVG
 from vision_train.optim import build_optimizer, freeze
 from vision_train.recipe import load_recipe
 from vision_train.run.phase import build_task
@@ -28,3 +33,32 @@ def test_rates_decay_and_frozen_layers_are_those_of_the_release(name: str):
     assert backbone == {"layer2", "layer3", "layer4"}
     assert recipe.data.batch_size * recipe.trainer["accumulate_grad_batches"] == 64
     assert (recipe.trainer["max_epochs"], recipe.optim.milestones) == (90, [60])
+
+
+def trained(recipe) -> set[str]:
+    """Names of the parameters that a recipe trains."""
+    with torch.device("meta"):
+        network = build_task(recipe, []).network
+        freeze(network, recipe.model.freeze)
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def test_vltvg_trains_what_its_official_network_trains():
+    listed = json.loads((Path(__file__).parents[2] / "golden" / "vltvg" / "r50_names.json").read_text())
+    fixed, every = (
+        {OF_VLTVG.ours(name.replace("backbone.0.body.", "backbone.")) for name in listed[key]}
+        for key in ("parameters_without_gradient", "shapes")
+    )
+    named = every - fixed
+    recipe = load_recipe("studies/actress/refcoco_vltvg", ["model.args.bins=null"], runnable=False)
+    found = trained(recipe)
+    assert found <= named
+    # What is left has no gradient: statistics and affine of norms in the ResNet, and tables of offsets.
+    assert all(re.search(r"\.(bn\d|downsample\.1)\.|\.pos_[xy]$", name) for name in named - found)
+
+
+def test_the_first_epochs_of_vltvg_can_leave_the_branches_as_they_are():
+    overrides = ["model.freeze=[visual.*,text.*]", "trainer.max_epochs=10"]
+    recipe = load_recipe("studies/actress/refcoco_vltvg", overrides, runnable=False)
+    parts = {name.partition(".")[0] for name in trained(recipe)}
+    assert parts == {"text_proj", "verification", "reasoning", "box_head", "bin_head"}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from vision_train.data.kind import Problems
 from vision_train.data.phrases import PHRASES
 
-WEIGHTS = "models.grounding.published:describe"
+WEIGHTS = "models.grounding.names:describe"
 """The function that describes weights of grounding networks, for ``vision-train inspect``."""
 SETTLE = "vision_train.tasks.grounding.text_sizes:settle"
 """The function that fills in what files say of the network."""

@@ -17,7 +17,6 @@ from models.grounding.criterion import GroundingCriterion
 from models.grounding.output import GroundingOutput
 from models.grounding.published import adapt_grounder, adapt_visual, adapt_visual_alone, holds_visual_alone
 from models.grounding.quantised import READOUTS
-from models.grounding.transvg import TransVG
 from models.text import adapt_bert
 from models.timm_attention import AttentionReceipt
 from vision_train.artefacts import Artefact
@@ -99,7 +98,7 @@ class GroundingTask(Task):
         """Translate a published network, or the part of one that a part of ours may start from."""
         if network is self.network and holds_visual_alone(state, network):
             return adapt_visual_alone(state, self.network)
-        if isinstance(network, TransVG):
+        if isinstance(network, GroundingNetwork):
             return adapt_grounder(state, network)
         if network is self.network.visual:
             return adapt_visual(state, self.network.visual)
