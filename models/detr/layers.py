@@ -21,12 +21,13 @@ class Mlp(nn.Module):
 
     Args:
         sizes: Width of the input, of each hidden layer, and of the output.
+        xavier: Whether weights start as in the DETR family; else they start as PyTorch's linear layers do.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], *, xavier: bool = True) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in itertools.pairwise(sizes))
-        for layer in self.layers:
+        for layer in self.layers if xavier else ():
             assert isinstance(layer, nn.Linear)
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

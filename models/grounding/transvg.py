@@ -114,7 +114,7 @@ class TransVG(nn.Module):
         self.text_layer = text_layer
         self.visual_proj = nn.Linear(visual.dim, fusion.dim)
         self.text_proj = nn.Linear(text_dim, fusion.dim)
-        self.box_head = Mlp((fusion.dim, fusion.dim, fusion.dim, 4))
+        self.box_head = Mlp((fusion.dim, fusion.dim, fusion.dim, 4), xavier=False)
         self.bin_head = None if bins is None else QuantisedHead(fusion.dim, bins)
 
     def forward(

@@ -124,7 +124,7 @@ class VLTVG(nn.Module):
         self.text_proj = nn.Linear(text_dim, sizes.dim)
         self.verification = DiscriminativeEncoder(sizes)
         self.reasoning = ReasoningDecoder(sizes)
-        self.box_head = Mlp((sizes.dim, sizes.dim, sizes.dim, 4))
+        self.box_head = Mlp((sizes.dim, sizes.dim, sizes.dim, 4), xavier=False)
         self.bin_head = None if bins is None else QuantisedHead(sizes.dim, bins)
 
     def forward(

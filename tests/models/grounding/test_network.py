@@ -130,6 +130,12 @@ class TestBuild:
         assert torch.equal(network.fusion.visual_positions, expected.flatten(1).T)
         assert network.fusion.visual_positions.requires_grad
 
+    def test_the_box_head_starts_as_that_of_the_release(self):
+        network = build_transvg(torch.nn.AvgPool2d(32), 3, BERT, TransVGSizes(**SMALL))
+        for linear in network.box_head.layers:
+            assert 0.2 < linear.weight.abs().max() <= 16**-0.5, "as PyTorch's linear layers start, biases too"
+            assert linear.bias.abs().max() > 0
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [("image_size", 100), ("stride", 0), ("bins", 1), ("dim", 18), ("heads", 3), ("dropout", 1.0), ("dropout", "a"),

@@ -156,6 +156,9 @@ def test_the_start_is_that_of_the_release():
         (network.reasoning.layers[1].ffn[0].weight, (6 / 160) ** 0.5),
     ):
         assert 0.8 * limit < parameter.abs().max() <= limit
+    for linear in (*verification.img_proj.layers, *verification.text_proj.layers, *network.box_head.layers):
+        assert 0.1 < linear.weight.abs().max() <= 64**-0.5, "as PyTorch's linear layers start, biases too"
+        assert linear.bias.abs().max() > 0
 
 
 def test_the_last_four_layers_of_the_text_are_read():
