@@ -55,10 +55,11 @@ def test_tables_part_expressions_by_length_and_category_and_items_keep_images_to
         f"x{at}": result(shifted(20), "the red circle left of the blue square", f"{at}", "square") for at in range(5)
     }
     results["y"] = result(expression="one", category="rare")
-    shown = {each.name: each for each in artefacts(results, "test")}
+    shown = {each.name: each for each in artefacts(results, "test", ["odd"])}
     lengths, categories, items = shown["test_lengths"], shown["test_categories"], shown["test_items"]
     assert isinstance(lengths, Table)
     assert [row[:3] for row in lengths.rows] == [["1 to 2", 7, 100.0], ["8 to 12", 5, 0.0]]
+    assert lengths.note.startswith("Warning: odd. 12 expressions of")
     assert isinstance(categories, Table)
     assert [row[:3] for row in categories.rows] == [["circle", 6, 100.0], ["square", 5, 0.0], ["others", 1, 100.0]]
     assert "fewer than 5" in categories.note
@@ -67,7 +68,7 @@ def test_tables_part_expressions_by_length_and_category_and_items_keep_images_to
     assert items.groups is not None
     assert items.groups[:6] == ["0", "1", "2"] * 2
     assert np.mean(items.values["accuracy"]) == measure(results)["accuracy"]
-    alone = {each.name for each in artefacts({"a": result(category="")}, "test")}
+    alone = {each.name for each in artefacts({"a": result(category="")}, "test", [])}
     assert alone == {"test_lengths", "test_items"}
 
 
