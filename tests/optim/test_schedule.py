@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 from torch import nn
 
 from vision_train.optim import build_optimizer, build_schedule, count_warmup_steps, schedule
@@ -65,3 +66,10 @@ def test_warm_up_of_the_step_schedule_counts_in_steps():
     assert count_warmup_steps(Optim(warmup_epochs=0.5), steps_per_epoch=10) == 5
     at = [schedule(step, options=options, total_steps=20, warmup_steps=4, milestones=[10]) for step in (0, 1, 4, 10)]
     assert at == pytest.approx([0.0, 0.25, 1.0, 0.1])
+
+
+def test_the_first_step_has_the_full_rate_however_early_a_milestone_of_a_short_phase_is():
+    options = Optim(lr=1e-2, schedule="step", milestones=[0.1])
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=options.lr)
+    factor = build_schedule(optimizer, options, total_steps=6, steps_per_epoch=3).lr_lambdas[0]
+    assert [factor(step) for step in range(3)] == pytest.approx([1, 0.1, 0.1])

@@ -57,6 +57,11 @@ def test_the_report_shows_classes_errors_pictures_and_the_relation(run):
         assert fault not in page
 
 
+def test_six_steps_teach_nothing_and_a_verdict_can_read_that(run):
+    assert json.loads((run / "phases" / "fit" / "phase.json").read_text())["guesses"] is True
+    assert "with the boxes of other images" in (run / "report.html").read_text()
+
+
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(run, tmp_path, cut_short, quiet):
     recipe = load_recipe("relation_detr/shapes", OVERRIDES, smoke=True)
     with cut_short(DetectionTask, 4):

@@ -69,6 +69,11 @@ def test_items_of_an_image_are_resampled_together(run):
     assert len(set(items["groups"])) < len(items["ids"])
 
 
+def test_six_steps_teach_nothing_and_a_verdict_can_read_that(run):
+    assert json.loads((run / "phases" / "fit" / "phase.json").read_text())["guesses"] is True
+    assert "one and the same box for every expression" in (run / "report.html").read_text()
+
+
 def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(run, tmp_path, cut_short, quiet):
     with cut_short(GroundingTask, 4):
         fit(load_recipe(RECIPE, LENGTH, smoke=True), run_dir=tmp_path / "cut", command=[], console=quiet)

@@ -7,10 +7,12 @@ import torch
 
 from vision_train.data.module import POOL_SPLIT
 from vision_train.errors import UserError
+from vision_train.optim import build_schedule
 from vision_train.recipe import load_recipe
 from vision_train.run.checked import drawn
 from vision_train.run.phase import scan
 from vision_train.run.plan import LAST, Labelling, Phase, Reinitialisation, plan_of
+from vision_train.run.steps import limits_of
 
 ROUNDS = ("semi.method=active_rounds", "data.unlabelled=rest", "data.labels_per_class=5")
 ONCE = ("semi.method=self_training", *ROUNDS[1:])
@@ -44,6 +46,21 @@ def test_warm_up_and_milestones_take_their_share_of_each_phase():
     found = phases(*ROUNDS, "optim.schedule=step", "optim.milestones=[20]", "semi.burn_in=0.5", "semi.rounds.count=2")
     assert [each.recipe.optim.warmup_epochs for each in found] == [2.5, 1.25, 1.25]
     assert [each.recipe.optim.milestones for each in found] == [[10], [5], [5]]
+
+
+@pytest.mark.parametrize("length", ["trainer.max_epochs=40", "trainer.max_steps=800 trainer.max_epochs=null"])
+def test_milestones_fall_after_their_share_of_the_steps_of_each_phase_and_voter(length):
+    """Three voters of a quarter each, then three quarters for the student; epochs have 20 steps in all of them."""
+    step = ("optim.schedule=step", "optim.milestones=[20, 30]", "semi.voters=3", *length.split())
+    drops = {}
+    for phase in phases(*ONCE, *step):
+        optim, (epochs, steps) = phase.recipe.optim, limits_of(phase.recipe)
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=optim.lr)
+        total = steps or 20 * (epochs or 0)
+        factor = build_schedule(optimizer, optim, total_steps=total, steps_per_epoch=20).lr_lambdas[0]
+        rates = [factor(step) for step in range(total)]
+        drops[phase.name] = [at for at in range(1, total) if rates[at] < rates[at - 1]]
+    assert drops == {"burn-in": [100, 150], "voter-2": [100, 150], "voter-3": [100, 150], LAST: [300, 450]}
 
 
 def test_a_student_starts_from_the_initial_weights_after_a_vote_of_voters_on_the_same_samples():

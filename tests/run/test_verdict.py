@@ -332,6 +332,20 @@ def controls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "vision_train.run.controls", made)
 
 
+@pytest.mark.parametrize("unit", ["", "trainer.max_steps=null trainer.max_epochs=2"])
+def test_arms_as_long_as_several_voters_and_a_student_drop_their_rate_after_the_same_share_of_the_steps(unit):
+    """Two epochs of three steps are asked for; three voters and a student take twice as many."""
+    method = ("semi.method=self_training", "semi.voters=3", "semi.burn_in=0.5", "optim.schedule=step")
+    recipe = judged(*method, "optim.milestones=[1.5]", *unit.split())
+    arms = {arm.key: arm.recipe for arm in arms_of(recipe, Length(2 * STEPS, EPOCH))}
+    found = {key: arm.optim.milestones for key, arm in arms.items()}
+    own = {"same-phases": [1.5], "self-pool": [1.5], "method": [1.5]}  # which are divided as the run is
+    assert found == {"labelled": [3.0], "larger-batch": [3.0], **own}
+    assert arms["labelled"].trainer["max_steps"] == 2 * STEPS
+    (plain,) = {tuple(arm.recipe.optim.milestones) for arm in arms_of(recipe, Length(STEPS, EPOCH))}
+    assert plain == (1.5,)
+
+
 @pytest.mark.usefixtures("controls")
 def test_controls_on_a_checkpoint_are_made_of_the_labelled_arm_at_rates_of_their_own():
     recipe = judged(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vision_train.ema import MovingAverage
-from vision_train.semi.teacher import check_burn_in, decay_of, default_burn_in, half_life
+from vision_train.semi.teacher import check_burn_in, decay_of, default_burn_in, half_life, pool_in_words
 
 
 @pytest.mark.parametrize("steps", [50, 100, 720, 6_930, 10_000, 1_000_000])
@@ -33,6 +33,26 @@ def test_burn_in_by_what_the_network_knows():
     assert default_burn_in(720, "scratch") == 180
     assert default_burn_in(720, "other classes") == 360
     assert default_burn_in(720, "same classes") == 0
+
+
+@pytest.mark.parametrize(
+    ("share", "start", "steps", "told"),
+    [
+        (None, "scratch", 720, "used from epoch 10 on, after 180 of 720 steps on labelled images alone (semi.burn_in="),
+        (None, "scratch", 720, "null: 0.25 of the steps from random weights)"),
+        (None, "other classes", 720, "after 360 of 720 steps on labelled images alone (semi.burn_in=null: 0.5 of the"),
+        (None, "same classes", 720, "used from the first step (semi.burn_in=null: 0 of the steps from weights that kn"),
+        (
+            0.1,
+            "scratch",
+            720,
+            "used from epoch 5 on, after 80 of 720 steps on labelled images alone (semi.burn_in=0.1)",
+        ),
+        (0.9, "scratch", 20, "used from within epoch 1 on, after 18 of 20 steps"),
+    ],
+)
+def test_when_the_pool_is_used_is_told_with_the_reason(share, start, steps, told):
+    assert told in pool_in_words(share, start, steps, 20, "images")
 
 
 def test_no_burn_in_is_refused_only_for_weights_of_other_classes():

@@ -33,7 +33,7 @@ def attended(rests_on: float, instances: int = 100, bags: int = 5) -> Scores:
 
 
 def said(epoch: Learnt, scores: Scores, *overrides: str, recipe: str = OFFICIAL) -> list[str]:
-    return warnings_of(load_recipe(recipe, overrides), epoch, scores)
+    return warnings_of(load_recipe(recipe, overrides), epoch, scores, "test")[0]
 
 
 FINE, SPREAD = learnt(0.2), attended(30)
@@ -50,8 +50,8 @@ def test_nothing_is_said_where_all_is_well():
             ["method.hiding={top_k: 10, drop_ratio: 0.6}"],
             ["hides up to 6 of", "k_max_fraction=0.02", "method.hiding=null"],
         ),
-        (["method.hiding=null"], ["raise optim.lr or trainer.max_epochs", "model.name=mean"]),
-        (["method.hiding=null", "method.entropy_weight=0.1"], ["lower method.entropy_weight, raise optim.lr"]),
+        (["method.hiding=null"], ["Raise optim.lr or trainer.max_epochs", "model.name=mean"]),
+        (["method.hiding=null", "method.entropy_weight=0.1"], ["Lower method.entropy_weight, raise optim.lr"]),
     ],
 )
 def test_a_loss_of_guessing_names_the_keys_that_help(overrides, keys):
@@ -81,6 +81,36 @@ def test_losses_of_batches_are_averaged():
     assert epoch.loss_of_guessing == pytest.approx(math.log(2))
 
 
+def classified(right: int, sure: float = 0.9, bags: int = 80) -> Scores:
+    """Bags of two classes by turns, so many of which are right; all others are taken for the other class."""
+    rows = attended(30, bags=bags).rows
+    rows[:, FIELDS.index("label")] = torch.arange(bags) % 2
+    named = torch.arange(bags) % 2
+    named[right:] = 1 - named[right:]
+    rows[:, len(FIELDS) :] = torch.where(torch.arange(2) == named[:, None], sure, 1 - sure)
+    return Scores([str(bag) for bag in range(bags)], fields(2), rows, {})
+
+
+@pytest.mark.parametrize(("right", "guesses"), [(40, True), (44, True), (56, False)])
+def test_bags_at_chance_are_guesses_by_the_rule_of_all_classifiers(right, guesses):
+    scores, recipe = classified(right), load_recipe(OFFICIAL)
+    texts, told = warnings_of(recipe, FINE, scores, "test")
+    assert told is guesses
+    assert ["80 bags cannot tell from guessing" in text for text in texts] == [True] * guesses
+    (text,), told = warnings_of(recipe, learnt(0.69), scores, "test")
+    assert told is guesses
+    assert "little was learnt" in text
+    assert "method.hiding.top_k" in text, "the remedy for bags"
+
+
+def test_a_network_that_ranks_bags_well_but_names_one_class_does_not_guess():
+    scores = classified(80, sure=0.6)
+    shares = scores.rows[:, len(FIELDS) :]
+    shares[:, 1] -= 0.35  # all are taken for the first class, and those of the second still have more of it
+    shares[:, 0] += 0.35
+    assert warnings_of(load_recipe(OFFICIAL), FINE, scores, "test") == ([], False)
+
+
 def test_attention_on_one_instance_is_pointed_out():
     (text,) = said(FINE, attended(1.0))
     assert text.startswith("attention rests on 1.0 instances in half of the bags or more")
@@ -105,7 +135,8 @@ def test_a_collapsed_network_is_told_by_its_own_scores():
         with torch.no_grad():
             task.network.get_parameter("attention.attention_weights.weight").mul_(scale)
             rows = score_batch(task.network.eval()(features), torch.tensor([0, 1, 0]), mask)
-        texts[scale] = said(FINE, Scores(["a", "b", "c"], fields(2), rows, {}))
+        told = said(FINE, Scores(["a", "b", "c"], fields(2), rows, {}))
+        texts[scale] = [text for text in told if text.startswith("attention")]
     assert texts[1.0] == []
     assert "attention rests on 1." in texts[1e4][0]
 

@@ -6,20 +6,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vision_train.tasks.classification.chance import chance_warnings
-from vision_train.tasks.classification.scores import FIELDS
+from vision_train.tasks.chance import chance_warnings
 from vision_train.tasks.learning import Learnt, guessing
-from vision_train.tasks.scores import Scores
 
 
-def scored(correct: list[int], each: int) -> Scores:
-    """Images of classes of equal size, of which so many are right."""
-    rows = [
-        [k, k if n < right else (k + 1) % len(correct), 1, 0.5, 1]
-        for k, right in enumerate(correct)
-        for n in range(each)
-    ]
-    return Scores([str(n) for n in range(len(rows))], FIELDS, torch.tensor(rows, dtype=torch.float64), {})
+def said(correct: list[int], each: int, epoch: Learnt) -> list[str]:
+    """What is said of images of classes of equal size, of which so many are right."""
+    rows = [(k if n < right else (k + 1) % len(correct), k) for k, right in enumerate(correct) for n in range(each)]
+    return chance_warnings(*torch.tensor(rows).T, "test", epoch, "images")
 
 
 def learnt(loss: float) -> Learnt:
@@ -54,25 +48,25 @@ def test_guessing_is_exceeded_by_luck_in_small_sets_alone():
     assert all(math.isnan(value) for value in guessing(torch.zeros(4, dtype=torch.long)))
 
 
-@pytest.mark.parametrize(("correct", "said"), [([20, 20], True), ([40, 0], True), ([30, 30], False), ([40, 12], False)])
-def test_a_result_at_chance_is_told(correct, said):
-    assert bool(chance_warnings(scored(correct, 40), "test", learnt(0.69))) == said
+@pytest.mark.parametrize(("correct", "told"), [([20, 20], True), ([40, 0], True), ([30, 30], False), ([40, 12], False)])
+def test_a_result_at_chance_is_told(correct, told):
+    assert bool(said(correct, 40, learnt(0.69))) == told
 
 
 def test_what_helps_depends_on_whether_training_learnt():
-    (text,) = chance_warnings(scored([20, 20], 40), "test", learnt(0.69))
+    (text,) = said([20, 20], 40, learnt(0.69))
     assert "balanced accuracy on test is 50.0%" in text
     assert "Little was learnt" in text
     assert all(key in text for key in ("optim.lr", "trainer.max_epochs", "model.checkpoint"))
-    (text,) = chance_warnings(scored([20, 20], 40), "test", learnt(0.1))
+    (text,) = said([20, 20], 40, learnt(0.1))
     assert "does not carry over" in text
     assert "labels" in text
-    assert "Little was learnt" in chance_warnings(scored([20, 20], 40), "test", learnt(math.nan))[0]
+    assert "Little was learnt" in said([20, 20], 40, learnt(math.nan))[0]
 
 
 @pytest.mark.parametrize("correct", [[1, 1], [0, 0]])
 def test_a_split_too_small_for_any_result_is_told_and_no_cause_is_made_up(correct):
-    (text,) = chance_warnings(scored(correct, 1), "test", learnt(0.1))
+    (text,) = said(correct, 1, learnt(0.1))
     assert "more images" in text
     assert "split test" in text
     assert "carry over" not in text
@@ -80,10 +74,10 @@ def test_a_split_too_small_for_any_result_is_told_and_no_cause_is_made_up(correc
 
 def test_both_causes_are_named_where_no_loss_was_noted():
     """A run that was killed before its test is resumed without training."""
-    (text,) = chance_warnings(scored([20, 20], 40), "test", Learnt(2))
+    (text,) = said([20, 20], 40, Learnt(2))
     assert "nan" not in text
     assert all(key in text for key in ("little was learnt", "optim.lr", "does not carry over", "labels"))
 
 
 def test_a_single_class_says_nothing():
-    assert chance_warnings(scored([10], 10), "test", learnt(0.7)) == []
+    assert said([10], 10, learnt(0.7)) == []

@@ -48,7 +48,7 @@ def test_burn_in_takes_whole_epochs_where_that_leaves_the_pool_some(share, steps
 
 def test_a_burn_in_that_leaves_the_pool_no_step_is_told():
     assert "warning: the pool is never used" in begun(0.999, steps=10, epoch=5).news()[0]
-    assert "after 9 steps" in begun(0.9, steps=10, epoch=5).news()[0]
+    assert "after 9 of 10 steps" in begun(0.9, steps=10, epoch=5).news()[0]
 
 
 @pytest.mark.parametrize(

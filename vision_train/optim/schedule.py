@@ -66,7 +66,8 @@ class StepSchedule(LambdaLR):
 def build_schedule(optimizer: Optimizer, options: Optim, *, total_steps: int, steps_per_epoch: int) -> StepSchedule:
     """The schedule of :func:`schedule` over an optimiser's groups, each relative to its own learning rate."""
     warmup_steps = count_warmup_steps(options, steps_per_epoch)
-    milestones = [round(epoch * steps_per_epoch) for epoch in options.milestones]
+    # The first step has the full rate, in however short a phase.
+    milestones = [max(round(epoch * steps_per_epoch), 1) for epoch in options.milestones]
     return StepSchedule(
         optimizer,
         lambda step: schedule(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
 from vision_train.data.kind import Problems
 from vision_train.recipe.semi_rounds import SemiRounds
@@ -22,6 +22,19 @@ IN_STEPS = ("mean_teacher", "freematch", "fixmatch", "softmatch")
 """Methods by which each training step learns from labelled and unlabelled images at once, under a teacher."""
 IN_PHASES = ("self_training", "active_rounds")
 """Methods that label the pool between phases of the run, and then train on these labels."""
+USED_BY: dict[str, tuple[str, ...]] = {
+    "weight": (*IN_STEPS, *IN_PHASES),
+    "burn_in": (*IN_STEPS, *IN_PHASES),
+    "teacher": IN_STEPS,
+    "threshold": ("fixmatch",),
+    "momentum": ("freematch", "softmatch"),
+    "fairness": ("freematch",),
+    "voters": ("self_training",),
+    "class_cap": ("self_training",),
+    "views": IN_PHASES,
+    "rounds": ("active_rounds",),
+}
+"""Key -> the methods that use it. All use the others; by `ratio` even `none` has an epoch as long as with the pool."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,18 @@ class Semi:
         """The finished runs among the voters."""
         return self.voters if isinstance(self.voters, list) else []
 
+    @property
+    def notes(self) -> list[str]:
+        """Which keys were set that the method does not use, in a sentence; none where there are none.
+
+        They are no mistake: recipes that differ by their method alone extend one another.
+        """
+        idle = [key for key, methods in USED_BY.items() if self.method not in methods]
+        if self.method == "self_training" and self.voting_runs:
+            idle.append("burn_in")  # these runs have had theirs
+        found = [text for key in idle for text in _set(f"semi.{key}", getattr(self, key), getattr(Semi(), key))]
+        return [f"semi.method={self.method} does not use {', '.join(found)}"] if found else []
+
     def problems(self) -> Problems:
         """Yield values outside their range."""
         if self.ratio <= 0:
@@ -111,3 +136,13 @@ class Semi:
                 "verdict",
                 "is asked for, and semi.method=none has no pool to judge; name a method, or set it to null",
             )
+
+
+def _set(name: str, value: Any, usual: Any) -> list[str]:
+    """A key with its value, or those inside of it, as far as they are not the defaults."""
+    if value == usual:
+        return []
+    if is_dataclass(value):
+        parts = [each.name for each in fields(value)]
+        return [text for part in parts for text in _set(f"{name}.{part}", getattr(value, part), getattr(usual, part))]
+    return [name if isinstance(value, dict) else f"{name}={value}"]

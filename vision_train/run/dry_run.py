@@ -27,6 +27,7 @@ from vision_train.run.progress import format_seconds
 from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words, tell
 from vision_train.run.trainer import build_trainer
 from vision_train.run.verdict import plan_run
+from vision_train.semi.teacher import Start, burn_in_key, pool_in_words
 from vision_train.tasks.base import Task
 
 TIMED_STEPS = 4
@@ -54,13 +55,14 @@ def dry_run(recipe: Recipe) -> str:
     with logging_to(None):
         for phase in plan.known():
             prepared = checked.ready.pop(phase.name, None) or prepare(checked.scanned[phase.name])
-            texts[phase.name] = _try_out(prepared, phase.start)
+            texts[phase.name] = _try_out(prepared, phase)
         last = plan.known()[-1].name
         texts[last] += _alike(plan, checked.scanned[last].data)
         beside = _beside(plan, checked, recipe) if isinstance(plan, Parts) else []
+    notes = [f"note: {remark}" for remark in recipe.semi.notes]
     if len(texts) == 1:
-        return "\n".join([*texts.values(), *beside])
-    return "\n\n".join([*(f"phase {name}\n{text}" for name, text in texts.items()), *beside])
+        return "\n".join([*notes, *texts.values(), *beside])
+    return "\n\n".join([*notes, *(f"phase {name}\n{text}" for name, text in texts.items()), *beside])
 
 
 def _alike(plan: Plan, data: SampleDataModule) -> str:
@@ -110,12 +112,12 @@ def _seconds_of_part(phases: list[Phase], checked: CheckedPhases, steps: Trainin
     return seconds
 
 
-def _try_out(prepared: Prepared, after: str | None) -> str:
+def _try_out(prepared: Prepared, phase: Phase) -> str:
     """What a phase is like, in words."""
     recipe, full = prepared.recipe, build_trainer(prepared.recipe, [])
     steps = count_steps(recipe, prepared.data, full)
     watch = _watched(prepared, steps)
-    lines = _describe(prepared, full, steps, watch, after)
+    lines = _describe(prepared, full, steps, watch, phase)
     width = max(len(name) for name in lines)
     below = "\n" + " " * (width + 2)
     described = [f"{name:<{width}}  {text}".replace("\n", below) for name, text in lines.items()]
@@ -143,13 +145,11 @@ def _seconds(prepared: Prepared, steps: TrainingSteps, watch: _Watch) -> float:
     return epochs * (steps.batches * watch.step_seconds + evaluations * watch.validation_seconds)
 
 
-def _describe(
-    prepared: Prepared, full: Trainer, steps: TrainingSteps, watch: _Watch, after: str | None
-) -> dict[str, str]:
+def _describe(prepared: Prepared, full: Trainer, steps: TrainingSteps, watch: _Watch, phase: Phase) -> dict[str, str]:
     recipe, task, counts = prepared.recipe, prepared.task, prepared.data.counts
     rate = recipe.optim.lr * learning_rate_factor(recipe.optim, steps.effective_batch)
     as_written = f" ({recipe.optim.lr:g} as written)" if rate != recipe.optim.lr else ""
-    start = f"the weights of phase {after}" if after else "none; starts from random weights"
+    start = f"the weights of phase {phase.start}" if phase.start else "none; starts from random weights"
     seconds = _seconds(prepared, steps, watch)
     return {
         "recipe": recipe.name,
@@ -163,11 +163,29 @@ def _describe(
         "attention": attention_line(prepared.attention),
         "steps": steps_in_words(steps),
         "batch": batch_in_words(prepared.data, full, steps),
+        **_pool(prepared, steps, phase),
         "learning rate": f"{rate:g} after the warm-up{as_written}",
         "warm-up": _warm_up(recipe.optim),
         "memory": f"{peak_memory() / 2**30:.2f} GiB at the peak of one process",
         "time": f"about {format_seconds(seconds)}, start and test aside ({watch.step_seconds * 1000:.0f} ms a step)",
     }
+
+
+def _pool(prepared: Prepared, steps: TrainingSteps, phase: Phase) -> dict[str, str]:
+    """When training learns from the pool, and why then; nothing where it has none."""
+    task, semi, labels = prepared.task, prepared.recipe.semi, phase.labels
+    start: Start = "other classes" if phase.start else task.start  # what this run pre-trains knows no labels
+    if task.teaching is not None:
+        return {"pool": pool_in_words(semi.burn_in, start, steps.total, steps.per_epoch, prepared.data.noun)}
+    if not semi.in_phases:
+        return {}
+    if labels is not None:
+        asked = [f"phase {name}" for name in labels.voters] or [f"the run {run}" for run in labels.runs]
+        who = ", ".join(asked) or "the weights that training starts from"
+        return {"pool": f"labelled before the first step by {who}"}
+    if not semi.weight:
+        return {"pool": "never used (semi.weight=0)"}
+    return {"pool": f"not used in this phase ({burn_in_key(semi.burn_in, start)})"}
 
 
 def _classes(data: SampleDataModule) -> str:

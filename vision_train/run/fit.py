@@ -85,6 +85,8 @@ def fit(
         for name, scanned in checked.scanned.items():
             directory.phase(name).mkdir(parents=True)
             write_recipe(directory.phase(name) / "recipe.yaml", scanned.recipe)
+        for remark in recipe.semi.notes:
+            console.print(f"note: {remark}")
     try:
         _run_plan(directory, plan, checked, console)
     except UserError:

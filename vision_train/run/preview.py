@@ -66,7 +66,7 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
     mark_output(out.parent, out.name)
     write_bytes(out, buffer.getvalue())
     console.print("\n".join([str(out), summary, *(sheet.summary for sheet in sheets[1:])]))
-    for remark in remarks_on_glyphs(text for sheet in sheets for text in _texts(sheet)):
+    for remark in [*recipe.semi.notes, *remarks_on_glyphs(text for sheet in sheets for text in _texts(sheet))]:
         console.print(f"note: {remark}")
     report_skipped(console, recipe, prepared.data.skipped)
 

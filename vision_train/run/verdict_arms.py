@@ -6,6 +6,7 @@ and chooses its epoch in the last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from vision_train.data.kind import LABELLED as LABELLED_IMAGES
 from vision_train.recipe import Recipe
 from vision_train.recipe.semi_section import IN_PHASES
 from vision_train.run.plan import FinishedPhase
+from vision_train.run.steps import limits_of
 
 METHOD, SELF_POOL, LABELLED = "method", "self-pool", "labelled"
 FACTORS = (0.5, 1.0, 2.0)
@@ -161,11 +163,20 @@ def _judged_no_more(recipe: Recipe) -> Recipe:
 
 
 def _as_long(recipe: Recipe, length: Length | None) -> Recipe:
-    """The recipe with the steps and epochs of the run. One in phases divides the length that it was asked to have."""
+    """The recipe with the steps and epochs of the run. One in phases divides the length that it was asked to have.
+
+    Several voters make a run longer than the recipe asks for. What trains in one phase then drops its learning rate
+    after the share of its steps that the recipe says.
+    """
     if length is None:
         return recipe
     data = replace(recipe.data, epoch_batches=length.epoch_batches)
     trainer: dict[str, Any] = {key: value for key, value in recipe.trainer.items() if key != "limit_train_batches"}
-    if recipe.semi.method not in IN_PHASES:
-        trainer |= {"max_epochs": None, "max_steps": length.steps}
-    return replace(recipe, data=data, trainer=trainer)
+    if recipe.semi.method in IN_PHASES:
+        return replace(recipe, data=data, trainer=trainer)
+    per_epoch = math.ceil(length.epoch_batches / trainer.get("accumulate_grad_batches", 1))
+    epochs, steps = limits_of(recipe)
+    longer = length.steps / min((epochs or math.inf) * per_epoch, steps or math.inf)
+    optim = replace(recipe.optim, milestones=[epoch * longer for epoch in recipe.optim.milestones])
+    trainer |= {"max_epochs": None, "max_steps": length.steps}
+    return replace(recipe, data=data, trainer=trainer, optim=optim)

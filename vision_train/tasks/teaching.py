@@ -19,7 +19,7 @@ from vision_train.recipe.semi_section import Semi
 from vision_train.semi.health import compare_origins
 from vision_train.semi.health_log import ADDED, HealthLog
 from vision_train.semi.monitor import Monitor, Reading, Sign, origin_signs
-from vision_train.semi.teacher import Start, check_burn_in, default_burn_in
+from vision_train.semi.teacher import Start, burn_in_steps, check_burn_in, pool_in_words
 
 if TYPE_CHECKING:
     from vision_train.tasks.base import Task
@@ -118,15 +118,10 @@ class Teaching:
         self.validated_every = task.validated_every
         self.pool = task.pool_copies
         if self.burn_in < 0:
-            share, steps = self.semi.burn_in, task.total_steps
-            wanted = default_burn_in(steps, task.start) if share is None else share * steps
-            self.burn_in = math.ceil(wanted / task.steps_per_epoch - 1e-9) * task.steps_per_epoch
-            if self.burn_in >= steps:  # whole epochs would leave none to the pool
-                self.burn_in = math.ceil(wanted - 1e-9)
-            alone = f"on labelled {self.noun} alone"
-            when = f"after {self.burn_in:,} steps {alone}" if self.burn_in else "from the first step"
-            never = f"warning: the pool is never used, for all steps are {alone}; lower semi.burn_in"
-            self._news.append(f"note: the pool is used {when} (semi.burn_in)" if self.burn_in < steps else never)
+            asked = self.semi.burn_in, task.start, task.total_steps, task.steps_per_epoch
+            self.burn_in = burn_in_steps(*asked)
+            kind = "note" if self.burn_in < task.total_steps else "warning"
+            self._news.append(f"{kind}: the pool is {pool_in_words(*asked, self.noun)}")
         counts = task.class_counts
         prior = [count / sum(counts) for count in counts]
         before = self.monitor.state_dict() if self.monitor else None

@@ -67,7 +67,21 @@ def test_what_cannot_be_measured_is_a_warning(make_task, make_result):
     task = make_task()
     concluded(task, {"a": make_result([(0.4, 0, 0, 10)])})
     assert "no object" in task.warnings[0]
+    assert not task.guesses
     concluded(task, {"a": make_result(truth=[(0, 0, 10)])})
     assert "nothing was found" in task.warnings[0]
-    concluded(task, {"a": make_result([(0.4, 0, 0, 10)], [(0, 0, 10)])})
-    assert task.warnings == []
+    assert task.guesses
+
+
+def test_a_detector_that_does_not_see_the_image_guesses(make_task, make_result):
+    def images(found):
+        return {
+            str(at): make_result([(0.4, 0, found(at), found(at) + 10)], [(0, at, at + 10)]) for at in range(0, 90, 10)
+        }
+
+    task = make_task()
+    concluded(task, images(lambda at: at))
+    assert (task.warnings, task.guesses) == ([], False)
+    said = concluded(task, images(lambda at: 40))["test_summary"].note
+    assert task.guesses
+    assert f"Warning: {task.warnings[0]}." in said

@@ -8,6 +8,7 @@ from vision_train.report import boxes, write_report
 from vision_train.tasks.detection.errors import Verdict, costs, judge
 from vision_train.tasks.detection.exhibits import artefacts
 from vision_train.tasks.detection.precision import measure
+from vision_train.tasks.detection.tables import lacking
 
 CHOSEN = "A detection counts from 0.5 on."
 CLASSES = ["a", "b", "c", "d"]
@@ -15,7 +16,7 @@ CLASSES = ["a", "b", "c", "d"]
 
 def shown(results, classes=CLASSES, threshold=0.5):
     """Artefacts by name, without the split."""
-    listed = artefacts(results, classes, "test", np.full(len(classes), threshold), CHOSEN)
+    listed = artefacts(results, classes, "test", np.full(len(classes), threshold), CHOSEN, lacking(results))
     return {artefact.name.removeprefix("test_"): artefact for artefact in listed}
 
 

@@ -141,7 +141,9 @@ def test_sizes_are_those_of_objects_and_not_of_their_boxes():
     small = replace(one, true_areas=np.full(6, 100.0))
     assert set(measure({"image": small}, CLASSES)) - {"ap", "ap50", "ap75", "ap50_lost_to_doubles"} == {"ap_small"}
     table = next(
-        each for each in artefacts({"image": small}, CLASSES, "test", np.full(3, 2.0), "") if each.name == "test_sizes"
+        each
+        for each in artefacts({"image": small}, CLASSES, "test", np.full(3, 2.0), "", [])
+        if each.name == "test_sizes"
     )
     assert [row[1] for row in table.rows] == [6, 0, 0]
 
@@ -162,7 +164,7 @@ def test_nothing_found_and_nothing_there():
     there = replace(random_result(0), scores=nothing.scores, labels=nothing.labels, boxes=nothing.boxes)
     assert measure({"image": there}, CLASSES)["ap"] == 0
     assert np.isnan(measure({"image": nothing}, CLASSES)["ap"])
-    assert artefacts({"image": nothing}, CLASSES, "test", np.full(3, 0.5), "")
+    assert artefacts({"image": nothing}, CLASSES, "test", np.full(3, 0.5), "", [])
 
 
 def test_results_come_in_the_order_of_their_ids():

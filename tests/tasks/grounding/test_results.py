@@ -51,7 +51,7 @@ def test_results_are_gathered_in_the_order_of_their_ids():
 
 def test_accuracy_is_shown_at_each_iou_from_one_half_to_nine_tenths():
     results = {"0": result(), "1": result((10.0, 10.0, 20.0, 30.0)), "2": result(shifted(2))}  # IoU 1, 0.5 and 0.82
-    curve = {each.name: each for each in artefacts(results, "test")}["test_thresholds"]
+    curve = {each.name: each for each in artefacts(results, "test", [])}["test_thresholds"]
     assert isinstance(curve, Curve)
     assert curve.x == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
     assert curve.lines["accuracy"] == pytest.approx([1, *[2 / 3] * 6, 1 / 3, 1 / 3])
@@ -64,10 +64,11 @@ def test_tables_part_expressions_by_length_and_category_and_items_keep_images_to
         f"x{at}": result(shifted(20), "the red circle left of the blue square", f"{at}", "square") for at in range(5)
     }
     results["y"] = result(expression="one", category="rare")
-    shown = {each.name: each for each in artefacts(results, "test")}
+    shown = {each.name: each for each in artefacts(results, "test", ["odd"])}
     lengths, categories, items = shown["test_lengths"], shown["test_categories"], shown["test_items"]
     assert isinstance(lengths, Table)
     assert [row[:3] for row in lengths.rows] == [["1 to 2", 7, 100.0], ["8 to 12", 5, 0.0]]
+    assert lengths.note.startswith("Warning: odd. 12 expressions of")
     assert isinstance(categories, Table)
     assert [row[:3] for row in categories.rows] == [["circle", 6, 100.0], ["square", 5, 0.0], ["others", 1, 100.0]]
     assert "fewer than 5" in categories.note
@@ -76,7 +77,7 @@ def test_tables_part_expressions_by_length_and_category_and_items_keep_images_to
     assert items.groups is not None
     assert items.groups[:6] == ["0", "1", "2"] * 2
     assert np.mean(items.values["accuracy"]) == measure(results)["accuracy"]
-    alone = {each.name for each in artefacts({"a": result(category="")}, "test")}
+    alone = {each.name for each in artefacts({"a": result(category="")}, "test", [])}
     assert alone == {"test_lengths", "test_thresholds", "test_items"}, "nothing by category where none is known"
 
 

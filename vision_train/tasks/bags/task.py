@@ -220,7 +220,7 @@ class BagTask(Task):
     def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
         """Tables, maps of attention, and warnings where little was learnt or attention collapsed."""
         assert self._attended is not None
-        self.warnings = warnings_of(self.recipe, self._learnt, scores)
+        self.warnings, self.guesses = warnings_of(self.recipe, self._learnt, scores, split)
         results = result_artefacts(scores, self.classes, split, measured, self.warnings)
         return [*results, *self._attended.artefacts(split)]
 

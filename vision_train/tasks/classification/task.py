@@ -26,10 +26,10 @@ from vision_train.semi.consistency import capped
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, teacher_probabilities
 from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.chance import chance_warnings
 from vision_train.tasks.class_balance import class_weights
 from vision_train.tasks.classification import asked
 from vision_train.tasks.classification import scores as sheet
-from vision_train.tasks.classification.chance import chance_warnings
 from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
 from vision_train.tasks.classification.mixing import BatchMixing
 from vision_train.tasks.classification.pool import ACCEPTED, PoolLearning
@@ -231,7 +231,8 @@ class ClassificationTask(Task):
 
     def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
         """Tables, confusion, reliability and the worst mistakes, and a warning where guessing would do as well."""
-        self.warnings = chance_warnings(scores, split, self._learnt)
+        likely, labels = (scores.column(name).long() for name in ("predicted", "label"))
+        self.warnings = chance_warnings(likely, labels, split, self._learnt, self.recipe.kind.noun)
         self.guesses = bool(self.warnings)
         grid = mistakes_grid(self._mistakes, self.classes, split)
         return [*sheet.artefacts(scores, self.classes, split, measured, self.warnings), grid]

@@ -17,7 +17,9 @@ from vision_train.tasks.detection.results import Numbers, Results
 from vision_train.tasks.detection.tables import Shown, class_tables, error_table, size_table, summary_table
 
 
-def artefacts(results: Results, classes: Sequence[str], split: str, thresholds: Numbers, chosen: str) -> list[Artefact]:
+def artefacts(
+    results: Results, classes: Sequence[str], split: str, thresholds: Numbers, chosen: str, warnings: Sequence[str]
+) -> list[Artefact]:
     """Errors, precision of each class, sizes, and the hits of each image.
 
     Args:
@@ -26,12 +28,13 @@ def artefacts(results: Results, classes: Sequence[str], split: str, thresholds: 
         split: What was tested.
         thresholds: Score of each class from which on its detections count, K.
         chosen: How the thresholds were chosen, a sentence.
+        warnings: What is wrong with the result, in sentences without a full stop.
     """
     precision = precisions(results, classes)  # 10 101 K 4
     judged = [judge(result) for result in results.values()]
     shown = [Shown(result, judge(result, thresholds)) for result in results.values()]
     return [
-        summary_table(results, shown, classes, split, chosen),
+        summary_table(shown, classes, split, chosen, warnings),
         error_table(results, judged, shown, classes, split),
         *class_tables(shown, classes, precision[..., 0], thresholds, split),
         size_table(shown, precision, split),

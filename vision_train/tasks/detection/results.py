@@ -37,6 +37,8 @@ class ImageResult:
     """n, of the objects in pixels; None where they are those of the boxes."""
     crowds: NDArray[np.int64] | None = None
     """m, the class that an ignored region is a crowd of, -1 for every class; None where all are of every class."""
+    size: tuple[int, int] = (1, 1)
+    """Height and width of the image, or the same for all images where they are as large as one another."""
 
     @property
     def object_areas(self) -> Numbers:
@@ -98,4 +100,5 @@ def image_result(batch: dict[str, Any], found: Detections, place: int) -> ImageR
         in_pixels(batch["ignore"][place]),
         array(batch["areas"][place], np.float64),
         array(batch["ignore_ids"][place], np.int64),
+        (height, width),
     )

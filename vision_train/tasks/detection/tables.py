@@ -36,15 +36,17 @@ class Shown(NamedTuple):
         return self.judged.objects[self.judged.verdicts == Verdict.HIT]
 
 
-def summary_table(results: Results, shown: Sequence[Shown], classes: Sequence[str], split: str, chosen: str) -> Table:
-    """How much there was and was found, and in words what could not be measured.
+def summary_table(
+    shown: Sequence[Shown], classes: Sequence[str], split: str, chosen: str, warnings: Sequence[str]
+) -> Table:
+    """How much there was and was found, and in words what is wrong with the result.
 
     Args:
-        results: The images.
-        shown: The same.
+        shown: The images.
         classes: K class names.
         split: What was tested.
         chosen: A sentence on which detections count.
+        warnings: Sentences without a full stop.
     """
     objects = _per_class([each.result.true_labels for each in shown], len(classes))
     rows = [
@@ -55,8 +57,8 @@ def summary_table(results: Results, shown: Sequence[Shown], classes: Sequence[st
         ["detections that count", sum(len(each.counted) for each in shown)],
         ["ignored regions", sum(len(each.result.ignored) for each in shown)],
     ]
-    warnings = [f"Warning: {text}." for text in lacking(results)]
-    note = " ".join(filter(None, [*warnings, _absent(objects, classes), chosen]))
+    warned = [f"Warning: {text}." for text in warnings]
+    note = " ".join(filter(None, [*warned, _absent(objects, classes), chosen]))
     return Table(f"{split}_summary", f"Result on {split}", ["what", "number"], rows, note)
 
 

@@ -38,6 +38,7 @@ from vision_train.semi.label_file import PseudoLabel
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.box_preview import NOTE, preview_rows
 from vision_train.tasks.detection import asked
+from vision_train.tasks.detection.chance import chance_warnings
 from vision_train.tasks.detection.exhibits import artefacts, relation_bias
 from vision_train.tasks.detection.outputs import Wanted, choose_outputs
 from vision_train.tasks.detection.pool import BoxPool
@@ -258,9 +259,10 @@ class DetectionTask(Task):
         """Errors, tables and curves, the images with most errors, and what the relation of boxes has learned."""
         assert self._worst is not None
         rule = counted_from(self.calibration, self.recipe.method.threshold)
-        shown = artefacts(scores, self.classes, split, self._limits(), rule)
+        guessing = chance_warnings(scores, len(self.classes), split)
+        self.warnings, self.guesses = [*lacking(scores), *guessing], bool(guessing)
+        shown = artefacts(scores, self.classes, split, self._limits(), rule, self.warnings)
         shown.append(self._worst.pictures(split, rule))
-        self.warnings = lacking(scores)
         relation = self.network.transformer.decoder.position_relation_embedding
         return shown if relation is None else [*shown, relation_bias(relation, split)]
 

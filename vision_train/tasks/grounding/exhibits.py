@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,19 @@ THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(9))
 """IoU from which on a box counts as found, 0.5 to 0.9: TransVG and VLTVG are compared at the first."""
 
 
-def artefacts(results: Results, split: str) -> list[Artefact]:
-    """Accuracy by length of the expression, category and asked IoU, and what each expression adds to the metrics."""
+def artefacts(results: Results, split: str, warnings: Sequence[str]) -> list[Artefact]:
+    """Accuracy by length of the expression, category and asked IoU, and what each expression adds to the metrics.
+
+    Args:
+        results: Of the expressions.
+        split: What was tested.
+        warnings: What is wrong with the result, in sentences without a full stop.
+    """
     by_length, note = _parted(results, lambda each: _length(each.words)), _of_images(results)
+    warned = "".join(f"Warning: {text}. " for text in warnings)
     order = [_length(low) for low, _ in LENGTHS] + [_length(LENGTHS[-1][1] + 1)]
     title = "Accuracy by length of the expression"
-    shown: list[Artefact] = [_table(f"{split}_lengths", title, "words", by_length, order, note)]
+    shown: list[Artefact] = [_table(f"{split}_lengths", title, "words", by_length, order, f"{warned}{note}")]
     categories = _categories(results)
     if len(categories) > 1:
         if REST in categories:

@@ -34,6 +34,7 @@ from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.grounding.asked import ALIKE, answers_of, judged, labels_of
 from vision_train.tasks.grounding.boxes import original_corners
 from vision_train.tasks.grounding.build import GroundingNetwork, build_network
+from vision_train.tasks.grounding.chance import chance_warnings
 from vision_train.tasks.grounding.exhibits import artefacts, lacking
 from vision_train.tasks.grounding.pool import KINDS, PhrasePool, confidences_of
 from vision_train.tasks.grounding.predictions import predicted_box
@@ -237,8 +238,10 @@ class GroundingTask(Task):
     def conclude(self, scores: Results, split: str, measured: Mapping[str, float]) -> list[Artefact]:
         """Accuracy by length, what each expression adds, and the expressions that are missed furthest."""
         assert self._worst is not None
-        shown = [*artefacts(scores, split), *self._worst.pictures(split)]
-        self._worst, self.warnings = None, lacking(scores)
+        guessing = chance_warnings(scores, split)
+        self.warnings, self.guesses = [*lacking(scores), *guessing], bool(guessing)
+        shown = [*artefacts(scores, split, self.warnings), *self._worst.pictures(split)]
+        self._worst = None
         return shown
 
     def predict_step(self, batch: Batch, batch_idx: int) -> GroundingOutput:
