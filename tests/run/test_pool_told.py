@@ -62,9 +62,9 @@ def test_a_dry_run_says_which_phases_learn_from_the_pool(recipe):
     rounds = dry_run(recipe("semi.method=active_rounds", "semi.views=1", "semi.burn_in=null"))
     assert lines(rounds, "pool") == [
         "not used in this phase (semi.burn_in=null: 0.25 of the steps from random weights)",
-        "labelled before the first step by phase round-1",
+        "labelled before the first step by phase round-1; batch, memory and time here are without these images",
     ]
     voted = dry_run(recipe("semi.method=self_training", "semi.voters=2", "semi.views=1"))
-    assert lines(voted, "pool")[-1] == "labelled before the first step by phase burn-in, phase voter-2"
+    assert lines(voted, "pool")[-1].startswith("labelled before the first step by phase burn-in, phase voter-2; ")
     without = dry_run(recipe("semi.method=self_training", "semi.weight=0", "semi.views=1"))
     assert lines(without, "pool") == ["never used (semi.weight=0)"] * 2

@@ -182,7 +182,8 @@ def _pool(prepared: Prepared, steps: TrainingSteps, phase: Phase) -> dict[str, s
     if labels is not None:
         asked = [f"phase {name}" for name in labels.voters] or [f"the run {run}" for run in labels.runs]
         who = ", ".join(asked) or "the weights that training starts from"
-        return {"pool": f"labelled before the first step by {who}"}
+        without = f"batch, memory and time here are without these {prepared.data.noun}"
+        return {"pool": f"labelled before the first step by {who}; {without}"}
     if not semi.weight:
         return {"pool": "never used (semi.weight=0)"}
     return {"pool": f"not used in this phase ({burn_in_key(semi.burn_in, start)})"}
