@@ -1,3 +1,8 @@
+"""Views of images with boxes and text: steps that move both, and the affine that leads back.
+
+Items 2 and 3 are of the specification of grounding; 12 is of that of learning from unlabelled images.
+"""
+
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -177,8 +182,8 @@ def test_a_text_is_kept_and_a_flip_exchanges_left_and_right_in_it():
         ("der linke Hund 左の犬", "der linke Hund 左の犬"),
     ],
 )
-def test_left_and_right_are_exchanged_as_whole_words_and_twice_is_the_identity(text: str, mirrored: str):
-    """Line 2 of the acceptance of grounding: `bright` holds no side."""
+def test_item_2_left_and_right_are_exchanged_as_whole_words_and_twice_is_the_identity(text: str, mirrored: str):
+    """`bright` holds no side."""
     assert mirrored_text(text) == mirrored
     assert mirrored_text(mirrored) == text
 
@@ -194,8 +199,7 @@ def test_views_travel_between_processes():
     assert (view.affine.tolist(), view.text) == (translation(-1, -2).tolist(), "text")
 
 
-def test_boxes_go_through_1000_chains_of_steps_and_back():
-    """Item 12 of the specification of learning from unlabelled images."""
+def test_item_12_boxes_go_through_1000_chains_of_steps_and_back():
     random = np.random.default_rng(0)
     for _ in range(1000):
         width, height = random.integers(20, 20_000, 2).tolist()

@@ -1,4 +1,7 @@
-"""Copies by pixels and by look, whatever the files are."""
+"""Copies by pixels and by look, whatever the files are.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
 from pathlib import Path
@@ -41,7 +44,7 @@ def shared(lists: dict[str, list[ImageSample]]) -> list[dict[str, list[str]]]:
     ("name", "options"),
     [("a.bmp", {}), ("a.tiff", {}), ("a.webp", {"lossless": True}), ("a.png", {"compress_level": 1})],
 )
-def test_a_picture_saved_anew_with_the_same_pixels_is_a_copy(tmp_path: Path, name: str, options: dict):
+def test_item_7_a_picture_saved_anew_with_the_same_pixels_is_a_copy(tmp_path: Path, name: str, options: dict):
     lists = {
         "unlabelled": [saved(picture(1), tmp_path / "pool" / name, **options), saved(picture(2), tmp_path / "b.png")],
         "test": [saved(picture(1), tmp_path / "t.png")],
@@ -97,7 +100,7 @@ def resemblances(pool: list[ImageSample], others: list[ImageSample]) -> list[tup
     return [(a.id, b.id) for a, b in look_alike(pool, others, pictures_of([*pool, *others]))]
 
 
-def test_smaller_and_compressed_copies_look_alike(tmp_path: Path):
+def test_item_7_smaller_and_compressed_copies_look_alike(tmp_path: Path):
     others = [saved(picture(seed, 96), tmp_path / f"{seed}.png") for seed in range(5)]
     pool = [
         saved(picture(3, 96).resize((64, 48)), tmp_path / "smaller.png"),

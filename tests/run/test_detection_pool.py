@@ -1,4 +1,7 @@
-"""A mean teacher of a detector from end to end: it learns from the pool, reads no annotation of it, and resumes."""
+"""A mean teacher of a detector from end to end: it learns from the pool, reads no annotation of it, and resumes.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
 import shutil
@@ -91,7 +94,7 @@ def test_mixed_images_are_learnt(whole, mixed):
 
 
 @pytest.mark.parametrize(("uncut", "overrides"), [("whole", ()), ("mixed", MIXED)])
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(request, uncut, overrides, tmp_path, cut_short):
+def test_item_5_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(request, uncut, overrides, tmp_path, cut_short):
     whole = request.getfixturevalue(uncut)
     recipe = load_recipe("semi/shapes", [*SMALL, *overrides], smoke=True)
     with easily_sure():
@@ -126,7 +129,7 @@ def on_disk(run_dir: Path, labelled: Path, *overrides: str) -> Path:
     return train(run_dir, *files, "trainer.max_epochs=2", *overrides)
 
 
-def test_annotations_and_folders_of_the_pool_change_no_bit(disk, tmp_path):
+def test_item_7_annotations_and_folders_of_the_pool_change_no_bit(disk, tmp_path):
     runs = []
     for name in ("intact", "deleted", "corrupt in folders"):
         pool = tmp_path / name
@@ -144,7 +147,7 @@ def test_annotations_and_folders_of_the_pool_change_no_bit(disk, tmp_path):
     assert log_of(runs[0]) == log_of(runs[1]) == log_of(runs[2])
 
 
-def test_boxes_of_the_rest_change_no_bit(disk, tmp_path):
+def test_item_7_boxes_of_the_rest_change_no_bit(disk, tmp_path):
     overrides = ("data.share=0.5", "data.unlabelled=rest")
     first = on_disk(tmp_path / "run", disk / "labelled", *overrides)
     rest = pool_of(first)
@@ -199,7 +202,7 @@ def _fit(rank: int, run_dir: Path, overrides: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one(two_processes, tmp_path):
+def test_item_6_two_processes_learn_as_one(two_processes, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     _fit(0, one, ())
     two_processes(_fit, two, ("data.batch_size=2", "trainer.devices=2", "trainer.strategy=ddp"))

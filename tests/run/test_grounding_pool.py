@@ -1,4 +1,7 @@
-"""Learning from expressions without boxes, from end to end: in each step, once after a vote, and in rounds."""
+"""Learning from expressions without boxes, from end to end: in each step, once after a vote, and in rounds.
+
+Items 5 and 7 are of the specification of learning from unlabelled images; 8, 10 and 11 are of that of grounding.
+"""
 
 import csv
 import io
@@ -122,14 +125,14 @@ def test_a_teacher_answers_the_pool_after_burn_in_and_is_watched(steps, place):
     assert "Health of the teacher" in (steps.path / "report.html").read_text()
 
 
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(steps, place, cut_short):
+def test_item_5_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(steps, place, cut_short):
     with cut_short(GroundingTask, 3):
         run(place, "cut", *STEPS)
     resume(place / "cut", console=QUIET)
     assert equal(open_run(place / "cut", with_weights=True), steps)
 
 
-def test_each_expression_of_the_pool_is_said_once_with_its_box_and_scores(rounds, place):
+def test_item_8_each_expression_of_the_pool_is_said_once_with_its_box_and_scores(rounds, place):
     data = fit_module.scan(load_recipe(rounds.recipe)).data
     pool = [sample.id for sample in data.samples("unlabelled")]
     labelled = {sample.id for split in ("train", "val", "test") for sample in data.samples(split)}
@@ -193,7 +196,7 @@ def test_expressions_of_the_pool_whose_image_is_broken_are_counted_where_they_ar
 
 
 @pytest.mark.parametrize(("method", "whole"), [(STEPS, "steps"), (ROUNDS, "rounds")])
-def test_boxes_of_the_pool_change_no_bit(request, place, method, whole):
+def test_item_7_boxes_of_the_pool_change_no_bit(request, place, method, whole):
     intact = request.getfixturevalue(whole)
     data = fit_module.scan(load_recipe(intact.recipe)).data
     pool = {sample.id.partition("#")[0].rpartition("/")[2] for sample in data.samples("unlabelled")}
@@ -243,7 +246,7 @@ def train(place: Path, phase: str, step: str) -> None:
         run(place, "killed", *ROUNDS)
 
 
-def test_killed_in_each_step_of_a_round_and_resumed_it_ends_as_if_nothing_had_happened(
+def test_item_10_killed_in_each_step_of_a_round_and_resumed_it_ends_as_if_nothing_had_happened(
     rounds: RunDirectory, place: Path, fresh_processes: BaseContext
 ):
     places = [("burn-in", "train"), ("round-1", "score"), ("round-1", "select"), ("round-1", "train")]
@@ -297,7 +300,7 @@ def label_on_two(rank: int, place: Path, overrides: tuple[str, ...]) -> None:
     run(place, "both", *overrides)
 
 
-def test_two_processes_give_each_id_once_and_the_scores_of_one(
+def test_item_11_two_processes_give_each_id_once_and_the_scores_of_one(
     rounds: RunDirectory, place: Path, two_processes: Callable[..., None]
 ):
     """A start from one run, so that both ask the same weights."""

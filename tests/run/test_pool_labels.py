@@ -1,4 +1,7 @@
-"""Whatever the files of unlabelled images say of their classes changes no bit of a run."""
+"""Whatever the files of unlabelled images say of their classes changes no bit of a run.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import io
 import json
@@ -155,12 +158,12 @@ def check_unchanged(change: Callable[[], None], *overrides: str) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_folders_of_a_pool_change_no_bit(change: Callable[[], None]):
+def test_item_7_folders_of_a_pool_change_no_bit(change: Callable[[], None]):
     check_unchanged(change)
 
 
 @pytest.mark.parametrize("method", semi_methods("classification"))
-def test_labels_of_a_pool_change_no_bit_whatever_the_method(method: str):
+def test_item_7_labels_of_a_pool_change_no_bit_whatever_the_method(method: str):
     check_unchanged(swap_labels, f"semi.method={method}")
 
 
@@ -181,12 +184,12 @@ TABLES: dict[str, tuple[Callable[[int], str] | None, Callable[[Path], Any]]] = {
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_labels_and_order_of_a_table_change_no_bit(table: str):
+def test_item_7_labels_and_order_of_a_table_change_no_bit(table: str):
     write_table(lambda index: f"class_{index // IMAGES}", lambda file: random.Random(str(file)).random())
     check_unchanged(lambda: write_table(*TABLES[table]), "data.unlabelled=pool.csv")
 
 
-def test_the_order_of_a_list_changes_no_bit():
+def test_item_7_the_order_of_a_list_changes_no_bit():
     def write(files: list[Path]) -> None:
         Path("pool.txt").write_text("".join(f"{file}\n" for file in files))
 

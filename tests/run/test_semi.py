@@ -1,4 +1,7 @@
-"""Runs that learn from labelled and unlabelled images at once."""
+"""Runs that learn from labelled and unlabelled images at once.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Every method against what the official code computed step by step (``tests/golden/semi``)."""
+"""Every method against what the official code computed step by step (``tests/golden/semi``).
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
 from pathlib import Path
@@ -136,7 +139,7 @@ def test_item_1_losses_of_one_step_equal_official_code():
         close(pseudo_label_loss(strong, PseudoLabels(targets, mask)), TENSORS[f"consistency/{key}"], key)
 
 
-def test_mean_teacher_does_not_repeat_the_defect_of_the_official_code():
+def test_item_1_mean_teacher_does_not_repeat_the_defect_of_the_official_code():
     """There the consistency loss is exactly 0, though student and teacher differ."""
     assert not TENSORS["meanteacher/official_defect/even/loss_unsup"].any()
     inputs = STREAMS["even"]

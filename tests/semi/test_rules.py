@@ -1,4 +1,7 @@
-"""Rules that accept pseudo-labels, where official code is silent: the ends, what is not finite, saving, processes."""
+"""Rules that accept pseudo-labels, where official code is silent: the ends, what is not finite, saving, processes.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
 
@@ -73,7 +76,7 @@ def test_item_2_fairness_of_nothing_accepted_is_zero_and_moves_nothing():
     assert not gradient.any()
 
 
-def test_item_4_rejected_images_make_the_loss_smaller():
+def test_item_4_rejected_images_scale_the_loss_by_their_share():
     """The mean is over all images of the batch: with as many rejected ones beside it, the loss is half."""
     logits, labels = torch.randn(6, CLASSES), torch.arange(6) % CLASSES
     accepted = pseudo_label_loss(logits, PseudoLabels(labels, torch.ones(6)))
@@ -92,7 +95,7 @@ def test_item_4_no_gradient_reaches_the_teacher(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_restored_rule_goes_on_as_if_never_stopped(name):
+def test_item_5_a_restored_rule_goes_on_as_if_never_stopped(name):
     steps = batches(6)
     whole, stopped = RULES[name](), RULES[name]()
     for logits, places in steps[:3]:
@@ -107,7 +110,7 @@ def test_a_restored_rule_goes_on_as_if_never_stopped(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_saved_item_that_is_missing_is_noticed(name):
+def test_item_5_every_saved_item_of_a_rule_that_is_missing_is_noticed(name):
     saved = RULES[name]().state_dict()
     assert saved
     for key in saved:
@@ -184,7 +187,7 @@ def test_item_8_a_threshold_that_smoothing_puts_out_of_reach_is_refused_with_the
     check_threshold(0.95, 0.0, 10)
 
 
-def test_the_refused_threshold_would_accept_nothing_of_a_fully_trained_network():
+def test_item_8_the_refused_threshold_would_accept_nothing_of_a_fully_trained_network():
     """At the optimum of smoothed cross-entropy the network answers with the smoothed target."""
     optimum = torch.full((1, 10), 0.01)
     optimum[0, 3] = 0.91

@@ -1,4 +1,7 @@
-"""What a pool is worth in labels."""
+"""What a pool is worth in labels.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import numpy as np
 import pytest

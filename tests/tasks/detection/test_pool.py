@@ -1,4 +1,7 @@
-"""A teacher's boxes on weak views become targets on strong views, in the same places of the image."""
+"""A teacher's boxes on weak views become targets on strong views, in the same places of the image.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import numpy as np
 import pytest
@@ -51,7 +54,7 @@ def test_what_the_teacher_finds_is_learnt_in_the_same_place(turn):
         assert (target.weight, len(target.unsure)) == (1.0, 0)
 
 
-def test_objects_that_a_crop_cuts_away_are_no_targets():
+def test_item_12_objects_that_a_crop_cuts_away_are_no_targets():
     seen = set()
     for turn in range(30):
         pool = pool_of(1, RandomPart(1.0, [60], 20, 30), turn)
@@ -95,7 +98,7 @@ def labelled() -> dict:
     }
 
 
-def test_the_pool_adds_to_the_loss_and_no_gradient_reaches_teacher_or_weak_view(task):
+def test_item_4_the_pool_adds_to_the_loss_and_no_gradient_reaches_teacher_or_weak_view(task):
     batch = {"labelled": labelled(), "unlabelled": pool_of(2)}
     batch["unlabelled"]["weak"]["image"].requires_grad_()
     task.seed_generators(0)
