@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from vision_train.data.toy.shapes import shapes
@@ -19,6 +20,8 @@ from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import load_recipe
 from vision_train.run.fit import fit, resume
+from vision_train.run.leakage import clear_pool
+from vision_train.run.phase import scan
 from vision_train.run.sample_lists import read_samples
 from vision_train.tasks.detection.task import DetectionTask
 
@@ -124,9 +127,29 @@ def disk(tmp_path_factory, write_coco) -> Path:
     return folder
 
 
+def from_disk(labelled: Path, *overrides: str) -> tuple[str, ...]:
+    cut = ("data.splits={val: 0.25, test: 0.25}", "data.batch_size=2", "trainer.max_epochs=2")
+    return ("data.source=boxes", f"data.root={labelled}", *cut, *overrides)
+
+
 def on_disk(run_dir: Path, labelled: Path, *overrides: str) -> Path:
-    files = ("data.source=boxes", f"data.root={labelled}", "data.splits={val: 0.25, test: 0.25}", "data.batch_size=2")
-    return train(run_dir, *files, "trainer.max_epochs=2", *overrides)
+    return train(run_dir, *from_disk(labelled, *overrides))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_item_7_copies_of_measured_images_leave_the_pool_by_their_pixels(disk, tmp_path, split):
+    pool = tmp_path / "pool"
+    shutil.copytree(disk / "pool", pool)
+    files = from_disk(disk / "labelled", "data.share=1", f"data.unlabelled={pool}")
+    recipe = load_recipe("semi/shapes", [*SMALL, *files], smoke=True)
+    with Image.open(scan(recipe).data.samples(split)[0].place) as image:
+        image.save(pool / "holiday.bmp")
+    data = scan(recipe).data
+    assert "holiday.bmp" in {Path(sample.place).name for sample in data.samples("unlabelled")}
+    clear_pool(data)
+    left = {Path(sample.place).name for sample in data.samples("unlabelled")}
+    assert left == {file.name for file in (disk / "pool").glob("*.png")}
+    assert any("1 image" in note and "holiday.bmp" in note for note in data.notes)
 
 
 def test_item_7_annotations_and_folders_of_the_pool_change_no_bit(disk, tmp_path):

@@ -145,6 +145,11 @@ def split_folders() -> None:
     moved({file: f"{names[file.parent.name]}/{file.name}" for file in listed()})
 
 
+def delete_folders() -> None:
+    """All files side by side; of those that stand in every folder there is one by now."""
+    moved({file: file.name for file in listed()})
+
+
 CHANGES = (rename_folders, swap_labels, split_folders)
 
 
@@ -160,6 +165,34 @@ def check_unchanged(change: Callable[[], None], *overrides: str) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 def test_item_7_folders_of_a_pool_change_no_bit(change: Callable[[], None]):
     check_unchanged(change)
+
+
+def test_item_7_deleted_folders_of_a_pool_change_no_bit():
+    seen: set[str] = set()
+    for file in listed():
+        if file.name in seen:
+            file.unlink()
+        seen.add(file.name)
+    check_unchanged(delete_folders)
+
+
+def test_item_7_labels_of_the_test_change_nothing_but_what_is_said_of_the_test():
+    """Rates, thresholds and what stops the pool follow from validation images."""
+
+    def but_for_the_test(found: dict[str, Any]) -> dict[str, Any]:
+        lines = [{key: value for key, value in line.items() if "test/" not in key} for line in found["metrics"]]
+        return {"checkpoints": found["checkpoints"], "metrics": lines}
+
+    first = trained("run")
+    Path("run").rename("before_the_change")
+    folders = [Path("photos/test", name) for name in ("class_0", "class_1", "class_2")]
+    for number, folder in enumerate(folders):
+        folder.rename(folder.with_name(f"moved_{number}"))
+    for number, folder in enumerate(folders):
+        Path(f"photos/test/moved_{(number + 1) % 3}").rename(folder)
+    second = trained("run")
+    same(but_for_the_test(first), but_for_the_test(second))
+    assert first["artefacts"] != second["artefacts"], "else the test shows nothing"
 
 
 @pytest.mark.parametrize("method", semi_methods("classification"))
