@@ -213,6 +213,33 @@ def test_item_12_boxes_go_through_1000_chains_of_steps_and_back():
         assert np.abs(map_boxes(there, views[0] @ invert(views[1])) - boxes).max() < 1e-6
 
 
+def random_step(view: View, random: np.random.Generator) -> View:
+    """Resize, flip, pad or crop a view, by whatever is possible."""
+    height, width = view.image.shape[:2]
+    kind = random.choice(["resize", "flip", "pad", "crop"])
+    if kind == "resize":
+        return resize(view, tuple(random.integers(1, 200, 2).tolist()), "bilinear")
+    if kind == "flip":
+        return horizontal_flip(view)
+    if kind == "pad":
+        return pad(view, *random.integers(0, 60, 4).tolist())
+    left, top = int(random.integers(width)), int(random.integers(height))
+    return crop(view, left, top, int(random.integers(left, width)) + 1, int(random.integers(top, height)) + 1)
+
+
+def test_item_3_any_chain_of_resize_flip_pad_and_crop_leads_back_to_the_box():
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        height, width = random.integers(20, 600, 2).tolist()
+        corners = random.uniform(0, 1, (5, 2, 2)) * (width, height)
+        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+        view = View.whole(np.zeros((height, width, 3), np.uint8), boxes)
+        for _ in range(int(random.integers(1, 7))):
+            view = random_step(view, random)
+        assert view.affine.dtype == np.float64
+        assert np.abs(map_boxes(map_boxes(boxes, view.affine), invert(view.affine)) - boxes).max() < 1e-6
+
+
 def test_boxes_that_are_followed_keep_their_order_and_say_what_is_left():
     boxes = np.array([[0.0, 0.0, 4.0, 4.0], [8.0, 0.0, 12.0, 4.0], [9.0, 0.0, 13.0, 4.0], [2.0, 2.0, 2.0, 4.0]])
     followed = follow_boxes(boxes, translation(0, 0), (10, 10))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -215,6 +216,20 @@ def test_item_7_boxes_of_the_pool_change_no_bit(request, place, method, whole):
     assert equal(intact, again)
 
 
+def test_item_7_copies_of_tested_pictures_leave_a_pool_of_expressions_by_their_pixels(place):
+    tested = sorted((place / "refer").rglob("testA*.png"))[0]
+    with Image.open(tested) as picture:
+        picture.save(place / "holiday.bmp")
+    trained = sorted((place / "refer").rglob("train*.png"))[0].relative_to(place)
+    (place / "copies.csv").write_text(f"path,text\n{trained},small thing\nholiday.bmp,red circle\n")
+    pool = f"data.unlabelled={place / 'copies.csv'}"
+    data = fit_module.scan(load_recipe(RECIPE, [*SMALL, f"data.root={place / 'refer'}", pool], smoke=True)).data
+    assert len(data.samples("unlabelled")) == 2
+    fit_module.clear_pool(data)
+    assert [Path(sample.place).name for sample in data.samples("unlabelled")] == [trained.name]
+    assert any("holiday.bmp" in note and tested.name in note for note in data.notes)
+
+
 def kill_at(phase: str, step: str) -> None:
     """Let this process die in a step of a phase as if it had been killed."""
     if step == "score":
@@ -303,14 +318,18 @@ def label_on_two(rank: int, place: Path, overrides: tuple[str, ...]) -> None:
 def test_item_11_two_processes_give_each_id_once_and_the_scores_of_one(
     rounds: RunDirectory, place: Path, two_processes: Callable[..., None]
 ):
-    """A start from one run, so that both ask the same weights."""
+    """A start from one run, so that both ask the same weights; of an odd number of expressions."""
+    pool = fit_module.scan(load_recipe(rounds.recipe)).data.samples("unlabelled")[:7]
+    lines = [f"{Path(sample.place).relative_to(place)},{sample.text}" for sample in pool]
+    (place / "odd.csv").write_text("path,text\n" + "\n".join(lines) + "\n")
     start = (
         *("semi.method=active_rounds", "semi.rounds={count: 1, scores: default}", f"model.checkpoint={rounds.path}"),
-        *("trainer.max_epochs=1", "semi.burn_in=0", "semi.views=1"),
+        *("trainer.max_epochs=1", "semi.burn_in=0", "semi.views=1", f"data.unlabelled={place / 'odd.csv'}"),
     )
     alone = run(place, "alone", *start)
     two_processes(label_on_two, place, (*start, "trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2"))
     ours, theirs = rows(alone), rows(open_run(place / "both"))
+    assert len({row["path"] for row in theirs}) == len(theirs) == len(lines)
     assert [row["path"] for row in ours] == [row["path"] for row in theirs]
     assert [row["kept"] for row in ours] == [row["kept"] for row in theirs]
     for mine, other in zip(ours, theirs, strict=True):

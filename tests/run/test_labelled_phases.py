@@ -309,17 +309,24 @@ def label_on_two(rank: int, recipe: str, run_dir: Path, overrides: Sequence[str]
 
 
 def test_item_11_two_processes_give_each_id_once_and_the_scores_of_one(rounds, photos, two_processes):
-    """A start from one run, so that both ask the same weights."""
+    """A start from one run, so that both ask the same weights; of 23 images, so that one process is asked once more."""
+    pool = [Path(row["path"]) for row in rows(rounds)][:23]
+    (photos / "odd").mkdir()
+    for name in pool:
+        shutil.copy(photos / "photos" / name, photos / "odd" / f"{name.parent.name}_{name.name}")
     two = ("trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2")
     start = (
         *("semi.rounds={count: 1, reinitialise: {}}", f"model.checkpoint={rounds.path}", "trainer.max_epochs=1"),
-        *("semi.burn_in=0", "semi.views=2"),
+        *("semi.burn_in=0", "semi.views=2", f"data.unlabelled={photos / 'odd'}"),
     )
     alone = run(photos / "tiny.yaml", photos / "alone", *start)
     two_processes(label_on_two, str(photos / "tiny.yaml"), photos / "both", (*start, *two))
     ours, theirs = (rows(open_run(photos / name)) for name in ("alone", "both"))
+    assert len({row["path"] for row in theirs}) == len(theirs) == 23
     assert [row["path"] for row in ours] == [row["path"] for row in theirs]
     assert [row["kept"] for row in ours] == [row["kept"] for row in theirs]
+    scores = [key for key, value in ours[0].items() if key in ("confidence", "robustness", "score") and value]
+    assert "confidence" in scores
     for mine, other in zip(ours, theirs, strict=True):
-        assert float(mine["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-5)
+        assert [float(mine[key]) for key in scores] == pytest.approx([float(other[key]) for key in scores], abs=1e-5)
     assert alone.summary.exists()

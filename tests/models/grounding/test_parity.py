@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from models.detr.boxes import generalized_iou, to_corners
 from models.grounding.criterion import GroundingCriterion
 from models.grounding.published import TABLE, adapt_grounder, our_name
 from models.text import encode_text
@@ -56,14 +57,22 @@ def test_item_1_box(network, official):
     assert (found.grid, found.bin_logits, found.attention) == ((4, 4), None, None)
 
 
+def test_item_1_the_box_overlaps_as_officially(network, official):
+    found, wanted = network(*official.batch).boxes, official.tensors["in/target_cxcywh"]
+    overlaps = generalized_iou(to_corners(found), to_corners(wanted))[0]
+    near(overlaps, official.tensors["out/iou"])
+    near((overlaps >= 0.5).float().mean(), official.tensors["out/accu"][0].float())
+
+
 def test_item_1_losses_and_gradients(network, official):
     found = GroundingCriterion()(network(*official.batch), official.tensors["in/target_cxcywh"])
     near(found["distance"], official.tensors["out/loss_bbox"][0])
     near(found["giou"], official.tensors["out/loss_giou"][0])
     (found["distance"] + found["giou"]).backward()
-    for name, expected in official.tensors.items():
-        if name.startswith("grad/"):
-            near(gradient(network, name.removeprefix("grad/")), expected, 1e-6, 1e-3)
+    listed = {name.removeprefix("grad/"): each for name, each in official.tensors.items() if name.startswith("grad/")}
+    assert len(listed) == 6
+    for name, expected in listed.items():
+        near(gradient(network, name), expected, 1e-6, 1e-3)
 
 
 def test_item_1_norms_of_all_gradients(network, official):
