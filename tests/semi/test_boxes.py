@@ -19,6 +19,7 @@ from vision_train.semi.boxes import (
     precise_cut,
     pseudo_boxes,
     sure_and_unsure,
+    without_hidden,
 )
 
 BOX = (10.0, 10.0, 30.0, 30.0)
@@ -86,6 +87,16 @@ class TestWhatIsNoTarget:
         assert (len(gone.boxes), gone.unsure.tolist(), gone.weight) == (0, [list(BOX)], 0.0)
         assert len(pseudo_boxes(there, CUTS, IDENTITY, SAME._replace(erased=half)).boxes) == 1
         assert hidden(np.array([BOX]), np.concatenate([half, half])).tolist() == [True], "overlaps count twice"
+
+    def test_item_12_what_is_erased_after_views_were_mixed(self):
+        there = found((0.9, 0, BOX), (0.8, 1, (50.0, 50.0, 70.0, 70.0)))
+        both = pseudo_boxes(there, CUTS, IDENTITY, SAME)
+        first = without_hidden(both, np.array([[8.0, 8.0, 40.0, 25.0]]))
+        assert (first.labels.tolist(), first.box_weights.tolist(), first.weight) == ([1], [0.8], 1.0)
+        assert first.unsure.tolist() == [list(BOX)], "where it was nothing is background"
+        none = without_hidden(first, np.array([[50.0, 50.0, 70.0, 70.0]]))
+        assert (len(none.boxes), len(none.unsure), none.weight) == (0, 2, 0.0)
+        assert len(without_hidden(both, np.array([[8.0, 8.0, 40.0, 20.0]])).boxes) == 2, "half of one is left"
 
     @pytest.mark.parametrize(
         ("candidates", "weight"),
