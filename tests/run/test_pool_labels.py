@@ -16,6 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.run.conftest import same
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.recipe import load_recipe
 from vision_train.recipe.semi_section import IN_STEPS
@@ -74,23 +75,6 @@ def trained(name: str, *overrides: str) -> dict[str, Any]:
         "artefacts": {file.name: file.read_text() for file in sorted(Path(name, "artefacts").glob("*.json"))},
         "said": [CLOCKS.sub("", line) for line in console.file.getvalue().splitlines() if not line.startswith(name)],
     }
-
-
-def same(first: Any, second: Any, place: str = "") -> None:
-    """Compare bit for bit, and say where they differ."""
-    assert type(first) is type(second), place
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), place
-        for key in first:
-            same(first[key], second[key], f"{place}/{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), place
-        for index, (one, other) in enumerate(zip(first, second, strict=True)):
-            same(one, other, f"{place}/{index}")
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first.nan_to_num(7), second.nan_to_num(7)), place
-    else:
-        assert first == second or (first != first and second != second), f"{place}: {first!r} {second!r}"
 
 
 def without_clock(checkpoint: dict[str, Any]) -> dict[str, Any]:

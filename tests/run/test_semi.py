@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.run.conftest import same
 from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import load_recipe
@@ -139,22 +140,7 @@ def test_item_5_killed_at_20_random_steps_a_run_ends_as_if_uninterrupted(semi, c
     resumed = last(resume(Path("cut"), console=quiet))
     assert resumed["global_step"] == 24
     for part in ("state_dict", "averaged", "optimizer_states", "teaching", "random_state", "ImageDataModule"):
-        assert_same(resumed[part], uninterrupted[part], part)
-
-
-def assert_same(ours, theirs, place: str) -> None:
-    """Compare bit for bit."""
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), place
-    elif isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), place
-        for key in ours:
-            assert_same(ours[key], theirs[key], f"{place}.{key}")
-    elif isinstance(ours, list):
-        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            assert_same(one, other, f"{place}.{number}")
-    else:
-        assert ours == theirs or ours != ours, place
+        same(resumed[part], uninterrupted[part], part)
 
 
 @pytest.mark.parametrize("item", ["optimizer_states.0.state.0", "random_state.0.own.mixing"])
