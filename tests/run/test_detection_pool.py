@@ -225,7 +225,7 @@ def _fit(rank: int, run_dir: Path, overrides: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
-def test_item_6_two_processes_learn_as_one(two_processes, tmp_path):
+def test_two_processes_learn_as_one(two_processes, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     _fit(0, one, ())
     two_processes(_fit, two, ("data.batch_size=2", "trainer.devices=2", "trainer.strategy=ddp"))
