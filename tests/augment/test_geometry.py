@@ -1,3 +1,8 @@
+"""Views of images with boxes and text: steps that move both, and the affine that leads back.
+
+Items 2 and 3 are of the specification of grounding; 12 is of that of learning from unlabelled images.
+"""
+
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -177,8 +182,8 @@ def test_a_text_is_kept_and_a_flip_exchanges_left_and_right_in_it():
         ("der linke Hund 左の犬", "der linke Hund 左の犬"),
     ],
 )
-def test_left_and_right_are_exchanged_as_whole_words_and_twice_is_the_identity(text: str, mirrored: str):
-    """Line 2 of the acceptance of grounding: `bright` holds no side."""
+def test_item_2_left_and_right_are_exchanged_as_whole_words_and_twice_is_the_identity(text: str, mirrored: str):
+    """`bright` holds no side."""
     assert mirrored_text(text) == mirrored
     assert mirrored_text(mirrored) == text
 
@@ -194,8 +199,7 @@ def test_views_travel_between_processes():
     assert (view.affine.tolist(), view.text) == (translation(-1, -2).tolist(), "text")
 
 
-def test_boxes_go_through_1000_chains_of_steps_and_back():
-    """Item 12 of the specification of learning from unlabelled images."""
+def test_item_12_boxes_go_through_1000_chains_of_steps_and_back():
     random = np.random.default_rng(0)
     for _ in range(1000):
         width, height = random.integers(20, 20_000, 2).tolist()
@@ -207,6 +211,33 @@ def test_boxes_go_through_1000_chains_of_steps_and_back():
             views.append(mirror(width) @ chain if random.random() < 0.5 else chain)
         there = map_boxes(boxes, views[1] @ invert(views[0]))
         assert np.abs(map_boxes(there, views[0] @ invert(views[1])) - boxes).max() < 1e-6
+
+
+def random_step(view: View, random: np.random.Generator) -> View:
+    """Resize, flip, pad or crop a view, by whatever is possible."""
+    height, width = view.image.shape[:2]
+    kind = random.choice(["resize", "flip", "pad", "crop"])
+    if kind == "resize":
+        return resize(view, tuple(random.integers(1, 200, 2).tolist()), "bilinear")
+    if kind == "flip":
+        return horizontal_flip(view)
+    if kind == "pad":
+        return pad(view, *random.integers(0, 60, 4).tolist())
+    left, top = int(random.integers(width)), int(random.integers(height))
+    return crop(view, left, top, int(random.integers(left, width)) + 1, int(random.integers(top, height)) + 1)
+
+
+def test_item_3_any_chain_of_resize_flip_pad_and_crop_leads_back_to_the_box():
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        height, width = random.integers(20, 600, 2).tolist()
+        corners = random.uniform(0, 1, (5, 2, 2)) * (width, height)
+        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+        view = View.whole(np.zeros((height, width, 3), np.uint8), boxes)
+        for _ in range(int(random.integers(1, 7))):
+            view = random_step(view, random)
+        assert view.affine.dtype == np.float64
+        assert np.abs(map_boxes(map_boxes(boxes, view.affine), invert(view.affine)) - boxes).max() < 1e-6
 
 
 def test_boxes_that_are_followed_keep_their_order_and_say_what_is_left():

@@ -1,4 +1,7 @@
-"""Images with an expression: what the official code gives where it is right, and what is mended."""
+"""Images with an expression: what the official code gives where it is right, and what is mended.
+
+Items are those of the specification of grounding.
+"""
 
 import json
 import pickle
@@ -127,8 +130,8 @@ class OfficialReplay:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["note"][:40])
-def test_a_replay_of_the_official_steps_gives_the_official_image_and_box(case: dict):
-    """Line 1 of the acceptance of grounding: boxes within 1e-5, pixels within 2 grey levels."""
+def test_item_1_a_replay_of_the_official_steps_gives_the_official_image_and_box(case: dict):
+    """Boxes within 1e-5, pixels within 2 grey levels."""
     square, box = OfficialReplay(case).run()
     assert largest_deviation(square, case) <= 2
     np.testing.assert_allclose(box, ARRAYS[f"case{case['case']}/out_box_cxcywh"], atol=1e-5)
@@ -139,7 +142,7 @@ def test_a_replay_of_the_official_steps_gives_the_official_image_and_box(case: d
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_evaluation_equals_the_official_one_but_for_the_ratio_of_boxes(number: int):
+def test_item_1_evaluation_equals_the_official_one_but_for_the_ratio_of_boxes(number: int):
     square = GroundingEvaluation(MEAN, STD, SIDE)(case_view(number))
     assert largest_deviation(square, CASES[number]) <= 2
     expected = ARRAYS[f"case{number}/out_box_cxcywh"]
@@ -149,7 +152,7 @@ def test_evaluation_equals_the_official_one_but_for_the_ratio_of_boxes(number: i
     np.testing.assert_allclose(relative(square.view.boxes[0])[exact], expected[exact], atol=1e-5)
 
 
-def test_the_single_steps_of_the_official_code():
+def test_item_1_the_single_steps_of_the_official_code():
     box, size = ARRAYS["piece/in_box_xyxy"].astype(np.float64)[None], ARRAYS["piece/in_image_hwc"].shape[:2]
     assert longest_side(size, 128)[::-1] == tuple(ARRAYS["piece/resize_long_size_wh"])
     top, left = FIXTURE["piece"]["pad_center_top_left"]
@@ -162,16 +165,16 @@ def test_the_single_steps_of_the_official_code():
         assert kept_shares(box, (left, top, left + width, top + height)) == pytest.approx([share])
 
 
-def test_10000_crops_keep_at_least_half_of_the_box():
-    """Line 2 of the acceptance of grounding: intersection over union of the clipped and the whole box."""
-    random = np.random.default_rng(0)
-    cropped = 0
-    for _ in range(10_000):
+def test_item_2_10000_crops_keep_at_least_half_of_the_box():
+    """As intersection over union of the clipped and the whole box."""
+    random, drawn, cropped = np.random.default_rng(0), 0, 0
+    while drawn < 10_000:
         size = tuple(random.integers(100, 700, 2).tolist())
         corners = np.sort(random.uniform(0, 1, (2, 2)), axis=0) * size[::-1]
         box = corners.reshape(1, 4)
         if (corners[1] - corners[0]).min() < 1:
             continue
+        drawn += 1
         rectangle, taken = part_with(box, size, OFFICIAL_PART, random)
         left, top, right, bottom = rectangle
         assert 0 <= left < right <= size[1] + 1e-6
@@ -183,7 +186,7 @@ def test_10000_crops_keep_at_least_half_of_the_box():
     assert cropped > 5000
 
 
-def test_the_official_crop_that_lost_its_box_is_not_made():
+def test_item_2_the_official_crop_that_lost_its_box_is_not_made():
     view = case_view(6)
     assert ARRAYS["case6/out_box_cxcywh"][2] == 0  # what the official code does
     training = GroundingTraining(MEAN, STD, SIDE, SCALES, OFFICIAL_PART._replace(probability=1.0))
@@ -238,8 +241,8 @@ def test_the_affine_and_the_box_are_those_of_the_pixels():
         assert np.abs(seen.max(axis=0) + 1 - [y2, x2]).max() <= 1
 
 
-def test_affines_lead_back_to_the_box_exactly():
-    """Line 3 of the acceptance of grounding: within 1e-6 pixels, for what training and evaluation do to images."""
+def test_item_3_affines_lead_back_to_the_box_exactly():
+    """Within 1e-6 pixels, for what training and evaluation do to images."""
     random = np.random.default_rng(1)
     image = np.zeros((77, 133, 3), np.uint8)
     part = RandomPart(0.5, (64, 80), 50, 80)

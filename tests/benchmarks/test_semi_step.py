@@ -3,7 +3,8 @@
     pytest tests/benchmarks/test_semi_step.py --benchmark-enable -s
 
 Processor time of one thread; the steps take turns, and the median of each counts. The aims are 1.35 times,
-and for scoring under V views 1.1 (V + 1) predictions.
+and for scoring under V views 1.1 (V + 1) predictions. Items are those of the specification of learning from
+unlabelled images.
 """
 
 import statistics

@@ -1,4 +1,7 @@
-"""Copies by pixels and by look, whatever the files are."""
+"""Copies by pixels and by look, whatever the files are.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
 from pathlib import Path
@@ -9,7 +12,7 @@ from PIL import Image
 
 from vision_train.data import content, pictures
 from vision_train.data.content import STORE, Contents
-from vision_train.data.pictures import look_alike, pictures_of, same_pixels, too_many
+from vision_train.data.pictures import Picture, look_alike, pictures_of, same_pixels, too_many
 from vision_train.data.sample import ImageSample
 
 
@@ -41,7 +44,7 @@ def shared(lists: dict[str, list[ImageSample]]) -> list[dict[str, list[str]]]:
     ("name", "options"),
     [("a.bmp", {}), ("a.tiff", {}), ("a.webp", {"lossless": True}), ("a.png", {"compress_level": 1})],
 )
-def test_a_picture_saved_anew_with_the_same_pixels_is_a_copy(tmp_path: Path, name: str, options: dict):
+def test_item_7_a_picture_saved_anew_with_the_same_pixels_is_a_copy(tmp_path: Path, name: str, options: dict):
     lists = {
         "unlabelled": [saved(picture(1), tmp_path / "pool" / name, **options), saved(picture(2), tmp_path / "b.png")],
         "test": [saved(picture(1), tmp_path / "t.png")],
@@ -97,7 +100,7 @@ def resemblances(pool: list[ImageSample], others: list[ImageSample]) -> list[tup
     return [(a.id, b.id) for a, b in look_alike(pool, others, pictures_of([*pool, *others]))]
 
 
-def test_smaller_and_compressed_copies_look_alike(tmp_path: Path):
+def test_item_7_smaller_and_compressed_copies_look_alike(tmp_path: Path):
     others = [saved(picture(seed, 96), tmp_path / f"{seed}.png") for seed in range(5)]
     pool = [
         saved(picture(3, 96).resize((64, 48)), tmp_path / "smaller.png"),
@@ -105,6 +108,15 @@ def test_smaller_and_compressed_copies_look_alike(tmp_path: Path):
         saved(picture(9, 96), tmp_path / "another.png"),
     ]
     assert resemblances(pool, others) == [("smaller.png", "3.png"), ("compressed.jpg", "1.png")]
+
+
+@pytest.mark.parametrize(("bits", "alike"), [(0, True), (4, True), (5, False)])
+def test_item_7_images_look_alike_whose_outlines_differ_in_up_to_4_bits(bits: int, alike: bool):
+    outline = 0x0F0F_3C3C_00FF_AA55
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    one, other = ImageSample("a", pixels), ImageSample("b", pixels + 1)
+    known = {one.identity: Picture("a", outline), other.identity: Picture("b", outline ^ (2**bits - 1))}
+    assert look_alike([one], [other], known) == ([(one, other)] if alike else [])
 
 
 def test_of_images_that_are_tiny_or_blank_nothing_is_said():

@@ -1,4 +1,7 @@
-"""The pool of unlabelled images: what it holds, in which order, and how its stream runs beside that of the labels."""
+"""The pool of unlabelled images: what it holds, in which order, and how its stream runs beside that of the labels.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 from collections import Counter
 from pathlib import Path

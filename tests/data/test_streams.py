@@ -1,4 +1,7 @@
-"""Several streams in one training step: labelled and unlabelled digits, in batches of other sizes."""
+"""Several streams in one training step: labelled and unlabelled digits, in batches of other sizes.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
 import os
@@ -199,7 +202,7 @@ class SaveAt(Callback):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_goes_on_in_the_middle_of_an_epoch_to_the_bit(tmp_path, monkeypatch, workers):
+def test_item_5_training_goes_on_in_the_middle_of_an_epoch_to_the_bit(tmp_path, monkeypatch, workers):
     monkeypatch.chdir(tmp_path)
     recipe = recipe_of(f"data.workers={workers}")
 

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -134,3 +135,20 @@ def write_coco() -> Callable[[Path, Sequence[Any]], None]:
         (folder / "annotations.json").write_text(json.dumps(content))
 
     return write
+
+
+def same(first: Any, second: Any, place: str = "") -> None:
+    """Compare bit for bit, and say where they differ."""
+    assert type(first) is type(second), place
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), place
+        for key in first:
+            same(first[key], second[key], f"{place}/{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), place
+        for index, (one, other) in enumerate(zip(first, second, strict=True)):
+            same(one, other, f"{place}/{index}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first.nan_to_num(7), second.nan_to_num(7)), place
+    else:
+        assert first == second or (first != first and second != second), f"{place}: {first!r} {second!r}"

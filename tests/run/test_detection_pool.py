@@ -1,4 +1,7 @@
-"""A mean teacher of a detector from end to end: it learns from the pool, reads no annotation of it, and resumes."""
+"""A mean teacher of a detector from end to end: it learns from the pool, reads no annotation of it, and resumes.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
 import shutil
@@ -9,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from vision_train.data.toy.shapes import shapes
@@ -16,6 +20,8 @@ from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import load_recipe
 from vision_train.run.fit import fit, resume
+from vision_train.run.leakage import clear_pool
+from vision_train.run.phase import scan
 from vision_train.run.sample_lists import read_samples
 from vision_train.tasks.detection.task import DetectionTask
 
@@ -91,7 +97,7 @@ def test_mixed_images_are_learnt(whole, mixed):
 
 
 @pytest.mark.parametrize(("uncut", "overrides"), [("whole", ()), ("mixed", MIXED)])
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(request, uncut, overrides, tmp_path, cut_short):
+def test_item_5_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(request, uncut, overrides, tmp_path, cut_short):
     whole = request.getfixturevalue(uncut)
     recipe = load_recipe("semi/shapes", [*SMALL, *overrides], smoke=True)
     with easily_sure():
@@ -121,12 +127,32 @@ def disk(tmp_path_factory, write_coco) -> Path:
     return folder
 
 
+def from_disk(labelled: Path, *overrides: str) -> tuple[str, ...]:
+    cut = ("data.splits={val: 0.25, test: 0.25}", "data.batch_size=2", "trainer.max_epochs=2")
+    return ("data.source=boxes", f"data.root={labelled}", *cut, *overrides)
+
+
 def on_disk(run_dir: Path, labelled: Path, *overrides: str) -> Path:
-    files = ("data.source=boxes", f"data.root={labelled}", "data.splits={val: 0.25, test: 0.25}", "data.batch_size=2")
-    return train(run_dir, *files, "trainer.max_epochs=2", *overrides)
+    return train(run_dir, *from_disk(labelled, *overrides))
 
 
-def test_annotations_and_folders_of_the_pool_change_no_bit(disk, tmp_path):
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_item_7_copies_of_measured_images_leave_the_pool_by_their_pixels(disk, tmp_path, split):
+    pool = tmp_path / "pool"
+    shutil.copytree(disk / "pool", pool)
+    files = from_disk(disk / "labelled", "data.share=1", f"data.unlabelled={pool}")
+    recipe = load_recipe("semi/shapes", [*SMALL, *files], smoke=True)
+    with Image.open(scan(recipe).data.samples(split)[0].place) as image:
+        image.save(pool / "holiday.bmp")
+    data = scan(recipe).data
+    assert "holiday.bmp" in {Path(sample.place).name for sample in data.samples("unlabelled")}
+    clear_pool(data)
+    left = {Path(sample.place).name for sample in data.samples("unlabelled")}
+    assert left == {file.name for file in (disk / "pool").glob("*.png")}
+    assert any("1 image" in note and "holiday.bmp" in note for note in data.notes)
+
+
+def test_item_7_annotations_and_folders_of_the_pool_change_no_bit(disk, tmp_path):
     runs = []
     for name in ("intact", "deleted", "corrupt in folders"):
         pool = tmp_path / name
@@ -144,7 +170,7 @@ def test_annotations_and_folders_of_the_pool_change_no_bit(disk, tmp_path):
     assert log_of(runs[0]) == log_of(runs[1]) == log_of(runs[2])
 
 
-def test_boxes_of_the_rest_change_no_bit(disk, tmp_path):
+def test_item_7_boxes_of_the_rest_change_no_bit(disk, tmp_path):
     overrides = ("data.share=0.5", "data.unlabelled=rest")
     first = on_disk(tmp_path / "run", disk / "labelled", *overrides)
     rest = pool_of(first)

@@ -1,4 +1,7 @@
-"""Learning from expressions without boxes, from end to end: in each step, once after a vote, and in rounds."""
+"""Learning from expressions without boxes, from end to end: in each step, once after a vote, and in rounds.
+
+Items 5 and 7 are of the specification of learning from unlabelled images; 8, 10 and 11 are of that of grounding.
+"""
 
 import csv
 import io
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -122,14 +126,14 @@ def test_a_teacher_answers_the_pool_after_burn_in_and_is_watched(steps, place):
     assert "Health of the teacher" in (steps.path / "report.html").read_text()
 
 
-def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(steps, place, cut_short):
+def test_item_5_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(steps, place, cut_short):
     with cut_short(GroundingTask, 3):
         run(place, "cut", *STEPS)
     resume(place / "cut", console=QUIET)
     assert equal(open_run(place / "cut", with_weights=True), steps)
 
 
-def test_each_expression_of_the_pool_is_said_once_with_its_box_and_scores(rounds, place):
+def test_item_8_each_expression_of_the_pool_is_said_once_with_its_box_and_scores(rounds, place):
     data = fit_module.scan(load_recipe(rounds.recipe)).data
     pool = [sample.id for sample in data.samples("unlabelled")]
     labelled = {sample.id for split in ("train", "val", "test") for sample in data.samples(split)}
@@ -193,7 +197,7 @@ def test_expressions_of_the_pool_whose_image_is_broken_are_counted_where_they_ar
 
 
 @pytest.mark.parametrize(("method", "whole"), [(STEPS, "steps"), (ROUNDS, "rounds")])
-def test_boxes_of_the_pool_change_no_bit(request, place, method, whole):
+def test_item_7_boxes_of_the_pool_change_no_bit(request, place, method, whole):
     intact = request.getfixturevalue(whole)
     data = fit_module.scan(load_recipe(intact.recipe)).data
     pool = {sample.id.partition("#")[0].rpartition("/")[2] for sample in data.samples("unlabelled")}
@@ -210,6 +214,20 @@ def test_boxes_of_the_pool_change_no_bit(request, place, method, whole):
     file.write_text(json.dumps(content))
     again = run(changed, "run", *method)
     assert equal(intact, again)
+
+
+def test_item_7_copies_of_tested_pictures_leave_a_pool_of_expressions_by_their_pixels(place):
+    tested = sorted((place / "refer").rglob("testA*.png"))[0]
+    with Image.open(tested) as picture:
+        picture.save(place / "holiday.bmp")
+    trained = sorted((place / "refer").rglob("train*.png"))[0].relative_to(place)
+    (place / "copies.csv").write_text(f"path,text\n{trained},small thing\nholiday.bmp,red circle\n")
+    pool = f"data.unlabelled={place / 'copies.csv'}"
+    data = fit_module.scan(load_recipe(RECIPE, [*SMALL, f"data.root={place / 'refer'}", pool], smoke=True)).data
+    assert len(data.samples("unlabelled")) == 2
+    fit_module.clear_pool(data)
+    assert [Path(sample.place).name for sample in data.samples("unlabelled")] == [trained.name]
+    assert any("holiday.bmp" in note and tested.name in note for note in data.notes)
 
 
 def kill_at(phase: str, step: str) -> None:
@@ -243,7 +261,7 @@ def train(place: Path, phase: str, step: str) -> None:
         run(place, "killed", *ROUNDS)
 
 
-def test_killed_in_each_step_of_a_round_and_resumed_it_ends_as_if_nothing_had_happened(
+def test_item_10_killed_in_each_step_of_a_round_and_resumed_it_ends_as_if_nothing_had_happened(
     rounds: RunDirectory, place: Path, fresh_processes: BaseContext
 ):
     places = [("burn-in", "train"), ("round-1", "score"), ("round-1", "select"), ("round-1", "train")]
@@ -297,17 +315,21 @@ def label_on_two(rank: int, place: Path, overrides: tuple[str, ...]) -> None:
     run(place, "both", *overrides)
 
 
-def test_two_processes_give_each_id_once_and_the_scores_of_one(
+def test_item_11_two_processes_give_each_id_once_and_the_scores_of_one(
     rounds: RunDirectory, place: Path, two_processes: Callable[..., None]
 ):
-    """A start from one run, so that both ask the same weights."""
+    """A start from one run, so that both ask the same weights; of an odd number of expressions."""
+    pool = fit_module.scan(load_recipe(rounds.recipe)).data.samples("unlabelled")[:7]
+    lines = [f"{Path(sample.place).relative_to(place)},{sample.text}" for sample in pool]
+    (place / "odd.csv").write_text("path,text\n" + "\n".join(lines) + "\n")
     start = (
         *("semi.method=active_rounds", "semi.rounds={count: 1, scores: default}", f"model.checkpoint={rounds.path}"),
-        *("trainer.max_epochs=1", "semi.burn_in=0", "semi.views=1"),
+        *("trainer.max_epochs=1", "semi.burn_in=0", "semi.views=1", f"data.unlabelled={place / 'odd.csv'}"),
     )
     alone = run(place, "alone", *start)
     two_processes(label_on_two, place, (*start, "trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2"))
     ours, theirs = rows(alone), rows(open_run(place / "both"))
+    assert len({row["path"] for row in theirs}) == len(theirs) == len(lines)
     assert [row["path"] for row in ours] == [row["path"] for row in theirs]
     assert [row["kept"] for row in ours] == [row["kept"] for row in theirs]
     for mine, other in zip(ours, theirs, strict=True):

@@ -1,4 +1,7 @@
-"""Runs that label their pool between phases: what is written, what is learnt from, killed in each phase and resumed."""
+"""Runs that label their pool between phases: what is written, what is learnt from, killed in each phase and resumed.
+
+Item 7 is of the specification of learning from unlabelled images; 8, 10 and 11 are of that of grounding.
+"""
 
 import csv
 import io
@@ -101,7 +104,7 @@ class TestActiveRounds:
         assert [each["train/epochs"] for each in figures] == [2, 2, 2]
         assert load_recipe(rounds.recipe).trainer["max_epochs"] == 6, "the run keeps what was asked for"
 
-    def test_each_id_of_the_pool_is_there_once_and_budgets_rise(self, rounds, photos):
+    def test_item_8_each_id_of_the_pool_is_there_once_and_budgets_rise(self, rounds, photos):
         labelled = {sample.name for sample in (photos / "photos").rglob("*.*")}
         for number, name in enumerate(PHASES[1:], 1):
             found = rows(rounds, name)
@@ -122,7 +125,7 @@ class TestActiveRounds:
         burn_in = json.loads((rounds.phase("burn-in") / "phase.json").read_text())["figures"]["val/accuracy"]
         assert f"The burn-in has {burn_in:.0%} of all validation labels right" in said.getvalue()
 
-    def test_nothing_that_is_labelled_or_measured_on_gets_a_pseudo_label(self, rounds):
+    def test_item_8_nothing_that_is_labelled_or_measured_on_gets_a_pseudo_label(self, rounds):
         learnt = json.dumps([row["path"] for row in rows(rounds)])
         data = fit_module.scan(load_recipe(rounds.recipe)).data
         assert not [s.id for split in ("train", "val", "test") for s in data.samples(split) if f'"{s.id}"' in learnt]
@@ -164,7 +167,7 @@ class TestActiveRounds:
         assert not list(control.path.rglob("pseudo_labels.csv"))
         assert (control.artefacts / "fit_reinitialised.json").exists()
 
-    def test_labels_of_the_pool_s_files_change_no_bit(self, rounds, photos):
+    def test_item_7_labels_of_the_pool_s_files_change_no_bit(self, rounds, photos):
         """The pool as a folder of its own, with and without the folders of its classes."""
         pool = [row["path"] for row in rows(rounds)]
         for place, folder in (("honest", "{}"), ("shuffled", "class_0"), ("flat", "")):
@@ -298,7 +301,7 @@ def train(recipe: Path, run_dir: Path, phase: str, place: str, overrides: Sequen
         run(recipe, run_dir, *overrides)
 
 
-def test_killed_in_each_step_of_each_phase_and_resumed_it_ends_as_if_nothing_had_happened(
+def test_item_10_killed_in_each_step_of_each_phase_and_resumed_it_ends_as_if_nothing_had_happened(
     rounds: RunDirectory, photos: Path, fresh_processes: BaseContext
 ):
     cut, places = (
@@ -322,18 +325,25 @@ def label_on_two(rank: int, recipe: str, run_dir: Path, overrides: Sequence[str]
     run(Path(recipe), run_dir, *overrides)
 
 
-def test_two_processes_give_each_id_once_and_the_scores_of_one(rounds, photos, two_processes):
-    """A start from one run, so that both ask the same weights."""
+def test_item_11_two_processes_give_each_id_once_and_the_scores_of_one(rounds, photos, two_processes):
+    """A start from one run, so that both ask the same weights; of 23 images, so that one process is asked once more."""
+    pool = [Path(row["path"]) for row in rows(rounds)][:23]
+    (photos / "odd").mkdir()
+    for name in pool:
+        shutil.copy(photos / "photos" / name, photos / "odd" / f"{name.parent.name}_{name.name}")
     two = ("trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=2")
     start = (
         *("semi.rounds={count: 1, reinitialise: {}}", f"model.checkpoint={rounds.path}", "trainer.max_epochs=1"),
-        *("semi.burn_in=0", "semi.views=2"),
+        *("semi.burn_in=0", "semi.views=2", f"data.unlabelled={photos / 'odd'}"),
     )
     alone = run(photos / "tiny.yaml", photos / "alone", *start)
     two_processes(label_on_two, str(photos / "tiny.yaml"), photos / "both", (*start, *two))
     ours, theirs = (rows(open_run(photos / name)) for name in ("alone", "both"))
+    assert len({row["path"] for row in theirs}) == len(theirs) == 23
     assert [row["path"] for row in ours] == [row["path"] for row in theirs]
     assert [row["kept"] for row in ours] == [row["kept"] for row in theirs]
+    scores = [key for key, value in ours[0].items() if key in ("confidence", "robustness", "score") and value]
+    assert "confidence" in scores
     for mine, other in zip(ours, theirs, strict=True):
-        assert float(mine["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-5)
+        assert [float(mine[key]) for key in scores] == pytest.approx([float(other[key]) for key in scores], abs=1e-5)
     assert alone.summary.exists()

@@ -1,6 +1,10 @@
-"""What a phase plans and what it keeps when it is killed at the worst moment."""
+"""What a phase plans and what it keeps when it is killed at the worst moment.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,13 +12,14 @@ import torch
 from rich.console import Console
 
 from vision_train.data.toy.folder import make_image_folder
+from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run import checkpointing
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit, resume
-from vision_train.run.phase import prepare, scan
-from vision_train.run.steps import count_steps
+from vision_train.run.phase import averaging, prepare, scan
+from vision_train.run.steps import TrainingSteps, count_steps
 from vision_train.run.trainer import build_trainer
 from vision_train.tasks.classification.task import ClassificationTask
 
@@ -24,6 +29,14 @@ def test_steps_are_planned_within_the_limits_as_lightning_reads_them(tiny, limit
     recipe = load_recipe(tiny, [f"trainer.limit_train_batches={limit}"])
     counted = count_steps(recipe, prepare(scan(recipe)).data, build_trainer(recipe, []))
     assert (counted.per_epoch, counted.total) == (steps, 4 * steps)
+
+
+@pytest.mark.parametrize("total", [50, 720, 6_930, 1_000_000])
+def test_item_3_the_teacher_of_a_run_forgets_half_in_a_tenth_of_its_steps(total):
+    steps = TrainingSteps(1, 1, 1, 1, total, 1, total, 1)
+    (average,) = averaging(load_recipe("semi/digits"), steps)
+    assert isinstance(average, AverageWeights)
+    assert abs(math.log(0.5, average.decay) - min(693, total / 10)) < 1
 
 
 def test_a_run_killed_while_it_saves_its_best_epoch_resumes(tiny, monkeypatch, quiet):

@@ -1,4 +1,7 @@
-"""Copies in the unlabelled images of a run of what it is validated and tested on."""
+"""Copies in the unlabelled images of a run of what it is validated and tested on.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import shutil
 from pathlib import Path
@@ -58,7 +61,7 @@ def test_a_pool_without_copies_is_left_as_it_is():
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_copies_by_pixels_leave_the_pool_counted_and_said(split: str):
+def test_item_7_copies_by_pixels_leave_the_pool_counted_and_said(split: str):
     saved_anew(f"photos/{split}/class_0/0001.png", "holiday.bmp")
     shutil.copy(f"photos/{split}/class_1/0000.jpg", "pool/again.jpg")
     data = cleared()
@@ -78,7 +81,7 @@ def test_copies_of_labelled_images_are_counted_and_stay():
     assert any("copies of labelled images: 1 image (7.7%)" in note for note in data.notes)
 
 
-def test_smaller_copies_of_measured_images_are_warned_of_and_stay():
+def test_item_7_smaller_copies_of_measured_images_are_warned_of_and_stay():
     patches = np.random.default_rng(1).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     large = Image.fromarray(patches).resize((96, 96), Image.Resampling.BICUBIC)
     large.save("photos/test/class_0/large.png")

@@ -1,4 +1,7 @@
-"""Whatever the files of unlabelled images say of their classes changes no bit of a run."""
+"""Whatever the files of unlabelled images say of their classes changes no bit of a run.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import io
 import json
@@ -13,6 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.run.conftest import same
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.recipe import load_recipe
 from vision_train.recipe.semi_section import IN_STEPS
@@ -73,23 +77,6 @@ def trained(name: str, *overrides: str) -> dict[str, Any]:
     }
 
 
-def same(first: Any, second: Any, place: str = "") -> None:
-    """Compare bit for bit, and say where they differ."""
-    assert type(first) is type(second), place
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), place
-        for key in first:
-            same(first[key], second[key], f"{place}/{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), place
-        for index, (one, other) in enumerate(zip(first, second, strict=True)):
-            same(one, other, f"{place}/{index}")
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first.nan_to_num(7), second.nan_to_num(7)), place
-    else:
-        assert first == second or (first != first and second != second), f"{place}: {first!r} {second!r}"
-
-
 def without_clock(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint without what it says of time, and without the digest of the source."""
     own = {key: value for key, value in checkpoint.items() if key != "conditions"}
@@ -142,6 +129,11 @@ def split_folders() -> None:
     moved({file: f"{names[file.parent.name]}/{file.name}" for file in listed()})
 
 
+def delete_folders() -> None:
+    """All files side by side; of those that stand in every folder there is one by now."""
+    moved({file: file.name for file in listed()})
+
+
 CHANGES = (rename_folders, swap_labels, split_folders)
 
 
@@ -155,12 +147,40 @@ def check_unchanged(change: Callable[[], None], *overrides: str) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_folders_of_a_pool_change_no_bit(change: Callable[[], None]):
+def test_item_7_folders_of_a_pool_change_no_bit(change: Callable[[], None]):
     check_unchanged(change)
 
 
+def test_item_7_deleted_folders_of_a_pool_change_no_bit():
+    seen: set[str] = set()
+    for file in listed():
+        if file.name in seen:
+            file.unlink()
+        seen.add(file.name)
+    check_unchanged(delete_folders)
+
+
+def test_item_7_labels_of_the_test_change_nothing_but_what_is_said_of_the_test():
+    """Rates, thresholds and what stops the pool follow from validation images."""
+
+    def but_for_the_test(found: dict[str, Any]) -> dict[str, Any]:
+        lines = [{key: value for key, value in line.items() if "test/" not in key} for line in found["metrics"]]
+        return {"checkpoints": found["checkpoints"], "metrics": lines}
+
+    first = trained("run")
+    Path("run").rename("before_the_change")
+    folders = [Path("photos/test", name) for name in ("class_0", "class_1", "class_2")]
+    for number, folder in enumerate(folders):
+        folder.rename(folder.with_name(f"moved_{number}"))
+    for number, folder in enumerate(folders):
+        Path(f"photos/test/moved_{(number + 1) % 3}").rename(folder)
+    second = trained("run")
+    same(but_for_the_test(first), but_for_the_test(second))
+    assert first["artefacts"] != second["artefacts"], "else the test shows nothing"
+
+
 @pytest.mark.parametrize("method", semi_methods("classification"))
-def test_labels_of_a_pool_change_no_bit_whatever_the_method(method: str):
+def test_item_7_labels_of_a_pool_change_no_bit_whatever_the_method(method: str):
     check_unchanged(swap_labels, f"semi.method={method}")
 
 
@@ -181,12 +201,12 @@ TABLES: dict[str, tuple[Callable[[int], str] | None, Callable[[Path], Any]]] = {
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_labels_and_order_of_a_table_change_no_bit(table: str):
+def test_item_7_labels_and_order_of_a_table_change_no_bit(table: str):
     write_table(lambda index: f"class_{index // IMAGES}", lambda file: random.Random(str(file)).random())
     check_unchanged(lambda: write_table(*TABLES[table]), "data.unlabelled=pool.csv")
 
 
-def test_the_order_of_a_list_changes_no_bit():
+def test_item_7_the_order_of_a_list_changes_no_bit():
     def write(files: list[Path]) -> None:
         Path("pool.txt").write_text("".join(f"{file}\n" for file in files))
 

@@ -1,4 +1,7 @@
-"""A resumed run is compared with what it was trained with: recipe, samples, versions, steps."""
+"""A resumed run is compared with what it was trained with: recipe, samples, versions, steps.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import contextlib
 import io
@@ -22,6 +25,7 @@ from vision_train.recipe import load_recipe, to_plain
 from vision_train.run.differences import HARMLESS, REFUSED, Difference, sample_differences
 from vision_train.run.directory import RunDirectory
 from vision_train.run.fit import fit, resume
+from vision_train.run.last_checkpoint import SAVED
 from vision_train.run.phase import prepare, scan
 from vision_train.run.sample_lists import ListedSample, SampleLists, digest_of, read_samples
 from vision_train.tasks.classification.task import ClassificationTask
@@ -287,6 +291,31 @@ def test_a_damaged_last_checkpoint_is_named_with_what_helps(edited, untrained, d
     text = refusal(Path("run"))
     assert "run/phases/fit/checkpoints/last.ckpt: is truncated or damaged" in text
     assert "model.checkpoint=run/phases/fit/checkpoints/best.ckpt" in text
+
+
+@pytest.mark.parametrize("entry", [*SAVED, "averaged", "callbacks.AverageWeights", "ImageDataModule"])
+def test_item_5_every_entry_of_the_last_checkpoint_that_is_missing_is_noticed(edited, untrained, entry):
+    """Lightning would go on without some of them, as if there had never been any."""
+
+    def without(checkpoint: dict[str, Any]) -> None:
+        *outer, last = entry.split(".")
+        for name in outer:
+            checkpoint = checkpoint[name]
+        del checkpoint[last]
+
+    rewrite(edited({}), without)
+    text = refusal(Path("run"))
+    assert "run/phases/fit/checkpoints/last.ckpt: is truncated or damaged: it" in text
+    assert ("streams of samples" if entry == "ImageDataModule" else f"lacks {entry}") in text
+
+
+def test_what_every_last_checkpoint_holds_is_known_by_name(cut):
+    """But for Lightning's version, which it asks for itself, and what checkpoints of earlier versions lack."""
+    checkpoint = torch.load(cut / "phases/fit/checkpoints/last.ckpt", weights_only=True)
+    named = {name for name in SAVED if "." not in name} | {"averaged", "ImageDataModule"}
+    assert checkpoint.keys() - {"pytorch-lightning_version", "conditions"} == named
+    callbacks = {name for name in SAVED if "." in name} | {"callbacks.AverageWeights"}
+    assert {f"callbacks.{name}" for name in checkpoint["callbacks"]} == callbacks
 
 
 def test_a_run_in_a_folder_whose_name_is_no_text_goes_on(edited, untrained):

@@ -1,6 +1,10 @@
-"""Runs that learn from labelled and unlabelled images at once."""
+"""Runs that learn from labelled and unlabelled images at once.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import json
+import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.run.conftest import same
 from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import load_recipe
@@ -94,9 +99,11 @@ def test_item_10_views_of_the_pool_are_the_same_whether_labelled_images_are_mixe
         return step(task, batch, batch_idx)
 
     monkeypatch.setattr(ClassificationTask, "training_step", noting)
+    states = []
     for mixing in ("{mixup: 0.5, cutmix: 0.5}", "{mixup: 0, cutmix: 0}"):
         seen.append([])
-        run(semi, f"augment.mixing={mixing}", "trainer.max_steps=6")
+        states.append(last(run(semi, f"augment.mixing={mixing}", "trainer.max_steps=6"))["state_dict"])
+    assert not all(map(torch.equal, *(state.values() for state in states))), "labelled images were mixed"
     assert len(seen[0]) == len(seen[1]) == 12
     assert all(torch.equal(mixed, plain) for mixed, plain in zip(*seen, strict=True))
 
@@ -119,6 +126,38 @@ def test_item_5_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(semi, whole, 
     for part in ("state_dict", "averaged"):
         for name, tensor in uninterrupted[part].items():
             assert torch.equal(resumed[part][name], tensor), name
+
+
+@pytest.mark.slow
+def test_item_5_killed_at_20_random_steps_a_run_ends_as_if_uninterrupted(semi, cut_short, quiet):
+    """One run, killed at 20 of its 23 inner steps in turn; each time it begins its epoch of 3 steps again."""
+    short = (*burnt_in("freematch"), "data.epoch_batches=3", "trainer.max_steps=24")
+    uninterrupted, epoch, saved = last(run(semi, *short, run_dir=Path("uncut"))), 3, 0
+    for place in sorted(random.Random(0).sample(range(1, 24), 20)):
+        with cut_short(ClassificationTask, place - saved):
+            resume(Path("cut"), console=quiet) if Path("cut").exists() else run(semi, *short, run_dir=Path("cut"))
+        saved = place // epoch * epoch
+    resumed = last(resume(Path("cut"), console=quiet))
+    assert resumed["global_step"] == 24
+    for part in ("state_dict", "averaged", "optimizer_states", "teaching", "random_state", "ImageDataModule"):
+        same(resumed[part], uninterrupted[part], part)
+
+
+@pytest.mark.parametrize("item", ["optimizer_states.0.state.0", "random_state.0.own.mixing"])
+def test_item_5_what_is_saved_for_single_tensors_and_draws_makes_a_difference(semi, whole, cut_short, quiet, item):
+    """No run can know that these are missing: what is trained tells."""
+    with cut_short(ClassificationTask, 9):
+        run(semi, *burnt_in("freematch"), run_dir=Path("cut"))
+    file = Path("cut/phases/fit/checkpoints/last.ckpt")
+    checkpoint = inner = torch.load(file, weights_only=True)
+    *outer, name = (int(key) if key.isdecimal() else key for key in item.split("."))
+    for key in outer:
+        inner = inner[key]
+    del inner[name]
+    file.unlink()  # best.ckpt may be the same file
+    torch.save(checkpoint, file)
+    resumed, uninterrupted = last(resume(Path("cut"), console=quiet)), last(whole("freematch"))
+    assert any(not torch.equal(resumed["averaged"][each], value) for each, value in uninterrupted["averaged"].items())
 
 
 def _fit(rank: int, recipe: str, overrides: tuple[str, ...], run_dir: Path) -> None:

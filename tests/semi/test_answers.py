@@ -1,4 +1,7 @@
-"""Answers about a pool become the labels of a round: ids once, budgets, floors, order and NaN."""
+"""Answers about a pool become the labels of a round: ids once, budgets, floors, order and NaN.
+
+Items are those of the specification of grounding.
+"""
 
 import math
 from dataclasses import replace
@@ -33,21 +36,21 @@ def select(given: list[PseudoLabel], number: int = 2, **changed):
     return select_for_round(given, weights, **{"number": number, "rounds": 4, "most": 0.8, "seed": 3, **changed})
 
 
-def test_samples_that_fill_up_a_last_batch_count_once():
+def test_item_11_samples_that_fill_up_a_last_batch_count_once():
     answers = [Answer("b", 1), Answer("a", 2), Answer("b", 3)]
     found = each_once(answers, ["b", "unreadable", "a"])
     assert [(each.id, each.said) for each in found] == [("b", 1), ("a", 2)]
 
 
 @given(st.integers(1, 60), st.integers(1, 4), st.integers(0, 5))
-def test_budgets_hold_and_nothing_is_lost(count, number, seed):
+def test_item_8_budgets_hold_and_nothing_is_lost(count, number, seed):
     found = select(labels(count, seed), number)
     assert [each.id for each in found] == [f"{place:03}" for place in range(count)]
     assert len(chosen(found)) == count * 8 * number // 40
     assert {each.round for each in found} == {number}
 
 
-def test_the_order_of_the_pool_does_not_matter():
+def test_item_8_the_order_of_the_pool_does_not_matter():
     given = labels(50)
     shuffled = [given[place] for place in np.random.default_rng(1).permutation(50)]
     assert sorted(chosen(select(shuffled))) == chosen(select(given))
@@ -59,7 +62,7 @@ def test_classes_take_turns():
     assert "rare" in chosen(select(given, 1))
 
 
-def test_floors_hold_and_too_few_are_taken_rather_than_worse_ones():
+def test_item_8_floors_hold_and_too_few_are_taken_rather_than_worse_ones():
     weights = {"confidence": 1.0, "robustness": 1.0}
     given = labels(40)
     found = select(given, 4, weights=weights)
@@ -68,7 +71,7 @@ def test_floors_hold_and_too_few_are_taken_rather_than_worse_ones():
     assert len(chosen(found)) == min(32, len(good))
 
 
-def test_nan_is_never_selected():
+def test_item_8_nan_is_never_selected():
     given = [replace(each, scores={**each.scores, "confidence": math.nan}) for each in labels(20)[:15]]
     given += labels(20)[15:]
     found = select(given, 4)

@@ -1,4 +1,7 @@
-"""What a teacher finds becomes targets of another view, or nothing, or what counts as neither."""
+"""What a teacher finds becomes targets of another view, or nothing, or what counts as neither.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from vision_train.semi.boxes import (
     precise_cut,
     pseudo_boxes,
     sure_and_unsure,
+    without_hidden,
 )
 
 BOX = (10.0, 10.0, 30.0, 30.0)
@@ -62,27 +66,37 @@ def test_a_box_that_turned_loose_is_found_and_not_measured():
     assert taught.labels.tolist() == [0]
 
 
-class TestItem12:
+class TestWhatIsNoTarget:
     """Erased and outside boxes never reach the loss, and an empty image adds no positive."""
 
-    def test_outside(self):
+    def test_item_12_boxes_outside_of_the_view(self):
         there = found((0.9, 0, (-15.0, 10.0, 5.0, 30.0)), (0.9, 0, (200.0, 0.0, 220.0, 20.0)), (0.9, 1, BOX))
         taught = pseudo_boxes(there, CUTS, IDENTITY, SAME)
         assert taught.boxes.tolist() == [list(BOX)]
         assert taught.unsure.tolist() == [[0.0, 10.0, 5.0, 30.0]], "what is left of it is no background"
 
-    def test_half_of_the_area_has_to_be_left(self):
+    def test_item_12_boxes_of_which_less_than_half_is_left(self):
         corner = found((0.9, 0, (-9.0, -9.0, 11.0, 11.0)))  # its centre is inside, and 30 % of it
         taught = pseudo_boxes(corner, CUTS, IDENTITY, SAME)
         assert (len(taught.boxes), len(taught.unsure), taught.weight) == (0, 1, 0.0)
 
-    def test_erased(self):
+    def test_item_12_erased_boxes(self):
         most, half = np.array([[8.0, 8.0, 40.0, 25.0]]), np.array([[8.0, 8.0, 40.0, 20.0]])
         there = found((0.9, 0, BOX))
         gone = pseudo_boxes(there, CUTS, IDENTITY, SAME._replace(erased=most))
         assert (len(gone.boxes), gone.unsure.tolist(), gone.weight) == (0, [list(BOX)], 0.0)
         assert len(pseudo_boxes(there, CUTS, IDENTITY, SAME._replace(erased=half)).boxes) == 1
         assert hidden(np.array([BOX]), np.concatenate([half, half])).tolist() == [True], "overlaps count twice"
+
+    def test_item_12_what_is_erased_after_views_were_mixed(self):
+        there = found((0.9, 0, BOX), (0.8, 1, (50.0, 50.0, 70.0, 70.0)))
+        both = pseudo_boxes(there, CUTS, IDENTITY, SAME)
+        first = without_hidden(both, np.array([[8.0, 8.0, 40.0, 25.0]]))
+        assert (first.labels.tolist(), first.box_weights.tolist(), first.weight) == ([1], [0.8], 1.0)
+        assert first.unsure.tolist() == [list(BOX)], "where it was nothing is background"
+        none = without_hidden(first, np.array([[50.0, 50.0, 70.0, 70.0]]))
+        assert (len(none.boxes), len(none.unsure), none.weight) == (0, 2, 0.0)
+        assert len(without_hidden(both, np.array([[8.0, 8.0, 40.0, 20.0]])).boxes) == 2, "half of one is left"
 
     @pytest.mark.parametrize(
         ("candidates", "weight"),
@@ -95,12 +109,12 @@ class TestItem12:
         ],
         ids=["no candidates", "below the floor", "perhaps", "scores not finite", "boxes not finite"],
     )
-    def test_an_image_without_boxes_has_no_positive(self, candidates, weight):
+    def test_item_12_an_image_without_boxes_has_no_positive(self, candidates, weight):
         taught = pseudo_boxes(candidates, CUTS, IDENTITY, SAME)
         assert len(taught.boxes) == len(taught.labels) == len(taught.box_weights) == 0
         assert taught.weight == weight
 
-    def test_what_the_strong_view_does_not_show_is_nothing(self):
+    def test_item_12_what_the_strong_view_does_not_show_is_nothing(self):
         taught = pseudo_boxes(found((0.9, 0, (200.0, 0.0, 220.0, 20.0))), CUTS, IDENTITY, SAME)
         assert (len(taught.unsure), taught.weight) == (0, WEIGHT_OF_EMPTY)
 

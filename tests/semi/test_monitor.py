@@ -1,4 +1,7 @@
-"""What health sees: each published way to fail, made with the pieces that fail, and runs that are well."""
+"""What health sees: each published way to fail, made with the pieces that fail, and runs that are well.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 from functools import cache
 
@@ -70,7 +73,7 @@ def test_a_fixed_threshold_with_smoothing_accepts_nothing_and_is_seen():
     assert not judgement.stop
 
 
-def test_freematch_from_scratch_without_burn_in_collapses_and_is_stopped():
+def test_item_9_freematch_from_scratch_without_burn_in_collapses_and_is_stopped():
     """Its threshold starts at 1/C and accepts every label of a network that knows nothing."""
     monitor, rule = Monitor(NAMES, EVEN), FreeMatch(CLASSES)
     judged = []

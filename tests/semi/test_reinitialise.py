@@ -1,4 +1,7 @@
-"""Selective re-initialisation of a small network whose parts are named as in TransVG."""
+"""Selective re-initialisation of a small network whose parts are named as in TransVG.
+
+Items are those of the specification of grounding.
+"""
 
 import pytest
 import torch
@@ -58,7 +61,7 @@ def changed(network: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
 
 
 @pytest.mark.parametrize("rules", [PAPER_LIKE, BY_PROTOTYPES], ids=["paper_like", "by prototypes"])
-def test_exactly_the_matched_parameters_change_and_the_report_lists_each_once(rules):
+def test_item_9_exactly_the_matched_parameters_change_and_the_report_lists_each_once(rules):
     network, optimizer, sources = trained()
     before = copy_of(network)
     tops = {glob.removesuffix(".*") for glob in rules}
@@ -74,7 +77,7 @@ def test_exactly_the_matched_parameters_change_and_the_report_lists_each_once(ru
         assert each.action == next(iter(rules.values()))
 
 
-def test_the_optimiser_forgets_the_changed_parameters_and_keeps_the_others_to_the_bit():
+def test_item_9_the_optimiser_forgets_the_changed_parameters_and_keeps_the_others_to_the_bit():
     network, optimizer, sources = trained()
     names = {parameter: name for name, parameter in network.named_parameters()}
     before = {names[parameter]: state["exp_avg"].clone() for parameter, state in optimizer.state.items()}
@@ -88,7 +91,7 @@ def test_the_optimiser_forgets_the_changed_parameters_and_keeps_the_others_to_th
 
 
 @pytest.mark.parametrize("action", ["pretrained", "burn_in", "fresh"])
-def test_an_earlier_value_is_restored_to_the_bit_with_its_statistics(action):
+def test_item_9_an_earlier_value_is_restored_to_the_bit_with_its_statistics(action):
     network, _, sources = trained()
     reinitialise(network, {"*": action}, sources, KEY)
     assert changed(network, sources[action]) == set()
@@ -111,7 +114,7 @@ def test_shrink_and_perturb_defaults_are_one_half_and_one_tenth():
     torch.testing.assert_close(network.bbox_embed.weight.data, before / 2 + sources["fresh"]["bbox_embed.weight"] / 10)
 
 
-def test_the_same_seed_gives_the_same_values_and_leaves_the_random_numbers_alone():
+def test_item_9_the_same_seed_gives_the_same_values_and_leaves_the_random_numbers_alone():
     state = torch.get_rng_state()
     first, again, other = (fresh_weights(Grounding, seed) for seed in (5, 5, 6))
     assert torch.equal(torch.get_rng_state(), state)

@@ -1,4 +1,7 @@
-"""Scores of predictions: values worked out by hand, and what must hold for every prediction."""
+"""Scores of predictions: values worked out by hand, and what must hold for every prediction.
+
+Items are those of the specification of grounding.
+"""
 
 import math
 
@@ -125,14 +128,14 @@ def seen(boxes: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_predictor_that_returns_the_true_box_in_every_view_is_robust(view):
+def test_item_6_a_predictor_that_returns_the_true_box_in_every_view_is_robust(view):
     boxes = truths()
     found = in_original_pixels(seen(boxes, view), view, (HEIGHT, WIDTH))
     assert (found - boxes).abs().max() < 1e-6
     assert (box_robustness(boxes, found[None]) - 1).abs().max() < 1e-6
 
 
-def test_a_predictor_that_ignores_the_flip_scores_the_iou_of_the_box_with_its_mirror_image():
+def test_item_6_a_predictor_that_ignores_the_flip_scores_the_iou_of_the_box_with_its_mirror_image():
     boxes = truths()
     found = in_original_pixels(boxes, mirror(WIDTH), (HEIGHT, WIDTH))  # the same box in the flipped view
     left, right = boxes[:, 0], boxes[:, 2]
@@ -198,7 +201,7 @@ def cover(boxes: torch.Tensor) -> torch.Tensor:
     return torch.stack([covered_share(box[None], GRID, (160, 160)) for box in boxes])
 
 
-def test_uniform_attention_has_no_faithfulness_whatever_the_box():
+def test_item_7_uniform_attention_has_no_faithfulness_whatever_the_box():
     boxes = torch.cat([truths(), torch.tensor([[0.0, 0, 160, 160], [0, 0, 0, 0]], dtype=torch.float64)])
     for attention in (torch.ones(len(boxes), 64), torch.full((len(boxes), 64), 1 / 64)):
         assert (box_faithfulness(attention, cover(boxes)) < 1e-5).all()
@@ -207,14 +210,14 @@ def test_uniform_attention_has_no_faithfulness_whatever_the_box():
     assert (box_faithfulness(torch.ones(len(boxes), 64), cover(boxes), padding) < 1e-5).all()
 
 
-def test_attention_inside_the_box_alone_is_faithful():
+def test_item_7_attention_inside_the_box_alone_is_faithful():
     boxes = torch.tensor([[20.0, 20, 60, 80], [0, 0, 160, 140], [100, 40, 120, 60]])
     inside = cover(boxes)
     assert (box_faithfulness(inside, inside) >= 0.99).all()
     assert (box_faithfulness(1 - inside, inside) == 0).all()
 
 
-def test_padding_never_counts():
+def test_item_7_padding_never_counts():
     inside, attention = cover(truths()), torch.rand(50, 64)
     padding = torch.rand(50, 64) < 0.3
     expected = box_faithfulness(attention, inside, padding)

@@ -1,4 +1,7 @@
-"""Selection of pseudo labels: what must hold for every pool, and how strata share a budget."""
+"""Selection of pseudo labels: what must hold for every pool, and how strata share a budget.
+
+Items are those of the specification of grounding.
+"""
 
 import math
 from collections import Counter
@@ -35,7 +38,7 @@ selections = st.fixed_dictionaries(
 
 
 @given(selections)
-def test_no_selected_id_is_labelled_or_chosen_twice_and_budget_and_floors_hold(case):
+def test_item_8_no_selected_id_is_labelled_or_chosen_twice_and_budget_and_floors_hold(case):
     ids, scores, strata = pool(case["count"], case["seed"])
     labelled, eligible = set(ids[::7]), passing({"robustness": scores}, {"robustness": 0.3})
     chosen = select(
@@ -49,12 +52,12 @@ def test_no_selected_id_is_labelled_or_chosen_twice_and_budget_and_floors_hold(c
         temperature=case["temperature"],
     )
     free = [each for each, score in zip(ids, scores.tolist(), strict=True) if each not in labelled and score >= 0.3]
-    assert len(chosen) == len(set(chosen)) == min(case["budget"], len(free))
+    assert len(chosen) == len(set(chosen)) == min(case["budget"], len(free)) <= case["budget"]
     assert set(chosen) <= set(free)
 
 
 @given(selections)
-def test_the_order_of_the_pool_does_not_change_the_selection(case):
+def test_item_8_neither_order_nor_repetition_changes_the_selection(case):
     ids, scores, strata = pool(case["count"], case["seed"])
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(9)).tolist()
 
@@ -68,7 +71,7 @@ def test_the_order_of_the_pool_does_not_change_the_selection(case):
             temperature=case["temperature"],
         )
 
-    assert chosen(order) == chosen(list(range(len(ids))))
+    assert chosen(order) == chosen(list(range(len(ids)))) == chosen(list(range(len(ids))))
 
 
 @given(selections)
@@ -80,7 +83,7 @@ def test_a_smaller_budget_takes_the_first_of_a_larger_one(case):
     assert select(ids, scores, case["budget"], **options) == everything[: case["budget"]]
 
 
-def test_scores_that_are_not_finite_are_never_selected():
+def test_item_8_scores_that_are_not_finite_are_never_selected():
     scores = torch.tensor([math.nan, 0.1, math.inf, -math.inf])
     for temperature in (None, 1.0):
         assert select(list("abcd"), scores, 4, seed=0, temperature=temperature) == ["b"]
@@ -90,7 +93,7 @@ def test_the_highest_scores_are_taken():
     assert select(list("abcde"), torch.tensor([0.2, 0.9, 0.1, 0.5, 0.4]), 3, seed=0) == ["b", "d", "e"]
 
 
-def test_no_id_is_chosen_in_two_rounds_where_earlier_ones_stay():
+def test_item_8_no_id_is_chosen_in_two_rounds_where_earlier_ones_stay():
     ids, scores, strata = pool(50, 1)
     rounds: list[list[str]] = []
     for seed in range(4):

@@ -1,4 +1,7 @@
-"""Half-life, decay and burn-in."""
+"""Half-life, decay and burn-in.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import pytest
 import torch

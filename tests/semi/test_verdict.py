@@ -1,4 +1,7 @@
-"""Did the method help, and was it the pool: arithmetic, words, and how often they are wrong in simulated studies."""
+"""Did the method help, and was it the pool: arithmetic, words, and how often they are wrong in simulated studies.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Votes of several networks over one pool."""
+"""Votes of several networks over one pool.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import itertools
 

@@ -1,9 +1,12 @@
-"""What a pool is worth in labels."""
+"""What a pool is worth in labels.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import numpy as np
 import pytest
 
-from vision_train.semi.worth import worth_in_labels
+from vision_train.semi.worth import worth_in_labels, worth_sentence
 
 COUNTS = [25, 50, 100]
 
@@ -28,9 +31,13 @@ def test_item_15_a_known_power_law_is_recovered(exponent, reached):
     assert exact.more == pytest.approx(reached - 100)
 
 
-def test_item_15_a_flat_curve_says_nothing():
-    assert worth_in_labels(COUNTS, curve(0.0, noise=0.05), error_at(100, 0.0), 100) is None
-    assert worth_in_labels(COUNTS, curve(-0.5), error_at(100, 0.5), 100) is None
+@pytest.mark.parametrize("flat", [curve(0.0, noise=0.05), curve(0.0), curve(-0.5)], ids=["noisy", "even", "rising"])
+def test_item_15_a_flat_curve_says_so(flat):
+    assert worth_in_labels(COUNTS, flat, error_at(100, 0.5), 100) is None
+    assert "cannot be said: more labels did not lower the error" in worth_sentence(
+        COUNTS, flat, error_at(100, 0.5), 100
+    )
+    assert "about 50 more" in worth_sentence(COUNTS, curve(0.5), error_at(150, 0.5), 100)
 
 
 def test_a_curve_that_falls_for_some_seeds_only_says_nothing():
@@ -45,6 +52,12 @@ def test_beyond_twice_the_labels_no_number_is_claimed():
     assert found.sentence == "The pool is worth more than 100 more labels (more than 100 to more than 100)."
     perfect = worth_in_labels(COUNTS, curve(0.5), [0.0] * 10, 100)
     assert perfect.sentence == found.sentence
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_curve_that_hardly_falls_makes_any_gain_more_than_the_labels():
+    found = worth_in_labels(COUNTS, curve(1e-4), error_at(150, 0.5), 100)
+    assert found.sentence == "The pool is worth more than 100 more labels (more than 100 to more than 100)."
 
 
 def test_one_seed_without_an_error_does_not_undo_the_others():

@@ -1,4 +1,7 @@
-"""What a classifier says of a pool, and what is voted."""
+"""What a classifier says of a pool, and what is voted.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 from types import SimpleNamespace
 from typing import cast
@@ -50,7 +53,7 @@ def test_one_image_that_is_not_finite_spoils_no_other():
     assert "1 of its 2" in judged(labels, CLASSES, [])[1][0]
 
 
-def test_ties_are_broken_by_mean_probability_then_by_class():
+def test_item_11_ties_are_broken_by_mean_probability_then_by_class_whatever_the_order_of_voters():
     first = voter([0.6, 0.4, 0], [0.5, 0.5, 0], [0.2, 0.2, 0.6])
     second = voter([0.1, 0.9, 0], [0.5, 0.5, 0], [0.1, 0.1, 0.8])
     labels = labels_of([first, second], CLASSES, None)

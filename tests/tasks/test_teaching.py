@@ -1,4 +1,7 @@
-"""When the pool is used and observed, what the log says of figures that are not known any more, who looks foreign."""
+"""When the pool is used and observed, what the log says of figures that are not known any more, who looks foreign.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import math
 from dataclasses import replace

@@ -24,7 +24,7 @@ from vision_train.run.differences import (
     version_differences,
 )
 from vision_train.run.directory import RunDirectory, relative
-from vision_train.run.last_checkpoint import last_checkpoint, read_last
+from vision_train.run.last_checkpoint import check_whole, damaged, last_checkpoint, read_last
 from vision_train.run.phase import Prepared, Scanned
 from vision_train.run.plan import LAST, Phase
 from vision_train.run.sample_lists import SAMPLES_FILE, list_samples, read_samples
@@ -76,9 +76,11 @@ def check_fits(directory: RunDirectory, phase: Phase, prepared: Prepared) -> Non
     """Refuse a checkpoint whose tensors or optimiser do not fit what has been built, before anything is loaded.
 
     Raises:
-        UserError: They do not fit.
+        UserError: They do not fit, or it lacks what this run keeps beside them.
     """
     checkpoint, task = _read(directory, phase), prepared.task
+    file = last_checkpoint(directory, phase.name)
+    check_whole(checkpoint, file, _own_entries(prepared))
     place = relative(directory.path)
     instead = f"Put the old values back, or start a new run: {_new_run(directory, phase, prepared.recipe)}"
     if unfit := _unfit(checkpoint["state_dict"], task):
@@ -95,11 +97,19 @@ def check_fits(directory: RunDirectory, phase: Phase, prepared: Prepared) -> Non
         )
     except UserError as error:
         raise UserError(f"{place}: {error}. {instead}") from error
+    if not (states := _states_of_streams(checkpoint)):
+        raise damaged(file, ": it does not say where its streams of samples stand")
     try:
-        for state in _states_of_streams(checkpoint):
+        for state in states:
             prepared.data.load_state_dict(state)
     except UserError as error:
         raise UserError(f"{place}: {error}. {instead}") from error
+
+
+def _own_entries(prepared: Prepared) -> list[str]:
+    """What a checkpoint holds besides, by the recipe of its run."""
+    average = ["averaged", "callbacks.AverageWeights"] if prepared.recipe.optim.ema is not None else []
+    return [*average, *(["teaching"] if prepared.task.teaching is not None else [])]
 
 
 def _states_of_streams(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:

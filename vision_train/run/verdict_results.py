@@ -27,7 +27,7 @@ from vision_train.run.verdict_arms import LABELLED, METHOD, SELF_POOL, Arm, arms
 from vision_train.semi.health_log import SIGNS
 from vision_train.semi.monitor import ORIGIN
 from vision_train.semi.verdict import Contrast, PoolVerdict, best_control, contrast, is_at_chance
-from vision_train.semi.worth import UNKNOWN, worth_in_labels
+from vision_train.semi.worth import worth_sentence
 from vision_train.statistics import mean_interval
 from vision_train.wording import count_of
 
@@ -254,5 +254,4 @@ def _worth(recipe: Recipe, metric: JudgedMetric, runs: dict[str, list[MeasuredRu
 
     curve = np.array([errors(key) for key in shares]).T
     counts = [round(share * labels) for share in shares.values()]
-    worth = worth_in_labels(counts, curve.tolist(), errors(METHOD), labels)
-    return UNKNOWN if worth is None else worth.sentence
+    return worth_sentence(counts, curve.tolist(), errors(METHOD), labels)

@@ -11,6 +11,8 @@ from vision_train.statistics import Interval, mean_interval
 
 RESAMPLES = 2_000
 LEVEL = 0.9
+ROUNDING = 1e-9
+"""Slope up to which a curve is flat: that of equal errors is not 0 but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ def worth_in_labels(
         return None
     slopes, starts = np.polynomial.polynomial.polyfit(np.log(counts), np.log(curve).T, 1)[::-1]
     falls = -slopes
-    if mean_interval(falls.tolist()).low <= 0 or falls.min() <= 0:
+    if mean_interval(falls.tolist()).low <= ROUNDING or falls.min() <= ROUNDING:
         return None
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         more = np.exp((starts - np.log(reached)) / falls) - labels
     draws = np.random.default_rng(seed).integers(len(more), size=(RESAMPLES, len(more)))
     # A seed without an error is worth any number of labels, and its infinity must not meet another in a difference.
@@ -83,4 +85,11 @@ def worth_in_labels(
     return Worth(labels, float(np.median(more)), Interval(float(low), float(high)))
 
 
-UNKNOWN = "What the pool is worth in labels cannot be said: more labels did not lower the error beyond doubt."
+def worth_sentence(
+    counts: Sequence[int], errors: Sequence[Sequence[float]], method_errors: Sequence[float], labels: int
+) -> str:
+    """How many labels the pool is worth, or that it cannot be said; for the arguments see :func:`worth_in_labels`."""
+    worth = worth_in_labels(counts, errors, method_errors, labels)
+    if worth is None:
+        return "What the pool is worth in labels cannot be said: more labels did not lower the error beyond doubt."
+    return worth.sentence

@@ -1,4 +1,7 @@
-"""From a recipe to batches: splits, few labels, expressions that cannot be read, bad images."""
+"""From a recipe to batches: splits, few labels, expressions that cannot be read, bad images.
+
+Items are those of the specification of grounding.
+"""
 
 import dataclasses
 import random
@@ -123,8 +126,7 @@ def test_a_test_that_is_not_named_is_val_again(place):
 
 
 @pytest.mark.parametrize(("share", "count"), [(1.0, 16), (0.5, 8), (0.3, 4), (0.1, 1), (0.001, 1)])
-def test_a_share_of_the_images_is_rounded_down_and_at_least_one(place, share: float, count: int):
-    """Line 12 of the acceptance of grounding."""
+def test_item_12_a_share_of_the_images_is_rounded_down_and_at_least_one(place, share: float, count: int):
     place.many(20)  # 16 are trained on
     module = place.build(share=share)
     samples = module.samples("train")
@@ -134,8 +136,7 @@ def test_a_share_of_the_images_is_rounded_down_and_at_least_one(place, share: fl
         assert len(module.drawn_from["train"]) == 32
 
 
-def test_shares_of_one_seed_are_nested_and_do_not_depend_on_the_order(place):
-    """Line 12 of the acceptance of grounding."""
+def test_item_12_shares_of_one_seed_are_nested_and_do_not_depend_on_the_order(place):
     place.many(20)
 
     def drawn(share: float, seed: int = 0) -> set[str]:
@@ -379,7 +380,7 @@ def test_a_crop_keeps_the_box(place):
         assert (sizes[["left" in text for text in batch["text"]]] == 64 * 48).all()
 
 
-def test_a_share_can_be_drawn_as_refteacher_does_from_images_in_the_order_of_their_first_expressions(place):
+def test_item_12_a_share_can_be_drawn_as_refteacher_does_from_images_in_the_order_of_their_first_expressions(place):
     place.many(30)
     listed = list(dict.fromkeys(sample.group for sample in place.build().samples("train")))
     for share in (0.25, 0.5):

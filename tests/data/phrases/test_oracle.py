@@ -1,9 +1,15 @@
-"""How right pseudo-boxes are, by boxes that no training has read."""
+"""How right pseudo-boxes are, by boxes that no training has read.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
+import vision_train
 from vision_train.data.phrases.oracle import judge, table
 from vision_train.errors import UserError
 from vision_train.semi.box_labels import BoxLabel, LabelledBox
@@ -45,3 +51,14 @@ def test_a_pool_of_unknown_boxes_is_refused(tmp_path):
     write_pseudo_labels(tmp_path / "given.csv", labels((RIGHT, True, 0.9)))
     with pytest.raises(UserError, match=r"given\.csv.*data\.unlabelled=rest"):
         judge(tmp_path / "given.csv", {})
+
+
+def test_item_7_nothing_but_its_verb_knows_the_oracle():
+    """So no run and no study can read the boxes of its pool."""
+    package = Path(vision_train.__file__).parent
+    knowing = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if re.search(r"(import|from)\s.*\boracle\b", file.read_text())
+    }
+    assert knowing == {"data/phrases/verbs.py"}

@@ -1,4 +1,7 @@
-"""Expressions without boxes: where they come from, in which views they are seen, and the boxes they are given."""
+"""Expressions without boxes: where they come from, in which views they are seen, and the boxes they are given.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import numpy as np
 import pytest
@@ -44,7 +47,7 @@ def test_the_labelled_expressions_can_be_the_pool(place):
     assert all(sample.truth is None for sample in module.samples(POOL_SPLIT))
 
 
-def test_a_csv_is_a_pool_of_which_no_box_is_read(place):
+def test_item_7_a_csv_is_a_pool_of_which_no_box_is_read(place):
     place.many(10)
     place.pictures("pool/a.png", "pool/b.png")
     plain = place.csv(

@@ -1,4 +1,7 @@
-"""Texts become word pieces as the official code has them; what is no tokenizer is refused by name."""
+"""Texts become word pieces as the official code has them; what is no tokenizer is refused by name.
+
+Items are those of the specification of grounding.
+"""
 
 import json
 import os
@@ -25,8 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("row", GOLDEN["rows"], ids=lambda row: f"{row['text'][:12]}-{row['max_len']}")
-def test_tokens_equal_those_of_the_official_code(row, folder: Path):
-    """Line 1 of the acceptance of grounding: exactly."""
+def test_item_1_tokens_equal_those_of_the_official_code(row, folder: Path):
     for tokenizer in (read_tokenizer(folder), tokenizer_of(GOLDEN["vocab"])):
         ids, padding = tokenizer.encode([row["text"]], row["max_len"])
         assert ids.tolist() == [row["input_ids"]]

@@ -1,4 +1,7 @@
-"""Two processes that share a batch take the losses of one process that has it all."""
+"""Two processes that share a batch take the losses of one process that has it all.
+
+Items are those of the specification of Relation-DETR.
+"""
 
 import json
 from pathlib import Path

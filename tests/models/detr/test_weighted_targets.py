@@ -1,4 +1,7 @@
-"""Targets that are not certain: weights of images and boxes, and regions where there may be an object."""
+"""Targets that are not certain: weights of images and boxes, and regions where there may be an object.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import pytest
 import torch
@@ -48,8 +51,8 @@ def test_losses_of_a_box_are_multiplied_by_its_weight(trained):
         assert_close(found[name], factor * value)
 
 
-def test_an_image_counts_as_much_as_it_weighs(trained):
-    """Item 12: an image without boxes is background, with a weight, and adds no positive."""
+def test_item_12_an_empty_image_counts_as_it_weighs_and_adds_no_positive(trained):
+    """An image without boxes is background, with a weight."""
     first, empty = random_targets([2, 0])
     sums = [total(Criterion()(trained, [first, empty._replace(weight=weight)]), "class") for weight in (0.0, 0.25, 1.0)]
     assert sums[1] - sums[0] == pytest.approx(0.25 * (sums[2] - sums[0]), rel=1e-4)

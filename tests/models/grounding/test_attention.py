@@ -1,4 +1,7 @@
-"""What [REG] attends to, as one row, and the faithfulness that follows from it."""
+"""What [REG] attends to, as one row, and the faithfulness that follows from it.
+
+Items are those of the specification of grounding.
+"""
 
 import pytest
 import torch
@@ -104,7 +107,7 @@ def test_no_map_of_all_pairs_is_ever_held(sequence):
     assert (9, 9) not in shapes.seen
 
 
-def test_line_7_uniform_attention_is_faithful_to_no_box(network, official):
+def test_item_7_uniform_attention_is_faithful_to_no_box(network, official):
     with torch.no_grad():
         for layer in network.fusion.encoder.layers:
             layer.self_attn.in_proj_weight[:32] = 0  # queries
@@ -116,7 +119,7 @@ def test_line_7_uniform_attention_is_faithful_to_no_box(network, official):
         assert_close(faithfulness, torch.zeros(3).double(), atol=1e-5, rtol=0)
 
 
-def test_line_7_attention_inside_the_box_alone_is_faithful(network, official):
+def test_item_7_attention_inside_the_box_alone_is_faithful(network, official):
     found = network(*official.batch, with_attention=True)
     inside = torch.zeros(4, 4)
     inside[1:3, 1:3] = 1

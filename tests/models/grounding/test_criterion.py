@@ -1,4 +1,7 @@
-"""Losses of grounding, against those of the official code."""
+"""Losses of grounding, against those of the official code.
+
+Items are those of the specification of grounding.
+"""
 
 import pytest
 import torch
@@ -19,7 +22,7 @@ def says(boxes, bin_logits=None):
 
 
 class TestParity:
-    def test_losses_and_gradient(self, losses):
+    def test_item_1_losses_and_gradient(self, losses):
         tensors, _ = losses
         predicted = tensors["in/pred_cxcywh"].clone().requires_grad_()
         found = GroundingCriterion()(says(predicted), tensors["in/target_cxcywh"])
@@ -28,12 +31,12 @@ class TestParity:
         torch.stack([*found.values()]).sum().backward()
         near(predicted.grad, tensors["grad/pred_of_sum"])
 
-    def test_each_sample(self, losses):
+    def test_item_1_losses_of_each_sample(self, losses):
         tensors, _ = losses
         found = grounding_losses(says(tensors["in/pred_cxcywh"]), tensors["in/target_cxcywh"])
         near(1 - found.giou, tensors["out/giou_per_sample"])
 
-    def test_what_evaluation_measures(self, losses):
+    def test_item_1_what_evaluation_measures(self, losses):
         tensors, _ = losses
         predicted, wanted = to_corners(tensors["in/pred_cxcywh"]), to_corners(tensors["in/target_cxcywh"])
         near(predicted, tensors["out/pred_xyxy"])

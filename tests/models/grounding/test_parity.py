@@ -1,4 +1,7 @@
-"""The grounding network against what the official code of TransVG computed."""
+"""The grounding network against what the official code of TransVG computed.
+
+Items are those of the specification of grounding.
+"""
 
 import json
 from pathlib import Path
@@ -7,6 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from models.detr.boxes import generalized_iou, to_corners
 from models.grounding.criterion import GroundingCriterion
 from models.grounding.names import OF_TRANSVG, TABLE
 from models.grounding.published import adapt_grounder
@@ -26,19 +30,19 @@ def network(make_network, official):
     return network.eval()
 
 
-def test_visual_tokens_and_their_padding(network, official):
+def test_item_1_visual_tokens_and_their_padding(network, official):
     found = network.visual(official.images, official.padding_mask)
     assert found.grid == (4, 4)
     assert torch.equal(found.padding, official.tensors["mid/visu_mask"].bool())
     near(found.tokens.transpose(0, 1), official.tensors["mid/visu_tokens"])
 
 
-def test_text_tokens(network, official):
+def test_item_1_text_tokens(network, official):
     found = encode_text(network.text, official.token_ids, official.token_padding, [network.text_layer])
     near(found, official.tensors["mid/text_tokens"])
 
 
-def test_fused_sequence(network, official):
+def test_item_1_fused_sequence(network, official):
     visual = network.visual(official.images, official.padding_mask)
     text = encode_text(network.text, official.token_ids, official.token_padding, [network.text_layer])
     cells = visual._replace(tokens=network.visual_proj(visual.tokens))
@@ -47,24 +51,32 @@ def test_fused_sequence(network, official):
     assert found.attention is None
 
 
-def test_box(network, official):
+def test_item_1_box(network, official):
     found = network(*official.batch)
     near(found.boxes, official.tensors["out/box_cxcywh"])
     assert torch.equal(found.padding, official.tensors["mid/visu_mask"].bool())
     assert (found.grid, found.bin_logits, found.attention) == ((4, 4), None, None)
 
 
-def test_losses_and_gradients(network, official):
+def test_item_1_the_box_overlaps_as_officially(network, official):
+    found, wanted = network(*official.batch).boxes, official.tensors["in/target_cxcywh"]
+    overlaps = generalized_iou(to_corners(found), to_corners(wanted))[0]
+    near(overlaps, official.tensors["out/iou"])
+    near((overlaps >= 0.5).float().mean(), official.tensors["out/accu"][0].float())
+
+
+def test_item_1_losses_and_gradients(network, official):
     found = GroundingCriterion()(network(*official.batch), official.tensors["in/target_cxcywh"])
     near(found["distance"], official.tensors["out/loss_bbox"][0])
     near(found["giou"], official.tensors["out/loss_giou"][0])
     (found["distance"] + found["giou"]).backward()
-    for name, expected in official.tensors.items():
-        if name.startswith("grad/"):
-            near(gradient(network, name.removeprefix("grad/")), expected, 1e-6, 1e-3)
+    listed = {name.removeprefix("grad/"): each for name, each in official.tensors.items() if name.startswith("grad/")}
+    assert len(listed) == 6
+    for name, expected in listed.items():
+        near(gradient(network, name), expected, 1e-6, 1e-3)
 
 
-def test_norms_of_all_gradients(network, official):
+def test_item_1_norms_of_all_gradients(network, official):
     sum(GroundingCriterion()(network(*official.batch), official.tensors["in/target_cxcywh"]).values()).backward()
     norms = json.loads((GOLDEN / "model.json").read_text())["grad_norms"]
     unread = {name for name, norm in norms.items() if norm is None}

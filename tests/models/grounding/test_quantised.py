@@ -1,4 +1,7 @@
-"""Bins of coordinates: what they stand for, what they should say, and how sure they are."""
+"""Bins of coordinates: what they stand for, what they should say, and how sure they are.
+
+Items are those of the specification of grounding.
+"""
 
 import math
 
@@ -36,15 +39,15 @@ def one_hot_logits(bins, count):
 
 class TestDecoding:
     @pytest.mark.parametrize("bins", [2, 24, 64, 320, 1000])
-    def test_line_4_what_a_bin_stands_for_is_at_most_half_a_bin_away(self, values, bins):
+    def test_item_4_what_a_bin_stands_for_is_at_most_half_a_bin_away(self, values, bins):
         decoded = likeliest_box(bin_targets(values, bins))
         assert (decoded - values).abs().max() <= 1 / (2 * bins) + 1e-12
 
-    def test_line_4_a_coordinate_of_1_is_in_the_last_bin(self):
+    def test_item_4_a_coordinate_of_1_is_in_the_last_bin(self):
         assert quantise(torch.tensor([0.0, 1.0, 1 - 1e-9, 0.5]), 64).tolist() == [0, 63, 63, 32]
 
     @pytest.mark.parametrize("bins", [2, 24, 320])
-    def test_line_4_two_hot_targets_are_inverted_by_their_expectation(self, values, bins):
+    def test_item_4_two_hot_targets_are_inverted_by_their_expectation(self, values, bins):
         within = values.clamp(1 / (2 * bins), 1 - 1 / (2 * bins))
         assert_close(expected_box(bin_targets(within, bins, "two_hot")), within, atol=1e-6, rtol=0)
         outside = torch.tensor([[0.0, 1.0, 0.1 / bins, 1 - 0.1 / bins]], dtype=torch.float64)
@@ -97,24 +100,24 @@ class TestLoss:
 
 class TestReadouts:
     @pytest.mark.parametrize("name", MONOTONE)
-    def test_line_5_larger_logits_never_lower_the_largest_probabilities(self, name):
+    def test_item_5_larger_logits_never_lower_the_largest_probabilities(self, name):
         logits = torch.randn(300, 4, 24, generator=torch.Generator().manual_seed(0)).double()
         factors = torch.linspace(0.01, 20, 60).tolist()
         found = torch.stack([READOUTS[name]((factor * logits).softmax(-1)) for factor in factors])
         assert (found.diff(dim=0) >= -1e-12).all()
         assert (found[-1] > found[0]).all()
 
-    def test_line_5_does_not_hold_of_a_window_whose_rival_is_elsewhere(self):
+    def test_item_5_does_not_hold_of_a_window_whose_rival_is_elsewhere(self):
         logits = torch.tensor([0.40, 0.25, 1e-6, 0.35, 1e-6]).double().log().expand(1, 4, -1)
         assert window_max((1.5 * logits).softmax(-1)) < window_max(logits.softmax(-1))
 
     @pytest.mark.parametrize("bins", [2, 24, 49, 64, 320])
-    def test_line_5_uniform_logits_give_exactly_one_in_k(self, bins):
+    def test_item_5_uniform_logits_give_exactly_one_in_k(self, bins):
         probabilities = torch.zeros(3, 4, bins, dtype=torch.float64).softmax(-1)
         assert (READOUTS["geomean_max"](probabilities) == 1 / bins).all()
 
     @pytest.mark.parametrize("name", READOUTS)
-    def test_line_5_one_hot_probabilities_give_1(self, name):
+    def test_item_5_one_hot_probabilities_give_1(self, name):
         assert (READOUTS[name](one_hot_logits(24, 6).softmax(-1)) == 1).all()
 
     @pytest.mark.parametrize("name", READOUTS)

@@ -1,19 +1,26 @@
-"""A teacher's boxes on weak views become targets on strong views, in the same places of the image."""
+"""A teacher's boxes on weak views become targets on strong views, in the same places of the image.
+
+Items are those of the specification of learning from unlabelled images.
+"""
 
 import numpy as np
 import pytest
 import torch
 
 from augment.detection import DetectionTraining, RandomPart, relative_boxes
-from augment.geometry import map_boxes
+from augment.geometry import IDENTITY, follow_boxes, map_boxes
+from models.detr.boxes import to_corners
+from models.detr.criterion import Criterion
 from models.detr.decoder import Predictions
-from models.detr.network import Found
+from models.detr.denoising import Target
+from models.detr.network import Found, Trained
 from vision_train.data.boxes.annotations import BoxSample
 from vision_train.data.boxes.two_views import TwoViewDataset, Views
 from vision_train.ema import MovingAverage
 from vision_train.recipe import load_recipe
+from vision_train.semi.boxes import Candidates, PseudoBoxes, StrongView, pseudo_boxes
 from vision_train.tasks.detection.task import DetectionTask, build
-from vision_train.tasks.detection.teaching import find_candidates, targets_of, teach
+from vision_train.tasks.detection.teaching import find_candidates, pseudo_box_loss, targets_of, teach
 
 BOX, CUTS = np.array([[30.0, 20.0, 60.0, 40.0]]), np.array([0.5, 0.5, 0.5])
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "longest": 200}
@@ -51,7 +58,7 @@ def test_what_the_teacher_finds_is_learnt_in_the_same_place(turn):
         assert (target.weight, len(target.unsure)) == (1.0, 0)
 
 
-def test_objects_that_a_crop_cuts_away_are_no_targets():
+def test_item_12_objects_that_a_crop_cuts_away_are_no_targets():
     seen = set()
     for turn in range(30):
         pool = pool_of(1, RandomPart(1.0, [60], 20, 30), turn)
@@ -69,6 +76,70 @@ def test_objects_that_a_crop_cuts_away_are_no_targets():
         assert target.weight == (1.0 if kept else 0.0 if shown else 0.25)
         seen.add(target.weight)
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize("beside", [0, 1], ids=["alone", "beside another object"])
+def test_item_12_erased_objects_never_reach_the_loss(task, beside):
+    """Whatever class and score the teacher gives them, the loss is the same."""
+    pool, said = pool_of(2), ((0, 0.9), (2, 0.6), (2, 0.4))
+    views = zip(pool["strong"]["affine"].numpy(), pool["strong"]["shown"], strict=True)
+    boxes = [follow_boxes(BOX, affine, size).boxes for affine, size in views]
+    there = np.concatenate([BOX, np.array([[4.0, 4.0, 22.0, 16.0]])[:beside]])
+
+    def loss(label: int, score: float, erased: bool) -> float:
+        pool["strong"]["erased"] = [each if erased else each[:0] for each in boxes]
+        scores, labels = np.array([score, 0.9])[: 1 + beside], np.array([label, 1])[: 1 + beside]
+        found = [Candidates(scores, labels, map_boxes(there, affine)) for affine in pool["weak"]["affine"].numpy()]
+        taught = teach(pool, found, CUTS, "score")
+        assert [len(each.boxes) for each in taught] == [beside + (not erased and score >= 0.5)] * 2
+        return pseudo_box_loss(task.network, task.criterion, taught, pool).item()
+
+    (only,) = {loss(*each, erased=True) for each in said}
+    assert bool(only) == bool(beside)
+    assert len({loss(*each, erased=False) for each in said}) == 3
+
+
+def random_answers() -> tuple[Trained, Candidates]:
+    """What a student says of one view in all layers, and a teacher that says as much of the same view."""
+    random = torch.Generator().manual_seed(0)
+
+    def predictions(layers: int) -> Predictions:
+        boxes = torch.cat([torch.rand(layers, 1, 7, 2, generator=random) * part + start
+                           for part, start in ((0.4, 0.3), (0.2, 0.1))], dim=-1)  # fmt: skip
+        return Predictions(torch.randn(layers, 1, 7, 3, generator=random), boxes)
+
+    found, hybrid = (Found(predictions(1), predictions(3)) for _ in range(2))
+    both = [part for each in (found, hybrid) for part in (each.queries, each.first_stage)]
+    boxes = torch.cat([to_corners(each.boxes).flatten(0, 2) for each in both]).double().numpy() * [64, 48, 64, 48]
+    scores, labels = torch.cat([each.logits.flatten(0, 2) for each in both]).sigmoid().max(dim=-1)
+    return Trained(found, None, None, hybrid), Candidates(scores.double().numpy(), labels.numpy(), boxes)
+
+
+def classification_loss(trained: Trained, taught: PseudoBoxes) -> float:
+    pool = {"strong": {"image": torch.zeros(1, 3, 64, 64), "shown": [(48, 64)]}}
+    losses = Criterion()(trained, targets_of([taught], pool))
+    return sum(loss.item() for name, loss in losses.items() if name.startswith("loss_class"))
+
+
+def test_item_13_floor_0_and_cut_1_give_no_classification_loss():
+    trained, found = random_answers()
+    view = StrongView(IDENTITY, (48, 64))
+    assert classification_loss(trained, pseudo_boxes(found, np.ones(3), IDENTITY, view, floor=0)) == 0
+    assert classification_loss(trained, pseudo_boxes(found, np.ones(3), IDENTITY, view, floor=1)) > 0
+
+
+def test_item_13_a_floor_that_is_the_cut_gives_the_plain_loss():
+    trained, found = random_answers()
+    cut = np.sort(found.scores)[-5]
+    taught = pseudo_boxes(found, np.full(3, cut), IDENTITY, StrongView(IDENTITY, (48, 64)), "one", floor=1)
+    sure = found.only(found.scores >= cut)
+    plain = Target(torch.from_numpy(relative_boxes(sure.boxes, (48, 64))).float(), torch.from_numpy(sure.labels))
+    losses = Criterion()(trained, [plain])
+    expected = sum(loss.item() for name, loss in losses.items() if name.startswith("loss_class"))
+    assert len(taught.boxes) == 5
+    assert classification_loss(trained, taught) == pytest.approx(expected, rel=1e-6)
+    with_unsure = pseudo_boxes(found, np.full(3, cut), IDENTITY, StrongView(IDENTITY, (48, 64)), "one", floor=0.3)
+    assert classification_loss(trained, with_unsure) < expected
 
 
 @pytest.fixture
@@ -95,7 +166,7 @@ def labelled() -> dict:
     }
 
 
-def test_the_pool_adds_to_the_loss_and_no_gradient_reaches_teacher_or_weak_view(task):
+def test_item_4_the_pool_adds_to_the_loss_and_no_gradient_reaches_teacher_or_weak_view(task):
     batch = {"labelled": labelled(), "unlabelled": pool_of(2)}
     batch["unlabelled"]["weak"]["image"].requires_grad_()
     task.seed_generators(0)

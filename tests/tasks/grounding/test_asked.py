@@ -1,4 +1,7 @@
-"""What a network says of expressions without boxes under several views, and the boxes that follow."""
+"""What a network says of expressions without boxes under several views, and the boxes that follow.
+
+Items are those of the specification of grounding.
+"""
 
 import math
 
@@ -49,7 +52,7 @@ def said(view: dict, box: np.ndarray = BOX, attention: torch.Tensor | None = Non
     return GroundingOutput(boxes, logits, uniform if attention is None else attention, GRID, padding)
 
 
-def test_robustness_of_true_boxes_is_1_in_every_view():
+def test_item_6_robustness_of_true_boxes_is_1_in_every_view():
     ids, views = views_of(*MOVED)
     found = answers_of(ids, views, [said(view) for view in views], torch.full((3,), 0.9))
     for each in found:
@@ -60,7 +63,7 @@ def test_robustness_of_true_boxes_is_1_in_every_view():
         assert (each.said.text, each.said.size) == ("left cup", IMAGE)
 
 
-def test_a_network_that_ignores_mirroring_scores_the_overlap_with_the_mirror_image():
+def test_item_6_a_network_that_ignores_mirroring_scores_the_overlap_with_the_mirror_image():
     ids, views = views_of(MOVED[0])
     outputs = [said(views[0]), said(views[0])]
     mirrored = clip_boxes(map_boxes(BOX, mirror(IMAGE[1])), IMAGE)[0]
@@ -69,7 +72,7 @@ def test_a_network_that_ignores_mirroring_scores_the_overlap_with_the_mirror_ima
     assert found[0].scores["robustness"] == pytest.approx(inner / (800 - inner), abs=1e-5)
 
 
-def test_faithfulness_is_0_for_uniform_attention_and_near_1_inside_the_box_and_padding_never_counts():
+def test_item_7_faithfulness_is_0_for_uniform_attention_and_near_1_inside_the_box_and_padding_never_counts():
     ids, views = views_of(MOVED[0])
     whole = answers_of(ids, views[:1], [said(views[0])], torch.ones(3))
     assert whole[0].scores["faithfulness"] == pytest.approx(0, abs=1e-5)
