@@ -46,26 +46,17 @@ def test_combination_is_the_weighed_mean_of_ranks(weights):
         math.prod((RANKS[name][at] / 4) ** (weight / total) for name, weight in weights.items()) for at in range(4)
     ]
     assert combine(SCORES, weights).tolist() == pytest.approx(products)
-    means = [sum(RANKS[name][at] / 4 * weight / total for name, weight in weights.items()) for at in range(4)]
-    assert combine(SCORES, weights, "arithmetic").tolist() == pytest.approx(means)
 
 
-@pytest.mark.parametrize("how", ["geometric", "arithmetic"])
-def test_equal_means_of_ranks_are_equal_to_the_bit_wherever_they_stand(how):
+def test_equal_means_of_ranks_are_equal_to_the_bit_wherever_they_stand():
     levels = torch.arange(30)
     scores = {"faithfulness": levels.repeat(30), "robustness": levels.repeat_interleave(30)}  # every pair of levels
-    combined = combine(scores, BOX_WEIGHTS, how)
+    combined = combine(scores, BOX_WEIGHTS)
     first, second = (2 * (30 * score + 15) + 1 for score in scores.values())  # twice the mean rank of a level
-    assert len(combined.unique()) == len((first * second if how == "geometric" else first + second).unique())
+    assert len(combined.unique()) == len((first * second).unique())
     order = torch.randperm(900)
-    shuffled = combine({name: score[order] for name, score in scores.items()}, BOX_WEIGHTS, how)
+    shuffled = combine({name: score[order] for name, score in scores.items()}, BOX_WEIGHTS)
     assert torch.equal(shuffled, combined[order])
-
-
-def test_product_takes_raw_values():
-    assert combine(SCORES, BOX_WEIGHTS, "product").tolist() == pytest.approx([0.09, 0.198, 0.24, 0.28])
-    squared = combine(SCORES, {"faithfulness": 2.0, "robustness": 1.0}, "product")
-    assert squared.tolist() == pytest.approx([0.009, 0.0396, 0.072, 0.112])
 
 
 def test_defaults_are_those_of_the_prototypes_and_all_three_scores_are_paper_like():

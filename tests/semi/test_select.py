@@ -32,7 +32,6 @@ selections = st.fixed_dictionaries(
         "budget": st.integers(0, 70),
         "seed": st.integers(0, 5),
         "stratified": st.booleans(),
-        "temperature": st.sampled_from([None, 0.1, 1.0]),
     }
 )
 
@@ -49,7 +48,6 @@ def test_item_8_no_selected_id_is_labelled_or_chosen_twice_and_budget_and_floors
         eligible=eligible,
         excluded=labelled,
         strata=strata if case["stratified"] else None,
-        temperature=case["temperature"],
     )
     free = [each for each, score in zip(ids, scores.tolist(), strict=True) if each not in labelled and score >= 0.3]
     assert len(chosen) == len(set(chosen)) == min(case["budget"], len(free)) <= case["budget"]
@@ -68,7 +66,6 @@ def test_item_8_neither_order_nor_repetition_changes_the_selection(case):
             case["budget"],
             seed=case["seed"],
             strata=[strata[at] for at in places] if case["stratified"] else None,
-            temperature=case["temperature"],
         )
 
     assert chosen(order) == chosen(list(range(len(ids)))) == chosen(list(range(len(ids))))
@@ -77,16 +74,14 @@ def test_item_8_neither_order_nor_repetition_changes_the_selection(case):
 @given(selections)
 def test_a_smaller_budget_takes_the_first_of_a_larger_one(case):
     ids, scores, strata = pool(case["count"], case["seed"])
-    options = {"seed": case["seed"], "temperature": case["temperature"]}
-    options["strata"] = strata if case["stratified"] else None
+    options = {"seed": case["seed"], "strata": strata if case["stratified"] else None}
     everything = select(ids, scores, len(ids), **options)
     assert select(ids, scores, case["budget"], **options) == everything[: case["budget"]]
 
 
 def test_item_8_scores_that_are_not_finite_are_never_selected():
     scores = torch.tensor([math.nan, 0.1, math.inf, -math.inf])
-    for temperature in (None, 1.0):
-        assert select(list("abcd"), scores, 4, seed=0, temperature=temperature) == ["b"]
+    assert select(list("abcd"), scores, 4, seed=0) == ["b"]
 
 
 def test_the_highest_scores_are_taken():
@@ -130,23 +125,10 @@ def test_names_that_sort_by_class_favour_no_class_among_equal_scores():
     assert set(first) != set(select(ids, torch.ones(600), 150, seed=1))
 
 
-def test_draws_by_temperature_have_the_probabilities_of_a_softmax():
-    scores, temperature = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64), 0.5
-    firsts = Counter(select(list("abc"), scores, 1, seed=seed, temperature=temperature)[0] for seed in range(4000))
-    shares = [firsts[name] / 4000 for name in "abc"]
-    assert shares == pytest.approx((scores / temperature).softmax(0).tolist(), abs=0.025)  # 3 standard errors
-
-
-def test_a_low_temperature_takes_the_highest_scores():
-    scores = torch.linspace(0, 1, 20)
-    ids = [str(at) for at in range(20)]
-    assert select(ids, scores, 7, seed=3, temperature=1e-320) == select(ids, scores, 7, seed=3)
-
-
-def test_what_else_is_in_the_pool_does_not_change_the_draw_of_a_sample():
-    ids, scores = [str(at) for at in range(40)], torch.rand(40)
-    chosen = select(ids, scores, 40, seed=2, temperature=0.3)
-    fewer = select(ids[10:30], scores[10:30], 40, seed=2, temperature=0.3)
+def test_what_else_is_in_the_pool_does_not_change_the_order_of_equal_scores():
+    ids, scores = [str(at) for at in range(40)], torch.ones(40)
+    chosen = select(ids, scores, 40, seed=2)
+    fewer = select(ids[10:30], scores[10:30], 40, seed=2)
     assert fewer == [each for each in chosen if each in set(ids[10:30])]
 
 
@@ -158,7 +140,6 @@ def test_what_else_is_in_the_pool_does_not_change_the_draw_of_a_sample():
         ({"strata": [0, 1]}, r"\[2, 3\]"),
         ({"eligible": torch.tensor([True])}, r"\[1, 3\]"),
         ({"budget": -1}, "-1"),
-        ({"temperature": 0.0}, "temperature"),
     ],
 )
 def test_what_cannot_be_selected_from_is_refused(wrong, message):

@@ -7,7 +7,6 @@ their floors are our choice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from vision_train.statistics.metrics import macro_auroc
 
 Scores = Mapping[str, Tensor]
 """By name, N numbers, in the same order of the samples."""
-Combination = Literal["geometric", "arithmetic", "product"]
 
 PAPER_LIKE = {"faithfulness": 1.0, "robustness": 1.0, "confidence": 1.0}
 """All three published scores; that they weigh the same is our choice."""
@@ -49,17 +47,15 @@ def weights_of(asked: str | Sequence[str], default: Mapping[str, float]) -> dict
     return dict(PAPER_LIKE) if asked == "paper_like" else dict.fromkeys(asked, 1.0)
 
 
-def combine(scores: Scores, weights: Mapping[str, float], how: Combination = "geometric") -> Tensor:
+def combine(scores: Scores, weights: Mapping[str, float]) -> Tensor:
     """One score of each sample, from those that have a weight.
 
-    Means are taken of ranks over this pool, so that scores of different spread count alike: ``r_i = rank_i / N``, and
-    ``exp(sum w log r / sum w)`` (geometric) or ``sum w r / sum w`` (arithmetic). ``product`` is ``prod score ** w`` of
-    the raw values.
+    It is the geometric mean of their ranks over this pool, so that scores of different spread count alike:
+    ``r_i = rank_i / N``, and ``exp(sum w log r / sum w)``.
 
     Args:
         scores: Those without a weight are left aside.
         weights: By name of the score, not negative.
-        how: See above.
 
     Returns:
         N, float64; NaN where a score with a weight above 0 is not finite.
@@ -71,13 +67,9 @@ def combine(scores: Scores, weights: Mapping[str, float], how: Combination = "ge
     used = {name: weight for name, weight in weights.items() if weight}
     if not used or min(used.values()) < 0:
         raise ValueError(f"weights of scores are at least 0, and one is above it; got {dict(weights)}")
-    exponents = torch.tensor(list(used.values()), dtype=torch.float64)[:, None]
-    values = torch.stack([_finite(scores[name]) for name in used])  # scores x N
-    if how == "product":
-        return (values**exponents).prod(dim=0)
-    ranks, shares = torch.stack([ranked(row) for row in values]), exponents / exponents.sum()
-    mean = (shares * ranks).sum(dim=0) if how == "arithmetic" else (shares * ranks.log()).sum(dim=0).exp()
-    return mean.round(decimals=DIGITS)
+    shares = torch.tensor(list(used.values()), dtype=torch.float64)[:, None]
+    ranks = torch.stack([ranked(scores[name]) for name in used])  # scores x N
+    return (shares * ranks.log()).sum(dim=0).div(shares.sum()).exp().round(decimals=DIGITS)
 
 
 def ranked(scores: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from hashlib import blake2b
@@ -19,9 +18,8 @@ def select(
     eligible: Tensor | None = None,
     excluded: Collection[str] = (),
     strata: Sequence[Hashable] | None = None,
-    temperature: float | None = None,
 ) -> list[str]:
-    """The samples of the highest scores, or a draw that prefers them.
+    """The samples of the highest scores.
 
     The order of the pool does not matter, and a smaller budget takes the first of what a larger one takes. Equal scores
     are put in order by a hash of seed and id, so that no class is favoured because its names come first.
@@ -37,22 +35,16 @@ def select(
         eligible: N, False for those below a floor; None lets all be taken.
         excluded: Ids that are never taken: labelled ones, and those of earlier rounds where these stay.
         strata: N, such as the predicted classes; None for one stratum.
-        temperature: Draws without replacement with probabilities ``softmax(score / temperature)``, by adding Gumbel
-            noise (Kool et al., "Stochastic Beams and Where to Find Them", ICML 2019); None takes the highest scores.
 
     Returns:
         Ids, the first taken first.
 
     Raises:
-        ValueError: An id occurs twice, numbers of samples differ, the budget is negative, or the temperature is no
-            number above 0.
+        ValueError: An id occurs twice, numbers of samples differ, or the budget is negative.
     """
-    _check(ids, scores, eligible, strata, budget, temperature)
+    _check(ids, scores, eligible, strata, budget)
     allowed = scores.isfinite() if eligible is None else scores.isfinite() & eligible
     values, draws, barred = scores.tolist(), [_draw(seed, each) for each in ids], set(excluded)
-    if temperature is not None:
-        noise = [-math.log(-math.log(draw)) for draw in draws]
-        values = [score + temperature * each for score, each in zip(values, noise, strict=True)]
     places = [at for at in allowed.nonzero().flatten().tolist() if ids[at] not in barred]
     places.sort(key=lambda at: (-values[at], draws[at], ids[at]))
     if strata is not None:
@@ -71,7 +63,6 @@ def _check(
     eligible: Tensor | None,
     strata: Sequence[Hashable] | None,
     budget: int,
-    temperature: float | None,
 ) -> None:
     lengths = {len(each) for each in (ids, scores, eligible, strata) if each is not None}
     if len(lengths) > 1:
@@ -80,8 +71,6 @@ def _check(
         raise ValueError(f"id `{Counter(ids).most_common(1)[0][0]}` occurs twice")
     if budget < 0:
         raise ValueError(f"a budget is at least 0, got {budget}")
-    if temperature is not None and not 0 < temperature < math.inf:
-        raise ValueError(f"a temperature is a number above 0, got {temperature}")
 
 
 def _draw(seed: int, sample: str) -> float:
