@@ -185,3 +185,16 @@ def test_the_published_tables_say_what_the_page_says():
     assert [[row[key] for key in found] for row in again] == [[row[key] for key in found] for row in tables[0]]
     stricter = verdict_calibration.judged_again(tables[0], plan, comparisons=2)
     assert "91 of 123" in calibration_counts.summary(stricter, tables[1])
+
+
+def test_item_17_foreign_pools_cost_accuracy_as_the_card_tells_of_the_published_table():
+    rows = verdict_calibration.read(verdict_calibration.PUBLISHED / "studies.csv")
+    told = (verdict_calibration.PUBLISHED.parents[1] / "methods" / "semi.md").read_text("utf-8")
+    pools = {"more scans of the classes": "real", "copies of the labelled scans": "copies"}
+    pools |= {"letters": "foreign", "scans with shuffled pixels": "shuffled"}
+    for words, pool in pools.items():
+        cells = []
+        for method in ("freematch", "fixmatch", "mean_teacher"):
+            found = [float(row["difference"]) for row in rows if row["pool"] == pool and row["task"].endswith(method)]
+            cells.append(f"{100 * np.mean(found):+.1f} ({len(found)})")
+        assert f"| {words} | {' | '.join(cells)} |" in told
