@@ -33,6 +33,8 @@ class OfScore(NamedTuple):
     """How far scores and IoUs put the boxes in the same order (Spearman); NaN where one of them is always the same."""
     undefined: str = ""
     """Why the first is NaN, in words."""
+    top_accuracy: float = float("nan")
+    """Share of right ones among the fifth of the boxes with the highest scores; NaN where all scores are the same."""
 
 
 class OfPhase(NamedTuple):
@@ -89,10 +91,12 @@ def _of_score(values: NDArray[np.float64], ious: NDArray[np.float64]) -> OfScore
     if not np.ptp(values):
         return OfScore(float("nan"), float("nan"), "it is the same for all boxes")
     correlation = float(spearmanr(values, ious).statistic) if np.ptp(ious) else float("nan")
+    top = float(right[np.argsort(-values, kind="stable")[: math.ceil(len(values) / 5)]].mean())
     if right.all() or not right.any():
-        return OfScore(float("nan"), correlation, f"{'all boxes' if right.any() else 'no boxes'} with it are right")
+        why = f"{'all boxes' if right.any() else 'no boxes'} with it are right"
+        return OfScore(float("nan"), correlation, why, top)
     auroc = separation(torch.from_numpy(values[right]), torch.from_numpy(values[~right]))
-    return OfScore(auroc, correlation)
+    return OfScore(auroc, correlation, top_accuracy=top)
 
 
 def table(phase: str, found: OfPhase) -> str:
@@ -110,4 +114,5 @@ def _in_words(score: OfScore) -> str:
         "is not defined" if math.isnan(each) else f"{each:.2f}" for each in (score.auroc, score.correlation)
     )
     why = f" ({score.undefined})" if score.undefined else ""
-    return f"AUROC {auroc}{why}, rank correlation with IoU {correlation}"
+    top = "" if math.isnan(score.top_accuracy) else f"; {score.top_accuracy:.1%} right in its highest fifth"
+    return f"AUROC {auroc}{why}, rank correlation with IoU {correlation}{top}"
