@@ -1,7 +1,7 @@
 """How often the labels that a pool gets are right, estimated on validation samples that the same networks label.
 
-These samples also chose the best epoch of the networks, so that the estimate is a little too good; in later rounds more so,
-since these networks have learnt the mistakes of the pool and none of validation.
+These samples also chose the best epoch of the networks, so that the estimate is a little too good; in later rounds more
+so, since these networks have learnt the mistakes of the pool and none of validation.
 """
 
 from __future__ import annotations
