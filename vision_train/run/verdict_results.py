@@ -230,7 +230,7 @@ def _seed_values(arms: dict[str, Arm], runs: dict[str, list[MeasuredRun]], metri
     values = {arm.name: list(_values(runs[key], metric.name).values()) for key, arm in arms.items()}
     note = "Dots are seeds, the mark is their mean, the bar its 95 % interval."
     written: Literal["number", "percent"] = "percent" if metric.unit else "number"
-    return SeedValues("verdict_seeds", f"{metric.title} of each seed", metric.title.lower(), written, values, note)
+    return SeedValues("verdict_seeds", f"{metric.title} of each seed", metric.title, written, values, note)
 
 
 def _worth(recipe: Recipe, metric: JudgedMetric, runs: dict[str, list[MeasuredRun]], labels: int) -> str:
