@@ -65,13 +65,13 @@ def seed_charts(cell: CellResult, result: StudyResult) -> StripRows:
             ends = _scaled(comparison.interval, factor)
             differences.append(Strip(arm.name, values, factor * comparison.difference, ends, colour))
     remark = "Dots are seeds, the mark is their mean, the bar its 95 % interval."
-    level_chart = StripChart(title, levels, title.lower(), metric.format, remark)
+    level_chart = StripChart(title, levels, title, metric.format, remark)
     if not differences:
         return StripRows(cell.title, level_chart, None)
     difference_chart = StripChart(
         f"Difference to {cell.arms[0].name} on the same seed",
         differences,
-        unit or title.lower(),
+        unit or title,
         lambda value: metric.format_difference(value / factor, 1),
         f"Verdicts go by these intervals over the seeds and by those over the samples{together(result)}.",
     )
