@@ -188,6 +188,7 @@ def test_a_teacher_that_returns_nan_leaves_a_run_on_labelled_images(place, monke
     [
         ("shapes_self_training", "semi.class_cap=5", ("semi.class_cap", "detection", "null")),
         ("shapes_self_training", "semi.views=3", ("semi.views", "active_rounds")),
+        ("shapes_rounds", "semi.rounds.scores=calibrated", ("semi.rounds.scores=calibrated", "detection", "default")),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_remedy(place, recipe, override, words):

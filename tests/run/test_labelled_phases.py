@@ -27,6 +27,7 @@ from vision_train.run import labelling as labelling_module
 from vision_train.run.directory import RunDirectory, open_run
 from vision_train.run.fit import fit, resume
 from vision_train.run.plan import LAST
+from vision_train.semi.combine import PAPER_LIKE
 from vision_train.tasks.classification import asked
 from vision_train.tasks.classification.task import ClassificationTask
 
@@ -156,6 +157,25 @@ class TestActiveRounds:
         assert "the weights of round-1" in said.getvalue()
         assert not list(copy.artefacts.glob("*items*")), "the last round would be taken for the result"
         assert "of phase round-1" in (copy.path / "report.html").read_text()
+
+    def test_calibrated_scores_weigh_what_they_know_of_validation_images(self, photos, tmp_path, monkeypatch):
+        def weigh(scores, right):
+            given.append((scores, right.tolist()))
+            return {"faithfulness": 0.0, "robustness": 0.0, "confidence": 0.5}
+
+        given, told = [], io.StringIO()
+        monkeypatch.setattr(labelling_module, "calibrated_weights", weigh)
+        calibrated = ("semi.rounds={count: 1, scores: calibrated}", "trainer.max_epochs=2", "semi.burn_in=0.5")
+        done = run(photos / "tiny.yaml", tmp_path / "run", *calibrated, console=Console(file=told, width=300))
+        ((scores, right),) = given
+        known = fit_module.scan(load_recipe(done.recipe)).data.samples("val")
+        assert {name: len(of) for name, of in scores.items()} == dict.fromkeys(PAPER_LIKE, len(known))
+        assert len(right) == len(known)
+        assert "validation labels: faithfulness 0.00, robustness 0.00, confidence 0.50" in told.getvalue()
+        by_confidence = sorted(rows(done), key=lambda row: float(row["confidence"]))
+        ranked = [float(row["score"]) for row in by_confidence]
+        assert ranked == sorted(ranked), "what weighs nothing selects nothing"
+        assert ranked[0] < ranked[-1]
 
     def test_the_control_on_labelled_images_has_the_same_phases_and_steps(self, rounds, photos):
         control = run(photos / "tiny.yaml", photos / "control", "semi.weight=0")

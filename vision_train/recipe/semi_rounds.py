@@ -19,12 +19,13 @@ class SemiRounds:
     """Rounds after burn-in, of equal length. Each asks the weights of the one before about the whole pool anew."""
     most: float = 0.8
     """Share of the pool that the last round may take; round r of T takes at most r / T of that."""
-    scores: Literal["default", "paper_like"] | list[Score] = "default"
+    scores: Literal["default", "paper_like", "calibrated"] | list[Score] = "default"
     """By what images are selected. `default`: what ranked right labels highest in our prototypes, for classes the
     largest of the mean probabilities over views; for boxes, how well those of several views agree. `paper_like`:
-    faithfulness, robustness and confidence, which ACTRESS names; that they weigh the same is our choice. Detectors are
-    never scored by faithfulness: it is not known of them. A list takes the scores that it names; they weigh the
-    same."""
+    faithfulness, robustness and confidence, which ACTRESS names; that they weigh the same is our choice. `calibrated`:
+    the same three, each weighing as much as it knows of validation samples before the round (`max(0, 2 AUROC - 1)` for
+    right labels against wrong ones). Detectors are never scored by faithfulness: it is not known of them. A list takes
+    the scores that it names; they weigh the same."""
     reinitialise: dict[str, Reinitialisation] = field(default_factory=dict)
     """What becomes of tensors before each round, by globs over their names; the first that matches counts, and what
     none matches is kept. `fresh`: the network's own initialisers. `pretrained`: what training started from. `burn_in`:

@@ -20,6 +20,7 @@ from vision_train.run.plan import (
 )
 from vision_train.run.reinitialisation import KEY as REINITIALISE
 from vision_train.run.trainer import check_devices
+from vision_train.semi.combine import CALIBRATED
 from vision_train.semi.reinitialise import chosen_actions
 from vision_train.semi.teacher import check_burn_in
 from vision_train.tasks.base import Task
@@ -137,6 +138,11 @@ def check_round(phase: Phase, task: Task) -> None:
             raise UserError(
                 f"semi.views=0: samples are selected by {' and '.join(scores)}, and robustness compares views; set it "
                 "to 1 or more, or name other scores with semi.rounds.scores"
+            )
+        if task.recipe.semi.rounds.scores == CALIBRATED and not task.label_metric:
+            raise UserError(
+                f"semi.rounds.scores={CALIBRATED}: task={task.recipe.task} holds no labels against validation samples, "
+                "by which scores would be weighed; set it to default"
             )
     if phase.reinitialise is not None:
         chosen_actions(task.network, task.recipe.semi.rounds.reinitialise, REINITIALISE)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from pytorch_lightning import LightningDataModule, LightningModule
 from rich.console import Console
 
@@ -27,6 +29,7 @@ from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Labelling, Phase
 from vision_train.run.run_phase import warn
 from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.semi.answers import Answer, each_once, select_for_round
+from vision_train.semi.combine import CALIBRATED, calibrated_weights
 from vision_train.semi.label_file import PseudoLabel, write_pseudo_labels
 from vision_train.tasks.base import Batch, Task
 from vision_train.wording import count_of, first_named
@@ -109,14 +112,31 @@ def _labels(
         unread |= skipped
         if task.label_metric:
             of_known.append(ask(task, data, recipe, scores, known)[0])
-    labels = _selected(task.label_pool(answers), phase.labels, weights, recipe)
-    warnings = [*_unread(unread, data.noun), *task.warnings]
+    labels, warnings = task.label_pool(answers), [*_unread(unread, data.noun), *task.warnings]
     if not of_known:
-        return labels, None, warnings
+        return _selected(labels, phase.labels, weights, recipe), None, warnings
     on_known, right = task.label_known(of_known, truths_of(of_known[0], known), len(pool))
-    on_known = _selected(on_known, phase.labels, weights, recipe)
+    if weights and recipe.semi.rounds.scores == CALIBRATED:
+        weights, said = _calibrated(weights, on_known, right)
+        console.print(said)
+    labels, on_known = (_selected(each, phase.labels, weights, recipe) for each in (labels, on_known))
     accuracy = label_accuracy(phase, finished, on_known, right, noun=data.noun, metric=task.label_metric)
     return labels, accuracy, warnings
+
+
+def _calibrated(
+    weights: Mapping[str, float], labels: Sequence[PseudoLabel], right: Sequence[bool]
+) -> tuple[dict[str, float], str]:
+    """Weights of scores by what they know of labels that can be held against the truth, and the words for them."""
+    known = {name: torch.tensor([each.scores.get(name, math.nan) for each in labels]) for name in weights}
+    try:
+        found = calibrated_weights(known, torch.tensor(right))
+    except ValueError as error:
+        return dict(weights), f"{error}; scores weigh the same in this round"
+    if not any(found.values()):
+        return dict(weights), "no score tells right labels of validation samples from wrong ones; all weigh the same"
+    said = ", ".join(f"{name} {weight:.2f}" for name, weight in found.items())
+    return found, f"scores weigh, by what they know of validation labels: {said}"
 
 
 def _unread(skipped: Mapping[str, str], noun: str) -> list[str]:

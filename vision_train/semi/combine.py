@@ -26,6 +26,8 @@ confidence of a plain quantised head was no better than chance. It may enter by 
 CLASS_WEIGHTS = {"confidence": 1.0}
 """Our default where a label is a class: in our prototypes neither robustness nor its product with confidence ranked
 better."""
+CALIBRATED = "calibrated"
+"""Asks for weights by :func:`calibrated_weights`."""
 FLOORS = {"robustness": 0.5}
 """Our default of :func:`passing`."""
 SMALLEST_BOX = 1e-4
@@ -39,12 +41,13 @@ def weights_of(asked: str | Sequence[str], default: Mapping[str, float]) -> dict
     """Weights of the scores that ``semi.rounds.scores`` asks for.
 
     Args:
-        asked: ``default``, ``paper_like``, or names of scores, which weigh the same.
+        asked: ``default``, ``paper_like``, ``calibrated``, or names of scores, which weigh the same. What is calibrated
+            weighs the same until it is: see :func:`calibrated_weights`.
         default: What ``default`` means where labels are of this type.
     """
     if asked == "default":
         return dict(default)
-    return dict(PAPER_LIKE) if asked == "paper_like" else dict.fromkeys(asked, 1.0)
+    return dict(PAPER_LIKE) if asked in ("paper_like", CALIBRATED) else dict.fromkeys(asked, 1.0)
 
 
 def combine(scores: Scores, weights: Mapping[str, float]) -> Tensor:
@@ -111,7 +114,7 @@ def calibrated_weights(scores: Scores, right: Tensor) -> dict[str, float]:
     """Weights by how well each score tells right predictions from wrong ones: ``max(0, 2 AUROC - 1)`` (our choice).
 
     Args:
-        scores: Of labelled samples that training has not seen, nor anything else is chosen by.
+        scores: Of labelled samples that training has not seen.
         right: N, True where the prediction is right (for boxes, IoU of 0.5 or more with the truth).
 
     Returns:
