@@ -157,6 +157,19 @@ class TestActiveRounds:
         assert not list(copy.artefacts.glob("*items*")), "the last round would be taken for the result"
         assert "of phase round-1" in (copy.path / "report.html").read_text()
 
+    def test_the_best_round_is_at_hand_as_soon_as_all_are_trained(self, rounds, tmp_path, monkeypatch):
+        """A verdict trains its arms before the run ends."""
+        copy = open_run(shutil.copytree(rounds.path, tmp_path / "run"))
+        copy.summary.unlink()
+        shutil.rmtree(copy.best.parent)
+        best_round = copy.phase("round-1") / "phase.json"
+        content = json.loads(best_round.read_text())
+        content["figures"]["val/accuracy"] = 1.5
+        best_round.write_text(json.dumps(content))
+        monkeypatch.setattr(fit_module, "_conclude", lambda *_: None)
+        resume(copy.path, console=QUIET)
+        assert copy.best.read_bytes() == (copy.phase("round-1") / "checkpoints" / "best.ckpt").read_bytes()
+
     def test_the_control_on_labelled_images_has_the_same_phases_and_steps(self, rounds, photos):
         control = run(photos / "tiny.yaml", photos / "control", "semi.weight=0")
         lines = [
