@@ -30,6 +30,9 @@ class DiscriminativeEncoder(nn.Module):
         dim, heads, dropout = sizes.dim, sizes.heads, sizes.dropout
         self.img2text_attn, self.img2textcond_attn = (CrossAttention(dim, heads, dropout) for _ in range(2))
         self.img_proj, self.text_proj = Mlp((dim, dim), xavier=False), Mlp((dim, dim), xavier=False)
+        for layer in (*self.img_proj.layers, *self.text_proj.layers):
+            assert isinstance(layer, nn.Linear)
+            nn.init.xavier_uniform_(layer.weight)  # as the release starts all matrices of its decoder, and no bias
         self.tf_scale, self.tf_sigma = nn.Parameter(torch.ones(1)), nn.Parameter(torch.full((1,), 0.5))
         self.img2img_attn = GridAttention(dim, heads, dropout)
         self.norm_img, self.norm_text_cond_img = nn.LayerNorm(dim), nn.LayerNorm(dim)

@@ -176,6 +176,7 @@ def test_self_training_votes_once_and_learns(place):
         (("data.unlabelled=null",), ("data.unlabelled=CSV", "semi.method=none")),
         (("semi.class_cap=5",), ("semi.class_cap", "grounding", "null")),
         (("semi.threshold=0.5",), ("semi.threshold", "grounding")),
+        (("semi.method=self_training", "semi.views=3"), ("semi.views", "active_rounds")),
     ],
 )
 def test_what_a_round_cannot_do_is_refused_before_the_first_step(place, overrides, words):

@@ -115,7 +115,7 @@ class TestActiveRounds:
             assert {row["round"] for row in found} == {str(number)}
             assert all(row["confidence"] and row["score"] and row["label"] for row in found)
 
-    def test_a_batch_has_the_labelled_images_that_it_has_without_a_pool(self, said):
+    def test_a_batch_has_the_labelled_images_that_it_has_without_a_pool(self, rounds, said):
         assert "8 images a step: 4 labelled + 4 pseudo-labelled" in said.getvalue()
 
     def test_how_often_labels_are_right_is_estimated_on_validation_images_and_said(self, rounds, said):
@@ -176,6 +176,19 @@ class TestActiveRounds:
         ranked = [float(row["score"]) for row in by_confidence]
         assert ranked == sorted(ranked), "what weighs nothing selects nothing"
         assert ranked[0] < ranked[-1]
+
+    def test_the_best_round_is_at_hand_as_soon_as_all_are_trained(self, rounds, tmp_path, monkeypatch):
+        """A verdict trains its arms before the run ends."""
+        copy = open_run(shutil.copytree(rounds.path, tmp_path / "run"))
+        copy.summary.unlink()
+        shutil.rmtree(copy.best.parent)
+        best_round = copy.phase("round-1") / "phase.json"
+        content = json.loads(best_round.read_text())
+        content["figures"]["val/accuracy"] = 1.5
+        best_round.write_text(json.dumps(content))
+        monkeypatch.setattr(fit_module, "_conclude", lambda *_: None)
+        resume(copy.path, console=QUIET)
+        assert copy.best.read_bytes() == (copy.phase("round-1") / "checkpoints" / "best.ckpt").read_bytes()
 
     def test_the_control_on_labelled_images_has_the_same_phases_and_steps(self, rounds, photos):
         control = run(photos / "tiny.yaml", photos / "control", "semi.weight=0")

@@ -71,7 +71,7 @@ class RunDirectory:
 
     @property
     def best(self) -> Path:
-        """Weights of the best epoch of the last phase."""
+        """Weights of the best epoch of the phase that the run delivers; of the latest one while it trains."""
         return self.path / "checkpoints" / "best.ckpt"
 
     @property

@@ -169,6 +169,9 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
                 done = gather_objects(read_finished(directory, phase.name) if first_process else None)[0]
                 assert done is not None, "a phase that ended has left its figures"
             finished.append(done)
+            if first_process and phase.is_result and not phase.part:
+                # Parts may train for hours yet, and the run's own weights are those that it will end with.
+                publish(directory, delivered(_own(finished), phase.recipe.run.select).name)
         if first_process:
             drop_weights(directory, finished, "")
             _conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
@@ -274,11 +277,14 @@ def _process_group() -> Iterator[None]:
         os.environ.pop(PASSED_ON, None)
 
 
+def _own(finished: Sequence[FinishedPhase]) -> list[FinishedPhase]:
+    """The phases of the run itself."""
+    return [done for done in finished if not done.part]
+
+
 def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Sequence[str], console: Console) -> None:
-    own = [done for done in finished if not done.part]
-    recipe = load_recipe(directory.recipe, runnable=False)
+    own, recipe = _own(finished), load_recipe(directory.recipe, runnable=False)
     result = delivered(own, recipe.run.select)
-    publish(directory, result.name)  # also where the run was killed right after its last phase
     for remark in delivery_in_words(own, recipe.run.select):
         warn(remark, console)
     figures: dict[str, Any] = {**result.figures, **summed(finished)}

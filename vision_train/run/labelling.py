@@ -117,8 +117,8 @@ def _labels(
         return _selected(labels, phase.labels, weights, recipe), None, warnings
     on_known, right = task.label_known(of_known, truths_of(of_known[0], known), len(pool))
     if weights and recipe.semi.rounds.scores == CALIBRATED:
-        weights, said = _calibrated(weights, on_known, right)
-        console.print(said)
+        weights, words = _calibrated(weights, on_known, right)
+        console.print(words)
     labels, on_known = (_selected(each, phase.labels, weights, recipe) for each in (labels, on_known))
     accuracy = label_accuracy(phase, finished, on_known, right, noun=data.noun, metric=task.label_metric)
     return labels, accuracy, warnings

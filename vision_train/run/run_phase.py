@@ -217,7 +217,7 @@ def _epochs_saved(directory: RunDirectory, name: str) -> int:
 
 
 def publish(directory: RunDirectory, name: str) -> None:
-    """Let the run's own ``checkpoints/`` name the files of its latest result, also when that was interrupted."""
+    """Let the run's own ``checkpoints/`` name the files of a phase, also of one that was interrupted."""
     target = directory.path / "checkpoints"
     target.mkdir(exist_ok=True)
     for file in ("last.ckpt", "best.ckpt"):

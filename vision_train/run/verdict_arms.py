@@ -1,7 +1,7 @@
 """What a method that learns from a pool is judged against: the recipes of all arms, made of the one that was asked for.
 
 All arms take equally many optimiser steps, in epochs of as many batches. A method in phases validates in each of them,
-and chooses its epoch in the last.
+and delivers its last phase, or the best of its rounds; so does the control that trains in the same phases.
 """
 
 from __future__ import annotations

@@ -62,12 +62,18 @@ def test_objects_that_are_always_in_the_same_place_say_nothing_of_the_images():
     results = {name: replace(each, true_boxes=each.boxes) for name, each in images(20, constant).items()}
     (text,) = chance_warnings(results, 1, "test")
     assert "AP at IoU 0.5 is 1.0000 on 20 images of test, and up to 1.0000 with the boxes of other images" in text
+    assert "put more images, with objects in other places, into the split test" in text
+    assert "optim.lr" not in text, "nothing could be found better"
+
+
+def test_a_blind_detector_is_told_the_keys_that_help():
+    (text,) = chance_warnings(images(60, blind), 1, "test")
     assert all(key in text for key in ("optim.lr", "trainer.max_steps", "model.checkpoint"))
 
 
 def test_so_few_images_tell_nothing():
     (text,) = chance_warnings(images(1, seen), 1, "test")
-    assert "put more images into the split test" in text
+    assert "put more images, with objects in other places, into the split test" in text
     assert "optim.lr" not in text
 
 

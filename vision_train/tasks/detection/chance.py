@@ -29,7 +29,8 @@ def chance_warnings(results: Results, classes: int, split: str) -> list[str]:
     What it finds then has nothing to do with the image that it was found in, be it the same boxes everywhere or boxes
     at random. So AP at IoU 0.5 is measured again with the detections of images exchanged at random, as shares of their
     width and height. A network that sees has more than each of 19 such values; one that does not has more in one of
-    twenty cases (a permutation test). An AP of 0 is that of guessing. Our choice.
+    twenty cases (a permutation test). An AP of 0 is that of guessing. Where the boxes of other images find everything,
+    the images are too much alike for any detector to be told from guessing. Our choice.
 
     Args:
         results: Of the images that the run is judged by.
@@ -50,7 +51,8 @@ def chance_warnings(results: Results, classes: int, split: str) -> list[str]:
         best = max(best, _ap50([_found_in(images[a], images[b]) for a, b in enumerate(order)], classes))
     if own > best:
         return []
-    because = LEARN_MORE if len(images) >= FEWEST else too_few(split, "more images")
+    telling = len(images) >= FEWEST and best < 1
+    because = LEARN_MORE if telling else too_few(split, "more images, with objects in other places,")
     return [
         f"AP at IoU 0.5 is {own:.4f} on {count_of(len(images), 'images')} of {split}, and up to {best:.4f} with the "
         f"boxes of other images, so that it cannot be told from guessing. {because}"

@@ -12,10 +12,11 @@ from vision_train.wording import count_of
 def chance_warnings(results: Results, split: str) -> list[str]:
     """Say whether the result could be that of a network that sees neither image nor expression.
 
-    Such a network answers with one box: at best, the middle one of the true boxes (the median of each side, in shares
-    of the image), towards which an L1 loss draws it. Its accuracy on these expressions is known, and an
-    accuracy up to its upper bound (Clopper and Pearson, one-sided 95 %) could be its own. Images are counted and not
-    expressions, several of which may mean one object. Our choice.
+    Such a network answers with one box: the middle one of the true boxes (the median of each side, in shares of the
+    image), towards which an L1 loss draws it. Where most objects lie at one of several places, another box would find
+    more. The accuracy of the middle one on these expressions is known, and one up to its upper bound (Clopper and
+    Pearson, one-sided 95 %) could be that of guessing. Images are counted and not expressions, several of which may
+    mean one object. Our choice.
 
     Args:
         results: Of the expressions that the run is judged by.

@@ -36,13 +36,18 @@ class Method:
     probability; that of the likeliest bin with its neighbours; or 1 - entropy."""
 
     def misplaced(self, recipe: Any) -> Problems:
-        """Yield keys of `semi` that are for labels of whole images."""
+        """Yield keys of `semi` that are for labels of whole images, or for another method."""
         usual = type(recipe.semi)()
         for key in ("threshold", "momentum", "fairness"):
             if getattr(recipe.semi, key) != getattr(usual, key):
                 yield f"semi.{key}", "is not for grounding, whose boxes count by their confidence; leave it out"
         if recipe.semi.class_cap is not None:
             yield "semi.class_cap", "is not for grounding, where expressions have no classes; set it to null"
+        if recipe.semi.method == "self_training" and recipe.semi.views != usual.views:
+            yield (
+                "semi.views",
+                "is for the scores of active_rounds: voters see each image as in validation; leave it out",
+            )
 
     def problems(self) -> Problems:
         """Yield weights below 0."""
