@@ -36,7 +36,7 @@ _BESIDE_VISUAL = re.compile(
     r"^(transformer\.decoder|class_embed|bbox_embed|query_embed"  # DETR
     r"|textmodel|vl_pos_embed|reg_token|visu_proj|text_proj|vl_transformer"  # TransVG
     r"|bert|bert_proj|trans_decoder"  # VLTVG
-    r"|text|visual_proj|fusion|verification|reasoning|box_head|bin_head"  # our own networks for expressions
+    r"|text|visual_proj|fusion|verification|reasoning|decoder|box_head|bin_head"  # our own networks for expressions
     r"|class_head|nothing_head|edge_head)\."  # our own network for images alone
 )
 """What stands beside backbone and encoder in a file of a whole network."""

@@ -111,6 +111,16 @@ def test_a_network_that_ranks_bags_well_but_names_one_class_does_not_guess():
     assert warnings_of(load_recipe(OFFICIAL), FINE, scores, "test") == ([], False)
 
 
+@pytest.mark.parametrize(("above", "guesses"), [(30, False), (22, True)])
+def test_ranks_of_bags_may_be_luck_by_how_many_there_are(above, guesses):
+    """An AUROC of 0.75 and of 0.55; ranks at random of 80 bags seldom have more than 0.61."""
+    scores = classified(80)
+    second = torch.full((80,), 0.2, dtype=torch.float64)  # all bags are taken for the first class
+    second[1::2] = torch.where(torch.arange(40) < above, 0.3, 0.1).double()
+    scores.rows[:, len(FIELDS) :] = torch.stack([1 - second, second], dim=1)
+    assert warnings_of(load_recipe(OFFICIAL), FINE, scores, "test")[1] is guesses
+
+
 def test_attention_on_one_instance_is_pointed_out():
     (text,) = said(FINE, attended(1.0))
     assert text.startswith("attention rests on 1.0 instances in half of the bags or more")

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from vision_train.tasks.chance import chance_warnings
-from vision_train.tasks.learning import Learnt, guessing
+from vision_train.tasks.learning import Learnt, guessing, lucky_auroc
 
 
 def said(correct: list[int], each: int, epoch: Learnt) -> list[str]:
@@ -81,3 +81,13 @@ def test_both_causes_are_named_where_no_loss_was_noted():
 
 def test_a_single_class_says_nothing():
     assert said([10], 10, learnt(0.7)) == []
+
+
+def test_ranks_at_random_exceed_a_lucky_auroc_in_one_of_twenty_draws():
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(4000, 40, generator=generator)
+    pairs = scores[:, 30:, None] > scores[:, None, :30]
+    above = (pairs.double().mean(dim=(1, 2)) > lucky_auroc(labels)).double().mean().item()
+    assert above == pytest.approx(0.05, abs=0.01)
+    assert math.isnan(lucky_auroc(torch.zeros(5, dtype=torch.int64)))

@@ -288,6 +288,7 @@ def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Se
     for remark in delivery_in_words(own, recipe.run.select):
         warn(remark, console)
     figures: dict[str, Any] = {**result.figures, **summed(finished)}
+    figures["train/peak_memory_bytes"] = max(done.figures["train/peak_memory_bytes"] for done in own)
     if result is not own[-1]:
         figures[DELIVERED] = result.name
     sentence = ""

@@ -96,3 +96,18 @@ def guessing(labels: Tensor) -> tuple[float, float]:
     chance = 1 / len(counts)
     error = (chance * (1 - chance) / counts).sum().sqrt().item() / len(counts)
     return chance, chance + LUCK * error
+
+
+def lucky_auroc(labels: Tensor) -> float:
+    """The mean AUROC of each class against the rest that scores of no meaning seldom exceed by luck.
+
+    Ranks at random have 0.5 on average, with a variance of ``(N + 1) / (12 n_k (N - n_k))`` for a class of ``n_k``
+    (Mann and Whitney); classes that vary together cannot vary more than by the mean of their deviations.
+
+    Args:
+        labels: N, int64; NaN of fewer than two classes.
+    """
+    counts, total = labels.unique(return_counts=True)[1].double(), len(labels)
+    if len(counts) < 2:
+        return math.nan
+    return 0.5 + LUCK * ((total + 1) / (12 * counts * (total - counts))).sqrt().mean().item()

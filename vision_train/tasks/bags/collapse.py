@@ -7,7 +7,7 @@ import math
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.bags.scores import macro_auroc, predicted, probabilities
 from vision_train.tasks.chance import chance_warnings
-from vision_train.tasks.learning import Learnt
+from vision_train.tasks.learning import Learnt, lucky_auroc
 from vision_train.tasks.scores import Scores
 
 RANKED = 0.8
@@ -21,7 +21,7 @@ SMALL_BAG = 20
 def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores, split: str) -> tuple[list[str], bool]:
     """Say whether the network guesses, training failed to learn, or attention collapsed on too few instances.
 
-    A network that ranks bags well but takes all of them for one class does not guess.
+    A network that takes all bags for one class, but ranks them better than luck does, does not guess.
 
     Args:
         recipe: Of the run; its keys are what the remedies name.
@@ -33,10 +33,11 @@ def warnings_of(recipe: Recipe, learnt: Learnt, scores: Scores, split: str) -> t
         What is wrong, in sentences, and whether the result could be that of guessing.
     """
     labels = scores.column("label").long()
-    ranks = macro_auroc(probabilities(scores), labels) > RANKED
-    guessing = [] if ranks else chance_warnings(predicted(scores), labels, split, learnt, recipe.kind.noun)
+    auroc, bags = macro_auroc(probabilities(scores), labels), recipe.kind.noun
+    by_luck = not auroc > lucky_auroc(labels)
+    guessing = chance_warnings(predicted(scores), labels, split, learnt, bags) if by_luck else []
     said = [*guessing]
-    if learnt.little and not ranks:  # which says more of the cause than the result does
+    if learnt.little and not auroc > RANKED:  # which says more of the cause than the result does
         said = [
             f"the bag loss of the last epoch is {learnt.loss:.3f}, where guessing has {learnt.loss_of_guessing:.3f}: "
             f"little was learnt. {_remedy(recipe)}"
