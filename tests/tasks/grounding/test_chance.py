@@ -27,6 +27,18 @@ def test_a_result_of_one_and_the_same_box_is_told(right, guesses):
     assert bool(chance_warnings(expressions(right), "test")) is guesses
 
 
+def test_the_commonest_of_several_places_is_guessing_too():
+    """The middle one of boxes at the left, at the right and between finds none of them."""
+    left, right = (0.0, 40.0, 20.0, 60.0), (80.0, 40.0, 100.0, 60.0)
+    found = {
+        f"{number:03d}": PhraseResult("circle", left, left if number % 2 else right, math.nan, f"{number}", (100, 100))
+        for number in range(100)
+    }
+    (text,) = chance_warnings(found, "test")
+    assert "is 50.0%" in text
+    assert "(49.0%)" in text
+
+
 def test_images_are_counted_since_several_expressions_may_mean_one_object():
     assert not chance_warnings(expressions(0.06, images=1000), "test")
     assert chance_warnings(expressions(0.06, images=50, each=40), "test")
