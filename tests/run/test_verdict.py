@@ -29,7 +29,7 @@ from vision_train.run.parts import Parts
 from vision_train.run.plan import Chain, FinishedPhase, Plan, stored_recipes
 from vision_train.run.verdict import best_factor, chosen_factors, plan_run
 from vision_train.run.verdict_arms import Length, arms_of
-from vision_train.run.verdict_results import doubts_of_origin
+from vision_train.run.verdict_results import doubts_of_origin, rates_at_an_end
 from vision_train.semi.health import PoolCounts
 from vision_train.semi.health_log import HealthLog
 from vision_train.semi.monitor import Judgement, origin_signs
@@ -207,6 +207,17 @@ def test_the_rate_is_chosen_on_validation_and_of_equal_ones_stays_the_recipe_s()
         assert chosen_factors(judged(), phases) == {"labelled": best}
     assert best_factor({0.5: float("nan")}, "max") == 1.0
     assert best_factor({0.5: 0.1, 2.0: 0.2}, "min") == 0.5
+
+
+def test_a_best_rate_at_an_end_of_those_tried_is_told_of_the_arms_that_decide():
+    recipe = judged("model.checkpoint=weights.pth", "semi.verdict.frozen=true", "semi.verdict.lora={rank: 4}")
+    chosen = {"labelled": 2.0, "frozen": 1.0, "lora": 3.0}
+    told = rates_at_an_end(recipe, chosen, list(chosen))
+    assert told == (
+        "The best rate of labelled is the highest that was tried; a higher one may do better. "
+        "The best rate of frozen backbone is the lowest that was tried; a lower one may do better."
+    )
+    assert rates_at_an_end(recipe, chosen, ("lora", "larger-batch")) == ""
 
 
 def test_the_curve_by_which_labels_are_counted_takes_nested_parts_of_them():

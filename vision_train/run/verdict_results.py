@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,8 @@ def conclude_verdict(
     samples = read_samples(own[-1].folder / SAMPLES_FILE) or {}
     worth = _worth(recipe, metric, runs, len(samples.get("train", [])))
     pool = count_of(len(samples.get(POOL_SPLIT, [])), f"unlabelled {recipe.kind.noun}")
-    sentence = _sentence(verdict, metric, runs[METHOD][0], pool, worth)
+    doubts = rates_at_an_end(recipe, chosen_factors(recipe, finished), (LABELLED, chosen))
+    sentence = " ".join(filter(None, (_sentence(verdict, metric, runs[METHOD][0], pool, worth), doubts)))
     artefacts: list[Artefact] = [
         replace(_arms_table(list(arms.values()), chosen, runs, judged), note=sentence),
         _rates_table(recipe, finished),
@@ -219,11 +220,29 @@ def _rates_table(recipe: Recipe, finished: Sequence[FinishedPhase]) -> Table:
     ]
     note = (
         "Tried on a seed outside the verdict. All arms that train the whole network on labelled images alone take the "
-        "rate that is chosen for the arm `labelled`."
-    )
+        f"rate that is chosen for the arm `labelled`. {rates_at_an_end(recipe, chosen, list(chosen))}"
+    ).rstrip()
     return Table(
         "verdict_rates", "Learning rates of the controls", ["arm", "optim.lr", select.metric, "chosen"], rows, note
     )
+
+
+def rates_at_an_end(recipe: Recipe, chosen: Mapping[str, float], keys: Collection[str]) -> str:
+    """That a better rate may lie beyond those that were tried, in sentences; nothing where the best lies among them.
+
+    Args:
+        recipe: As it was asked for.
+        chosen: The factor that each arm chose of those that it tried, by the arm's key.
+        keys: The arms to speak of.
+    """
+    tried = [arm for arm in arms_of(recipe) if arm.key in keys and arm.key in chosen]
+    said = []
+    for end, beyond, last in (("highest", "higher", max), ("lowest", "lower", min)):
+        if names := [arm.name for arm in tried if chosen[arm.key] == last(arm.factors)]:
+            said.append(
+                f"The best rate of {' and '.join(names)} is the {end} that was tried; a {beyond} one may do better."
+            )
+    return " ".join(said)
 
 
 def _seed_values(arms: dict[str, Arm], runs: dict[str, list[MeasuredRun]], metric: JudgedMetric) -> SeedValues:
