@@ -69,6 +69,7 @@ def half(rank, place):
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_count_the_whole_pool(two_processes, tmp_path):
     counts = PoolCounts(3)
     counts.add(PROBABILITIES, WEIGHTS, PROBABILITIES)

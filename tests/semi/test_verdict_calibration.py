@@ -169,6 +169,7 @@ def test_a_plan_that_was_changed_is_refused(tmp_path, monkeypatch):
         verdict_calibration.read_plan()
 
 
+@pytest.mark.slow
 def test_the_published_tables_say_what_the_page_says():
     tables = [
         verdict_calibration.read(verdict_calibration.PUBLISHED / f"{table}.csv") for table in ("studies", "fresh")

@@ -70,6 +70,7 @@ def test_a_vocabulary_of_our_own_has_all_words_and_spells_what_it_has_not():
     assert len(learn_vocabulary(TEXTS, most=42)) < len(vocabulary)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_is_the_same_in_every_process():
     code = (
         "from vision_train.data.phrases.tokens import learn_vocabulary as v;"

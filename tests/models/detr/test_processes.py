@@ -40,6 +40,7 @@ def half(rank: int, place: Path) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_item_13_the_mean_over_two_processes_is_the_loss_of_one(two_processes, tmp_path):
     """Gradients are averaged over processes, so losses have to be; denoising has groups of its own in each process."""
     two_processes(half, tmp_path)
