@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import random
 import socket
 import sys
@@ -51,6 +52,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def in_a_worker() -> Callable[[Any], Any]:
+    """Gives an object as torch's loader hands it to a worker process. No file is read: the bytes are made here."""
+    return lambda sent: pickle.loads(pickle.dumps(sent))
 
 
 @pytest.fixture(autouse=True)

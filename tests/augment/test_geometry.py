@@ -3,7 +3,6 @@
 Items 2 and 3 are of the specification of grounding; 12 is of that of learning from unlabelled images.
 """
 
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -193,18 +192,22 @@ def test_views_share_no_affine_that_can_be_written_to():
         View.whole(image()).affine[0, 0] = 2
 
 
-def test_views_travel_between_processes():
-    # As torch's loader sends it to a worker; the bytes are made here.
-    view = pickle.loads(pickle.dumps(crop(View.whole(image(), BOXES, "text"), 1, 2, 9, 9)))
+def test_views_travel_between_processes(in_a_worker):
+    view = in_a_worker(crop(View.whole(image(), BOXES, "text"), 1, 2, 9, 9))
     assert (view.affine.tolist(), view.text) == (translation(-1, -2).tolist(), "text")
+
+
+def random_boxes(random: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """Five boxes in an image, in pixels."""
+    corners = random.uniform(0, 1, (5, 2, 2)) * (width, height)
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
 def test_item_12_boxes_go_through_1000_chains_of_steps_and_back():
     random = np.random.default_rng(0)
     for _ in range(1000):
         width, height = random.integers(20, 20_000, 2).tolist()
-        corners = random.uniform(0, 1, (5, 2, 2)) * (width, height)
-        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+        boxes = random_boxes(random, width, height)
         views = []
         for _ in range(2):
             chain = scale(*random.uniform(0.05, 2, 2)) @ translation(*random.uniform(-100, 100, 2))
@@ -231,8 +234,7 @@ def test_item_3_any_chain_of_resize_flip_pad_and_crop_leads_back_to_the_box():
     random = np.random.default_rng(0)
     for _ in range(300):
         height, width = random.integers(20, 600, 2).tolist()
-        corners = random.uniform(0, 1, (5, 2, 2)) * (width, height)
-        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+        boxes = random_boxes(random, width, height)
         view = View.whole(np.zeros((height, width, 3), np.uint8), boxes)
         for _ in range(int(random.integers(1, 7))):
             view = random_step(view, random)

@@ -4,7 +4,6 @@ Items are those of the specification of grounding.
 """
 
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -264,10 +263,9 @@ def test_a_mirrored_image_has_a_mirrored_text_in_small_letters():
         assert box is None or square.view.boxes.tolist() == [[40, 10, 60, 50]]
 
 
-def test_the_same_seed_gives_the_same_square_in_any_process():
+def test_the_same_seed_gives_the_same_square_in_any_process(in_a_worker):
     view = case_view(4)
-    # As torch's loader sends it to a worker; the bytes are made here.
-    travelled = pickle.loads(pickle.dumps(ALL))
+    travelled = in_a_worker(ALL)
     for seed in range(5):
         one, two = ALL(view, seed), travelled(view, seed)
         assert torch.equal(one.view.image, two.view.image)

@@ -1,4 +1,3 @@
-import pickle
 import random
 import subprocess
 import sys
@@ -297,17 +296,15 @@ def test_a_text_follows_its_image_where_that_is_mirrored() -> None:
     assert train_pipeline(24, MEAN, STD, horizontal_flip=1.0)(view, 0).text == "the right ramp"
 
 
-def test_pipelines_travel_to_spawned_workers() -> None:
+def test_pipelines_travel_to_spawned_workers(in_a_worker: Callable[[Any], Any]) -> None:
     image = picture(40, 60)
     for pipeline in (train_pipeline(16, MEAN, STD, **EVERYTHING), eval_pipeline(16, MEAN, STD)):  # type: ignore[arg-type]
-        # As torch's loader sends it to a worker; the bytes are made here.
-        assert torch.equal(run(pickle.loads(pickle.dumps(pipeline)), image, 3), run(pipeline, image, 3))
+        assert torch.equal(run(in_a_worker(pipeline), image, 3), run(pipeline, image, 3))
 
 
-def test_the_affine_travels_to_spawned_workers() -> None:
+def test_the_affine_travels_to_spawned_workers(in_a_worker: Callable[[Any], Any]) -> None:
     pipeline = train_pipeline(24, MEAN, STD, **SMOOTH)  # type: ignore[arg-type]
-    # As torch's loader sends it to a worker; the bytes are made here.
-    travelled = pickle.loads(pickle.dumps(pipeline))
+    travelled = in_a_worker(pipeline)
     for seed in range(4):
         view = View.whole(picture(40, 60))
         np.testing.assert_array_equal(travelled(view, seed).affine, pipeline(view, seed).affine)

@@ -1,4 +1,4 @@
-"""Of several rounds a run delivers the best by validation."""
+"""A run delivers the round with the best validation score."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which phase of a run its weights and figures are taken of."""
+"""Choose the phase whose weights and figures a run delivers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def delivered(phases: Sequence[FinishedPhase], select: Select) -> FinishedPhase:
 
 
 def delivery_in_words(phases: Sequence[FinishedPhase], select: Select) -> list[str]:
-    """What a user should know of the choice among rounds, in sentences: that it was no matter of course."""
+    """Tell where a run delivers another round than the last, or where burn-in was better than all rounds."""
     chosen, last = delivered(phases, select), phases[-1]
     said = []
     if chosen is not last:

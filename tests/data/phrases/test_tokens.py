@@ -5,7 +5,6 @@ Items are those of the specification of grounding.
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -124,10 +123,9 @@ def test_a_tokenizer_json_gives_the_same_pieces(folder: Path):
     ]
 
 
-def test_a_tokenizer_travels_to_workers():
+def test_a_tokenizer_travels_to_workers(in_a_worker):
     tokenizer = tokenizer_of(learn_vocabulary(TEXTS))
-    # As torch's loader sends it to a worker; the bytes are made here.
-    travelled = pickle.loads(pickle.dumps(tokenizer))
+    travelled = in_a_worker(tokenizer)
     assert travelled.pieces("the red circle") == tokenizer.pieces("the red circle")
 
 
