@@ -150,6 +150,30 @@ def test_item_8_each_expression_of_the_pool_is_said_once_with_its_box_and_scores
             assert 0 <= y < y + height <= 48 + 1e-9
 
 
+def test_item_8_in_cumulative_no_id_is_chosen_in_two_rounds_and_what_was_chosen_stays_as_it_is(rounds, place):
+    found = run(place, "cumulative", *ROUNDS, "semi.rounds.policy=cumulative")
+    first, last = ([row for row in rows(found, phase) if row["kept"] == "1"] for phase in PHASES[1:])
+    assert first == [row for row in rows(rounds, PHASES[1]) if row["kept"] == "1"], "nothing is earlier than round 1"
+    assert {row["path"] for row in first} < {row["path"] for row in last}
+    assert [row for row in last if row["round"] == "1"] == first
+    pool = [row["path"] for row in rows(rounds)]
+    assert [row["path"] for row in rows(found)] == pool
+    assert len(last) <= len(pool) * 8 // 10
+    table = json.loads((found.path / "artefacts" / f"{LAST}_pseudo_labels.json").read_text())
+    assert ["of earlier rounds", len(first), len(first)] in table["rows"]
+    assert not equal(found, rounds)
+
+
+def test_a_round_that_lost_what_was_chosen_before_is_refused(place, tmp_path):
+    shutil.copytree(place / "cumulative", tmp_path / "cut")
+    for file in (LAST, "round-1/pseudo_labels.csv"):
+        path = tmp_path / "cut" / "phases" / file
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (tmp_path / "cut" / "summary.json").unlink()
+    with pytest.raises(UserError, match=r"round-1/pseudo_labels\.csv.*semi\.rounds\.policy"):
+        resume(tmp_path / "cut", console=QUIET)
+
+
 def test_the_control_has_the_same_phases_and_learns_no_box_of_the_pool(rounds, place):
     control = run(place, "control", *ROUNDS, "semi.weight=0")
     assert not list(control.path.rglob("pseudo_labels.csv"))

@@ -36,6 +36,14 @@ def test_rounds_follow_a_burn_in_and_take_the_epochs_of_the_recipe():
     ]
 
 
+def test_what_a_round_took_stays_where_rounds_are_cumulative():
+    found = phases(*ROUNDS, "semi.rounds.policy=cumulative")
+    assert [each.labels and each.labels.earlier for each in found] == [None, None, "round-1", "round-2", "round-3"]
+    renamed = found[-1].renamed("arm/{}".format)
+    assert renamed.labels is not None
+    assert renamed.labels.earlier == "arm/round-3"
+
+
 def test_steps_are_divided_where_the_recipe_counts_them():
     found = phases(*ROUNDS, "trainer.max_epochs=null", "trainer.max_steps=722")
     assert sum(lengths(found).values()) == 722

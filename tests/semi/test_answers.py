@@ -4,6 +4,7 @@ Items are those of the specification of grounding.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from vision_train.semi.answers import SCORE, Answer, each_once, select_for_round
 from vision_train.semi.label_file import PseudoLabel
+from vision_train.semi.rounds import budget
 
 
 def labels(count: int, seed: int = 0) -> list[PseudoLabel]:
@@ -31,9 +33,9 @@ def chosen(found: list[PseudoLabel]) -> list[str]:
     return [each.id for each in found if each.kept]
 
 
-def select(given: list[PseudoLabel], number: int = 2, **changed):
-    weights = changed.pop("weights", {"confidence": 1.0})
-    return select_for_round(given, weights, **{"number": number, "rounds": 4, "most": 0.8, "seed": 3, **changed})
+def select(given: list[PseudoLabel], number: int = 2, weights: Mapping[str, float] | None = None):
+    most = budget(number, 4, len(given), 0.8)
+    return select_for_round(given, weights or {"confidence": 1.0}, number=number, budget=most, seed=3)
 
 
 def test_item_11_samples_that_fill_up_a_last_batch_count_once():

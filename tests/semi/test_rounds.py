@@ -14,6 +14,15 @@ def test_budgets_rise_to_four_fifths_of_the_pool():
     assert budget(4, 4, 0) == 0
 
 
+def test_samples_that_stay_count_towards_a_budget():
+    assert [budget(number, 4, 100, stayed=stayed) for number, stayed in ((1, 0), (2, 20), (3, 35), (4, 80))] == [
+        20,
+        20,
+        25,
+        0,
+    ]
+
+
 @pytest.mark.parametrize(("pool", "most"), [(1000, 0.57), (100, 0.29), (10, 0.7), (1000, 0.001)])
 def test_budgets_are_exact_though_binary_numbers_are_not(pool, most):
     assert budget(1, 1, pool, most) == round(pool * most)

@@ -15,7 +15,7 @@ from vision_train.data.sample import ImageSample
 from vision_train.data.tables import read_table
 from vision_train.errors import UserError
 from vision_train.files import printable, unescape_name
-from vision_train.semi.label_file import COLUMNS, PseudoLabel
+from vision_train.semi.label_file import COLUMNS, PseudoLabel, StoredLabel
 from vision_train.wording import count_of, first_named
 
 REMEDY = "remove it and resume the run that wrote it, or set data.pseudo_labels=null"
@@ -83,6 +83,23 @@ def read_pseudo_labels(path: Path) -> list[PseudoLabel]:
             raise UserError(f"data.pseudo_labels {path} line {line}: {printable(label.id)} is listed twice; {REMEDY}")
         found[label.id] = label
     return [each for each in found.values() if each.kept]
+
+
+def labels_that_stay(path: Path) -> dict[str, StoredLabel]:
+    """What an earlier round of a run took, by ids, of whatever kind its labels are.
+
+    Raises:
+        UserError: The file is absent or no table of pseudo-labels.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file, and semi.rounds.policy=cumulative keeps what it lists; begin the run anew"
+        )
+    rows: dict[str, list[Mapping[str, str]]] = {}
+    for _, row in read_table(path).rows_with("path", "kept"):
+        if row["kept"] != "0":
+            rows.setdefault(unescape_name(row["path"]), []).append(row)
+    return {name: StoredLabel(name, "", stored=tuple(of)) for name, of in rows.items()}
 
 
 def _label_of(row: Mapping[str, str], scores: Sequence[str]) -> PseudoLabel:

@@ -19,6 +19,9 @@ class SemiRounds:
     """Rounds after burn-in, of equal length. Each asks the weights of the one before about the whole pool anew."""
     most: float = 0.8
     """Share of the pool that the last round may take; round r of T takes at most r / T of that."""
+    policy: Literal["refresh", "cumulative"] = "refresh"
+    """What becomes of what earlier rounds took. `refresh`: the whole pool is asked again, and each round selects anew.
+    `cumulative`: it stays as it is, and a round asks about the rest alone, up to the share of all that it may take."""
     scores: Literal["default", "paper_like", "calibrated"] | list[Score] = "default"
     """By what images are selected. `default`: what ranked right labels highest in our prototypes, for classes the
     largest of the mean probabilities over views; for boxes, how well those of several views agree. `paper_like`:

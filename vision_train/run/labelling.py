@@ -16,6 +16,7 @@ from models.lora import remove_adapters
 from vision_train.artefacts import Table
 from vision_train.data.dataset import SampleLoader
 from vision_train.data.module import POOL_SPLIT, SampleDataModule
+from vision_train.data.pseudo_labels import labels_that_stay
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 from vision_train.processes import gather_objects, launched_rank
@@ -25,12 +26,13 @@ from vision_train.run.directory import RunDirectory, open_run, relative
 from vision_train.run.evaluate import load_for_inference
 from vision_train.run.label_accuracy import LabelAccuracy, known_samples, label_accuracy, truths_of
 from vision_train.run.phase import Scanned, prepare
-from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Labelling, Phase
+from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Phase
 from vision_train.run.run_phase import warn
 from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.semi.answers import Answer, each_once, select_for_round
 from vision_train.semi.combine import CALIBRATED, calibrated_weights
 from vision_train.semi.label_file import PseudoLabel, write_pseudo_labels
+from vision_train.semi.rounds import budget
 from vision_train.tasks.base import Batch, Task
 from vision_train.wording import count_of, first_named
 
@@ -65,7 +67,9 @@ def label_pool(
     if file.is_file():
         return file
     scanned = scan_pool()
-    labels, accuracy, warnings = _labels(phase, scanned, finished, console)
+    earlier = phase.labels.earlier
+    stay = labels_that_stay(directory.phase(earlier) / PSEUDO_LABELS) if earlier else {}
+    labels, accuracy, warnings = _labels(phase, scanned, finished, stay, console)
     if launched_rank() == 0:
         for warning in warnings:
             warn(warning, console)
@@ -80,7 +84,7 @@ def label_pool(
             if warning := accuracy.warning("semi.rounds.most" if phase.labels.round else "semi.class_cap"):
                 warn(warning, console)
         told = "" if accuracy is None else accuracy.sentence
-        directory.write_artefacts([_table(phase, labels, scanned.data.noun, told)])
+        directory.write_artefacts([_table(phase, labels, stay, scanned.data.noun, told)])
         file.parent.mkdir(parents=True, exist_ok=True)
         write_pseudo_labels(file, labels)
     gather_objects(None)  # nobody goes on before the file is there
@@ -88,16 +92,28 @@ def label_pool(
 
 
 def _labels(
-    phase: Phase, scanned: Scanned, finished: Sequence[FinishedPhase], console: Console
+    phase: Phase,
+    scanned: Scanned,
+    finished: Sequence[FinishedPhase],
+    stay: Mapping[str, PseudoLabel],
+    console: Console,
 ) -> tuple[list[PseudoLabel], LabelAccuracy | None, list[str]]:
     """Labels of the whole pool, in its order and the same in all processes.
+
+    Args:
+        phase: The phase that is to learn from them.
+        scanned: Its data, with the pool.
+        finished: The phases before it.
+        stay: Labels of earlier rounds by ids; nobody is asked about these samples.
+        console: Where progress goes.
 
     Returns:
         The labels, how often they are right, where the task can tell, and what is wrong with them.
     """
     assert phase.labels is not None
     recipe, data = scanned.recipe, scanned.data
-    pool, known = data.samples(POOL_SPLIT), known_samples(data)
+    whole, known = data.samples(POOL_SPLIT), known_samples(data)
+    pool = [sample for sample in whole if sample.id not in stay]
     answers, of_known = list[list[Answer]](), list[list[Answer]]()
     weights, unread = dict[str, float](), dict[str, str]()
     for name, make in _voters(phase, scanned, finished).items():
@@ -113,15 +129,36 @@ def _labels(
         if task.label_metric:
             of_known.append(ask(task, data, recipe, scores, known)[0])
     labels, warnings = task.label_pool(answers), [*_unread(unread, data.noun), *task.warnings]
-    if not of_known:
-        return _selected(labels, phase.labels, weights, recipe), None, warnings
-    on_known, right = task.label_known(of_known, truths_of(of_known[0], known), len(pool))
-    if weights and recipe.semi.rounds.scores == CALIBRATED:
+    on_known, right = list[PseudoLabel](), list[bool]()
+    if of_known:
+        on_known, right = task.label_known(of_known, truths_of(of_known[0], known), len(pool))
+    if of_known and weights and recipe.semi.rounds.scores == CALIBRATED:
         weights, words = _calibrated(weights, on_known, right)
         console.print(words)
-    labels, on_known = (_selected(each, phase.labels, weights, recipe) for each in (labels, on_known))
+    if phase.labels.round:
+        labels, on_known = _selected(labels, on_known, len(stay), phase.labels.round, weights, recipe)
+    of_whole = {**{each.id: each for each in labels}, **stay}
+    labels = [of_whole[sample.id] for sample in whole if sample.id in of_whole]
+    if not of_known:
+        return labels, None, warnings
     accuracy = label_accuracy(phase, finished, on_known, right, noun=data.noun, metric=task.label_metric)
     return labels, accuracy, warnings
+
+
+def _selected(
+    labels: Sequence[PseudoLabel],
+    on_known: Sequence[PseudoLabel],
+    stayed: int,
+    number: int,
+    weights: Mapping[str, float],
+    recipe: Recipe,
+) -> tuple[list[PseudoLabel], list[PseudoLabel]]:
+    """Labels of the pool, and of validation samples, as a round selects them: as large a part of both."""
+    rounds = recipe.semi.rounds
+    most = budget(number, rounds.count, len(labels) + stayed, rounds.most, stayed=stayed)
+    of_known = len(on_known) * most // max(1, len(labels))
+    select = partial(select_for_round, weights=weights, number=number, seed=recipe.seed)
+    return select(labels, budget=most), select(on_known, budget=of_known)
 
 
 def _calibrated(
@@ -145,18 +182,6 @@ def _unread(skipped: Mapping[str, str], noun: str) -> list[str]:
         return []
     reasons = first_named([f"{name}: {reason}" for name, reason in sorted(skipped.items())])
     return [f"{noun} of the pool that cannot be read get no label: {reasons}"]
-
-
-def _selected(
-    labels: list[PseudoLabel], labelling: Labelling, weights: Mapping[str, float], recipe: Recipe
-) -> list[PseudoLabel]:
-    """The labels as a round selects them; after a vote as they are."""
-    if not labelling.round:
-        return labels
-    rounds = recipe.semi.rounds
-    return select_for_round(
-        labels, weights, number=labelling.round, rounds=rounds.count, most=rounds.most, seed=recipe.seed
-    )
 
 
 def _voters(phase: Phase, scanned: Scanned, finished: Sequence[FinishedPhase]) -> Mapping[str, Callable[[], Task]]:
@@ -264,14 +289,18 @@ class _Views(LightningDataModule):
         return self.loader
 
 
-def _table(phase: Phase, labels: Sequence[PseudoLabel], noun: str, accuracy: str) -> Table:
+def _table(phase: Phase, labels: Sequence[PseudoLabel], stay: Collection[str], noun: str, accuracy: str) -> Table:
     """How many labels there are of each kind, how many were taken, and how often they are right, a sentence."""
-    kinds = sorted({each.stratum for each in labels if each.stratum})
-    counts = {kind: [each for each in labels if each.stratum == kind] for kind in kinds}
+    asked = [each for each in labels if each.id not in stay]
+    kinds = sorted({each.stratum for each in asked if each.stratum})
+    counts = {kind: [each for each in asked if each.stratum == kind] for kind in kinds}
     rows = [[kind, len(of), sum(each.kept for each in of)] for kind, of in counts.items()]
-    nothing = [["without a label", sum(not each.stratum for each in labels), 0]] * any(not e.stratum for e in labels)
+    if without := sum(not each.stratum for each in asked):
+        rows.append(["without a label", without, 0])
+    if stay:
+        rows.append(["of earlier rounds", len(stay), len(stay)])
     total = ["all", len(labels), sum(each.kept for each in labels)]
     title = f"Pseudo-labels of the pool, phase {phase.name}"
     note = f"Labels that the networks gave; those of the files, if they have any, are never read. {accuracy}".rstrip()
     columns = ["label", noun, "learnt from"]
-    return Table(f"{phase.name}_pseudo_labels", title, columns, [*rows, *nothing, total], note)
+    return Table(f"{phase.name}_pseudo_labels", title, columns, [*rows, total], note)

@@ -33,6 +33,8 @@ class Labelling:
     """Finished runs that are asked instead."""
     round: int = 0
     """Number of the round that selects by scores; 0 takes what is voted."""
+    earlier: str | None = None
+    """Name of the round before, where what that has taken stays."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Phase:
         """The phase with other names for itself and for the phases that it takes weights of."""
         labels, again = self.labels, self.reinitialise
         if labels is not None:
-            labels = replace(labels, voters=tuple(rename(name) for name in labels.voters))
+            earlier = labels.earlier and rename(labels.earlier)
+            labels = replace(labels, voters=tuple(rename(name) for name in labels.voters), earlier=earlier)
         if again is not None:
             burnt_in, pretrained = (name and rename(name) for name in (again.burnt_in, again.pretrained))
             again = replace(again, burnt_in=burnt_in, pretrained=pretrained)

@@ -99,12 +99,13 @@ def _rounds(asked: Phase, schedule: Sequence[Round]) -> list[Phase]:
             continue
         start = phases[-1].name if phases else asked.start
         teacher = (start,) if phases and start else ()
+        stays = semi.rounds.policy == "cumulative" and each.number > 1
         phases.append(
             Phase(
                 LAST if each.number == count else f"{ROUND}{each.number}",
                 recipe,
                 start,
-                labels=Labelling(teacher, round=each.number) if semi.weight else None,
+                labels=Labelling(teacher, round=each.number, earlier=start if stays else None) if semi.weight else None,
                 reinitialise=_reinitialisation(asked, phases, each.number),
                 # With the seed of the phase before, the same images would come in the same order and augmentation.
                 seed=derive_seed(asked.recipe.seed, "round", each.number) if phases else None,

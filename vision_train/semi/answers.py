@@ -11,7 +11,6 @@ import torch
 from vision_train.seeds import derive_seed
 from vision_train.semi.combine import FLOORS, combine, passing
 from vision_train.semi.label_file import PseudoLabel
-from vision_train.semi.rounds import budget
 from vision_train.semi.select import select
 
 SCORE = "score"
@@ -45,19 +44,18 @@ def select_for_round(
     weights: Mapping[str, float],
     *,
     number: int,
-    rounds: int,
-    most: float,
+    budget: int,
     seed: int,
 ) -> list[PseudoLabel]:
     """Keep the best labels within the budget of a round, classes or other strata in turn.
 
     Args:
-        labels: Of the whole pool in its fixed order, with scores. Samples are known by their places: of equal scores,
-            as those of a network that is certain, a draw from ids would follow the names of class folders.
+        labels: Of all that were asked about, in their fixed order, with scores. Samples are known by their places: of
+            equal scores, as those of a network that is certain, a draw from ids would follow the names of class
+            folders.
         weights: Of the scores, by name.
         number: The round, from 1.
-        rounds: How many there are.
-        most: Share of the pool that the last round may take.
+        budget: The most that are kept.
         seed: Of the run; it decides between equal scores.
 
     Returns:
@@ -70,7 +68,7 @@ def select_for_round(
     chosen = select(
         [str(place) for place in range(len(labels))],
         combined,
-        budget(number, rounds, len(labels), most),
+        budget,
         seed=derive_seed(seed, "selection", number),
         eligible=passing(scores, floors) & torch.tensor([bool(each.stratum) for each in labels]),
         strata=[each.stratum for each in labels],

@@ -53,6 +53,18 @@ class PseudoLabel:
         return [dict(zip(COLUMNS, own, strict=True)) | {name: cell(score) for name, score in self.scores.items()}]
 
 
+@dataclass(frozen=True)
+class StoredLabel(PseudoLabel):
+    """A label of an earlier round that stays as its file has it."""
+
+    stored: tuple[Mapping[str, str], ...] = ()
+    """Its rows."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows that it came from."""
+        return [dict(row) for row in self.stored]
+
+
 def write_pseudo_labels(path: Path, labels: Sequence[PseudoLabel]) -> None:
     """Write the rows of each sample of the pool, also of those not learnt from; the file is there whole or not."""
     rows = [row for each in labels for row in each.rows()]

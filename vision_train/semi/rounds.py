@@ -27,7 +27,7 @@ class Round(NamedTuple):
     """The most pseudo labels that may be selected for it."""
 
 
-def budget(number: int, rounds: int, pool: int, most: float = MOST) -> int:
+def budget(number: int, rounds: int, pool: int, most: float = MOST, stayed: int = 0) -> int:
     """``n_r = floor(U rho_max min(1, r / T))``, exactly, whatever the decimals of ``rho_max`` are in binary.
 
     Args:
@@ -35,8 +35,13 @@ def budget(number: int, rounds: int, pool: int, most: float = MOST) -> int:
         rounds: T.
         pool: Unlabelled samples, U.
         most: ``rho_max``, in (0, 1].
+        stayed: Samples of earlier rounds that stay, and count; 0 where each round selects anew.
+
+    Returns:
+        The most that may be selected in this round.
     """
-    return math.floor(pool * Fraction(str(most)) * min(Fraction(1), Fraction(number, rounds)))
+    share = Fraction(str(most)) * min(Fraction(1), Fraction(number, rounds))
+    return max(0, math.floor(pool * share) - stayed)
 
 
 def schedule_rounds(steps: int, pool: int, *, burn_in: int, rounds: int = ROUNDS, most: float = MOST) -> list[Round]:
