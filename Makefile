@@ -6,7 +6,7 @@ PYTHON ?= python
 
 # Less than two minutes on two cores: neither whole runs nor studies, nor what trains for more than a few seconds.
 fast:
-	$(PYTHON) -m pytest -n 2 -m "not slow" --ignore tests/run --ignore tests/e2e --ignore tests/compare
+	$(PYTHON) -m pytest -n 2 -m "not slow" --ignore tests/run --ignore tests/e2e --ignore tests/study
 
 test:
 	$(PYTHON) -m pytest -n 2

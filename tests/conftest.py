@@ -36,7 +36,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 SEED = 0
-LONGEST = tuple(Path(__file__).parent / folder for folder in ("run", "e2e", "compare"))
+LONGEST = tuple(Path(__file__).parent / folder for folder in ("run", "e2e", "study"))
 """Folders of tests that train whole runs."""
 
 
@@ -104,7 +104,7 @@ def _is_local(host: str) -> bool:
 
 LOADED = (
     *("vision_train.run.fit", "vision_train.run.evaluate", "vision_train.run.predict", "vision_train.run.preview"),
-    *("vision_train.run.dry_run", "vision_train.run.inspection", "vision_train.cli", "vision_train.compare.conduct"),
+    *("vision_train.run.dry_run", "vision_train.run.inspection", "vision_train.cli", "vision_train.study.conduct"),
     *(
         f"vision_train.tasks.{task}.task"
         for task in ("classification", "pretraining", "bags", "detection", "grounding")

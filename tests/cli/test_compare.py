@@ -46,7 +46,7 @@ def test_without_recipes_it_explains_itself(place):
 
 def test_a_refusal_does_not_wait_for_torch(place):
     code = (
-        "import sys\nfrom vision_train.compare.plan import make_plan\n"
+        "import sys\nfrom vision_train.study.plan import make_plan\n"
         "make_plan(['quickstart', 'mine.yaml'], 2, None)\n"
         "print({'torch', 'scipy', 'matplotlib'} & set(sys.modules))"
     )

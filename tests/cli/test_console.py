@@ -50,7 +50,7 @@ def test_a_console_writes_through_such_a_stream(monkeypatch: pytest.MonkeyPatch)
 def test_every_sign_that_the_command_line_uses_has_something_in_its_place() -> None:
     """Those of reports and pictures go to files and need none."""
     root = Path(vision_train.__file__).parent
-    for file in (file for room in ("cli", "run", "compare") for file in (root / room).glob("*.py")):
+    for file in (file for room in ("cli", "run", "study") for file in (root / room).glob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
         signs = {sign for text in texts if isinstance(text, str) for sign in text if not sign.isascii()}

@@ -16,7 +16,6 @@ import torch
 from rich.console import Console
 
 from vision_train.artefacts import SeedValues, Table, read_artefact
-from vision_train.compare.plan import make_plan
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.metrics_log import read_metrics
@@ -33,6 +32,7 @@ from vision_train.run.verdict_results import doubts_of_origin, rates_at_an_end
 from vision_train.semi.health import PoolCounts
 from vision_train.semi.health_log import HealthLog
 from vision_train.semi.monitor import Judgement, origin_signs
+from vision_train.study.plan import make_plan
 from vision_train.tasks.classification.task import ClassificationTask
 
 STEPS, EPOCH = 6, 3

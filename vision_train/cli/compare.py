@@ -42,11 +42,11 @@ def compare(
       vision-train compare scratch.yaml pretrained.yaml --seeds 5 --grid data.labels_per_class=5,10,20 --out few
     """
     from vision_train.cli.console import plain_console
-    from vision_train.compare.plan import make_plan
+    from vision_train.study.plan import make_plan
 
     plan = make_plan(arguments, seeds, grid)
 
-    from vision_train.compare.conduct import conduct
+    from vision_train.study.conduct import conduct
 
     command = shlex.join(["vision-train", *sys.argv[1:]])
     conduct(plan, out, jobs=jobs, command=command, console=plain_console())

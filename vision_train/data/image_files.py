@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment.geometry import View
 from vision_train.checkpoints import Weights
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.decode import IMAGE_ENDINGS
@@ -45,6 +50,12 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
     dataset = ImageDataset(samples, eval_transform(section, recipe.augment), 0, section.on_bad)
     dataset.notes += [*notes, *dim_images(paths)]
     return sample_loader(dataset, EvaluationSampler(len(dataset)), section.batch_size, section.workers)
+
+
+def image_transform(recipe: Recipe) -> Callable[[NDArray[np.uint8]], Tensor]:
+    """Pixels to what the network takes, as in validation; as :meth:`vision_train.data.kind.Implementation`."""
+    transform = eval_transform(recipe.data, recipe.augment)
+    return lambda pixels: transform(View.whole(pixels), 0).image
 
 
 def picture_sources(

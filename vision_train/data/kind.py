@@ -8,7 +8,7 @@ milliseconds.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -204,6 +204,16 @@ class Implementation(Protocol):
 
         Raises:
             UserError: As :meth:`loose`, or a text says nothing.
+        """
+
+    def image_transform(self, recipe: Recipe) -> Callable[[Any], Any]:
+        """What happens to one image in validation; only kinds have it whose networks take an image alone.
+
+        Args:
+            recipe: The recipe of a run.
+
+        Returns:
+            Pixels (H W 3, uint8) -> normalised image (3 H W, float32).
         """
 
     def picture_sources(

@@ -271,7 +271,7 @@ def environment(recipe: Recipe, command: list[str]) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if accelerated else _processor(),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "command": shlex.join([Path(sys.argv[0]).name, *command]) if command else "",
+        "command": shlex.join(["vision-train", *command]) if command else "",
     }
 
 

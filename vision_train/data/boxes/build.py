@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from augment.geometry import View
 from vision_train.data.box_labels import read_box_labels
 from vision_train.data.boxes import Section
 from vision_train.data.boxes.annotations import BoxSample, CategoryId
@@ -25,7 +30,7 @@ from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.wording import first_named
 
-__all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
+__all__ = ["all_samples", "build", "check_start", "image_transform", "loose", "picture_sources"]
 
 
 def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> BoxDataModule:
@@ -66,6 +71,12 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
     dataset = BoxDataset([BoxSample(path, path) for path in paths], [], preparation, section.on_bad)
     dataset.notes += notes
     return sample_loader(dataset, EvaluationSampler(len(dataset)), section.evaluation_batch_size, section.workers)
+
+
+def image_transform(recipe: Recipe) -> Callable[[NDArray[np.uint8]], Tensor]:
+    """Pixels to what the network takes, as in validation; as :meth:`vision_train.data.kind.Implementation`."""
+    transform = evaluation_transform(recipe.data, recipe.augment)
+    return lambda pixels: transform(View.whole(pixels), 0).image
 
 
 def _known(

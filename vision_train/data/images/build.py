@@ -5,7 +5,7 @@ from __future__ import annotations
 from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
 from vision_train.data.image_dataset import ImageDataModule
-from vision_train.data.image_files import check_start, loose, picture_sources
+from vision_train.data.image_files import check_start, image_transform, loose, picture_sources
 from vision_train.data.labels import in_declared_order
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
@@ -14,7 +14,7 @@ from vision_train.data.unlabelled import streams_of, unlabelled_splits
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 
-__all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
+__all__ = ["all_samples", "build", "check_start", "image_transform", "loose", "picture_sources"]
 
 
 def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> ImageDataModule:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
 from vision_train.data.image_dataset import ImageDataModule
-from vision_train.data.image_files import check_start, loose, picture_sources
+from vision_train.data.image_files import check_start, image_transform, loose, picture_sources
 from vision_train.data.image_tables import FoundImages
 from vision_train.data.labels import in_declared_order
 from vision_train.data.pool import Section
@@ -20,7 +20,7 @@ from vision_train.data.splits import DEFAULT_SHARE, Splits, by_split, cut_shares
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 
-__all__ = ["all_samples", "build", "check_start", "loose", "picture_sources"]
+__all__ = ["all_samples", "build", "check_start", "image_transform", "loose", "picture_sources"]
 
 PROBE_SPLITS = ("probe_train", "probe_val")
 """Labelled images that measure features: those that a probe learns from, and those that it is measured on."""

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vision_train.compare import tables, words
-from vision_train.compare.charts import grid_charts, seed_charts
-from vision_train.compare.judgement import Comparison
-from vision_train.compare.results import CellResult, StudyResult
-from vision_train.compare.study import Study
 from vision_train.report.line_chart import line_chart
 from vision_train.report.page import render_page
 from vision_train.report.strip_chart import strip_chart
+from vision_train.study import tables, words
+from vision_train.study.charts import grid_charts, seed_charts
+from vision_train.study.judgement import Comparison
+from vision_train.study.results import CellResult, StudyResult
+from vision_train.study.study import Study
 
 
 @dataclass(frozen=True)

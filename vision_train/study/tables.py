@@ -9,12 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from vision_train.artefacts import Table
-from vision_train.compare.judgement import Comparison
-from vision_train.compare.plan import UNSEEN, differing_keys, flatten
-from vision_train.compare.resolved import ResolvedArm
-from vision_train.compare.results import ArmResult, CellResult, StudyResult, measured_value
-from vision_train.compare.study import Study
-from vision_train.compare.words import budget_pairs, format_interval, format_p
 from vision_train.recipe import Recipe, to_plain
 from vision_train.report.formats import (
     format_bytes,
@@ -24,6 +18,12 @@ from vision_train.report.formats import (
 )
 from vision_train.report.grid import Cell
 from vision_train.report.judged_metric import JudgedMetric
+from vision_train.study.judgement import Comparison
+from vision_train.study.plan import UNSEEN, differing_keys, flatten
+from vision_train.study.resolved import ResolvedArm
+from vision_train.study.results import ArmResult, CellResult, StudyResult, measured_value
+from vision_train.study.study import Study
+from vision_train.study.words import budget_pairs, format_interval, format_p
 
 DASH = "–"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from vision_train.artefacts import Metric
 from vision_train.checkpoints import weights_files
-from vision_train.compare.plan import Plan
 from vision_train.data.sample import digest
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
@@ -21,6 +20,7 @@ from vision_train.run.phase import Scanned
 from vision_train.run.plan import LAST, plan_of
 from vision_train.run.steps import count_steps
 from vision_train.run.trainer import build_trainer
+from vision_train.study.plan import Plan
 
 
 @dataclass(frozen=True)

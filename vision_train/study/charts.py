@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from vision_train.compare.results import ArmResult, CellResult, StudyResult
-from vision_train.compare.study import Study
 from vision_train.report.charts import Line, LineChart, Strip, StripChart
 from vision_train.report.plot import StripRows, plot_lines, plot_strips
 from vision_train.statistics import Interval
+from vision_train.study.results import ArmResult, CellResult, StudyResult
+from vision_train.study.study import Study
 
 
 def draw_plot(study: Study, result: StudyResult) -> bytes:

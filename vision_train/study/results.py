@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from vision_train.compare.judgement import Comparison, Pair, compare_pair
-from vision_train.compare.resolved import ResolvedArm
-from vision_train.compare.study import Run, Study, chain, read_record
 from vision_train.files import read_mapping
 from vision_train.report.judged_metric import JudgedMetric, describe_judged
 from vision_train.report.measured_samples import common_samples, have_own_samples, register_statistics
 from vision_train.statistics import Interval, mean_interval
+from vision_train.study.judgement import Comparison, Pair, compare_pair
+from vision_train.study.resolved import ResolvedArm
+from vision_train.study.study import Run, Study, chain, read_record
 
 Measured = dict[int, Run]
 """Seed -> a finished run."""

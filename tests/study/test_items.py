@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from vision_train.artefacts import Items, Recomputed, read_artefact, write_artefact
-from vision_train.compare.judgement import Pair, compare_pair
-from vision_train.compare.study import Run
 from vision_train.errors import UserError
 from vision_train.report import measured_samples as samples
 from vision_train.statistics import Resampled, registered_statistic, resample_statistic, statistic
+from vision_train.study.judgement import Pair, compare_pair
+from vision_train.study.study import Run
 from vision_train.tasks.bags import scores as bag_scores
 from vision_train.tasks.bags.results import result_artefacts
 from vision_train.tasks.classification.scores import FIELDS, artefacts, metrics, score_batch

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vision_train.compare.study import Run
 from vision_train.files import write_json
 from vision_train.recipe.plain import escaped
+from vision_train.study.study import Run
 
 Train = Callable[[Sequence[str], BinaryIO], int]
 """Runs a command line of ``vision-train`` with a log to write to; returns the exit code."""

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from vision_train.compare.plan import differing_keys, flatten, folder_names, make_plan, split_values
 from vision_train.errors import UserError
+from vision_train.study.plan import differing_keys, flatten, folder_names, make_plan, split_values
 
 
 def test_recipes_and_overrides_are_told_apart(recipes):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vision_train.compare.judgement import Comparison
-from vision_train.compare.results import ArmResult, CellResult, StudyResult
-from vision_train.compare.study import Study
 from vision_train.report.formats import NumberFormat, format_number
 from vision_train.report.judged_metric import JudgedMetric
 from vision_train.statistics import FEWEST_SEEDS_TO_PLAN_BY, MOST_SEEDS, SIGNIFICANCE, Interval
+from vision_train.study.judgement import Comparison
+from vision_train.study.results import ArmResult, CellResult, StudyResult
+from vision_train.study.study import Study
 
 WHAT_A_SEED_DRAWS = (
     "A seed draws the initial weights and the order of the data, and the label subset and the generated samples where "

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from vision_train import __version__
-from vision_train.compare.plan import UNSEEN, Plan, differing_keys, flatten, folder_names
-from vision_train.compare.resolved import ResolvedArm, ResolvedArms
 from vision_train.errors import UserError
 from vision_train.files import OUTPUT_MARK, mark_output, read_mapping, write_json
 from vision_train.recipe import load_recipe, to_plain, write_recipe
+from vision_train.study.plan import UNSEEN, Plan, differing_keys, flatten, folder_names
+from vision_train.study.resolved import ResolvedArm, ResolvedArms
 
 MOST_NAMED = 5
 """Differences between two plans that a message lists."""

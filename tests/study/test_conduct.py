@@ -15,14 +15,14 @@ import pytest
 from rich.console import Console
 
 from vision_train.artefacts import Items, Metric, write_artefact
-from vision_train.compare import conduct as room
-from vision_train.compare.plan import make_plan
-from vision_train.compare.resolved import Phase, ResolvedArm
-from vision_train.compare.results import _environment
-from vision_train.compare.study import Study
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.recipe import load_recipe
+from vision_train.study import conduct as room
+from vision_train.study.plan import make_plan
+from vision_train.study.resolved import Phase, ResolvedArm
+from vision_train.study.results import _environment
+from vision_train.study.study import Study
 
 ARMS = ("plain.yaml", "mixed.yaml")
 ITEMS = [f"scan {index}" for index in range(100)]

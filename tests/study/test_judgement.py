@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vision_train.compare.judgement import Pair, compare_pair
 from vision_train.statistics import judge, paired_test, resample_mean
+from vision_train.study.judgement import Pair, compare_pair
 
 IMAGES = 300
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from vision_train import __version__
 from vision_train.artefacts import Table
-from vision_train.compare import tables, words
-from vision_train.compare.charts import draw_plot
-from vision_train.compare.page import State, comparison_page
-from vision_train.compare.results import ArmResult, CellResult, StudyResult
-from vision_train.compare.study import Study
 from vision_train.files import write_bytes, write_json, write_text
+from vision_train.study import tables, words
+from vision_train.study.charts import draw_plot
+from vision_train.study.page import State, comparison_page
+from vision_train.study.results import ArmResult, CellResult, StudyResult
+from vision_train.study.study import Study
 
 
 def write_results(study: Study, result: StudyResult, state: State) -> None:

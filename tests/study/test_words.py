@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from vision_train.artefacts import Metric
-from vision_train.compare.judgement import Pair, compare_pair
-from vision_train.compare.words import format_interval, format_p, sentence
 from vision_train.report.judged_metric import describe_judged
 from vision_train.statistics import Interval, resample_mean
+from vision_train.study.judgement import Pair, compare_pair
+from vision_train.study.words import format_interval, format_p, sentence
 
 FIRST = {0: 0.90, 1: 0.92, 2: 0.91, 3: 0.93, 4: 0.90}
 AHEAD = {0: 0.95, 1: 0.96, 2: 0.96, 3: 0.97, 4: 0.96}

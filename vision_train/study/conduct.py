@@ -8,20 +8,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vision_train.compare import words
-from vision_train.compare.execution import Execution, Outcome, Train
-from vision_train.compare.page import State
-from vision_train.compare.plan import Plan
-from vision_train.compare.processes import RunProcesses, threads_for_each
-from vision_train.compare.resolved import resolve_arms
-from vision_train.compare.results import StudyResult, collect, measured_value
-from vision_train.compare.study import Study
-from vision_train.compare.writing import verdicts, write_results
 from vision_train.data.content import CONTENTS
 from vision_train.errors import UserError
 from vision_train.files import check_writable
 from vision_train.report.fonts import remarks_on_glyphs
 from vision_train.run.progress import format_seconds
+from vision_train.study import words
+from vision_train.study.execution import Execution, Outcome, Train
+from vision_train.study.page import State
+from vision_train.study.plan import Plan
+from vision_train.study.processes import RunProcesses, threads_for_each
+from vision_train.study.resolved import resolve_arms
+from vision_train.study.results import StudyResult, collect, measured_value
+from vision_train.study.study import Study
+from vision_train.study.writing import verdicts, write_results
 
 
 def conduct(

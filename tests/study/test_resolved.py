@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vision_train.compare.plan import make_plan
-from vision_train.compare.resolved import resolve_arms
-from vision_train.compare.study import pretraining_digests
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe, write_recipe
 from vision_train.run.phase import prepare, scan
+from vision_train.study.plan import make_plan
+from vision_train.study.resolved import resolve_arms
+from vision_train.study.study import pretraining_digests
 
 
 @pytest.fixture(autouse=True)
