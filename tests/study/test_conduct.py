@@ -17,9 +17,12 @@ from rich.console import Console
 from vision_train.artefacts import Items, Metric, write_artefact
 from vision_train.errors import UserError
 from vision_train.files import write_json
+from vision_train.locks import take
 from vision_train.recipe import load_recipe
 from vision_train.study import conduct as room
+from vision_train.study import execution
 from vision_train.study.plan import make_plan
+from vision_train.study.processes import lock_of
 from vision_train.study.resolved import Phase, ResolvedArm
 from vision_train.study.results import _environment
 from vision_train.study.study import Study
@@ -531,6 +534,55 @@ def test_two_commands_at_once_are_refused(conduct):
     study = study_of(*ARMS)
     with study.opened("first"), pytest.raises(UserError, match="another compare is at work here"):
         conduct(MadeUpRuns(accuracy), *ARMS)
+
+
+@pytest.fixture
+def when_waiting(monkeypatch) -> Callable[[Callable[[], None]], None]:
+    """Calls a function when the command says that it waits for a process of an earlier one."""
+
+    def arrange(function: Callable[[], None]) -> None:
+        def watched(console: Console, text: str) -> None:
+            say(console, text)
+            if text.endswith("waiting"):
+                function()
+
+        say = Console.print
+        monkeypatch.setattr(Console, "print", watched)
+
+    monkeypatch.setattr(execution, "SECONDS_BETWEEN_LOOKS", 0.01)
+    return arrange
+
+
+def test_a_run_that_a_process_of_a_killed_command_still_trains_is_waited_for(conduct, when_waiting):
+    conduct(MadeUpRuns(accuracy), *ARMS, seeds=2)
+    summary, held = Path("study/runs/plain/1/summary.json"), take(Path("study/logs/plain/1.lock"))
+    content = summary.read_text()
+    summary.unlink()
+
+    def end() -> None:
+        summary.write_text(content)
+        held.release()
+
+    when_waiting(end)
+    forbidden = MadeUpRuns(accuracy)
+    assert "plain seed 1: a process of an earlier command trains it; waiting" in conduct(forbidden, *ARMS, seeds=2)
+    assert forbidden.trained == []
+
+
+def test_a_process_that_takes_the_lock_at_the_last_moment_is_waited_for_too(conduct, when_waiting):
+    """It was still starting when its command was killed, and this command's process finds the run taken."""
+    runs, held = MadeUpRuns(accuracy), []
+
+    def train(arguments, log):
+        if not held:
+            held.append(take(lock_of(Path(log.name))))
+            log.write(b"Error: 0.lock is held by another process\n")
+            return 2
+        return runs(arguments, log)
+
+    when_waiting(lambda: held[0].release())
+    assert "waiting" in conduct(train, *ARMS, seeds=2)
+    assert len(runs.trained) == 4
 
 
 def test_no_jobs_are_refused(conduct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -21,8 +22,10 @@ from vision_train.cli.predict import predict
 from vision_train.cli.preview import preview
 from vision_train.cli.recipes import recipes
 from vision_train.errors import UserError
+from vision_train.locks import hold_for_life
 from vision_train.processes import launched_rank
 from vision_train.shadowing import check_shadowing
+from vision_train.threads import prepare_environment
 
 
 class Verbs(TyperGroup):
@@ -36,6 +39,8 @@ class Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""
         try:
+            prepare_environment()
+            hold_for_life()
             check_shadowing()
             return super().invoke(ctx)
         except UserError as error:
@@ -80,4 +85,7 @@ def options(
 
 def main() -> None:
     """Entry point of the ``vision-train`` command."""
+    if sys.platform == "win32":
+        # What a program sends to stop a group of processes, as compare does, ends them like Ctrl-C.
+        signal.signal(signal.SIGBREAK, signal.default_int_handler)
     app()

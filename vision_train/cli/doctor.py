@@ -22,6 +22,7 @@ import typer
 from vision_train import __version__
 from vision_train.errors import UserError
 from vision_train.shadowing import check_shadowing
+from vision_train.threads import processors, use_threads, waiting
 
 OURS = ("vision_train", "augment", "models", "recipes")
 COMPILED = ("torch", "torchvision", "xformers")
@@ -159,14 +160,16 @@ def _try_xformers() -> None:
 
 def check_devices() -> Findings:
     """Processors, GPUs, and the precision that suits them."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = Findings({"processors": os.cpu_count(), "processors_usable": usable})
+    granted = processors()
+    found = Findings({"processors": os.cpu_count(), "processors_usable": granted.count})
+    found.facts["processors_by"] = granted.because
     try:
         import torch
     except BROKEN:
         found.facts["accelerators"] = "unknown: torch cannot be imported"
         return found
-    found.facts["threads"] = torch.get_num_threads()
+    threads = use_threads()
+    found.facts |= {"threads": threads.count, "threads_by": threads.because, "waiting_threads": waiting()}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from torch.utils.data import Sampler as TorchSampler
 from vision_train.data.sample import Sample
 from vision_train.data.sampler import Position, TrainingBatches
 from vision_train.errors import BadSampleError, UserError
+from vision_train.threads import processors
 
 Batch = dict[str, Any]
 OnBad = Literal["error", "skip"]
@@ -179,7 +179,7 @@ def sample_loader(
         seed: Seed of the run.
         keep_workers: Keep them between passes, for a loader that is run every epoch.
     """
-    workers = min(workers, _usable_processors())
+    workers = min(workers, processors().count)
     whole = isinstance(order, TrainingBatches)
     batches: dict[str, Any] = {"batch_sampler": order} if whole else {"batch_size": batch_size, "sampler": order}
     return SampleLoader(
@@ -189,11 +189,14 @@ def sample_loader(
         collate_fn=dataset.to_batch,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=keep_workers and workers > 0,
+        worker_init_fn=_compute_alone,
         # A generator of the loader's own: without it every pass would draw from torch's global one.
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _usable_processors() -> int:
-    """Processors that this process may use; a container or scheduler often grants fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _compute_alone(worker: int) -> None:
+    """Let a worker compute with one thread: torch sees to that for itself alone, and OpenCV takes every processor."""
+    import cv2
+
+    cv2.setNumThreads(1)

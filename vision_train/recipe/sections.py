@@ -315,3 +315,12 @@ class Run:
     """Recipe to train first, as a phase of this run; its best weights are where this one starts."""
     on_nan: Literal["stop", "continue"] = "stop"
     """What a loss that is not finite does: end the run with a message, or nothing."""
+    threads: int | None = None
+    """Threads with which each process computes on the CPU. Null takes `OMP_NUM_THREADS` where it is set, else one for
+    each core that a container or scheduler grants, which processes that train together on a machine share. The number
+    changes the last bits of results; a run that is resumed goes on with the one that it was begun with."""
+
+    def problems(self) -> Problems:
+        """Yield a number of threads that computes nothing."""
+        if self.threads is not None and self.threads < 1:
+            yield "threads", f"is {self.threads}; must be at least 1"

@@ -14,7 +14,8 @@ from vision_train.run.sample_lists import EARLIER, ListedSample, SampleLists, di
 Verdict = Literal["harmless", "accept", "accepted", "refused"]
 
 HARMLESS = (
-    *("name", "description", "data.workers", "run.on_nan", "model.attention", "model.compile"),
+    *("name", "description", "data.workers", "run.on_nan", "run.threads", "model.attention"),
+    "model.compile",
     *("trainer.accelerator", "trainer.strategy", "trainer.deterministic", "trainer.benchmark"),
     *("trainer.inference_mode", "trainer.detect_anomaly", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps"),
     *("trainer.limit_test_batches", "trainer.limit_predict_batches", "data.allow_overlap"),

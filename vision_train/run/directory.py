@@ -7,9 +7,8 @@ import os
 import platform
 import shlex
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,9 +17,11 @@ from typing import Any
 from vision_train import __version__
 from vision_train.artefacts import Artefact, Codec, Metric, write_artefact
 from vision_train.errors import UserError
-from vision_train.files import OUTPUT_MARK, mark_output, write_json
+from vision_train.files import OUTPUT_MARK, mark_output, read_mapping, write_json
+from vision_train.locks import alone
 from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, write_recipe
+from vision_train.threads import Count, waiting
 
 RUNS = Path("runs")
 """Where runs are numbered, below the working directory."""
@@ -48,6 +49,11 @@ class RunDirectory:
     def recipe(self) -> Path:
         """The resolved recipe; running it again repeats the run."""
         return self.path / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """What the run was begun on and with."""
+        return self.path / "environment.json"
 
     @property
     def classes(self) -> Path:
@@ -96,6 +102,17 @@ class RunDirectory:
         except ValueError as error:
             raise UserError(f"{self.classes}: is damaged ({error}); restore it from a copy of the run") from error
 
+    def recorded_threads(self) -> int | None:
+        """With how many threads the run was begun; None where its record is gone or of a version that noted none.
+
+        Raises:
+            UserError: The record is damaged.
+        """
+        if not self.environment.is_file():
+            return None
+        threads = read_mapping(self.environment, "restore it from a copy of the run, or delete it").get("threads")
+        return threads if isinstance(threads, int) else None
+
     @property
     def described_metrics(self) -> Path:
         """What a reader needs to know of each metric."""
@@ -113,28 +130,11 @@ class RunDirectory:
         for artefact in artefacts:
             write_artefact(self.artefacts, artefact, codecs)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes from training this run meanwhile.
-
-        The lock ends with the process, however it ends, and loader processes do not inherit it.
-
-        Raises:
-            UserError: Another process trains it.
-        """
-        if sys.platform == "win32":  # it has no such locks
-            yield
-            return
-        import fcntl
-
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                raise UserError(
-                    f"{self.path}: another process is training this run; wait until it ends, or stop it"
-                ) from error
-            yield
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other processes from training this run meanwhile; a UserError if another one trains it."""
+        return alone(
+            self.path / ".lock", f"{self.path}: another process is training this run; wait until it ends, or stop it"
+        )
 
     def discard(self) -> None:
         """Remove a new run that failed before its first checkpoint, so that nothing half-made is left.
@@ -185,7 +185,9 @@ def open_run(path: Path, *, with_weights: bool = False) -> RunDirectory:
     return directory
 
 
-def create_run(recipe: Recipe, classes: list[str], run_dir: Path | None, command: list[str]) -> RunDirectory:
+def create_run(
+    recipe: Recipe, classes: list[str], run_dir: Path | None, command: list[str], threads: Count
+) -> RunDirectory:
     """Create and fill the directory of a new run. Only the first process creates; those it starts are told the name.
 
     Args:
@@ -193,6 +195,7 @@ def create_run(recipe: Recipe, classes: list[str], run_dir: Path | None, command
         classes: The label map.
         run_dir: Use this path instead; it must not exist or be empty.
         command: The command line, for the record.
+        threads: With how many each process computes, for the record.
 
     Raises:
         UserError: The path is taken or cannot be written, or processes started by someone else were not told a path.
@@ -211,7 +214,7 @@ def create_run(recipe: Recipe, classes: list[str], run_dir: Path | None, command
     mark_output(path)
     write_recipe(directory.recipe, recipe)
     write_json(directory.classes, classes)
-    write_json(path / "environment.json", environment(recipe, command))
+    write_json(directory.environment, environment(recipe, command, threads))
     return directory
 
 
@@ -258,8 +261,8 @@ def package_versions() -> dict[str, str | None]:
     return packages
 
 
-def environment(recipe: Recipe, command: list[str]) -> dict[str, Any]:
-    """What the run ran on: versions, platform, devices asked for, command line."""
+def environment(recipe: Recipe, command: list[str], threads: Count) -> dict[str, Any]:
+    """What the run ran on: versions, platform, devices asked for, threads, command line."""
     import torch
 
     accelerated = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
@@ -270,7 +273,9 @@ def environment(recipe: Recipe, command: list[str]) -> dict[str, Any]:
         "packages": package_versions(),
         "device": torch.cuda.get_device_name() if accelerated else _processor(),
         "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads.count,
+        "threads_by": threads.because,
+        "waiting_threads": waiting(),
         "command": shlex.join(["vision-train", *command]) if command else "",
     }
 

@@ -25,7 +25,7 @@ from vision_train.run.phase import Prepared, averaging, peak_memory, prepare, sc
 from vision_train.run.plan import Chain, Phase, Plan
 from vision_train.run.progress import format_seconds
 from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words, tell
-from vision_train.run.trainer import build_trainer
+from vision_train.run.trainer import build_trainer, settle_threads
 from vision_train.run.verdict import plan_run
 from vision_train.semi.teacher import Start, burn_in_key, pool_in_words
 from vision_train.tasks.base import Task
@@ -50,6 +50,7 @@ def dry_run(recipe: Recipe) -> str:
         UserError: As ``fit`` would, before it wrote anything.
     """
     plan = plan_run(recipe)
+    settle_threads(recipe)
     checked = check_phases(plan)
     texts = {}
     with logging_to(None):

@@ -18,7 +18,7 @@ from vision_train.run.directory import open_run
 from vision_train.run.learnt import learnt_before
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Scanned, prepare, scan
-from vision_train.run.trainer import build_trainer
+from vision_train.run.trainer import build_trainer, settle_threads
 
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
 
@@ -43,6 +43,7 @@ def evaluate_run(
         UserError: There is no such run, it has no weights yet, or its data cannot be read.
     """
     recipe = load_for_inference(open_run(run, with_weights=True).recipe, overrides)
+    settle_threads(recipe)
     split = split or recipe.kind.judged
     with logging_to(None):
         scanned, notes = _scan(run, recipe, split, _keys_of(overrides))

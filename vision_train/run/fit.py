@@ -49,9 +49,10 @@ from vision_train.run.plan import (
 from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on, warn
-from vision_train.run.trainer import check_devices
+from vision_train.run.trainer import check_devices, settle_threads
 from vision_train.run.verdict import plan_run
 from vision_train.run.verdict_results import conclude_verdict
+from vision_train.threads import processors
 from vision_train.wording import count_of
 
 
@@ -73,13 +74,14 @@ def fit(
         UserError: The recipe, data, checkpoint or devices do not fit together, or the place is taken.
     """
     plan = make_plan(recipe, {})
+    threads = settle_threads(recipe)
     beside = run_dir.parent if run_dir else RUNS
     CONTENTS.recall(beside)
     checked = check_phases(plan)
     result = checked.scanned[plan.known()[-1].name]
     settled = {name: getattr(result.recipe, name) for name in ("data", "augment", "model")}
     # The last phase may train a part of what was asked for.
-    directory = create_run(replace(recipe, **settled), result.data.classes, run_dir, command)
+    directory = create_run(replace(recipe, **settled), result.data.classes, run_dir, command, threads)
     if launched_rank() == 0:
         CONTENTS.keep(beside)
         for name, scanned in checked.scanned.items():
@@ -115,7 +117,9 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
         raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
     CONTENTS.recall(run.absolute().parent)
     check_accepted(accept)
-    plan = make_plan(load_recipe(directory.recipe, runnable=False), stored_recipes(directory))
+    recipe = load_recipe(directory.recipe, runnable=False)
+    plan = make_plan(recipe, stored_recipes(directory))
+    _go_on_with_threads(directory, recipe, console)
     phases = [phase for phase in plan.known() if not read_finished(directory, phase.name)]
     with logging_to(None):
         scanned = {phase.name: _scan_again(directory, phase) for phase in phases}
@@ -123,6 +127,16 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
         check_overlaps(scanned.values())
     _run_plan(directory, plan, CheckedPhases(scanned, accepted=accept), console)
     return directory
+
+
+def _go_on_with_threads(directory: RunDirectory, recipe: Recipe, console: Console) -> None:
+    """Compute with as many threads as the run was begun with: with others its last bits would differ."""
+    threads, granted = settle_threads(recipe, directory.recorded_threads()), processors()
+    if threads.count > granted.count and launched_rank() == 0:
+        console.print(
+            f"note: {threads.count} threads, by {threads.because}; here are {granted.count} processors "
+            f"({granted.because}). run.threads in {relative(directory.recipe)} changes that"
+        )
 
 
 def _scan_again(directory: RunDirectory, phase: Phase, classes: list[str] | None = None) -> Scanned:

@@ -22,7 +22,7 @@ from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
 from vision_train.run.predictions import ENDINGS, RESULTS, check_outputs, write_predictions
 from vision_train.run.texts import check_texts
-from vision_train.run.trainer import build_trainer
+from vision_train.run.trainer import build_trainer, settle_threads
 from vision_train.tasks.base import Task
 from vision_train.tasks.predicted import Predicted
 from vision_train.wording import count_of
@@ -71,6 +71,7 @@ def predict_run(
     directory = open_run(run, with_weights=True)
     check_texts(run, texts)
     recipe = load_for_inference(directory.recipe, overrides)
+    settle_threads(recipe)
     task = build_task(recipe, directory.read_classes())
     _check_predicts(task, run, render)
     load_best(task, run)

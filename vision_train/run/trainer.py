@@ -15,6 +15,7 @@ from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
 from vision_train.tasks.base import Task
+from vision_train.threads import Count, use_threads
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 """Trainer keys that one set of processes shares; every phase takes them from the recipe that was asked for."""
@@ -44,6 +45,19 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         asked = ", ".join(f"trainer.{key}={recipe.trainer[key]}" for key in HARDWARE if key in recipe.trainer)
         raise UserError(f"{asked or 'trainer'}: {error}") from error
+
+
+def settle_threads(recipe: Recipe, recorded: int | None = None) -> Count:
+    """Settle with how many threads this process computes, one of those that train on the devices of this machine.
+
+    Args:
+        recipe: Says how many, or how many processes share the processors.
+        recorded: With how many a run that goes on was begun.
+
+    Raises:
+        UserError: As for :func:`build_trainer`.
+    """
+    return use_threads(recipe.run.threads, recorded=recorded, processes=build_trainer(recipe, []).num_devices)
 
 
 def check_devices(recipe: Recipe, data: SampleDataModule, task: Task) -> None:

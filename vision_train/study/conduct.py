@@ -17,11 +17,12 @@ from vision_train.study import words
 from vision_train.study.execution import Execution, Outcome, Train
 from vision_train.study.page import State
 from vision_train.study.plan import Plan
-from vision_train.study.processes import RunProcesses, threads_for_each
+from vision_train.study.processes import RunProcesses
 from vision_train.study.resolved import resolve_arms
 from vision_train.study.results import StudyResult, collect, measured_value
 from vision_train.study.study import Study
 from vision_train.study.writing import verdicts, write_results
+from vision_train.threads import processors_of_each
 
 
 def conduct(
@@ -93,8 +94,8 @@ class _Progress:
         if before := len(self._done):
             console.print(f"{before} of {len(self.runs)} runs are finished already")
         if jobs > 1:
-            threads = threads_for_each(jobs)
-            console.print(f"{jobs} runs at a time, {threads} processor{'s' if threads > 1 else ''} each")
+            share = processors_of_each(jobs)
+            console.print(f"{jobs} runs at a time, {share} processor{'s' if share > 1 else ''} each")
 
     def ended(self, outcome: Outcome) -> None:
         """Note how a run ended; say so and write the tables if it was trained just now."""

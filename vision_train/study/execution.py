@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shlex
 import shutil
@@ -11,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from vision_train.files import write_json
+from vision_train.locks import is_free, take
 from vision_train.recipe.plain import escaped
 from vision_train.study.study import Run
 
@@ -84,40 +84,47 @@ class Execution:
         if run.finished:
             return Outcome(run)
         run.log.parent.mkdir(parents=True, exist_ok=True)
-        with self._alone(run) as log:
-            if run.finished or self._stopping.is_set():  # a process of a killed command has ended it meanwhile
-                return Outcome(run)
-            began = time.monotonic()
-            arguments = fit_arguments(run)
+        while True:
+            with self._alone(run):
+                if run.finished or self._stopping.is_set():  # a process of a killed command has ended it meanwhile
+                    return Outcome(run)
+                arguments = fit_arguments(run)
+            outcome = self._train(run, arguments)
+            if outcome.error is None or is_free(run.lock):
+                return outcome
+            # A process that was still starting when its command was killed has taken the lock first.
+
+    @contextmanager
+    def _alone(self, run: Run) -> Iterator[None]:
+        """Enter once no other process trains this run, or the study is broken off.
+
+        A process outlives the command that started it if that is killed, and holds the lock of its log until it ends.
+        """
+        with ExitStack() as held:
+            said = False
+            while not self._stopping.is_set():
+                if lock := take(run.lock):
+                    held.callback(lock.release)
+                    break
+                if not said:
+                    self.say(f"{run.title} seed {run.seed}: a process of an earlier command trains it; waiting")
+                said = True
+                self._stopping.wait(SECONDS_BETWEEN_LOOKS)
+            yield
+
+    def _train(self, run: Run, arguments: Sequence[str]) -> Outcome:
+        began = time.monotonic()
+        with run.log.open("ab") as log:
             write_json(run.conditions, {"jobs": self.jobs})
             log.write(f"$ {shlex.join(['vision-train', *arguments])}\n".encode("utf-8", "surrogateescape"))
             log.flush()
             place = log.tell()
             code = self.train(arguments, log)
-            seconds = time.monotonic() - began
+        seconds = time.monotonic() - began
         if code == 0 and run.finished:
             return Outcome(run, seconds)
         reason = _reason(run.log, place, code) if code else f"measured no finite {run.metric}"
         return Outcome(run, seconds, f"{reason} ({run.log})")
-
-    @contextmanager
-    def _alone(self, run: Run) -> Iterator[BinaryIO]:
-        """Open the run's log once no other process trains this run.
-
-        A process outlives the command that started it if that is killed. It holds its log open, and the lock with it.
-        """
-        with run.log.open("ab") as log:
-            waiting = False
-            while not self._stopping.is_set():
-                try:
-                    fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if not waiting:
-                        self.say(f"{run.title} seed {run.seed}: a process of an earlier command trains it; waiting")
-                    waiting = True
-                    self._stopping.wait(SECONDS_BETWEEN_LOOKS)
-            yield log
 
 
 def fit_arguments(run: Run) -> list[str]:
@@ -138,7 +145,7 @@ def _reason(log: Path, place: int, code: int) -> str:
     """What a failed run said last: its error message, or the last line of its traceback."""
     if code < 0:
         name = signal.Signals(-code).name
-        hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
+        hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
         return f"was ended by {name}{hint}"
     with log.open("rb") as file:
         file.seek(place)

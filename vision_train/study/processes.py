@@ -8,7 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vision_train.locks import HELD
+from vision_train.threads import environment_of_each
 
 SECONDS_TO_STOP = 20.0
 """What an interrupted run is given to end by itself, before it is killed."""
@@ -22,9 +26,7 @@ class RunProcesses:
     """
 
     def __init__(self, jobs: int) -> None:
-        self.environment = dict(os.environ)
-        if jobs > 1:
-            self.environment.setdefault("OMP_NUM_THREADS", str(threads_for_each(jobs)))
+        self.environment = environment_of_each(jobs)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._changing = threading.Lock()
         self._stopped = False
@@ -34,7 +36,7 @@ class RunProcesses:
 
         Args:
             arguments: What follows ``vision-train``.
-            log: Takes what it prints. The process holds it open, and with it any lock on it, for as long as it lives.
+            log: Takes what it prints. The process holds its lock (:func:`lock_of`) for as long as it lives.
 
         Returns:
             Its exit code; the negative number of the signal that ended it.
@@ -49,8 +51,8 @@ class RunProcesses:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self.environment,
-                start_new_session=True,
+                env={**self.environment, HELD: str(lock_of(Path(log.name)))},
+                **_group_of_its_own(),
             )
             self._running.add(process)
         try:
@@ -65,22 +67,47 @@ class RunProcesses:
             self._stopped = True
             running = list(self._running)
         for process in running:
-            _signal(process, signal.SIGINT)
+            _interrupt(process)
         for process in running:
             try:
                 process.wait(SECONDS_TO_STOP)
             except subprocess.TimeoutExpired:
-                _signal(process, signal.SIGKILL)
+                _kill(process)
 
 
-def threads_for_each(jobs: int) -> int:
-    """Threads with which so many processes share the processors that this one may use."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, processors // jobs)
+def lock_of(log: Path) -> Path:
+    """The lock that the process holds which writes a log."""
+    return log.with_suffix(".lock")
 
 
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    try:
-        os.killpg(process.pid, number)  # the group, for the processes that it started in turn
-    except ProcessLookupError:
-        return  # it has ended by itself
+# mypy takes the branch of the system that it checks for (--platform win32).
+if sys.platform == "win32":
+
+    def _group_of_its_own() -> dict[str, Any]:
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+
+    def _interrupt(process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            # A group of its own hears no Ctrl-C; the command line takes both alike.
+            process.send_signal(signal.CTRL_BREAK_EVENT)
+
+    def _kill(process: subprocess.Popen[bytes]) -> None:
+        tree = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(tree, check=False, capture_output=True)  # noqa: S603 - a fixed command; it may have ended
+
+else:
+
+    def _group_of_its_own() -> dict[str, Any]:
+        return {"start_new_session": True}
+
+    def _interrupt(process: subprocess.Popen[bytes]) -> None:
+        _signal(process, signal.SIGINT)
+
+    def _kill(process: subprocess.Popen[bytes]) -> None:
+        _signal(process, signal.SIGKILL)
+
+    def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        try:
+            os.killpg(process.pid, number)  # the group, for the processes that it started in turn
+        except ProcessLookupError:
+            return  # it has ended by itself

@@ -6,7 +6,6 @@ anything else starts again. So a study that was killed at any moment continues.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -19,8 +18,10 @@ from typing import Any
 from vision_train import __version__
 from vision_train.errors import UserError
 from vision_train.files import OUTPUT_MARK, mark_output, read_mapping, write_json
+from vision_train.locks import alone
 from vision_train.recipe import load_recipe, to_plain, write_recipe
 from vision_train.study.plan import UNSEEN, Plan, differing_keys, flatten, folder_names
+from vision_train.study.processes import lock_of
 from vision_train.study.resolved import ResolvedArm, ResolvedArms
 
 MOST_NAMED = 5
@@ -66,6 +67,11 @@ class Run:
         """Whether it has a checkpoint to go on from. One that ended without a result has nothing to go on to."""
         ended = (self.folder / "summary.json").exists()
         return not ended and any(self.folder.glob("phases/*/checkpoints/last.ckpt"))
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains it."""
+        return lock_of(self.log)
 
     @property
     def conditions(self) -> Path:
@@ -168,11 +174,7 @@ class Study:
         self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
         mark_output(self.path)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.path}: another compare is at work here; wait for it, or name --out") from error
+        with alone(self.path / ".lock", f"{self.path}: another compare is at work here; wait for it, or name --out"):
             self._refuse_other_plan()
             self._write_recipes()
             self._write_facts(command=command)
