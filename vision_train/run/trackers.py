@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -139,8 +140,9 @@ class MLflow:
             artifact_location=None if server else (folder / "artifacts").as_uri(),
             run_id=run_id,
         )
-        if run_id is None:
-            self._logger.log_hyperparams(settings(recipe))
+        if run_id is None:  # globs of names of parameters are no names that MLflow takes
+            named = {re.sub(r"[^\w\-. :/]", "_", key): value for key, value in settings(recipe).items()}
+            self._logger.log_hyperparams(named)
         self.id = str(self._logger.run_id)
 
     def begin(self, phase: str, step: int) -> None:
