@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vision_train.artefacts import Curve, ImageGrid, Matrix, Table
+from vision_train.artefacts import BoxPicture, BoxPictures, Curve, ImageGrid, MarkedBox, Matrix, Table
 from vision_train.metrics_log import read_metrics
 from vision_train.recipe import load_recipe
+from vision_train.report import boxes
 from vision_train.report.pixels import pictures_of
 from vision_train.run.directory import RunDirectory
 from vision_train.run.fit import fit, resume
@@ -108,7 +109,7 @@ def test_wandb_stays_offline(tiny):
 @pytest.mark.parametrize(
     ("tracker", "variable", "value", "says"),
     [
-        ("mlflow", "MLFLOW_TRACKING_URI", "file:///elsewhere", "sent to file:///elsewhere (MLFLOW_TRACKING_URI)"),
+        ("mlflow", "MLFLOW_TRACKING_URI", "sqlite:////elsewhere", "sent to sqlite:////elsewhere (MLFLOW_TRACKING_URI)"),
         ("wandb", "WANDB_MODE", "disabled", "not sent"),
     ],
 )
@@ -150,3 +151,14 @@ def test_pictures_are_grids_curves_and_matrices():
         assert drawn.shape[2] == 3
         assert drawn.std() > 0
     assert pictures_of(Table("table", "Table", ["a"], [[1]])) == []
+
+
+def test_pictures_with_boxes_are_drawn_by_the_kind_of_data_that_has_boxes():
+    box = MarkedBox((2.0, 3.0, 12.0, 14.0), "cat", "found")
+    picture = BoxPicture("a.png", "A", np.zeros((20, 30, 3), dtype=np.uint8), {"predicted": [box], "truth": []})
+    content = BoxPictures("boxes", "Boxes", [picture], {"found": "right"})
+    captions, drawn = zip(*pictures_of(content, boxes), strict=True)
+    assert captions == ("a.png, predicted: 1", "a.png, truth: 0")
+    assert drawn[0].any()
+    assert not drawn[1].any()
+    assert pictures_of(content) == []
