@@ -30,7 +30,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_command_that_instal
 
 
 def test_a_tracker_that_nobody_knows_is_refused_with_those_there_are():
-    with pytest.raises(UserError, match=r"run\.trackers.*tensorboard, wandb, mlflow"):
+    with pytest.raises(UserError, match=r"run\.trackers.*tensorboard \| wandb \| mlflow"):
         load_recipe("quickstart", ["run.trackers=[comet]"])
 
 

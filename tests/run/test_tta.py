@@ -44,7 +44,7 @@ def test_probabilities_are_averaged_over_the_image_and_its_mirror_image():
 
 
 def test_five_crops_are_cut_from_larger_images_and_the_centre_is_the_plain_image():
-    recipe = load_recipe("quickstart", ["augment.eval.crop_share=0.8"])
+    recipe = load_recipe("quickstart", ["augment.eval.crop_share=0.8", "data.image_size=32"])
     views = augmented_views(recipe, "five-crop")
     assert views.count == 5
     assert views.recipe.data.height_and_width == (40, 40)

@@ -264,7 +264,9 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     trained_under = conditions(data, steps, plain.world_size) if log else {}
     keeper = EpochCheckpoints(checkpoints, recipe, trained_under, on_saved=display.epoch_saved)
     early = StopEarly(recipe.run.select, recipe.run.early_stopping) if recipe.run.early_stopping else None
-    watching = [bad_samples, meter, display, *([early] if early else []), *installed_callbacks(recipe), keeper]
+    # Before the meter, which writes down what they log.
+    others = installed_callbacks(recipe)
+    watching = [*others, bad_samples, meter, display, *([early] if early else []), keeper]
     trainer = build_trainer(recipe, [*_training(prepared, steps), *watching], folder)
     set_length(trainer, steps)
     tell(task, data, steps)

@@ -188,6 +188,7 @@ class Trackers:
         self._file = directory.path / FOLDER / "runs.json"
         self._of: dict[str, TensorBoard | WeightsAndBiases | MLflow] = {}
         known = read_ids(self._file)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
         for name in recipe.run.trackers:
             try:
                 self._of[name] = KINDS[name](directory, recipe, known.get(name))
