@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vision_train.files import finite
 
@@ -19,16 +20,30 @@ def part_of(phase: str) -> str:
     return phase.rpartition(".")[0]
 
 
+class Listener(Protocol):
+    """Gets what a log gets, and the artefacts that go with it."""
+
+    def begin(self, phase: str, step: int) -> None:
+        """A phase goes on after so many steps; what was told beyond them is repeated."""
+
+    def metrics(self, phase: str, epoch: int, step: int, values: Mapping[str, Any]) -> None:
+        """A line was appended."""
+
+    def artefacts(self, phase: str, step: int, artefacts: Sequence[Any]) -> None:
+        """A phase has left artefacts for the report."""
+
+
 class MetricsLog:
     """Appends lines; opened for each line, so that a killed run loses none.
 
     Args:
         path: The file; made with its first line.
         seconds_before: Wall-clock seconds that the run had taken before this process.
+        listener: Is told each line that was appended.
     """
 
-    def __init__(self, path: Path, seconds_before: float = 0.0) -> None:
-        self.path = path
+    def __init__(self, path: Path, seconds_before: float = 0.0, listener: Listener | None = None) -> None:
+        self.path, self.listener = path, listener
         self._began = time.monotonic() - seconds_before
 
     def append(self, phase: str, epoch: int, step: int, values: dict[str, Any]) -> None:
@@ -40,6 +55,11 @@ class MetricsLog:
             step: Optimiser steps taken in this phase.
             values: What was measured; values that are not finite are written as null.
         """
+        self._write(phase, epoch, step, values)
+        if self.listener:
+            self.listener.metrics(phase, epoch, step, values)
+
+    def _write(self, phase: str, epoch: int, step: int, values: dict[str, Any]) -> None:
         seconds = round(time.monotonic() - self._began, 3)
         line = {"phase": phase, "epoch": epoch, "step": step, "time": seconds, **finite(values)}
         with self.path.open("a", encoding="utf-8") as file:
@@ -50,7 +70,9 @@ class MetricsLog:
         if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("\n")  # or this note would be lost with the line that was cut off
-        self.append(phase, epoch, step, {"resumed": True})
+        self._write(phase, epoch, step, {"resumed": True})
+        if self.listener:
+            self.listener.begin(phase, step)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

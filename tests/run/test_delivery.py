@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vision_train.recipe.sections import Select
+from vision_train.recipe.run_section import Select
 from vision_train.run.delivery import delivered, delivery_in_words
 from vision_train.run.plan import LAST, FinishedPhase
 

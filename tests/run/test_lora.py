@@ -172,7 +172,7 @@ def test_the_head_alone_is_trained_on_any_network_of_classification(first):
     assert {name for name, tensor in before.items() if not torch.equal(tensor, after[name])} == {*HEAD}
     # Blocks that are skipped at random, and dropouts, belong to a network that learns.
     prepared = prepare(scan(load_recipe(first, [f"model.freeze={ALL_BUT_HEAD}", "model.checkpoint=first"])))
-    assert prepared.task.network.blocks in prepared.frozen
+    assert prepared.task.network.blocks in prepared.frozen.modules
     assert not prepared.task.network.blocks[1].drop_path1.training
     prepared = prepare(scan(load_recipe(resnet(), ["model.freeze=all_but_head"])))
     trained = {name for name, each in prepared.task.network.named_parameters() if each.requires_grad}

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Views(StrEnum):
+    """Views of an image, over which class probabilities are averaged."""
+
+    FLIPS = "flips"
+    FIVE_CROP = "five-crop"
 
 
 def evaluate(
@@ -18,6 +26,10 @@ def evaluate(
         str | None,
         typer.Option(help="train, val, test or another split of the data; else the one that the run was measured on."),
     ] = None,
+    tta: Annotated[
+        Views | None,
+        typer.Option("--tta", help="Test-time augmentation: average the class probabilities over views of each image."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate the best weights of a run. Nothing is written.
@@ -27,12 +39,14 @@ def evaluate(
       vision-train evaluate runs/quickstart/0 --split test --json
 
       vision-train evaluate runs/classification/vit_small/0 data.root=other_photos
+
+      vision-train evaluate runs/classification/vit_small/0 --tta five-crop
     """
     from vision_train.cli.console import plain_console
     from vision_train.files import finite
     from vision_train.run.evaluate import evaluate_run
 
-    figures = evaluate_run(run, split, overrides or [], plain_console(stderr=True))
+    figures = evaluate_run(run, split, overrides or [], plain_console(stderr=True), tta.value if tta else None)
     if as_json:
         print(json.dumps(finite(figures)))
         return

@@ -55,9 +55,11 @@ def fit(
         return
 
     from vision_train.recipe import load_recipe
+    from vision_train.recipe.installed import check_installed
 
     assert recipe is not None
     loaded = load_recipe(recipe, overrides or [])
+    check_installed(loaded)
     if dry_run:
         from vision_train.run.dry_run import dry_run as try_out
 

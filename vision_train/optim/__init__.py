@@ -3,7 +3,7 @@
 from vision_train.optim.accumulation import WholeWindows
 from vision_train.optim.adaptation import choose_trained
 from vision_train.optim.clipping import ClipEachGradient
-from vision_train.optim.freezing import KeepFrozen, freeze
+from vision_train.optim.freezing import Frozen, KeepFrozen, ReleaseFrozen, freeze
 from vision_train.optim.optimizer import (
     build_optimizer,
     check_groups,
@@ -15,7 +15,9 @@ from vision_train.optim.schedule import build_schedule, count_warmup_steps, sche
 
 __all__ = [
     "ClipEachGradient",
+    "Frozen",
     "KeepFrozen",
+    "ReleaseFrozen",
     "WholeWindows",
     "build_optimizer",
     "build_schedule",

@@ -8,14 +8,14 @@ from torch import nn
 
 from models.lora import adapter_names, add_adapters
 from vision_train.errors import UserError
-from vision_train.optim.freezing import freeze, freeze_parameters
+from vision_train.optim.freezing import Frozen, freeze_at_first, freeze_parameters, names_to_freeze
 from vision_train.recipe.globs import all_matching
 from vision_train.recipe.sections import ALL_BUT_HEAD, Model
 
 
 def choose_trained(
     network: nn.Module, model: Model, *, heads: Sequence[str], adaptable: Callable[[], Sequence[str]]
-) -> list[nn.Module]:
+) -> Frozen:
     """Freeze what ``model.freeze`` or ``model.lora`` excludes, and add adapters, in place.
 
     Adapters rename tensors, so weights have to be loaded before. The head and what ``model.fresh`` names are trained
@@ -28,25 +28,43 @@ def choose_trained(
         adaptable: Names the linear layers that adapters may change; called where the recipe wants adapters.
 
     Returns:
-        The outermost modules that are frozen as a whole.
+        What is frozen; what ``model.freeze_first`` names is yet to be, by :class:`ReleaseFrozen`.
 
     Raises:
         UserError: A glob matches no parameter, nothing is left to train, or the network cannot be adapted so.
     """
+    modules = freeze_parameters(network, _names_to_freeze(network, model, heads=heads, adaptable=adaptable))
+    if model.freeze_first is None:
+        return Frozen(modules)
+    key, globs = "model.freeze_first.names", model.freeze_first.names
+    if isinstance(globs, list):
+        return freeze_at_first(network, names_to_freeze(network, globs, key), modules)
+    return freeze_at_first(network, _all_but(_trained_whole(network, model, heads), network, key), modules)
+
+
+def _names_to_freeze(
+    network: nn.Module, model: Model, *, heads: Sequence[str], adaptable: Callable[[], Sequence[str]]
+) -> set[str]:
     if model.lora is None and model.freeze != ALL_BUT_HEAD:
         assert isinstance(model.freeze, list)
-        return freeze(network, model.freeze)
+        return names_to_freeze(network, model.freeze)
     trained = _trained_whole(network, model, heads)
     if model.lora is not None:
         inside = tuple(name.rpartition(".")[0] for name in trained)
         _adapt(network, [name for name in adaptable() if name not in inside], model.lora.rank)
-    elif not trained:
+    else:
+        return _all_but(trained, network, "model.freeze")
+    names = [name for name, _ in network.named_parameters()]
+    return set(names) - trained - adapter_names(names)
+
+
+def _all_but(trained: set[str], network: nn.Module, key: str) -> set[str]:
+    if not trained:
         raise UserError(
-            f"model.freeze={ALL_BUT_HEAD}: {type(network).__name__} has no head, so nothing is trained; name what to "
+            f"{key}={ALL_BUT_HEAD}: {type(network).__name__} has no head, so nothing is trained; name what to "
             "freeze by globs"
         )
-    names = [name for name, _ in network.named_parameters()]
-    return freeze_parameters(network, set(names) - trained - adapter_names(names))
+    return {name for name, _ in network.named_parameters()} - trained
 
 
 def _trained_whole(network: nn.Module, model: Model, heads: Sequence[str]) -> set[str]:

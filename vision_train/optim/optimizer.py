@@ -6,6 +6,7 @@ Parameter groups, layer decay and the optimisers themselves are timm's; here the
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -14,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from vision_train.errors import UserError
-from vision_train.optim.schedule import build_schedule
+from vision_train.optim.schedule import RELEASED, build_schedule, count_frozen_steps
 from vision_train.recipe.globs import all_matching, matching
 from vision_train.recipe.optim_section import Optim
 from vision_train.recipe.recipe import Recipe
@@ -58,7 +59,14 @@ def _decayed(network: nn.Module, options: Optim) -> set[int]:
     return {id(named[name]) for name in all_matching(options.decay_also, named, "optim.decay_also")}
 
 
-def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int, mixed: bool = False) -> Optimizer:
+def build_optimizer(
+    network: nn.Module,
+    options: Optim,
+    *,
+    effective_batch: int,
+    mixed: bool = False,
+    frozen_at_first: Collection[str] = (),
+) -> Optimizer:
     """Build the optimiser with its parameter groups.
 
     Weight decay spares biases, norms and what the network's ``no_weight_decay`` names, but for those that
@@ -71,6 +79,7 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int,
         options: The recipe's ``optim`` section.
         effective_batch: Images per optimiser step over all processes, for linear learning-rate scaling.
         mixed: Whether precision is mixed, under which Lightning clips no gradients for a fused step.
+        frozen_at_first: Names of parameters that are trained later than the others; they have groups of their own.
 
     Raises:
         UserError: The optimiser does not exist or refuses its options, the network has no layers that a decay
@@ -102,7 +111,8 @@ def build_optimizer(network: nn.Module, options: Optim, *, effective_batch: int,
         raise UserError(f"optim.name={options.name}: refuses its options: {error}") from error
     factors = {id(parameter): named[name] for name, parameter in network.named_parameters() if name in named}
     decays = dict.fromkeys(decayed, options.weight_decay)
-    optimizer.param_groups[:] = _merged(optimizer.param_groups, factors, decays)
+    later = {id(parameter) for name, parameter in network.named_parameters() if name in frozen_at_first}
+    optimizer.param_groups[:] = _merged(optimizer.param_groups, factors, decays, later)
     optimizer.register_load_state_dict_pre_hook(_keep_own_settings)
     return optimizer
 
@@ -118,7 +128,9 @@ def can_fuse(network: nn.Module, name: str) -> bool:
     return devices == {"cpu"} and "fused" in inspect.signature(kind).parameters
 
 
-def _merged(groups: list[dict[str, Any]], factors: dict[int, float], decays: dict[int, float]) -> list[dict[str, Any]]:
+def _merged(
+    groups: list[dict[str, Any]], factors: dict[int, float], decays: dict[int, float], later: Collection[int]
+) -> list[dict[str, Any]]:
     """Scale rates, set weight decays, and put parameters of equal settings together, in the order they come.
 
     timm leaves the scale of a layer to its own schedulers; ours multiplies what stands in ``lr``.
@@ -130,6 +142,8 @@ def _merged(groups: list[dict[str, Any]], factors: dict[int, float], decays: dic
         for parameter in group["params"]:
             settings = {"lr": rate * factors.get(id(parameter), 1.0), **common}
             settings["weight_decay"] = decays.get(id(parameter), common["weight_decay"])
+            if id(parameter) in later:
+                settings[RELEASED] = True
             members = next((members for known, members in merged if known == settings), None)
             if members is None:
                 merged.append((settings, [parameter]))
@@ -166,7 +180,13 @@ def _keep_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str,
 
 
 def configure_optimizers(
-    network: nn.Module, recipe: Recipe, *, total_steps: int, steps_per_epoch: int, effective_batch: int
+    network: nn.Module,
+    recipe: Recipe,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    effective_batch: int,
+    frozen_at_first: Collection[str] = (),
 ) -> OptimizerLRScheduler:
     """The recipe's optimiser, with its schedule advanced at every optimiser step, as Lightning asks a task for it.
 
@@ -176,11 +196,20 @@ def configure_optimizers(
         total_steps: Optimiser steps of the whole phase.
         steps_per_epoch: Optimiser steps of one epoch.
         effective_batch: Samples of an optimiser step over all processes.
+        frozen_at_first: Names of the parameters that ``model.freeze_first`` releases later.
 
     Raises:
         UserError: As for :func:`build_optimizer`.
     """
     mixed = "mixed" in str(recipe.trainer.get("precision"))
-    optimizer = build_optimizer(network, recipe.optim, effective_batch=effective_batch, mixed=mixed)
-    schedule = build_schedule(optimizer, recipe.optim, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    optimizer = build_optimizer(
+        network, recipe.optim, effective_batch=effective_batch, mixed=mixed, frozen_at_first=frozen_at_first
+    )
+    schedule = build_schedule(
+        optimizer,
+        recipe.optim,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        release=count_frozen_steps(recipe.model.freeze_first, steps_per_epoch),
+    )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -16,7 +16,7 @@ from vision_train.recipe.plain import escaped
 from vision_train.recipe.read import override_layer, read_file_layers
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.remote import is_remote
-from vision_train.recipe.sections import Run
+from vision_train.recipe.run_section import Run
 from vision_train.recipe.validate import Validator
 
 Section = TypeVar("Section", bound=Any)

@@ -8,7 +8,8 @@ from typing import Any
 
 from vision_train.data.kind import KindOfData, Problems
 from vision_train.recipe.optim_section import Optim
-from vision_train.recipe.sections import Augment, Model, Run
+from vision_train.recipe.run_section import Run
+from vision_train.recipe.sections import Augment, Model
 from vision_train.recipe.semi_section import Semi
 from vision_train.tasks import kind_of_data, semi_methods
 
@@ -57,6 +58,7 @@ class Recipe:
         if self.seed < 0 or self.seed >= 2**32:
             yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
         yield from self._pool_problems()
+        yield from self._length_problems()
 
     def unset(self) -> Problems:
         """Yield unlabelled samples that a method learns from and nobody has named."""
@@ -75,3 +77,18 @@ class Recipe:
             yield "semi.method", f"is {self.semi.method}; task={self.task} takes {' | '.join(known)}"
         elif self.semi.uses_pool_in_steps and self.semi.teacher == "average" and self.optim.ema is None:
             yield "optim.ema", f"is null, and semi.method={self.semi.method} has it as teacher; set 'optim.ema={RUN}'"
+
+    def _length_problems(self) -> Problems:
+        """Yield what does not go together with a training whose length or phases a method divides."""
+        if self.semi.method != "none" and self.run.early_stopping is not None:
+            yield (
+                "run.early_stopping",
+                f"is set beside semi.method={self.semi.method}, which plans the whole length: training would end "
+                "before the pool has been learnt from; set it to null",
+            )
+        if self.semi.in_phases and self.model.freeze_first is not None:
+            yield (
+                "model.freeze_first",
+                f"is set beside semi.method={self.semi.method}, which divides training into phases that begin with "
+                "trained weights; set it to null",
+            )

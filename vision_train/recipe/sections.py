@@ -203,6 +203,27 @@ ALL_BUT_HEAD: Literal["all_but_head"] = "all_but_head"
 
 
 @dataclass(frozen=True)
+class FreezeFirst:
+    """What is not trained in the first epochs, and trained from there on.
+
+    The optimiser knows these weights only from then on, and the warm-up of `optim` begins anew for them.
+    """
+
+    epochs: float
+    """Epochs after which all that `names` names is trained."""
+    names: list[str] | Literal["all_but_head"] = ALL_BUT_HEAD
+    """As `model.freeze`: globs of names of parameters, or `all_but_head`, which lets a fresh head learn before the
+    weights of a checkpoint follow it."""
+
+    def problems(self) -> Problems:
+        """Yield no epochs and no names."""
+        if self.epochs <= 0:
+            yield "epochs", f"is {self.epochs:g}; must be above 0; to freeze nothing at first, set freeze_first to null"
+        if not self.names:
+            yield "names", "is empty; name what is frozen at first, as in [encoder.*]"
+
+
+@dataclass(frozen=True)
 class Model:
     """The network and the weights it starts from."""
 
@@ -227,6 +248,8 @@ class Model:
     """Globs of names of parameters that are not trained, such as `encoder.*`; or `all_but_head`, which trains the
     modules that depend on the classes, and `fresh` tensors, alone. A module of which every parameter is frozen stays in
     evaluation mode: its batch norm statistics are kept, and it drops nothing out."""
+    freeze_first: FreezeFirst | None = None
+    """Freeze for the first epochs alone, beside what `freeze` names for good; null freezes nothing so."""
     lora: Lora | None = None
     """Low-rank adapters: train these, the head and `fresh` tensors, and freeze all else; null trains weights
     themselves."""
@@ -267,6 +290,12 @@ class Model:
             yield "min_matched_share", f"is {self.min_matched_share}; must lie between 0 and 1"
         if self.lora is not None and self.freeze:
             yield "freeze", "is set beside `lora`, which decides what is trained; set `freeze` to [] or `lora` to null"
+        if self.freeze_first is not None and (self.lora is not None or self.freeze == ALL_BUT_HEAD):
+            other = "lora" if self.lora is not None else f"freeze={ALL_BUT_HEAD}"
+            yield (
+                "freeze_first",
+                f"is set beside `{other}`, which freezes the network for good; take one of them out",
+            )
         if isinstance(self.checkpoint, dict):
             yield from self._part_problems(self.checkpoint)
         yield from self._key_problems()
@@ -293,34 +322,3 @@ class Model:
             for inner in parts:
                 if outer and inner.startswith(f"{outer}."):
                     yield "checkpoint", f"has the parts `{outer}` and `{inner}`, one inside the other; keep one of them"
-
-
-@dataclass(frozen=True)
-class Select:
-    """The headline metric: chooses the best epoch and heads every table."""
-
-    metric: str = "val/accuracy"
-    """A validation metric as written in metrics.jsonl."""
-    mode: Literal["max", "min"] = "max"
-    """Whether more or less of it is better."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """How the run is conducted and judged."""
-
-    select: Select = field(default_factory=Select)
-    """Which metric chooses the best epoch."""
-    pretrain: str | None = None
-    """Recipe to train first, as a phase of this run; its best weights are where this one starts."""
-    on_nan: Literal["stop", "continue"] = "stop"
-    """What a loss that is not finite does: end the run with a message, or nothing."""
-    threads: int | None = None
-    """Threads with which each process computes on the CPU. Null takes `OMP_NUM_THREADS` where it is set, else one for
-    each core that a container or scheduler grants, which processes that train together on a machine share. The number
-    changes the last bits of results; a run that is resumed goes on with the one that it was begun with."""
-
-    def problems(self) -> Problems:
-        """Yield a number of threads that computes nothing."""
-        if self.threads is not None and self.threads < 1:
-            yield "threads", f"is {self.threads}; must be at least 1"

@@ -88,14 +88,16 @@ class TrainerKeys(TypedDict, total=False):
     """Point at the operation that produced a gradient that is not finite; slow."""
     sync_batchnorm: bool
     """Share batch-norm statistics between processes."""
+    callbacks: list[str] | None
+    """Callbacks that installed packages offer, by the names of their entry points in the group
+    `vision_train.callbacks`; a recipe never names code to import."""
 
 
-_NO_EARLY_END = "no training ends before what max_epochs, max_steps or max_time say; raise those"
+_NO_EARLY_END = "only `run.early_stopping` ends a training before max_epochs, max_steps or max_time do; set that"
 OWNED = {
     "min_epochs": _NO_EARLY_END,
     "min_steps": _NO_EARLY_END,
     "logger": "every run writes metrics.jsonl",
-    "callbacks": "a recipe names no code; `optim.ema` and `run.select` set up what needs one",
     "plugins": "a recipe names no code",
     "profiler": "every run measures images per second and the wait for data",
     "enable_checkpointing": "every run keeps the last and the best epoch; `run.select` says what is best",

@@ -80,6 +80,7 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
         "byline": _byline(record),
         "unfinished": "" if record.summary else _unfinished(record),
         "unknown": [*record.unknown, *undrawn],
+        "stopped_early": [p.facts["stopped_early"] for p in record.phases.values() if p.facts.get("stopped_early")],
         "headline": headline_tiles(record),
         "phases": _phases(record),
         "verdict": {

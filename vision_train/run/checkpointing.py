@@ -21,9 +21,20 @@ from vision_train.run.best_weights import CALIBRATION
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Task
 
+KEPT = "epoch-*.ckpt"
+"""Files of the epochs that ``run.keep`` keeps."""
+
+
+def kept_file(epoch: int) -> str:
+    """Name of the file of an epoch, from 0, that is kept; people count epochs from 1."""
+    return f"epoch-{epoch + 1}.ckpt"
+
 
 class EpochCheckpoints(Checkpoint):
     """Writes ``last.ckpt`` after every epoch and lets ``best.ckpt`` be a copy of it whenever the metric improved.
+
+    With ``run.keep`` above 1, the best epochs so far stay as ``epoch-N.ckpt`` too. An epoch without a validation of its
+    own is none of them.
 
     Lightning's own ModelCheckpoint keeps the two as separate, separately written files and ties them to absolute
     paths; here an epoch is written once, and a run directory can be moved.
@@ -42,7 +53,14 @@ class EpochCheckpoints(Checkpoint):
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.best_metrics: dict[str, float] = {}
+        self.kept: list[dict[str, Any]] = []
+        """Epochs that are kept, the best first: ``epoch``, ``value`` and ``metrics``."""
         self._validated = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove files of epochs that a run which was killed kept after its last checkpoint."""
+        if trainer.is_global_zero:
+            self._remove_others()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that this epoch's metrics are its own; Lightning keeps those of earlier epochs."""
@@ -50,7 +68,9 @@ class EpochCheckpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch. Lightning calls checkpoint callbacks after all others, so their state is up to date."""
-        improved = self._improved(trainer)
+        measured = self._measured(trainer)
+        improved = self._improved(trainer, measured)
+        keeps = measured is not None and self._keep(measured)
         last = self.folder / "last.ckpt"
         temporary = self.folder / ".last.ckpt.tmp"
         trainer.save_checkpoint(temporary)  # called on every process, written by the first
@@ -59,28 +79,52 @@ class EpochCheckpoints(Checkpoint):
             # best.ckpt holds it.
             if improved:
                 link_or_copy(temporary, self.folder / "best.ckpt")
+            if keeps:
+                link_or_copy(temporary, self.folder / kept_file(trainer.current_epoch))
             temporary.replace(last)
+            self._remove_others()
         trainer.strategy.barrier("epoch saved")
         self.on_saved(trainer)
 
-    def _improved(self, trainer: Trainer) -> bool:
+    def _measured(self, trainer: Trainer) -> dict[str, Any] | None:
+        """What the validation of this epoch found; None where there was none."""
         if not self._validated:
-            return self.best_value is None  # until the first validation, the latest epoch is the best there is
+            return None
         self._validated = False
-        metric = trainer.callback_metrics[self.recipe.run.select.metric]
         metrics = {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-        if self.best_value is not None and not self._better(metric.item(), metrics):
+        return {"epoch": trainer.current_epoch, "value": metrics[self.recipe.run.select.metric], "metrics": metrics}
+
+    def _improved(self, trainer: Trainer, measured: dict[str, Any] | None) -> bool:
+        if measured is None:
+            return self.best_value is None  # until the first validation, the latest epoch is the best there is
+        if self.best_value is not None and not self._better(measured, self.best_value, self.best_metrics):
             return False
-        self.best_value, self.best_epoch, self.best_metrics = metric.item(), trainer.current_epoch, metrics
+        self.best_value, self.best_epoch, self.best_metrics = measured["value"], measured["epoch"], measured["metrics"]
         return True
 
-    def _better(self, value: float, metrics: dict[str, float]) -> bool:
-        assert self.best_value is not None
-        if math.isnan(self.best_value) or value == self.best_value:
+    def _keep(self, measured: dict[str, Any]) -> bool:
+        """Whether the epoch is one of the best; it takes its place among them."""
+        count = self.recipe.run.keep if self.recipe.run.keep > 1 else 0
+        kept = [each for each in self.kept if each["epoch"] != measured["epoch"]]
+        better = (n for n, each in enumerate(kept) if self._better(measured, each["value"], each["metrics"]))
+        kept.insert(next(better, len(kept)), measured)
+        self.kept = kept[:count]
+        return measured in self.kept
+
+    def _better(self, measured: dict[str, Any], value: float, metrics: dict[str, float]) -> bool:
+        """Whether what was measured is better than an earlier epoch of this value and these metrics."""
+        new = measured["value"]
+        if math.isnan(value) or new == value:
             # A small validation set often ties in accuracy; the loss still tells epochs apart. Where there is none, as
             # in pre-training, the later of two epochs has learned for longer.
-            return metrics.get("val/loss", -math.inf) < self.best_metrics.get("val/loss", math.inf)
-        return value > self.best_value if self.recipe.run.select.mode == "max" else value < self.best_value
+            return measured["metrics"].get("val/loss", -math.inf) < metrics.get("val/loss", math.inf)
+        return bool(new > value if self.recipe.run.select.mode == "max" else new < value)
+
+    def _remove_others(self) -> None:
+        names = {kept_file(each["epoch"]) for each in self.kept}
+        for file in self.folder.glob(KEPT):
+            if file.name not in names:
+                file.unlink()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what makes the file readable on its own: label map, recipe, conditions, and how it is to predict."""
@@ -92,12 +136,13 @@ class EpochCheckpoints(Checkpoint):
             checkpoint[CALIBRATION] = pl_module.calibration
 
     def state_dict(self) -> dict[str, Any]:
-        return {"value": self.best_value, "epoch": self.best_epoch, "metrics": self.best_metrics}
+        return {"value": self.best_value, "epoch": self.best_epoch, "metrics": self.best_metrics, "kept": self.kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_epoch, self.best_metrics = state_dict["epoch"], state_dict["metrics"]
         # Of the metric that the recipe names today; the best epoch so far stays that of the metric it was chosen by.
         self.best_value = self.best_metrics.get(self.recipe.run.select.metric, state_dict["value"])
+        self.kept = list(state_dict.get("kept", ()))  # earlier versions kept none
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -27,7 +27,7 @@ def frozen_recipe(recipe: Recipe) -> Recipe:
         UserError: The recipe starts from random weights.
     """
     _check_start(recipe, "a head on a frozen network")
-    return replace(recipe, semi=Semi(), model=replace(recipe.model, freeze=ALL_BUT_HEAD, lora=None))
+    return replace(recipe, semi=Semi(), model=replace(recipe.model, freeze=ALL_BUT_HEAD, freeze_first=None, lora=None))
 
 
 def lora_recipe(recipe: Recipe, rank: int) -> Recipe:
@@ -39,7 +39,7 @@ def lora_recipe(recipe: Recipe, rank: int) -> Recipe:
         UserError: The recipe starts from random weights.
     """
     _check_start(recipe, "low-rank adapters")
-    model = replace(recipe.model, freeze=[], lora=Lora(rank))
+    model = replace(recipe.model, freeze=[], freeze_first=None, lora=Lora(rank))
     return replace(recipe, semi=Semi(), model=model, optim=replace(recipe.optim, layer_decay=None))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from vision_train.recipe.sections import Select
+from vision_train.recipe.run_section import Select
 from vision_train.run.plan import FinishedPhase
 from vision_train.run.rounds import BURN_IN, ROUND
 

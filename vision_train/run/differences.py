@@ -14,8 +14,9 @@ from vision_train.run.sample_lists import EARLIER, ListedSample, SampleLists, di
 Verdict = Literal["harmless", "accept", "accepted", "refused"]
 
 HARMLESS = (
-    *("name", "description", "data.workers", "run.on_nan", "run.threads", "model.attention"),
-    "model.compile",
+    *("name", "description", "data.workers", "run.on_nan", "run.keep", "run.trackers"),
+    "run.threads",
+    *("model.attention", "model.compile"),
     *("trainer.accelerator", "trainer.strategy", "trainer.deterministic", "trainer.benchmark"),
     *("trainer.inference_mode", "trainer.detect_anomaly", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps"),
     *("trainer.limit_test_batches", "trainer.limit_predict_batches", "data.allow_overlap"),
@@ -32,6 +33,7 @@ REFUSED = {
     "method.decoder.*": OTHER_NETWORK,
     "model.lora*": "the weights so far have other adapters",
     "model.freeze": "the state of the optimiser belongs to other parameters",
+    "model.freeze_first*": "the state of the optimiser belongs to other groups of parameters",
     "optim.name": "the state of the optimiser is that of the other one",
     "optim.layer_decay": "the state of the optimiser belongs to other groups of parameters",
     "optim.lr_factors*": "the state of the optimiser belongs to other groups of parameters",
@@ -70,7 +72,7 @@ class Difference:
 
 def recipe_differences(then: Recipe, now: Recipe) -> Iterator[Difference]:
     """Keys whose values differ."""
-    old, new = _flat(to_plain(then)), _flat(to_plain(now))
+    old, new = flat(to_plain(then)), flat(to_plain(now))
     if (then.optim.ema is None) != (now.optim.ema is None):
         was, became = ("null" if recipe.optim.ema is None else "a moving average" for recipe in (then, now))
         yield Difference("optim.ema", was, became, "refused", REFUSED["optim.ema"])
@@ -88,11 +90,11 @@ def _matches(key: str, globs: Collection[str]) -> bool:
     return any(fnmatchcase(key, glob) for glob in globs)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key; an empty mapping has none."""
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested mappings by dotted key; an empty mapping has none."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,17 @@ from vision_train.run.learnt import learnt_before
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Scanned, prepare, scan
 from vision_train.run.trainer import build_trainer, settle_threads
+from vision_train.tasks import augmented_views
 
 ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
 
 
 def evaluate_run(
-    run: Path, split: str | None, overrides: Sequence[str] = (), console: Console | None = None
+    run: Path,
+    split: str | None,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+    views: str | None = None,
 ) -> dict[str, float | int]:
     """Metrics of a run's best weights on a split; the run directory is only read.
 
@@ -35,29 +41,40 @@ def evaluate_run(
             split as they are, unless they are divided into splits themselves; nothing is cut from them. A file that
             divides the run's own samples does not count for others, unless it is named again.
         console: Where to say what the reader of the figures should know of the data, such as what is left out.
+        views: Average over views of each sample: ``flips`` or ``five-crop``; None measures it once, as in the run.
 
     Returns:
-        ``<split>/<metric>`` and the number of samples.
+        ``<split>/<metric>`` and the number of samples. With views ``<split>_tta_<views>/<metric>``, so that nothing
+        takes them for the figures of the run, and the number of views and the seconds of the pass.
 
     Raises:
-        UserError: There is no such run, it has no weights yet, or its data cannot be read.
+        UserError: There is no such run, it has no weights yet, its data cannot be read, or its task averages no views.
     """
     recipe = load_for_inference(open_run(run, with_weights=True).recipe, overrides)
     settle_threads(recipe)
     split = split or recipe.kind.judged
+    tta = augmented_views(recipe, views) if views else None
+    name = f"{split}_tta_{views.replace('-', '_')}" if views else split
     with logging_to(None):
-        scanned, notes = _scan(run, recipe, split, _keys_of(overrides))
-        prepared = prepare(scanned)
+        scanned, notes = _scan(run, tta.recipe if tta else recipe, split, _keys_of(overrides))
+        # The network is that of the run, also where its images are read larger.
+        prepared = prepare(Scanned(recipe, scanned.data) if tta else scanned)
         load_best(prepared.task, run)
+        if tta:
+            notes.append(f"probabilities are the mean over {tta.count} views: {tta.described}")
+            prepared.task.network = tta.averaged(prepared.task.network)
         if console:
             console.print("".join(f"note: {remark}\n" for remark in notes + prepared.data.notes), end="")
         trainer = build_trainer(prepared.recipe, [BadSamples(prepared.data)])
-        prepared.task.test_split = split
-        loaders = prepared.data.evaluation_loaders(split)
+        prepared.task.test_split = name
+        loaders, began = prepared.data.evaluation_loaders(split), time.monotonic()
         trainer.test(prepared.task, dataloaders=loaders, verbose=False)
+        seconds = time.monotonic() - began
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
     skipped = len(loaders[0].dataset.skipped)  # samples of companions are no part of the split
-    return {f"{split}/samples": prepared.data.counts[split] - skipped, f"{split}/skipped": skipped, **figures}
+    if tta:
+        figures = {f"{name}/views": tta.count, f"{name}/seconds": seconds, **figures}
+    return {f"{name}/samples": prepared.data.counts[split] - skipped, f"{name}/skipped": skipped, **figures}
 
 
 def _scan(run: Path, recipe: Recipe, split: str, named: set[str]) -> tuple[Scanned, list[str]]:

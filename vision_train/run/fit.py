@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -18,6 +18,7 @@ from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe, write_recipe
+from vision_train.recipe.installed import check_installed
 from vision_train.report import write_report
 from vision_train.report.headline import DELIVERED
 from vision_train.run.checked import (
@@ -55,6 +56,9 @@ from vision_train.run.verdict_results import conclude_verdict
 from vision_train.threads import processors
 from vision_train.wording import count_of
 
+if TYPE_CHECKING:
+    from vision_train.run.trackers import Trackers
+
 
 def fit(
     recipe: Recipe, *, run_dir: Path | None, command: list[str], console: Console, make_plan: MakePlan = plan_run
@@ -75,6 +79,8 @@ def fit(
     """
     plan = make_plan(recipe, {})
     threads = settle_threads(recipe)
+    for phase in plan.known():
+        check_installed(phase.recipe)
     beside = run_dir.parent if run_dir else RUNS
     CONTENTS.recall(beside)
     checked = check_phases(plan)
@@ -121,6 +127,8 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
     plan = make_plan(recipe, stored_recipes(directory))
     _go_on_with_threads(directory, recipe, console)
     phases = [phase for phase in plan.known() if not read_finished(directory, phase.name)]
+    for phase in phases:
+        check_installed(phase.recipe)
     with logging_to(None):
         scanned = {phase.name: _scan_again(directory, phase) for phase in phases}
         keep_phases_apart(phases, scanned)
@@ -166,11 +174,12 @@ def _kept_classes(directory: RunDirectory, phase: Phase) -> list[str] | None:
 def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, console: Console) -> None:
     """Train what the plan asks for, phase after phase, and conclude the run."""
     first_process = launched_rank() == 0
-    log = MetricsLog(directory.metrics, directory.seconds_so_far()) if first_process else None
     console = console if first_process else Console(quiet=True)
     finished: list[FinishedPhase] = []
     alone = directory.held() if first_process else nullcontext()
-    with alone, logging_to(directory.path / "log.txt" if first_process else None), _process_group():
+    said = logging_to(directory.path / "log.txt" if first_process else None)
+    with alone, said, _trackers(directory, console) as trackers, _process_group():
+        log = MetricsLog(directory.metrics, directory.seconds_so_far(), trackers) if first_process else None
         while (phase := plan.next(finished)) is not None:
             if first_process:
                 drop_weights(directory, finished, phase.part)
@@ -188,7 +197,27 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
                 publish(directory, delivered(_own(finished), phase.recipe.run.select).name)
         if first_process:
             drop_weights(directory, finished, "")
-            _conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
+            figures = _conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
+            if trackers:
+                trackers.close(figures)
+
+
+@contextmanager
+def _trackers(directory: RunDirectory, console: Console) -> Iterator[Trackers | None]:
+    """The trackers that the recipe asks for, on the first process; they end with the run, however that ends."""
+    recipe = load_recipe(directory.recipe, runnable=False) if launched_rank() == 0 else None
+    if recipe is None or not recipe.run.trackers:
+        yield None
+        return
+    from vision_train.run.trackers import Trackers  # and Lightning's loggers
+
+    trackers = Trackers(directory, recipe)
+    for place in trackers.places:
+        console.print(f"tracker {place}")
+    try:
+        yield trackers
+    finally:
+        trackers.close()
 
 
 def _train(
@@ -296,7 +325,9 @@ def _own(finished: Sequence[FinishedPhase]) -> list[FinishedPhase]:
     return [done for done in finished if not done.part]
 
 
-def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Sequence[str], console: Console) -> None:
+def _conclude(
+    directory: RunDirectory, finished: list[FinishedPhase], shared: Sequence[str], console: Console
+) -> dict[str, Any]:
     own, recipe = _own(finished), load_recipe(directory.recipe, runnable=False)
     result = delivered(own, recipe.run.select)
     for remark in delivery_in_words(own, recipe.run.select):
@@ -322,3 +353,4 @@ def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Se
     judged = f"{recipe.kind.judged}/"
     headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged))
     console.print(f"{headline}\n{sentence}{relative(report)}")
+    return figures

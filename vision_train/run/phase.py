@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rich.console import Console
-from torch import nn
 
 from models.lora import remove_adapters, without_adapters
 from models.timm_attention import AttentionReceipt
@@ -28,16 +27,19 @@ from vision_train.data.module import SampleDataModule
 from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
-from vision_train.optim import ClipEachGradient, KeepFrozen, WholeWindows, check_names, choose_trained
+from vision_train.optim import ClipEachGradient, Frozen, WholeWindows, check_names, choose_trained
 from vision_train.recipe import Recipe, to_plain
 from vision_train.recipe.sections import Model
 from vision_train.run.attention import decide_attention
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.best_weights import load_best
+from vision_train.run.callbacks import installed_callbacks
 from vision_train.run.checkpointing import EpochCheckpoints, RandomState
 from vision_train.run.conditions import conditions
 from vision_train.run.differences import Difference
 from vision_train.run.directory import RunDirectory
+from vision_train.run.early_stopping import StopEarly
+from vision_train.run.freezing import keeping_frozen, release_in_words
 from vision_train.run.last_checkpoint import progress
 from vision_train.run.learnt import learnt_before
 from vision_train.run.meter import Meter
@@ -68,8 +70,8 @@ class Prepared(Scanned):
     """One for each file of ``model.checkpoint``; none where training starts from random weights."""
     attention: AttentionReceipt
     """What computes attention on the recipe's device."""
-    frozen: list[nn.Module]
-    """Modules of the network that are frozen as a whole."""
+    frozen: Frozen
+    """What of the network is not trained, or not at first."""
     resumed_with: list[Difference] = field(default_factory=list)
     """What was otherwise when the checkpoint was written with which the phase goes on."""
     artefacts: list[Artefact] = field(default_factory=list)
@@ -86,6 +88,7 @@ class PhaseResult:
         warnings: What went wrong in training, in sentences.
         skipped: Samples that could not be read, with the reason; empty unless the recipe asked for skipping.
         guesses: Whether its result could be that of guessing.
+        stopped_early: When and why training ended early, as a sentence; empty where it did not.
     """
 
     figures: dict[str, float | int]
@@ -93,6 +96,7 @@ class PhaseResult:
     warnings: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     guesses: bool = False
+    stopped_early: str = ""
 
 
 def scan(
@@ -144,6 +148,8 @@ def prepare(scanned: Scanned) -> Prepared:
         data.notes += _notes_on_earlier(data, file)
     task.start = start_of(reports)
     frozen = choose_trained(task.network, recipe.model, heads=task.heads, adaptable=task.adaptable_layers)
+    task.frozen_at_first = frozen.at_first
+    data.notes += release_in_words(recipe, task)
     check_names(task.network, recipe.optim)
     if recipe.model.compile:
         task.network.compile()  # in place: parameter names stay as they are
@@ -256,27 +262,35 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     steps = going_on(count_steps(recipe, data, plain), recipe, *progress(last))
     trained_under = conditions(data, steps, plain.world_size) if log else {}
     keeper = EpochCheckpoints(checkpoints, recipe, trained_under, on_saved=display.epoch_saved)
-    trainer = build_trainer(recipe, [*_training(prepared, steps), bad_samples, meter, display, keeper], folder)
+    early = StopEarly(recipe.run.select, recipe.run.early_stopping) if recipe.run.early_stopping else None
+    # Before the meter, which writes down what they log.
+    others = installed_callbacks(recipe)
+    watching = [*others, bad_samples, meter, display, *([early] if early else []), keeper]
+    trainer = build_trainer(recipe, [*_training(prepared, steps), *watching], folder)
     set_length(trainer, steps)
     tell(task, data, steps)
     task.validated_every = trainer.check_val_every_n_epoch or 1
 
     call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    stopped = early.in_words(trainer, recipe, keeper.best_epoch) if early else ""
     remove_adapters(task.network)  # what is read of a checkpoint has them merged; so has what is measured
     load_best(task, checkpoints / "best.ckpt")
     task.test_split = recipe.kind.judged
     loaders = data.evaluation_loaders(task.test_split)
     call_trainer(trainer, "test", task, dataloaders=loaders, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
+    if stopped:
+        figures["train/planned_epochs"] = steps.epochs
     skipped = [f"{name}: {reason}" for name, reason in bad_samples.skipped.items()]
-    return PhaseResult(figures, task.artefacts(), list(task.warnings), skipped, task.guesses)
+    return PhaseResult(figures, task.artefacts(), list(task.warnings), skipped, task.guesses, stopped)
 
 
 def _training(prepared: Prepared, steps: TrainingSteps) -> list[Callback]:
     """What acts on the weights and on the length of training, in the order in which it has to act."""
     recipe, norm = prepared.recipe, prepared.recipe.optim.clip_each_norm
     callbacks: list[Callback] = [RandomState(recipe.seed)]
-    callbacks += [KeepFrozen(prepared.frozen)] if prepared.frozen else []
+    # Before clipping, which is to see no gradient of what is frozen.
+    callbacks += keeping_frozen(prepared.task, prepared.frozen, steps)
     # Whole windows before clipping, which is to see the gradient of the step.
     callbacks += [WholeWindows(), *([ClipEachGradient(norm)] if norm else [])]
     callbacks += averaging(recipe, steps)

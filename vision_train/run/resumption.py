@@ -92,9 +92,10 @@ def check_fits(directory: RunDirectory, phase: Phase, prepared: Prepared) -> Non
             "model.name, model.args, model.positions, method and data.image_size"
         )
     try:
-        check_groups(
-            build_optimizer(task.network, prepared.recipe.optim, effective_batch=1), *checkpoint["optimizer_states"]
+        optimizer = build_optimizer(
+            task.network, prepared.recipe.optim, effective_batch=1, frozen_at_first=task.frozen_at_first
         )
+        check_groups(optimizer, *checkpoint["optimizer_states"])
     except UserError as error:
         raise UserError(f"{place}: {error}. {instead}") from error
     if not (states := _states_of_streams(checkpoint)):

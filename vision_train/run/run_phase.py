@@ -20,7 +20,7 @@ from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog, read_metrics
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.run.attention import attention_line, attention_table
-from vision_train.run.checkpointing import link_or_copy
+from vision_train.run.checkpointing import KEPT, link_or_copy
 from vision_train.run.delivery import delivered
 from vision_train.run.differences import Difference
 from vision_train.run.directory import RunDirectory, relative
@@ -94,7 +94,12 @@ def run_phase(
         so_far = [*phases_of(phase.part, finished), FinishedPhase(name, directory.phase(name), result.figures)]
         if phase.part or delivered(so_far, prepared.recipe.run.select) is so_far[-1]:
             _keep_artefacts(directory, phase, result.artefacts, codecs_of(prepared.recipe))
+            if log.listener:
+                log.listener.artefacts(name, int(result.figures["train/steps"]), result.artefacts)
+        if result.stopped_early:
+            warn(result.stopped_early, console)
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures}
+        state |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
         write_json(directory.phase(name) / "phase.json", state | {"skipped": result.skipped, "guesses": result.guesses})
 
 
@@ -220,7 +225,11 @@ def publish(directory: RunDirectory, name: str) -> None:
     """Let the run's own ``checkpoints/`` name the files of a phase, also of one that was interrupted."""
     target = directory.path / "checkpoints"
     target.mkdir(exist_ok=True)
-    for file in ("last.ckpt", "best.ckpt"):
-        source = directory.phase(name) / "checkpoints" / file
-        if source.exists():
-            link_or_copy(source, target / file)
+    folder = directory.phase(name) / "checkpoints"
+    kept = [file.name for file in folder.glob(KEPT)]
+    for file in ("last.ckpt", "best.ckpt", *kept):
+        if (folder / file).exists():
+            link_or_copy(folder / file, target / file)
+    for earlier in target.glob(KEPT):  # of a phase whose weights were the run's before
+        if earlier.name not in kept:
+            earlier.unlink()

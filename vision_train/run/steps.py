@@ -186,6 +186,12 @@ def _of_length(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
             f"{steps.total:,} optimiser steps in all are few: even a new head alone takes some hundreds. Raise "
             f"{longer}, or lower {lower}"
         )
+    first = recipe.model.freeze_first
+    if first is not None and first.epochs >= steps.total / steps.per_epoch:
+        yield (
+            f"model.freeze_first.epochs={first.epochs:g}, but training has {steps.epochs} epoch(s), so what it freezes "
+            "is never trained; lower it or raise trainer.max_epochs"
+        )
     asked = recipe.trainer.get("check_val_every_n_epoch", 1)
     if asked and asked > steps.epochs:
         yield (
@@ -200,6 +206,11 @@ def _of_length(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
 
 
 def _of_schedule(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:
+    if recipe.run.early_stopping and recipe.optim.schedule in ("cosine", "warmup_stable_decay"):
+        yield (
+            f"optim.schedule={recipe.optim.schedule} falls over all {steps.total:,} steps, and run.early_stopping may "
+            "end training before it has; set optim.schedule=constant, or leave training its length"
+        )
     late = [epoch for epoch in recipe.optim.milestones if epoch >= steps.total / steps.per_epoch]
     if late:
         yield (

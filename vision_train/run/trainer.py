@@ -31,6 +31,7 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
     """
     options = {"num_sanity_val_steps": 0, **recipe.trainer, **limits}
     options.pop("max_steps", None)
+    options.pop("callbacks", None)  # names of entry points, which a phase loads itself
     options["max_epochs"] = options.get("max_epochs") or -1  # without a limit it is that of the steps
     try:
         return Trainer(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from vision_train.data.kind import LABELLED
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
-from vision_train.recipe.sections import Select
+from vision_train.recipe.run_section import Select
 from vision_train.recipe.verdict_section import Verdict
 from vision_train.run.delivery import delivered
 from vision_train.run.parts import Part, Parts, phases_of

@@ -12,7 +12,7 @@ from typing import Any
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe, to_plain
 from vision_train.recipe.catalogue import builtin_recipes, with_yaml
-from vision_train.recipe.sections import Select
+from vision_train.recipe.run_section import Select
 
 UNSEEN = ("name", "description", "seed")
 """Keys that change nothing in a run of a given seed."""

@@ -14,6 +14,7 @@ from vision_train.errors import UserError
 if TYPE_CHECKING:
     from vision_train.data.kind import KindOfData
     from vision_train.recipe.recipe import Recipe
+    from vision_train.tasks.augmented_views import AugmentedViews
 
 ENTRY_POINTS = "vision_train.tasks"
 """Group of the entry points by which other packages add tasks: ``NAME = "PACKAGE"``."""
@@ -49,8 +50,8 @@ def task_options(task: str) -> ModuleType:
 
     ``Method`` is the type of the recipe's section and ``DATA`` the task's kind of data. ``WEIGHTS``, if it is there,
     names a function as ``module:function`` that describes weights of the task's networks, and ``SETTLE`` one that fills
-    in a recipe what files say of the network. ``SEMI_METHODS``, if it is there, lists the methods by which the task
-    learns from unlabelled samples.
+    in a recipe what files say of the network. ``VIEWS``, if it is there, names one that makes the views of test-time
+    augmentation. ``SEMI_METHODS``, if it is there, lists the methods by which the task learns from unlabelled samples.
 
     Raises:
         UserError: The package that adds the task cannot be imported.
@@ -88,6 +89,21 @@ def settle_network(recipe: Recipe) -> Recipe:
     place = getattr(task_options(recipe.task), "SETTLE", None)
     settled: Recipe = _function(place)(recipe) if place else recipe
     return settled
+
+
+def augmented_views(recipe: Recipe, name: str) -> AugmentedViews:
+    """The views of test-time augmentation by name, as the task of a recipe defines them.
+
+    Raises:
+        UserError: The task averages over no views.
+    """
+    if (place := getattr(task_options(recipe.task), "VIEWS", None)) is None:
+        raise UserError(
+            f"--tta {name}: task={recipe.task} does not say what its answers on several views are averaged to; "
+            "evaluate without --tta"
+        )
+    views: AugmentedViews = _function(place)(recipe, name)
+    return views
 
 
 def _function(place: str) -> Callable[..., Any]:

@@ -53,6 +53,7 @@ class Task(LabelsPool, LightningModule):
         effective_batch: Samples of an optimiser step over all processes; set by the run before training.
         class_counts: Training samples of each class; set by the run before training.
         pool_copies: Unlabelled samples that copy labelled ones, and all of them; set by the run before training.
+        frozen_at_first: Names of parameters that are trained later than the others; set by the run before training.
         start: What the weights that training starts from know of the classes; set by the run before training.
         teaching: Decides when the pool is learnt from; None where steps draw from none.
         test_split: Name under which the test loop reports; set by the run.
@@ -76,15 +77,13 @@ class Task(LabelsPool, LightningModule):
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        self.network = network
-        self.classes = list(classes)
+        self.network, self.classes = network, list(classes)
         self.attention = attention or AttentionReceipt("auto", {}, {recipe.model.name: "computes its own"})
         self.warnings: list[str] = []
-        self.guesses = False
+        self.guesses, self.frozen_at_first = False, frozenset[str]()
         self.steps_per_epoch = self.total_steps = self.effective_batch = 0
-        self.validated_every = 1
         self.class_counts: list[int] = []
-        self.pool_copies = (0, 0)
+        self.validated_every, self.pool_copies = 1, (0, 0)
         self.start: Start = "scratch"
         self.teaching = Teaching(recipe.semi, self.classes) if recipe.semi.uses_pool_in_steps else None
         self.test_split: str = recipe.kind.judged
@@ -282,6 +281,7 @@ class Task(LabelsPool, LightningModule):
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
             effective_batch=self.effective_batch,
+            frozen_at_first=self.frozen_at_first,
         )
 
     def on_fit_start(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.grounding.names import OF_VLTVG
-from vision_train.optim import build_optimizer, freeze
+from vision_train.optim import build_optimizer, choose_trained, freeze
 from vision_train.recipe import load_recipe
 from vision_train.run.phase import build_task
 
@@ -57,8 +57,22 @@ def test_vltvg_trains_what_its_official_network_trains():
     assert all(re.search(r"\.(bn\d|downsample\.1)\.|\.pos_[xy]$", name) for name in named - found)
 
 
-def test_the_first_epochs_of_vltvg_can_leave_the_branches_as_they_are():
-    overrides = ["model.freeze=[visual.*,text.*]", "trainer.max_epochs=10"]
-    recipe = load_recipe("studies/actress/refcoco_vltvg", overrides, runnable=False)
-    parts = {name.partition(".")[0] for name in trained(recipe)}
-    assert parts == {"text_proj", "verification", "reasoning", "box_head", "bin_head"}
+def test_the_first_epochs_of_vltvg_leave_the_branches_as_they_are():
+    recipe = load_recipe("studies/actress/refcoco_vltvg", runnable=False)
+    with torch.device("meta"):
+        network = build_task(recipe, []).network
+    frozen = choose_trained(network, recipe.model, heads=(), adaptable=list)
+    first = trained(recipe) - frozen.at_first
+    assert {name.partition(".")[0] for name in first} == {
+        "text_proj",
+        "verification",
+        "reasoning",
+        "box_head",
+        "bin_head",
+    }
+    assert {name.partition(".")[0] for name in frozen.at_first} == {"visual", "text"}
+    assert frozen.modules_at_first == [network.visual, network.text]
+    # What is frozen for good is not released.
+    assert not any(name.startswith(("visual.backbone.conv1.", "visual.backbone.layer1.")) for name in frozen.at_first)
+    assert recipe.model.freeze_first is not None
+    assert (recipe.model.freeze_first.epochs, recipe.trainer["max_epochs"], recipe.optim.milestones) == (10, 90, [60])

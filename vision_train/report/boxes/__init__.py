@@ -34,6 +34,13 @@ def block(artefact: Artefact) -> Markup | None:
     return relation_block(artefact) if isinstance(artefact, RelationBias) else None
 
 
+def pictures(artefact: Artefact) -> list[tuple[str, Pixels]]:
+    """Captions and pictures (H W 3) of an artefact, for places that show no pages; none of another type."""
+    from vision_train.report.boxes.truth_block import box_pictures
+
+    return box_pictures(artefact) if isinstance(artefact, BoxPictures) else []
+
+
 def _write_pictures(folder: Path, artefact: Any) -> dict[str, Any]:
     from vision_train.report.boxes.storage import write_box_pictures
 

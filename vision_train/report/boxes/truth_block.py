@@ -64,9 +64,22 @@ def _shown(picture: BoxPicture, colours: dict[str, Colour]) -> _Shown:
     return _Shown(picture.id, picture.caption, panels)
 
 
+def box_pictures(content: BoxPictures) -> list[tuple[str, Pixels]]:
+    """Captions and drawn pictures, one for each set of boxes of each picture."""
+    colours = kind_colours(content)
+    return [
+        (f"{picture.id}, {heading}: {len(boxes)}", _with_boxes(picture.pixels, boxes, colours))
+        for picture in content.pictures
+        for heading, boxes in picture.panels.items()
+    ]
+
+
 def _drawn(pixels: Pixels, boxes: list[MarkedBox], colours: dict[str, Colour]) -> str:
+    return image_source(Image.fromarray(_with_boxes(pixels, boxes, colours)), "JPEG", quality=88)
+
+
+def _with_boxes(pixels: Pixels, boxes: list[MarkedBox], colours: dict[str, Colour]) -> Pixels:
     corners = np.array([box.corners for box in boxes], dtype=np.float64)
     fitted, corners = fit_with_boxes(pixels, corners, SIDE, SIDE)
     captions = [box.caption for box in boxes]
-    drawn = draw_boxes(fitted, corners, captions, [colours[box.kind] for box in boxes])
-    return image_source(Image.fromarray(drawn), "JPEG", quality=88)
+    return draw_boxes(fitted, corners, captions, [colours[box.kind] for box in boxes])
