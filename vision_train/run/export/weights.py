@@ -1,0 +1,116 @@
+"""Folders of weights: ours by our names, and models of timm, which transformers loads as well."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import save_for_hf
+
+from vision_train.checkpoints import read_weights, write_weights
+from vision_train.files import write_json
+from vision_train.run.export.format import Format, Ran, Runner, Subject
+from vision_train.tasks.exported import Tensors
+
+OURS, CONFIG = "weights.safetensors", "config.json"
+
+
+def _write_ours(subject: Subject, folder: Path) -> None:
+    write_weights(folder / OURS, subject.weights)
+
+
+def _open_ours(subject: Subject, folder: Path) -> Runner:
+    rebuilt = subject.rebuild(read_weights(folder / OURS).state)
+    return lambda inputs: Ran(rebuilt.run(inputs), [])
+
+
+def _write_timm(subject: Subject, folder: Path) -> None:
+    model = subject.exported.timm
+    assert model is not None, "Format.check_suits has refused it"
+    network = timm.create_model(model.call.architecture, **model.call.args)
+    network.load_state_dict(model.state)
+    settings = {key: value for key, value in model.call.args.items() if key != "num_classes"}
+    classes = subject.exported.card.get("classes")
+    # What was recommended for the published weights of that name does not hold for these.
+    pixels = {**model.pixels, "test_input_size": None, "test_crop_pct": None}
+    save_for_hf(
+        network,
+        str(folder),
+        model_config={"pretrained_cfg": pixels, **({"label_names": classes} if classes else {})},
+        model_args=settings,
+        safe_serialization=True,
+    )
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    # It stands above too, where timm reads it; transformers takes it from there and would give it twice.
+    config["model_args"].pop("num_classes", None)
+    write_json(folder / CONFIG, config)
+
+
+def _open_timm(subject: Subject, folder: Path) -> Runner:
+    (output,) = subject.exported.outputs
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+    def run(inputs: Tensors) -> Ran:
+        with torch.inference_mode():
+            return Ran({output: network(*inputs.values())}, [])
+
+    return run
+
+
+def _open_transformers(subject: Subject, folder: Path) -> Runner:
+    (output,) = subject.exported.outputs
+    with _offline():
+        from transformers import AutoModel, AutoModelForImageClassification
+
+        classifies = bool(subject.exported.card.get("classes"))
+        network = (AutoModelForImageClassification if classifies else AutoModel).from_pretrained(folder).eval()
+
+    def run(inputs: Tensors) -> Ran:
+        with torch.inference_mode():
+            found = network(*inputs.values())
+        return Ran({output: found.logits if classifies else found.pooler_output}, [])
+
+    return run
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Let transformers look at the folder alone, without asking the hub what else there might be."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
+_USE_OURS = """\
+from safetensors.torch import load_file
+
+weights = load_file("{name}/weights.safetensors")  # by name; in a recipe: model.checkpoint={name}{call}"""
+_USE_TIMM = """\
+import timm
+
+model = timm.create_model("{repository}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+output = model(transform(image).unsqueeze(0))  # image: of PIL, in RGB"""
+_USE_TRANSFORMERS = """\
+from transformers import AutoImageProcessor, {auto}
+
+processor = AutoImageProcessor.from_pretrained("{folder}")
+model = {auto}.from_pretrained("{folder}").eval()
+output = model(**processor(image))  # image: of PIL, in RGB"""
+
+SAFETENSORS = Format("", (), _write_ours, _open_ours, use=_USE_OURS)
+TIMM = Format("", (), _write_timm, _open_timm, is_timm=True, library="timm", use=_USE_TIMM)
+TRANSFORMERS = Format(
+    "", ("transformers",), _write_timm, _open_transformers, is_timm=True, library="transformers", use=_USE_TRANSFORMERS
+)
