@@ -1,8 +1,8 @@
 """Exported weights and programs of classifiers and encoders: what loads them, what they compute, what is refused."""
 
 import json
-import os
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
@@ -117,7 +117,9 @@ def test_folders_of_timm_load_in_timm_and_prepare_images_as_training_did(run, tm
     card = json.loads(described.read_text())
     assert card["largest_difference"] < 1e-4
     assert card["compared_on"] == "4 images of the run's validation"
-    assert json.loads((out / "config.json").read_text())["label_names"] == card["classes"]
+    config = json.loads((out / "config.json").read_text())
+    assert config["label_names"] == card["classes"]
+    assert not {"license", "tag", "hf_hub_id", "url"} & config["pretrained_cfg"].keys()
 
 
 def test_preprocessing_is_said_step_by_step(run, tmp_path):
@@ -138,11 +140,15 @@ def pixel(values):
 
 
 def test_exported_weights_start_another_run_and_name_no_place_of_this_machine(run, tmp_path):
-    out, _ = export(run, "safetensors", tmp_path / "folder")
+    out, described = export(run, "safetensors", tmp_path / "folder")
     started = read_weights(out)
     assert started.classes == RunDirectory(run).read_classes()
     assert all(torch.equal(tensor, read_weights(run).state[name]) for name, tensor in started.state.items())
-    written = (out / "README.md").read_text() + (out / "weights.safetensors").read_bytes().decode("latin-1")
+    written = (
+        (out / "README.md").read_text()
+        + described.read_text()
+        + (out / "weights.safetensors").read_bytes().decode("latin-1")
+    )
     assert str(tmp_path.parent) not in written
 
 
@@ -192,8 +198,8 @@ def test_the_card_is_what_the_hub_reads_and_invents_no_license(run, tmp_path):
 class Hub:
     """Stands for the hub's API and keeps what it was sent."""
 
-    kept: dict = {}
-    error: OSError | None = None
+    kept: ClassVar[dict[str, Any]] = {}
+    error: ClassVar[OSError | None] = None
 
     def __init__(self, **options):
         pass
@@ -273,11 +279,11 @@ def test_weights_that_compute_something_else_are_refused_and_leave_nothing(run, 
 
 def test_absent_data_are_said_and_inputs_are_drawn(encoder_run, tmp_path):
     pool = encoder_run.parent / "pool"
-    os.rename(pool, pool.with_name("moved"))
+    pool.rename(pool.with_name("moved"))
     try:
         _, described = export(encoder_run, "safetensors", tmp_path / "folder")
     finally:
-        os.rename(pool.with_name("moved"), pool)
+        pool.with_name("moved").rename(pool)
     assert json.loads(described.read_text())["compared_on"].startswith("drawn inputs: ")
     _, described = export(encoder_run, "safetensors", tmp_path / "again")
     assert json.loads(described.read_text())["compared_on"].endswith("of the run's validation")

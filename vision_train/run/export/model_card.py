@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vision_train import __version__
-from vision_train.recipe import Recipe, to_plain
+from vision_train.recipe import Recipe
 from vision_train.recipe.plain import to_yaml
 from vision_train.report.formats import metric_title
 from vision_train.report.headline import headline_tiles, numbers, selection
@@ -60,7 +60,7 @@ def model_card(run: Path, recipe: Recipe, card: Card) -> str:
         _figures(record),
         f"## Use\n\n```python\n{card.use}\n```\n\n{_ins_and_outs(card)}",
         f"## Data\n\n{data}{_classes(record, card)}",
-        f"## Recipe\n\n```yaml\n{to_yaml(without_places(to_plain(recipe)))}```",
+        f"## Recipe\n\n```yaml\n{to_yaml(without_places(record.recipe))}```",
     ]
     text = "\n\n".join(part for part in parts if part)
     made = ModelCard(f"---\n{front.to_yaml()}\n---\n\n{text}\n")

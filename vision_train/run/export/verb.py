@@ -80,7 +80,8 @@ def export_run(
             tried.words if on_own or not tried.inputs else f"drawn inputs: {tried.words} are on the edge of a choice"
         )
         card = {**subject.exported.card, "format": name, "run": str(run)}
-        write_json(stage.description, {**card, "largest_difference": compared, "compared_on": words})
+        found = {"largest_difference": compared, "compared_on": words}
+        write_json(stage.description, without_places({**card, **found}))
         write_text(stage.card, _card(run, recipe, written_as, subject, place, repository))
         written = stage.keep()
     console.print(

@@ -18,6 +18,11 @@ from vision_train.run.export.format import Format, Ran, Runner, Subject
 from vision_train.tasks.exported import Tensors
 
 OURS, CONFIG = "weights.safetensors", "config.json"
+OF_NETWORK = (
+    *("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std"),
+    *("num_classes", "pool_size", "first_conv", "classifier", "custom_load"),
+)
+"""Of timm's configuration, what is said of network and preparation."""
 
 
 def _write_ours(subject: Subject, folder: Path) -> None:
@@ -36,18 +41,20 @@ def _write_timm(subject: Subject, folder: Path) -> None:
     network.load_state_dict(model.state)
     settings = {key: value for key, value in model.call.args.items() if key != "num_classes"}
     classes = subject.exported.card.get("classes")
-    # What was recommended for the published weights of that name does not hold for these.
-    pixels = {**model.pixels, "test_input_size": None, "test_crop_pct": None}
     save_for_hf(
         network,
         str(folder),
-        model_config={"pretrained_cfg": pixels, **({"label_names": classes} if classes else {})},
+        model_config={"pretrained_cfg": model.pixels, **({"label_names": classes} if classes else {})},
         model_args=settings,
         safe_serialization=True,
     )
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     # It stands above too, where timm reads it; transformers takes it from there and would give it twice.
     config["model_args"].pop("num_classes", None)
+    # The rest, such as tag and license, is that of weights which others published under the network's name.
+    config["pretrained_cfg"] = {
+        key: config["pretrained_cfg"][key] for key in OF_NETWORK if key in config["pretrained_cfg"]
+    }
     write_json(folder / CONFIG, config)
 
 
