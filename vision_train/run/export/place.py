@@ -40,6 +40,7 @@ class Place:
             UserError: The name does not suit the format.
         """
         path = out or Path(f"{name}{suffix}" if suffix else f"{name}-{written_as}")
+        path = path.resolve() if path.name in ("", "..") else path  # what is written first lies beside it, by its name
         if suffix and path.suffix != suffix:
             raise UserError(f"--out {out}: does not end in {suffix}, as files of this format do")
         if suffix and path.is_dir():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import timm
@@ -71,11 +68,11 @@ def _open_timm(subject: Subject, folder: Path) -> Runner:
 
 def _open_transformers(subject: Subject, folder: Path) -> Runner:
     (output,) = subject.exported.outputs
-    with _offline():
-        from transformers import AutoModel, AutoModelForImageClassification
+    from transformers import AutoModel, AutoModelForImageClassification
 
-        classifies = bool(subject.exported.card.get("classes"))
-        network = (AutoModelForImageClassification if classifies else AutoModel).from_pretrained(folder).eval()
+    classifies = bool(subject.exported.card.get("classes"))
+    loader = AutoModelForImageClassification if classifies else AutoModel
+    network = loader.from_pretrained(folder, local_files_only=True).eval()
 
     def run(inputs: Tensors) -> Ran:
         with torch.inference_mode():
@@ -83,20 +80,6 @@ def _open_transformers(subject: Subject, folder: Path) -> Runner:
         return Ran({output: found.logits if classifies else found.pooler_output}, [])
 
     return run
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """Let transformers look at the folder alone, without asking the hub what else there might be."""
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before
 
 
 _USE_OURS = """\
