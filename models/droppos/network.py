@@ -14,6 +14,7 @@ from models.droppos.decoders import DecoderShape, PixelDecoder, PositionDecoder,
 from models.droppos.encoder import check_encoder, encode, encode_whole, initialise, initialise_embeddings
 from models.droppos.masks import Masks
 from models.droppos.patches import take_patches
+from models.positions import position_prefix
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,20 @@ class MaskedPositionNetwork(nn.Module):
             tokens = encode(self.encoder, images, Masks(every, every >= 0, None), self._no_position())
         pooled: Tensor = tokens[:, self.encoder.num_prefix_tokens :].mean(dim=1)
         return pooled
+
+    def pooled_state(self, *, positions: bool) -> dict[str, Tensor]:
+        """Weights of the timm model that computes :meth:`features`: pooled by ``avg`` behind the final norm.
+
+        Args:
+            positions: As for :meth:`features`; False puts what stands for dropped positions into their table.
+        """
+        state = dict(self.encoder.state_dict())
+        if not positions:
+            first, dropped = position_prefix(self.encoder), self._no_position()
+            table = state["pos_embed"].clone()
+            table[:, first:] = 0.0 if dropped is None else dropped.detach()
+            state["pos_embed"] = table
+        return state
 
 
 def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -83,8 +83,11 @@ def _tanh_linear(instances: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def split_bag(bag: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-    """Cut a bag, N x D, into the parts that are worked through one after the other, in this dtype."""
-    return bag.split(_part_size(bag.device, dtype))
+    """Cut a bag, N x D, into the parts that are worked through one after the other, in this dtype.
+
+    A program that ``torch.export`` traces for bags of any size has a fixed number of steps, and so a single part.
+    """
+    return (bag,) if torch.compiler.is_exporting() else bag.split(_part_size(bag.device, dtype))
 
 
 def split_map(rows: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:

@@ -40,7 +40,7 @@ class MeanMIL(_Pooling):
     def pool(self, bag: Tensor, hide: Hide | None) -> Pooled:
         """Average the embedded instances."""
         sums = [at_least_float(self.embed(part)).sum(dim=0, keepdim=True) for part in split_bag(bag)]
-        mean = torch.cat(sums).sum(dim=0, keepdim=True) / len(bag)
+        mean = torch.cat(sums).sum(dim=0, keepdim=True) / bag.shape[0]  # len() would fix the number in a traced program
         return Pooled(mean.to(compute_dtype(self.classifier.fc.weight)))
 
     def classify(self, pooled: Tensor) -> Decision:

@@ -14,11 +14,12 @@ from augment.geometry import View
 from augment.pipeline import eval_pipeline
 from vision_train.data.dataset import SampleLoader
 from vision_train.data.decode import decode
-from vision_train.data.image_dataset import ImageDataModule, resized_size
+from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.images import Section, build
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
+from vision_train.recipe.preprocessing import resized_size
 from vision_train.recipe.sections import Augment, EvalAugment, TrainAugment
 
 AUGMENT = Augment(

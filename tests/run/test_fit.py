@@ -60,7 +60,7 @@ def test_a_run_leaves_every_file_that_the_design_names(whole):
     names = {entry.name for entry in directory.path.iterdir()}
     assert names >= {
         *("recipe.yaml", "environment.json", "metrics.jsonl", "summary.json", "artefacts", "checkpoints"),
-        *("report.html", "log.txt", "phases", "classes.json", "metrics.json"),
+        *("report.html", "log.txt", "phases", "classes.json", "metrics.json", "weights.safetensors"),
     }
     summary = json.loads(directory.summary.read_text())
     assert summary.keys() >= SUMMARY_KEYS

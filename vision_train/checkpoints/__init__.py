@@ -7,6 +7,7 @@ from vision_train.checkpoints.read import Weights, read_weights
 from vision_train.checkpoints.report import LoadReport
 from vision_train.checkpoints.settle import settle
 from vision_train.checkpoints.start import fresh_names, load_start
+from vision_train.checkpoints.written import names_of, write_weights
 
 __all__ = [
     "LoadReport",
@@ -17,8 +18,10 @@ __all__ = [
     "load_start",
     "load_weights",
     "match_weights",
+    "names_of",
     "provenance_of",
     "read_weights",
     "settle",
     "weights_files",
+    "write_weights",
 ]

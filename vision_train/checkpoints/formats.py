@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import pickletools
 import struct
@@ -14,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from vision_train.errors import UserError
 from vision_train.files import utf_8_path
+
+OURS = "vision_train"
+"""Key of a safetensors file's metadata under which ours keep, as JSON, what a checkpoint holds beside weights; and by
+which the content of such a file is known."""
 
 
 class _Inert:
@@ -131,14 +136,17 @@ def _is_text(head: bytes) -> bool:
     return b"\x00" not in head and all(byte >= 32 or byte in b"\t\r\n\x0c" for byte in head)
 
 
-def _open_safetensors(path: Path, head: bytes) -> dict[str, torch.Tensor]:
+def _open_safetensors(path: Path, head: bytes) -> dict[str, Any]:
     if _is_text(head):
         raise _foreign(path, head)
     try:
         with utf_8_path(path) as readable:
-            return load_file(readable)
+            with safe_open(readable, "pt") as file:
+                told = (file.metadata() or {}).get(OURS)
+            state, facts = load_file(readable), json.loads(told) if told else None
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{path}: is truncated or damaged ({error}); copy or download it again") from error
+    return {"weights": state, **facts, OURS: True} if isinstance(facts, dict) else state
 
 
 def _check_archive(path: Path) -> None:

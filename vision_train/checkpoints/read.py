@@ -14,7 +14,7 @@ from models.lora import merged
 from vision_train.checkpoints.conventions import said_in_run
 from vision_train.checkpoints.facts import plain_facts
 from vision_train.checkpoints.folders import WeightsFiles, weights_files
-from vision_train.checkpoints.formats import open_weights
+from vision_train.checkpoints.formats import OURS, open_weights
 from vision_train.checkpoints.networks import (
     Network,
     choose_network,
@@ -71,7 +71,8 @@ class Weights:
     @property
     def source(self) -> str:
         """What was taken, in words: ``averaged weights of runs/digits/0/checkpoints/best.ckpt``."""
-        place = f"`{self.container}` of {self.path}" if self.container else str(self.path)
+        ours = self.facts.get(OURS) is True
+        place = f"`{self.container}` of {self.path}" if self.container and not ours else str(self.path)
         if self.role is Role.AVERAGED:
             place = f"averaged weights of {self.path}"
         if self.role is Role.TEACHER:
@@ -152,6 +153,8 @@ def _open(found: WeightsFiles) -> tuple[Any, str]:
 
 
 def _is_ours(content: Mapping[str, Any]) -> bool:
+    if content.get(OURS) is True:
+        return True
     known = "pytorch-lightning_version" in content
     return known and ("averaged" in content or _recipe_of(content) is not None)
 
@@ -172,6 +175,8 @@ def _classes_of(content: Mapping[str, Any]) -> list[str] | None:
 
 
 def _without_wrappers(network: Network, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    if content.get(OURS) is True:
+        return network.state
     state = _without_inner_wrappers(network.state)
     if "pytorch-lightning_version" not in content:
         return _unwrap(state)

@@ -1,4 +1,4 @@
-"""``vision-train export``: a finished run as a file for other programs."""
+"""``vision-train export``: a finished run for other programs."""
 
 from __future__ import annotations
 
@@ -10,27 +10,45 @@ import typer
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
-    written_as: Annotated[str, typer.Option("--format", help="onnx or torch-export.")] = "onnx",
+    written_as: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="onnx or torch-export: a program. safetensors: the weights. timm or hf: a folder that timm or "
+            "transformers loads.",
+        ),
+    ] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="File to write (.onnx, .pt2); else called like the recipe, in this folder.")
+        Path | None,
+        typer.Option(
+            help="File to write (.onnx, .pt2), or folder (safetensors, timm, hf); else called like the recipe, in this "
+            "folder."
+        ),
     ] = None,
     size: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="Height and width of the images that the program takes; else those of the recipe."),
+        typer.Option(help="Height and width of the images that it takes; else those of the recipe."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Send it to this repository of the Hugging Face hub as well."),
     ] = None,
 ) -> None:
-    """Export the best weights of a run as a program that needs neither this package nor a recipe.
+    """Export the best weights of a run for programs that have neither this package nor a recipe.
 
-    The file is run before it is left, and holds what PyTorch computes to 1e-4; a JSON file beside it says what goes in
-    and what comes out.
+    What was written is run before it is left, on validation images of the run where they are there, and computes what
+    PyTorch does to 1e-4. Beside it lie a JSON file, which says how inputs are prepared, and a model card.
 
     For example:
 
       vision-train export runs/relation_detr/shapes/0
+
+      vision-train export runs/quickstart/0 --format timm --out digits --push me/digits
 
       vision-train export runs/relation_detr/shapes/0 --format torch-export --out detector.pt2 --size 480 640
     """
     from vision_train.cli.console import plain_console
     from vision_train.run.export.verb import export_run
 
-    export_run(run, written_as, out=out, size=size, console=plain_console())
+    export_run(run, written_as, out=out, size=size, force=force, repository=push, console=plain_console())

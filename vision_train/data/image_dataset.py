@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -22,7 +21,7 @@ from vision_train.data.sample import ImageSample, Pixels, Sample
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError
 from vision_train.files import printable
-from vision_train.recipe.preprocessing import WHOLE
+from vision_train.recipe.preprocessing import resized_size
 from vision_train.recipe.sections import Augment, TrainAugment
 from vision_train.seeds import derive_seed
 
@@ -227,18 +226,6 @@ def eval_transform(section: ImageSection, augment: Augment) -> Transform:
     pixels, size = augment.preprocessing, section.height_and_width
     resize = resized_size(size, pixels.crop_share)
     return eval_pipeline(size, pixels.mean, pixels.std, resize=resize, interpolation=pixels.interpolation)
-
-
-def resized_size(size: tuple[int, int], share: float | Literal["whole"]) -> tuple[int, int] | None:
-    """Height and width of a resized image of which a crop keeps a share; None where the whole image is kept.
-
-    Rounded down as timm does, but a share that was computed as crop over side gives that side again, whatever the
-    division lost.
-    """
-    if share == WHOLE:
-        return None
-    height, width = (math.floor(side / share + 1e-6) for side in size)
-    return height, width
 
 
 def train_transform(section: ImageSection, augment: Augment, steps: TrainAugment, key: str) -> Transform:

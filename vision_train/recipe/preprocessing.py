@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,3 +29,15 @@ class Preprocessing:
     """How pixels are resampled in evaluation."""
     train_interpolation: Interpolation = "bicubic"
     """How pixels are resampled in training."""
+
+
+def resized_size(size: tuple[int, int], share: float | Literal["whole"]) -> tuple[int, int] | None:
+    """Height and width of a resized image of which a crop keeps a share; None where the whole image is kept.
+
+    Rounded down as timm does, but a share that was computed as crop over side gives that side again, whatever the
+    division lost.
+    """
+    if share == WHOLE:
+        return None
+    height, width = (math.floor(side / share + 1e-6) for side in size)
+    return height, width

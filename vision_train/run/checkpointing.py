@@ -132,6 +132,8 @@ class EpochCheckpoints(Checkpoint):
         checkpoint["conditions"] = self.conditions
         checkpoint["classes"] = pl_module.classes
         checkpoint["recipe"] = to_plain(self.recipe)
+        if pl_module.named_by is not None:
+            checkpoint["named_by"] = {"architecture": pl_module.named_by.architecture, "args": pl_module.named_by.args}
         if pl_module.calibration:
             checkpoint[CALIBRATION] = pl_module.calibration
 

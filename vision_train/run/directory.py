@@ -81,6 +81,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.ckpt"
 
     @property
+    def weights(self) -> Path:
+        """The weights alone that the finished run delivers, the averaged ones if there are any."""
+        return self.path / "weights.safetensors"
+
+    @property
     def unfinished(self) -> bool:
         """Whether this is a run that has weights and no final figures yet."""
         return self.best.is_file() and not self.summary.is_file()

@@ -17,10 +17,9 @@ from vision_train.artefacts import Table
 from vision_train.checkpoints import LoadReport, Weights, match_weights
 from vision_train.checkpoints.match import Adapt
 from vision_train.data.decode import decode
-from vision_train.data.image_dataset import resized_size
 from vision_train.data.sample import Pixels
 from vision_train.errors import BadSampleError, UserError
-from vision_train.recipe.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from vision_train.recipe.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, resized_size
 
 HALF = (0.5, 0.5, 0.5)
 NORMALISATIONS = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from vision_train.checkpoints import read_weights, write_weights
 from vision_train.data.content import CONTENTS
 from vision_train.errors import UserError
 from vision_train.files import write_json
@@ -342,6 +343,7 @@ def _conclude(
         directory.write_artefacts(conclusion.artefacts)
         figures |= conclusion.figures
         sentence = f"{conclusion.sentence}\n"
+    write_weights(directory.weights, read_weights(directory.best))
     report = write_report(directory.path, figures, recipe.kind.load_report())
     write_json(directory.summary, figures)  # last of all: it says that the run is finished
     for sample in result.skipped:

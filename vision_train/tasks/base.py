@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from models.timm_attention import AttentionReceipt
+from models.timm_call import TimmCall
 from vision_train.artefacts import Artefact, Metric
 from vision_train.checkpoints import LoadReport
 from vision_train.ema import AverageWeights, MovingAverage
@@ -71,6 +72,9 @@ class Task(LabelsPool, LightningModule):
     """Those of the heads that have a module for each class in place of an output."""
     parts: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     """Names under which ``model.checkpoint`` may give several modules or tensors of the network a file together."""
+
+    named_by: TimmCall | None = None
+    """The call of timm that builds a network with weights of the same names; None where the names are our own."""
 
     def __init__(
         self, recipe: Recipe, network: nn.Module, classes: Sequence[str], attention: AttentionReceipt | None = None
@@ -163,15 +167,12 @@ class Task(LabelsPool, LightningModule):
         raise UserError(f"task={self.recipe.task}: its network encodes no images; name another checkpoint")
 
     def exported(self, size: tuple[int, int] | None) -> Exported:
-        """The network as a program of its own.
-
-        Args:
-            size: Height and width of the images that it takes; None takes those of the recipe.
+        """The network for other programs; nothing else is done with the task afterwards.
 
         Raises:
-            UserError: The task has no such program.
+            UserError: The task does not say how its network is run, or it takes no images of this height and width.
         """
-        raise UserError(f"task={self.recipe.task}: its network cannot be exported; predict with the run itself")
+        raise UserError(f"task={self.recipe.task}: its network cannot be exported; load RUN/weights.safetensors")
 
     def seed_generators(self, rank: int) -> None:
         """Give the random draws of this process a seed of their own."""
@@ -237,10 +238,8 @@ class Task(LabelsPool, LightningModule):
 
     def predicted(self, batch: Batch, output: Any) -> list[Predicted]:
         """What the network says of each sample of a batch without truth; ``output`` is that of :meth:`predict_step`."""
-        raise UserError(
-            f"task={self.recipe.task}: predicts nothing by itself; fine-tune from the run first, with "
-            "model.checkpoint=RUN in a recipe of another task"
-        )
+        remedy = "fine-tune from the run first, with model.checkpoint=RUN in a recipe of another task"
+        raise UserError(f"task={self.recipe.task}: predicts nothing by itself; {remedy}")
 
     def preview(self, batches: Iterator[Batch], count: int) -> Preview:
         """Training samples as the network gets them.

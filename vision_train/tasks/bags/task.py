@@ -24,9 +24,11 @@ from vision_train.seeds import derive_seed
 from vision_train.tasks.bags import scores as sheet
 from vision_train.tasks.bags.attended import AttendedBags, hottest_pictures
 from vision_train.tasks.bags.collapse import warnings_of
+from vision_train.tasks.bags.program import exported
 from vision_train.tasks.bags.results import result_artefacts
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.class_balance import class_weights
+from vision_train.tasks.exported import Exported
 from vision_train.tasks.learning import Learnt
 from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.scores import Scores, ScoreTable
@@ -94,6 +96,10 @@ class BagTask(Task):
     def adapt_published(self, state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         """Translate published weights of ACMIL, CLAM and TransMIL; those of a part only lose their wrappers."""
         return adapt_published(state, network) if isinstance(network, BagNetwork) else strip_wrappers(state)
+
+    def exported(self, size: tuple[int, int] | None) -> Exported:
+        """One bag of any number of instances -> logits, probabilities and attention."""
+        return exported(self.network, self.recipe, self.classes, size)
 
     def _sampler_of(self, rank: int) -> MaskSampler | None:
         hiding = self.recipe.method.hiding

@@ -34,7 +34,9 @@ from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistak
 from vision_train.tasks.classification.mixing import BatchMixing
 from vision_train.tasks.classification.pool import ACCEPTED, PoolLearning
 from vision_train.tasks.classification.preview import preview_mixing
+from vision_train.tasks.exported import Exported
 from vision_train.tasks.gallery import Gallery
+from vision_train.tasks.image_program import image_program, timm_call_of
 from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.learning import Learnt
 from vision_train.tasks.predicted import Predicted
@@ -97,6 +99,7 @@ class ClassificationTask(Task):
             replace(metric, shown="never") if metric is sheet.TOP5 and len(classes) <= 5 else metric
             for metric in sheet.METRICS
         )
+        self.named_by, self._not_timm = timm_call_of(recipe, len(classes))
         self.mixing = BatchMixing(recipe, network, len(classes))
         self._mistakes: Gallery[Mistake] = Gallery(KEPT)
         self._learnt = Learnt(len(self.classes))
@@ -151,6 +154,20 @@ class ClassificationTask(Task):
         """The network without its classifier."""
         cast(Any, self.network).reset_classifier(0)
         return self.network, pooling_words(self.network)
+
+    def exported(self, size: tuple[int, int] | None) -> Exported:
+        """Normalised images -> logits."""
+        return image_program(
+            self.recipe,
+            self.network,
+            lambda network, image: network(image),
+            size,
+            output=("logits", "batch x classes, float32; their softmax is the probability of each of `classes`"),
+            card={"classes": self.classes},
+            timm=(self.named_by, self._not_timm),
+            state=self.network.state_dict(),
+            pipeline="image-classification",
+        )
 
     def seed_generators(self, rank: int) -> None:
         """Give the mixing of each process its own seed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.box_preview import NOTE, preview_rows
 from vision_train.tasks.dense_detection.scores import FIELDS, METRICS, artefacts, metrics, score_batch
+from vision_train.tasks.exported import Exported
+from vision_train.tasks.image_program import draw_images
 from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.scores import Scores, ScoreTable
 from vision_train.tasks.single_map import KEYS, build_backbone, stride_of
@@ -104,6 +107,17 @@ class DenseDetectionTask(Task):
             return adapt_backbone(state, network)
         return Adapted(state, state)
 
+    def exported(self, size: tuple[int, int] | None) -> Exported:
+        """The network with its inputs; a program of it would serve nobody."""
+        side = 2 * self.stride
+        return Exported(
+            _Program(self.network.cpu().float()).eval(),
+            partial(_drawn, size or (side, side)),
+            ("logits", "edges"),
+            {"task": self.recipe.task, "model": self.recipe.model.name, "classes": self.classes},
+            not_traced="which other networks start from; export the network that is trained from it",
+        )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Say what covers the cells of a batch whose images lie anywhere in the frame, and take both losses."""
         losses = dense_losses(*self.compare(batch, self._places))
@@ -149,3 +163,19 @@ class DenseDetectionTask(Task):
     def augmented_rows(self, batch: Batch) -> Iterator[PreviewRow]:
         """A row for each image of a batch."""
         return preview_rows(self, batch)
+
+
+class _Program(nn.Module):
+    """What the network says of the cells of images."""
+
+    def __init__(self, network: DenseDetector) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor]:
+        said = self.network(image, padding_mask)
+        return said.logits, said.edges
+
+
+def _drawn(size: tuple[int, int], generator: torch.Generator) -> dict[str, Tensor]:
+    return {**draw_images(size, generator), "padding_mask": torch.zeros(2, *size, dtype=torch.bool)}

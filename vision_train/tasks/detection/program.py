@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from models.detr.deployed import DeployedDetector
 from models.detr.network import RelationDetr
 from vision_train.errors import UserError
+from vision_train.recipe.preprocessing import Preprocessing
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.exported import Exported, Tensors
 
@@ -65,7 +66,35 @@ def exported(
         "normalisation": {"inside": True, "mean": [*pixels.mean], "std": [*pixels.std]},
     }
     difference = partial(furthest, side=max(height, width))
-    return Exported(module, partial(draw, height, width), tuple(OUTPUTS), card, difference)
+    return Exported(
+        module,
+        partial(draw, height, width),
+        tuple(OUTPUTS),
+        card,
+        difference,
+        inputs_of=partial(on_canvases, height, width, pixels),
+        pipeline="object-detection",
+    )
+
+
+def on_canvases(
+    height: int, width: int, pixels: Preprocessing, batch: Mapping[str, Any]
+) -> Iterator[dict[str, Tensor]]:
+    """The images of a batch as levels up to 255, each on a canvas, made smaller where it does not fit."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (pixels.mean, pixels.std))
+    canvases, sizes = [], []
+    for image, padding in zip(batch["image"], batch["padding_mask"], strict=True):
+        rows, columns = (int((~padding).any(axis).sum()) for axis in (1, 0))
+        levels = ((image[:, :rows, :columns].float() * std + mean) * 255).round().clamp(0, 255)
+        scale = min(height / rows, width / columns, 1.0)
+        if scale < 1:
+            fitting = max(1, int(rows * scale)), max(1, int(columns * scale))
+            levels = interpolate(levels[None], fitting, mode="bilinear", antialias=True)[0]
+        canvas = torch.zeros(3, height, width)
+        canvas[:, : levels.shape[1], : levels.shape[2]] = levels
+        canvases.append(canvas)
+        sizes.append([levels.shape[1], levels.shape[2]])
+    yield {"image": torch.stack(canvases), "size": torch.tensor(sizes)}
 
 
 def draw(height: int, width: int, generator: torch.Generator) -> dict[str, Tensor]:

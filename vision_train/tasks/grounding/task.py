@@ -31,6 +31,7 @@ from vision_train.semi.combine import BOX_WEIGHTS, weights_of
 from vision_train.semi.consistency import capped
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.exported import Exported
 from vision_train.tasks.grounding.asked import ALIKE, answers_of, judged, labels_of
 from vision_train.tasks.grounding.boxes import original_corners
 from vision_train.tasks.grounding.build import GroundingNetwork, build_network
@@ -39,6 +40,7 @@ from vision_train.tasks.grounding.exhibits import artefacts, lacking
 from vision_train.tasks.grounding.pool import KINDS, PhrasePool, confidences_of
 from vision_train.tasks.grounding.predictions import predicted_box
 from vision_train.tasks.grounding.preview import NOTE, preview_rows
+from vision_train.tasks.grounding.program import exported
 from vision_train.tasks.grounding.results import (
     ACCURACY,
     LEAST_IOU,
@@ -243,6 +245,10 @@ class GroundingTask(Task):
         shown = [*artefacts(scores, split, self.warnings), *self._worst.pictures(split)]
         self._worst = None
         return shown
+
+    def exported(self, size: tuple[int, int] | None) -> Exported:
+        """An image in its square and the pieces of an expression -> a box."""
+        return exported(self.network, self.recipe, self.confidences, size)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> GroundingOutput:
         """The boxes of expressions without a truth."""

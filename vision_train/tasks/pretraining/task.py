@@ -23,6 +23,8 @@ from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Task
+from vision_train.tasks.exported import Exported
+from vision_train.tasks.image_program import image_program, timm_call_of
 from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.pretraining import scores as sheet
 from vision_train.tasks.pretraining.pictures import PositionPictures
@@ -106,10 +108,29 @@ class PretrainingTask(Task):
 
     def encoder(self) -> tuple[Callable[[Tensor], Tensor], str]:
         """The encoder's patches, averaged."""
-        # Positions would disturb a network that never saw one.
-        positions = self.masking.position_mask_ratio < 1
+        positions = self._sees_positions
         words = f"mean of patches{'' if positions else ' without positions'}"
         return partial(self.network.features, positions=positions), words
+
+    def exported(self, size: tuple[int, int] | None) -> Exported:
+        """Normalised images -> features, as :meth:`encoder` computes them."""
+        encode, words = self.encoder()
+        return image_program(
+            self.recipe,
+            self.network,
+            lambda _, image: encode(image),
+            size,
+            output=("features", f"batch x {self.network.encoder.embed_dim}, float32: {words}"),
+            card={"pooling": words},
+            timm=timm_call_of(self.recipe, 0, global_pool="avg", fc_norm=False),
+            state=self.network.pooled_state(positions=self._sees_positions),
+            pipeline="image-feature-extraction",
+        )
+
+    @property
+    def _sees_positions(self) -> bool:
+        """Whether the network was trained with any position; others would disturb it."""
+        return self.masking.position_mask_ratio < 1
 
     def _sampler_of(self, rank: int) -> MaskSampler:
         rows, columns = self.network.grid
@@ -177,8 +198,7 @@ class PretrainingTask(Task):
             output = self._predict_fixed(batch)
             self.scores.add(batch["id"], sheet.score_batch(output, self.network.grid), batch.get("group"))
             return output
-        # Positions would disturb a network that never saw one.
-        features = self.network.features(batch["image"], positions=self.masking.position_mask_ratio < 1)
+        features = self.network.features(batch["image"], positions=self._sees_positions)
         if self._features is None:
             self._features = ProbeFeatures(len(self.classes), features.shape[1])
         self._features.add(loader - 1, batch["id"], features, batch["label"])
