@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import codecs
 import io
+import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TextIO
+
+from vision_train.progress import Work, doing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +46,11 @@ def plain_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def loading(verb: str) -> AbstractContextManager[Work]:
+    """Say that libraries are imported for a verb, which takes seconds; said before the first of them is."""
+    return doing(f"{verb}: loading PyTorch and Lightning", at_once="pytorch_lightning" not in sys.modules)
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -38,7 +38,7 @@ def test_check_says_what_is_there(place):
 
 
 def test_check_says_how_far_it_is_where_it_takes_long(place, monkeypatch):
-    monkeypatch.setattr("vision_train.cli.progress.SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr("vision_train.progress.SECONDS_BETWEEN_LINES", -1.0)
     place.pictures()
     place.coco(BOX)
     said = call("check", place.folder)

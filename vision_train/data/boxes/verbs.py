@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +11,6 @@ from vision_train.cli.console import counted, plain_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from rich.console import Console
 
     from vision_train.data.boxes.annotations import BoxSample
     from vision_train.data.toy.scenes import Scene
@@ -38,23 +35,27 @@ def check(
 
     Example: vision-train data check photos/
     """
-    from vision_train.data.boxes.check import check_boxes
+    from vision_train.progress import doing, shown_on
 
     console = plain_console()
-    lines, wrong = check_boxes(place, images, partial(_watched, console))
+    with shown_on(console):
+        with doing(f"data check {place}: loading libraries", at_once=True):
+            from vision_train.data.boxes.check import check_boxes
+
+        lines, wrong = check_boxes(place, images, _watched)
     console.print("\n".join(lines))
     if wrong:
         raise typer.Exit(2)
 
 
-def _watched(console: Console, samples: Sequence[BoxSample]) -> Iterator[BoxSample]:
+def _watched(samples: Sequence[BoxSample]) -> Iterator[BoxSample]:
     """The samples one by one, with how many of them have been gone through."""
-    from vision_train.cli.progress import ItemProgress
+    from vision_train.progress import doing
 
-    with ItemProgress(console, len(samples), "images", "boxes") as progress:
+    with doing("checking", len(samples), "images", parts="boxes") as work:
         for sample in samples:
             yield sample
-            progress.advance(1, len(sample.truth.boxes))
+            work.advance(1, len(sample.truth.boxes))
 
 
 def correlation(
@@ -67,10 +68,17 @@ def correlation(
 
     Example: vision-train data correlation annotations.json
     """
-    from vision_train.data.boxes.correlation import correlation as measured
-    from vision_train.data.boxes.correlation import shown
+    from vision_train.progress import doing, shown_on
 
-    plain_console().print("\n".join(shown(measured(file, seed))))
+    console = plain_console()
+    with shown_on(console):
+        with doing(f"data correlation {file}: loading libraries", at_once=True):
+            from vision_train.data.boxes.correlation import correlation as measured
+            from vision_train.data.boxes.correlation import shown
+
+        with doing("measuring"):
+            lines = shown(measured(file, seed))
+    console.print("\n".join(lines))
 
 
 NewFolder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]
