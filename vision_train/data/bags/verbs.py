@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from vision_train.cli.console import counted
+from vision_train.cli.console import busy, counted
 from vision_train.errors import UserError
 from vision_train.wording import count_of
 
@@ -42,9 +42,10 @@ def digit_bags(
     if variant not in ("rare", "patterns"):
         raise UserError(f"--variant {variant}: is unknown; there are rare and patterns")
 
-    from vision_train.data.bags.digits import make_digit_bags
+    with busy(f"making digit_bags in {folder}"):
+        from vision_train.data.bags.digits import make_digit_bags
 
-    counts = make_digit_bags(folder, cast("Variant", variant), seed)
+        counts = make_digit_bags(folder, cast("Variant", variant), seed)
     typer.echo(f"Wrote {sum(counts.values())} bags to {folder} ({counted(counts)}).")
     tables = f"data.labels={folder / 'labels.csv'} data.splits={folder / 'splits_0.csv'}"
     typer.echo(f"Next: vision-train fit acmil/digit_bags data.source=bags data.root={folder} {tables}")
@@ -66,12 +67,12 @@ def repack(
     """
     policy = _policy("--on-bad-bag", on_bad_bag)
 
-    from vision_train.cli.console import plain_console
+    from vision_train.cli.console import loading, plain_console
     from vision_train.progress import doing, shown_on
 
     console, done = plain_console(), _Done()
     with shown_on(console):
-        with doing(f"data repack {source}: loading libraries", at_once=True):
+        with loading(f"data repack {source}"):
             from vision_train.data.bags.index import index_bags
             from vision_train.data.bags.tools.repack import repack_bags
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vision_train.cli.console import counted, plain_console
+from vision_train.cli.console import busy, counted, loading, plain_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,11 +35,11 @@ def check(
 
     Example: vision-train data check photos/
     """
-    from vision_train.progress import doing, shown_on
+    from vision_train.progress import shown_on
 
     console = plain_console()
     with shown_on(console):
-        with doing(f"data check {place}: loading libraries", at_once=True):
+        with loading(f"data check {place}"):
             from vision_train.data.boxes.check import check_boxes
 
         lines, wrong = check_boxes(place, images, _watched)
@@ -72,7 +72,7 @@ def correlation(
 
     console = plain_console()
     with shown_on(console):
-        with doing(f"data correlation {file}: loading libraries", at_once=True):
+        with loading(f"data correlation {file}"):
             from vision_train.data.boxes.correlation import correlation as measured
             from vision_train.data.boxes.correlation import shown
 
@@ -89,9 +89,10 @@ def shapes(folder: NewFolder) -> None:
 
     Example: vision-train data make shapes shapes
     """
-    from vision_train.data.toy.shapes import shapes
+    with busy(f"making shapes in {folder}"):
+        from vision_train.data.toy.shapes import shapes
 
-    _write(shapes(), folder)
+        _write(shapes(), folder)
 
 
 def digit_scenes(folder: NewFolder) -> None:
@@ -99,9 +100,10 @@ def digit_scenes(folder: NewFolder) -> None:
 
     Example: vision-train data make digit_scenes scenes
     """
-    from vision_train.data.toy.digit_scenes import digit_scenes
+    with busy(f"making digit_scenes in {folder}"):
+        from vision_train.data.toy.digit_scenes import digit_scenes
 
-    _write(digit_scenes(), folder)
+        _write(digit_scenes(), folder)
 
 
 def things(folder: NewFolder) -> None:
@@ -109,9 +111,10 @@ def things(folder: NewFolder) -> None:
 
     Example: vision-train data make things things
     """
-    from vision_train.data.toy.thing_scenes import thing_scenes
+    with busy(f"making things in {folder}"):
+        from vision_train.data.toy.thing_scenes import thing_scenes
 
-    _write(thing_scenes(), folder)
+        _write(thing_scenes(), folder)
 
 
 def _write(scenes: Sequence[Scene], folder: Path) -> None:
