@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from vision_train.processes import launched_rank
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Item = TypeVar("Item")
 Figure = str | tuple[str, str]
 """What is told of work; of two texts the second is shorter and serves where there is little room."""
 
@@ -156,14 +155,6 @@ def doing(
         yield work
     finally:
         display.closed(work)
-
-
-def followed(items: Sequence[Item], text: str, unit: str) -> Iterable[Item]:
-    """The items one by one, with how far they are."""
-    with doing(text, len(items), unit) as work:
-        for item in items:
-            yield item
-            work.advance()
 
 
 def format_seconds(seconds: float) -> str:

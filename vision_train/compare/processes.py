@@ -22,7 +22,10 @@ class RunProcesses:
     """
 
     def __init__(self, jobs: int) -> None:
-        self.environment = dict(os.environ)
+        # What runs print goes to logs, whatever the terminal of this process can do.
+        self.environment = {
+            key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "TTY_COMPATIBLE")
+        }
         if jobs > 1:
             self.environment.setdefault("OMP_NUM_THREADS", str(threads_for_each(jobs)))
         self._running: set[subprocess.Popen[bytes]] = set()
