@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 import types
 
@@ -17,7 +18,8 @@ from models.detr.network import RelationDetr
 from models.detr.transformer import TransformerSizes
 from models.mil.networks import NETWORKS
 from models.vit import build_model
-from vision_train.cli.inspect import inspect
+from vision_train.artefacts import Table
+from vision_train.cli.inspect import _print_table, inspect
 from vision_train.errors import UserError
 
 app = typer.Typer()
@@ -35,7 +37,7 @@ def deit(tmp_path):
 def run(*arguments, exit_code=0):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == exit_code
-    return result.output
+    return result.stdout
 
 
 def test_says_what_a_file_is(deit):
@@ -287,3 +289,22 @@ def test_features_crop_as_the_weights_say(hub_folder):
 def test_mistakes_in_images(hub_folder, arguments, message):
     with pytest.raises(UserError, match=message):
         CliRunner().invoke(app, [str(hub_folder / "hub" / "model.safetensors"), *arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_names_are_whole_on_a_terminal(columns, monkeypatch, capsys):
+    """They are copied from there; where a table is too wide, its rows stand on lines of their own."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    name = "transformer.decoder.layers.*.cross_attention.sampling_offsets.weight"
+    titles = ["outcome", "name", "tensors", "shape in file", "shape in model", "parameters", "share of model"]
+    rows = [["matched", name, 12, "1152 x 384", "1152 x 384", 5308416, "24.4 %"], ["missing", "b", 1, "", "8", 8, ""]]
+    _print_table(Table("checkpoint", "What was filled", titles, rows, ""), names=2)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert any(name in line for line in lines)
+    assert max(len(line.rstrip()) for line in lines) <= columns
+    told = " ".join(" ".join(lines).split())
+    for figure in ("5,308,416", "24.4 %", "1152 x 384"):
+        assert figure in told
+    if columns == 80:
+        assert "parameters 5,308,416 share of model 24.4 %" in told

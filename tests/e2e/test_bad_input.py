@@ -390,7 +390,7 @@ def test_a_finished_run_is_not_resumed(run, refused):
     ("arguments", "message"),
     [
         (["empty"], "empty: no images there; known endings are"),
-        (["nowhere.png"], "nowhere.png: no such image, folder or csv file"),
+        (["nowhere.png"], "nowhere.png: no such file or folder"),
         (["tiny.yaml"], "unreadable image tiny.yaml: not an image"),
         (["nopath.csv"], "nopath.csv: no column path .found: file"),
         (["binary.csv"], "binary.csv: is a binary file; export the table as csv"),

@@ -55,5 +55,5 @@ def test_from_annotations_to_boxes(cli, refused, scenes):
     drawn = cli("preview", "relation_detr/shapes", *SMALL, "--out", "preview.png", "--count", "2")
     assert drawn.exit_code == 0, drawn.output
     assert Image.open("preview.png").width > 800
-    refused("predict", "run", "shapes", "--out", "boxes.json", says=r"image_id 1; .*data\.labels=FILE")
+    refused("predict", "run", "shapes", "--out", "boxes.json", "--force", says=r"image_id 1; .*data\.labels=FILE")
     refused("predict", "run", "shapes", "--out", "boxes.txt", says=r"\.jsonl nor \.csv nor \.json")

@@ -35,7 +35,7 @@ def test_any_name_that_the_file_system_allows(cli, odd_names: list[str]) -> None
     assert r"caf\udce9" in Path("run/report.html").read_text(encoding="utf-8")
     assert cli("evaluate", "run").exit_code == 0
     for out in ("seen.csv", "seen.jsonl"):
-        result = cli("predict", "run", ROOT, "--out", out, "--render", "pictures")
+        result = cli("predict", "run", ROOT, "--out", out, "--render", "pictures", "--force")
         assert result.exit_code == 0, result.output
     lines = [json.loads(line)["path"] for line in Path("seen.jsonl").read_text(encoding="utf-8").splitlines()]
     with Path("seen.csv").open(encoding="utf-8", newline="") as file:
@@ -57,7 +57,7 @@ def test_our_own_output_is_never_input(cli, place: Path, monkeypatch: pytest.Mon
     assert "left out, as vision-train wrote it: runs" in result.stdout
     assert cli("predict", "runs/tiny/0", ".", "--out", "seen.csv", "--render", "class_0/pictures").exit_code == 0
     assert cli("preview", "tiny.yaml", "data.root=.", "--out", "preview.png", "--count", "1").exit_code == 0
-    result = cli("predict", "runs/tiny/0", ".", "--out", "seen.csv")
+    result = cli("predict", "runs/tiny/0", ".", "--out", "seen.csv", "--force")
     assert "12 predictions" in result.stdout
     for name in ("class_0/pictures", "preview.png", "runs"):
         assert name in result.stdout

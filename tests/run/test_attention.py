@@ -10,8 +10,8 @@ from models.timm_attention import AttentionReceipt, AttentionUse
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.attention import attention_line, attention_table, decide_attention
-from vision_train.run.evaluate import load_for_inference
 from vision_train.run.fit import fit
+from vision_train.run.inference import load_for_inference
 from vision_train.run.phase import build_task, prepare, scan
 from vision_train.run.trainer import build_trainer
 

@@ -68,7 +68,7 @@ def run(photos, tmp_path_factory) -> Path:
 
 def predict(run: Path, *inputs: Path, out: Path, render: Path | None = None, overrides=()) -> str:
     console = Console(file=io.StringIO(), markup=False, soft_wrap=True)
-    predict_run(run, inputs, out=out, render=render, images=None, overrides=overrides, console=console)
+    predict_run(run, inputs, out=out, render=render, images=None, overrides=overrides, console=console, force=True)
     return console.file.getvalue()
 
 

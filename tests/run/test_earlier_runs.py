@@ -203,7 +203,7 @@ def start(recipe: str, *overrides: str) -> Prepared:
 
 def predictions(run: RunDirectory, inputs: Path, **options: Any) -> list[dict[str, str]]:
     given: dict[str, Any] = {"overrides": (), "render": None, "images": None, "console": QUIET, **options}
-    predict_run(run.path, [inputs], out=Path("out.csv"), **given)
+    predict_run(run.path, [inputs], out=Path("out.csv"), force=True, **given)
     with Path("out.csv").open() as file:
         return list(csv.DictReader(file))
 

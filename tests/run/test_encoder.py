@@ -23,8 +23,8 @@ from vision_train.checkpoints import load_weights
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.encoder import choose_device, load_encoder
-from vision_train.run.evaluate import load_for_inference
 from vision_train.run.fit import fit
+from vision_train.run.inference import load_for_inference
 from vision_train.run.phase import build_task
 
 TILES = [np.random.default_rng(seed).integers(0, 255, (40, 40, 3), dtype=np.uint8) for seed in range(3)]

@@ -18,9 +18,10 @@ from vision_train.recipe.sections import ALL_BUT_HEAD
 from vision_train.run.directory import RunDirectory
 from vision_train.run.dry_run import dry_run
 from vision_train.run.encoder import load_encoder
-from vision_train.run.evaluate import evaluate_run, load_for_inference
+from vision_train.run.evaluate import evaluate_run
 from vision_train.run.export.verb import export_run
 from vision_train.run.fit import fit, resume
+from vision_train.run.inference import load_for_inference
 from vision_train.run.phase import build_task, prepare, scan
 from vision_train.run.predict import predict_run
 from vision_train.tasks.classification.task import ClassificationTask

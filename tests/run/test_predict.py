@@ -1,8 +1,10 @@
 """Predictions of finished runs: every sample once, in a table, with pictures of what the network sees in it."""
 
 import csv
+import gc
 import io
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -19,8 +21,10 @@ from vision_train.report.bags import pictures as room
 from vision_train.report.bags.tile_layout import LONGEST_SIDE
 from vision_train.run.fit import fit
 from vision_train.run.predict import predict_run
+from vision_train.tasks.classification.task import ClassificationTask
+from vision_train.tasks.predicted import Predicted
 
-NO_OPTIONS = {"render": None, "images": None, "overrides": ()}
+NO_OPTIONS = {"render": None, "images": None, "overrides": (), "force": True}
 SKIP = ("data.on_bad=skip",)
 
 
@@ -32,9 +36,10 @@ def bags(tmp_path, monkeypatch, write_features) -> Path:
     return Path("bags")
 
 
-def predict(run: Path, *inputs: Path, out: str = "out.csv", **options) -> str:
+def predict(run: Path, *inputs: Path, out: str | None = "out.csv", **options) -> str:
     console = Console(file=io.StringIO(), markup=False, soft_wrap=True)
-    predict_run(run, inputs, out=Path(out), console=console, **{**NO_OPTIONS, **options})
+    place = None if out is None else Path(out)
+    predict_run(run, inputs, out=place, console=console, **{**NO_OPTIONS, **options})
     return console.file.getvalue()
 
 
@@ -276,7 +281,11 @@ PHOTOS = ["photos/blue/1.png", "photos/blue/img 14 (1).png", "photos/red/1.png"]
 def test_each_image_is_predicted_once(images_run, photos):
     assert predict(images_run, photos, photos / "red" / "1.png") == "3 predictions in out.csv\n"
     table = rows("out.csv")
-    assert list(table[0]) == ["path", "label", "confidence"]
+    assert list(table[0]) == ["path", "label", "confidence", *map(str, range(10))]
+    for row in table:
+        shares = {label: float(row[label]) for label in map(str, range(10))}
+        assert sum(shares.values()) == pytest.approx(1, abs=6e-6)
+        assert float(row["confidence"]) == shares[row["label"]] == max(shares.values())
     assert [row["path"] for row in table] == PHOTOS
     predict(images_run, photos, out="out.jsonl")
     first = json.loads(Path("out.jsonl").read_text().splitlines()[0])
@@ -285,6 +294,58 @@ def test_each_image_is_predicted_once(images_run, photos):
     assert next(iter(first["top"].items())) == (first["label"], first["confidence"])
     assert sorted(first["top"].values(), reverse=True) == list(first["top"].values())
     assert float(table[0]["confidence"]) == pytest.approx(first["confidence"], abs=1e-6)
+
+
+def test_rows_are_on_the_disk_before_the_end_and_none_is_kept(images_run, photos, monkeypatch):
+    """Of each batch, when the next one is predicted."""
+    written, kept = [], []
+    predicted = ClassificationTask.predicted
+
+    def watched(task, batch, output):
+        (file,) = Path().glob(".out.csv.*.tmp")
+        written.append(file.read_text().count("\n"))
+        assert not Path("out.csv").exists()
+        gc.collect()
+        kept.append(sum(isinstance(each, Predicted) and each.id in PHOTOS for each in gc.get_objects()))
+        return predicted(task, batch, output)
+
+    monkeypatch.setattr(ClassificationTask, "predicted", watched)
+    predict(images_run, photos, overrides=("data.batch_size=1", "data.workers=0"))
+    assert written == [0, 2, 3], "the heading and a row, and one row more each time"
+    assert max(kept) <= 1
+    assert [row["path"] for row in rows("out.csv")] == PHOTOS
+
+
+def test_one_image_gets_an_answer(images_run, photos):
+    said = predict(images_run, Path(PHOTOS[0]), out=None)
+    answer = re.fullmatch(r"photos/blue/1\.png: (\d) (\d+\.\d)%, \d .*%\n", said)
+    assert answer, said
+    assert not Path("predictions.jsonl").exists()
+    said = predict(images_run, Path(PHOTOS[0]), out="one.csv")
+    assert said == f"{answer[0]}1 prediction in one.csv\n"
+    assert rows("one.csv")[0]["label"] == answer[1]
+
+
+def test_json_goes_to_the_lines_alone(images_run, photos):
+    lines = io.StringIO()
+    assert predict(images_run, photos, out=None, lines=lines) == ""
+    assert [json.loads(line)["path"] for line in lines.getvalue().splitlines()] == PHOTOS
+    assert not Path("predictions.jsonl").exists()
+    assert predict(images_run, photos, out=None) == "3 predictions in predictions.jsonl\n"
+    assert Path("predictions.jsonl").read_text() == lines.getvalue()
+
+
+def test_what_is_there_is_written_over_only_if_asked(images_run, photos):
+    for out in ("there.csv", None):
+        file = Path(out or "predictions.jsonl")
+        file.write_text("mine")
+        with pytest.raises(UserError, match=rf"--out {file}: exists; .*--force"):
+            predict(images_run, photos, out=out, force=False)
+        assert file.read_text() == "mine"
+    Path("seen").mkdir()
+    Path("seen/mine.txt").touch()
+    with pytest.raises(UserError, match=r"--render seen: .*--force"):
+        predict(images_run, photos, render=Path("seen"), force=False)
 
 
 def test_images_of_a_table_are_found_beside_it(images_run, photos):

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from vision_train.errors import UserError
-from vision_train.run.predictions import check_outputs, write_predictions
-from vision_train.tasks.predicted import CsvRows, Predicted
+from vision_train.run.predictions import check_outputs, open_predictions
+from vision_train.tasks.predicted import CsvRows, Predicted, class_shares
 
 TOP = ({"tumour": 0.75, "normal": 0.25}, {"normal": 0.625, "tumour": 0.375})
 PREDICTIONS = [
@@ -22,6 +22,13 @@ PREDICTIONS = [
 
 def table(path) -> list[list[str]]:
     return list(csv.reader(path.open()))
+
+
+def write_predictions(out, predictions, key, noun="samples", results=None) -> str:
+    with open_predictions(out, key, results) as writer:
+        for predicted in predictions:
+            writer.add(predicted)
+    return writer.counted(noun)
 
 
 def test_a_table_has_the_cells_that_a_task_gives(tmp_path):
@@ -60,14 +67,29 @@ def test_one_json_is_what_the_kind_of_data_makes_of_all_results(tmp_path):
     class Results:
         notes = ()
 
-        def document(self, predictions):
-            return [{"name": name, "of": of} for name, of in predictions]
+        def entries(self, name, results):
+            return [{"name": name, "of": results}]
 
     predictions = [Predicted(name, {}, results=number) for number, name in enumerate("ab")]
     assert write_predictions(tmp_path / "out.json", predictions, "path", "images", Results()) == "2 results of 2 images"
     assert json.loads((tmp_path / "out.json").read_text()) == [{"name": "a", "of": 0}, {"name": "b", "of": 1}]
     with pytest.raises(UserError, match=r"out\.json: ends in neither \.jsonl nor \.csv$"):
         check_outputs(tmp_path / "out.json", None)
+
+
+def test_nothing_takes_the_name_where_predicting_fails(tmp_path):
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    unfit = Predicted("b", {}, cells=CsvRows(("label",), [("x", "one too many")]))
+    with pytest.raises(ValueError, match="zip"):
+        write_predictions(out, [PREDICTIONS[0], unfit], "path")
+    assert out.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_class_called_like_a_column_keeps_its_probability():
+    row = class_shares(["label", "cat"], [0.25, 0.75])
+    assert row == {"label": "cat", "confidence": 0.75, "class label": 0.25, "cat": 0.75}
 
 
 def test_lines_hold_the_whole_row_in_its_order(tmp_path):

@@ -18,6 +18,7 @@ from vision_train.artefacts import Items, Metric, write_artefact
 from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.locks import take
+from vision_train.progress import Work
 from vision_train.recipe import load_recipe
 from vision_train.study import conduct as room
 from vision_train.study import execution
@@ -634,3 +635,26 @@ def test_keys_that_differ_in_some_cell_alone_are_listed(conduct):
     conduct(MadeUpRuns(accuracy), *ARMS, grid="optim.lr=0.01,0.02")
     assert "| data.labels_per_class | 10 | 5 |" in Path("study/table.md").read_text()
     assert "| optim.lr " not in Path("study/table.md").read_text()
+
+
+def test_the_running_arm_its_seed_and_epoch_and_the_time_left_of_the_study_are_shown(conduct, monkeypatch):
+    runs, looked, seen = MadeUpRuns(accuracy), threading.Event(), []
+
+    def train(arguments, log):
+        looked.clear()
+        log.write(b"epoch 10/40  loss 1.0\n")
+        log.flush()
+        assert looked.wait(60)
+        return runs(arguments, log)
+
+    def show(work, text=None, figures=()):
+        if text.endswith("epoch 10/40"):
+            seen.append((text, list(figures), work.share, work.left))
+            looked.set()
+
+    monkeypatch.setattr(Work, "show", show)
+    conduct(train, *ARMS, seeds=1)
+    first, last = seen[0], seen[-1]
+    assert first[:3] == ("plain seed 0 epoch 10/40", ["0/2 runs"], 0.25 / 2)
+    assert last[:3] == ("mixed seed 0 epoch 10/40", ["1/2 runs"], 1.25 / 2)
+    assert all(left > 0 for *_, left in seen)

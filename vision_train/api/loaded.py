@@ -36,7 +36,7 @@ def load_network(run: Path) -> LoadedRun:
     from models.lora import remove_adapters
     from vision_train.run.best_weights import load_best
     from vision_train.run.directory import open_run
-    from vision_train.run.evaluate import load_for_inference
+    from vision_train.run.inference import load_for_inference
     from vision_train.run.phase import build_task
 
     directory = open_run(run, with_weights=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vision_train.errors import UserError
+from vision_train.files import printable
 
 OVERRIDE = re.compile(r"[A-Za-z_][\w-]*\.[\w.-]+\s*=")
 """How ``section.key=value`` begins."""
@@ -16,10 +17,12 @@ def divide_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Files and folders first, then recipe keys to change; a file that exists is one, whatever it is called.
 
     Raises:
-        UserError: No file or folder is named.
+        UserError: No file or folder is named, or one is not there.
     """
     keys = [each for each in arguments if OVERRIDE.match(each) and not Path(each).exists()]
     files = [each for each in arguments if each not in keys]
     if not files:
         raise UserError("nothing to predict on; name files or folders after the run")
+    if absent := [file for file in files if not Path(file).exists()]:
+        raise UserError(f"{printable(absent[0])}: no such file or folder; name what is to be predicted on")
     return files, keys

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from vision_train.errors import UserError
+from vision_train.files import check_writable
+
 
 def compare(
     arguments: Annotated[
@@ -41,12 +44,21 @@ def compare(
 
       vision-train compare scratch.yaml pretrained.yaml --seeds 5 --grid data.labels_per_class=5,10,20 --out few
     """
-    from vision_train.cli.console import plain_console
+    from vision_train.cli.console import loading, plain_console
+    from vision_train.progress import shown_on
+    from vision_train.run.places import check_places
     from vision_train.study.plan import make_plan
 
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: must be at least 1")
     plan = make_plan(arguments, seeds, grid)
+    check_writable(out, "--out")
+    for recipe in (recipe for arm in plan.arms for recipe in arm.recipes):
+        check_places(recipe)
+    console = plain_console()
+    with shown_on(console):
+        with loading(f"compare {' '.join(arm.name for arm in plan.arms)}"):
+            from vision_train.study.conduct import conduct
 
-    from vision_train.study.conduct import conduct
-
-    command = shlex.join(["vision-train", *sys.argv[1:]])
-    conduct(plan, out, jobs=jobs, command=command, console=plain_console())
+        command = shlex.join(["vision-train", *sys.argv[1:]])
+        conduct(plan, out, jobs=jobs, command=command, console=console)

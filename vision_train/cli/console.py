@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TextIO
+
+from vision_train.progress import Work, doing, shown_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +46,18 @@ def plain_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def loading(verb: str) -> AbstractContextManager[Work]:
+    """Say that libraries are imported for a verb, which takes seconds; said before the first of them is."""
+    return doing(f"{verb}: loading PyTorch and Lightning", at_once="torch" not in sys.modules)
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """Say on standard error what a short verb does; its libraries alone may take seconds to load."""
+    with shown_on(plain_console(stderr=True)), doing(text, at_once="numpy" not in sys.modules):
+        yield
 
 
 def counted(counts: Mapping[str, int]) -> str:

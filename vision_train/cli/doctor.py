@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from vision_train import __version__
+from vision_train.cli.console import busy
 from vision_train.errors import UserError
 from vision_train.shadowing import check_shadowing
 from vision_train.threads import processors, use_threads, waiting
@@ -62,7 +63,8 @@ def doctor(
 
     Exits with 2 if something is broken.
     """
-    findings = {name: check() for name, check in CHECKS.items()}
+    with busy("doctor: checking packages and devices"):
+        findings = {name: check() for name, check in CHECKS.items()}
     problems = [advice for found in findings.values() for advice in found.problems]
     cautions = [advice for found in findings.values() for advice in found.warnings]
     if as_json:

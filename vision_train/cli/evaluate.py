@@ -42,11 +42,18 @@ def evaluate(
 
       vision-train evaluate runs/classification/vit_small/0 --tta five-crop
     """
-    from vision_train.cli.console import plain_console
+    from vision_train.cli.console import loading, plain_console
     from vision_train.files import finite
-    from vision_train.run.evaluate import evaluate_run
+    from vision_train.progress import shown_on
+    from vision_train.run.inference import check_evaluation
 
-    figures = evaluate_run(run, split, overrides or [], plain_console(stderr=True), tta.value if tta else None)
+    check_evaluation(run, split, overrides or [])
+    console = plain_console(stderr=True)
+    with shown_on(console):
+        with loading(f"evaluate {run}"):
+            from vision_train.run.evaluate import evaluate_run
+
+        figures = evaluate_run(run, split, overrides or [], console, tta.value if tta else None)
     if as_json:
         print(json.dumps(finite(figures)))
         return

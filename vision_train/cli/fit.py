@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vision_train.errors import UserError
+from vision_train.files import refuse_full
+from vision_train.processes import launched_rank
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def fit(
@@ -46,26 +52,44 @@ def fit(
         raise UserError("name a recipe, or a run with --resume; `vision-train recipes` lists the recipes")
 
     from vision_train.cli.console import plain_console
+    from vision_train.progress import shown_on
 
     console = plain_console()
-    if resume is not None:
-        from vision_train.run.fit import resume as resume_run
+    with shown_on(console):
+        if resume is not None:
+            _resume(resume, accept or (), console)
+        else:
+            assert recipe is not None
+            _start(recipe, overrides or [], run_dir, dry_run, console)
 
-        resume_run(resume, console=console, accept=accept or ())
-        return
 
+def _resume(run: Path, accept: Sequence[str], console: Console) -> None:
+    from vision_train.cli.console import loading
+    from vision_train.run.directory import open_unfinished
+
+    open_unfinished(run)
+    with loading(f"fit --resume {run}"):
+        from vision_train.run.fit import resume
+
+    resume(run, console=console, accept=accept)
+
+
+def _start(name: str, overrides: Sequence[str], run_dir: Path | None, dry_run: bool, console: Console) -> None:
+    from vision_train.cli.console import loading
     from vision_train.recipe import load_recipe
     from vision_train.recipe.installed import check_installed
+    from vision_train.run.places import check_places
 
-    assert recipe is not None
-    loaded = load_recipe(recipe, overrides or [])
-    check_installed(loaded)
-    if dry_run:
+    recipe = load_recipe(name, overrides)
+    check_installed(recipe)
+    check_places(recipe)
+    if run_dir is not None and launched_rank() == 0:  # which has filled it before others come here
+        refuse_full(run_dir)
+    with loading(f"fit {recipe.name}"):
         from vision_train.run.dry_run import dry_run as try_out
+        from vision_train.run.fit import fit
 
-        console.print(try_out(loaded))
-        return
-
-    from vision_train.run.fit import fit as fit_run
-
-    fit_run(loaded, run_dir=run_dir, command=sys.argv[1:], console=console)
+    if dry_run:
+        console.print(try_out(recipe))
+    else:
+        fit(recipe, run_dir=run_dir, command=sys.argv[1:], console=console)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vision_train.errors import UserError
+from vision_train.progress import fitted
 
 if TYPE_CHECKING:
     from vision_train.artefacts import Table
@@ -65,20 +67,40 @@ def inspect(
     if images and not features:
         raise UserError(f"{images[0]}: one file is inspected at a time; name images behind --features")
 
-    from vision_train.checkpoints import read_weights
-    from vision_train.recipe.sections import Model
-    from vision_train.run.inspection import compared_features, described
-    from vision_train.tasks import describe_weights
-
-    weights = read_weights(checkpoint, key)
-    recognised = describe_weights(weights.state)
-    facts = _facts(weights) | recognised | described(weights, checkpoint, key, search=not recognised)
-    report = None if model is None else _match(weights, facts["classes"], model, image_size, num_classes)
     shown = [*(features or []), *(images or [])]
-    compared = compared_features(weights, checkpoint, model, image_size, shown) if shown else None
+    _refuse_absent(checkpoint, shown)
+
+    from vision_train.cli.console import loading, plain_console
+    from vision_train.progress import doing, shown_on
+
+    with shown_on(plain_console(stderr=True)):
+        with loading(f"inspect {checkpoint}"):
+            from vision_train.checkpoints import read_weights
+            from vision_train.recipe.sections import Model
+            from vision_train.run.inspection import compared_features, described
+            from vision_train.tasks import describe_weights
+
+        with doing(f"reading {checkpoint}"):
+            weights = read_weights(checkpoint, key)
+        with doing("looking for networks that it fits"):
+            recognised = describe_weights(weights.state)
+            facts = _facts(weights) | recognised | described(weights, checkpoint, key, search=not recognised)
+            report = None if model is None else _match(weights, facts["classes"], model, image_size, num_classes)
+        with doing("comparing features"):
+            compared = compared_features(weights, checkpoint, model, image_size, shown) if shown else None
     (_print_json if as_json else _print_lines)(facts, weights, report, compared)
     if report is not None and not report.fits(Model().min_matched_share):
         raise typer.Exit(2)
+
+
+def _refuse_absent(checkpoint: str, images: list[Path]) -> None:
+    from vision_train.recipe.remote import is_remote
+
+    if not is_remote(checkpoint) and not Path(checkpoint).expanduser().exists():
+        raise UserError(f"{checkpoint}: does not exist; name a weights file, a folder of one or a run directory")
+    for image in images:
+        if not image.exists():
+            raise UserError(f"--features {image}: no such image; name images that can be read")
 
 
 def _print_json(facts: dict[str, Any], weights: Weights, report: LoadReport | None, compared: Compared | None) -> None:
@@ -102,13 +124,13 @@ def _print_lines(facts: dict[str, Any], weights: Weights, report: LoadReport | N
     _print_facts(facts, weights)
     if report is not None:
         print(f"\n{report.summary()}\n")
-        _print_table(report.table())
+        _print_table(report.table(), names=2)
         print(report.verdict(Model().min_matched_share))
     if compared is not None:
         print()
         for problem in compared.problems:
             print(f"These features mean little, as `fit` would refuse the weights: {problem}")
-        _print_table(compared.table)
+        _print_table(compared.table, names=1)
         print(compared.table.note)
 
 
@@ -178,17 +200,31 @@ def _as_plain(report: LoadReport) -> dict[str, Any]:
     }
 
 
-def _print_table(table: Table) -> None:
+def _print_table(table: Table, names: int) -> None:
+    """Print a table with its names whole; where the terminal is too narrow for that, each row on lines of its own.
+
+    Args:
+        table: What to print.
+        names: How many of its first columns say what a row is about.
+    """
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table as RichTable
+    from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=UNFOLDED)
+    terminal = Console()
+    console = Console(width=UNFOLDED) if not terminal.is_terminal else terminal
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, value in zip(table.columns, table.rows[0], strict=True):
-        drawn.add_column(column, justify="right" if isinstance(value, int) else "left", overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console.print(drawn, highlight=False, markup=False)
+        drawn.add_column(column, justify="right" if isinstance(value, int) else "left", no_wrap=True)
+    rows = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in table.rows]
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    if Measurement.get(console, console.options.update(max_width=UNFOLDED), drawn).maximum <= console.width:
+        console.print(drawn, highlight=False, markup=False)
+        return
+    for row in rows:
+        print("  ".join(row[:names]))
+        told = [f"{column} {cell}" for column, cell in zip(table.columns[names:], row[names:], strict=True) if cell]
+        print(indent(fitted(told, console.width - 2), "  "))

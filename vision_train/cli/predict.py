@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,8 @@ def predict(
         Path | None,
         typer.Option(
             help="File to write: .jsonl or .csv, or .json where the data have a format for results. Else "
-            "predictions.jsonl; with --text answers are printed, and written only to a file that is named."
+            "predictions.jsonl; one image, and --text, get an answer that is printed, and written only to a file that "
+            "is named."
         ),
     ] = None,
     render: Annotated[Path | None, typer.Option(help="Folder for pictures of each prediction.")] = None,
@@ -37,10 +39,16 @@ def predict(
         list[str] | None,
         typer.Option(help="What is looked for in each image, for runs on expressions; may be given several times."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each prediction on a line, and nothing else.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over files that exist.")] = False,
 ) -> None:
     """Predict with the best weights of a run.
 
     For example:
+
+      vision-train predict runs/quickstart/0 photo.jpg
 
       vision-train predict runs/quickstart/0 some/folder --out predictions.jsonl --render pictures/
 
@@ -49,20 +57,18 @@ def predict(
       vision-train predict RUN photo.jpg --text "the red cup left of the plate" --render pictures/
     """
     from vision_train.cli.arguments import divide_arguments
-    from vision_train.cli.console import plain_console
-    from vision_train.run.texts import check_texts
+    from vision_train.cli.console import loading, plain_console
+    from vision_train.progress import shown_on
+    from vision_train.run.inference import check_prediction
 
     inputs, overrides = divide_arguments(arguments)
-    check_texts(run, text or [])
-    from vision_train.run.predict import predict_run
+    options = {"out": out, "render": render, "images": images, "texts": text or (), "force": force}
+    check_prediction(run, overrides, **options)
+    console = plain_console(stderr=as_json)
+    with shown_on(console):
+        with loading(f"predict {run}"):
+            from vision_train.run.predict import predict_run
 
-    predict_run(
-        run,
-        [Path(entry) for entry in inputs],
-        overrides=overrides,
-        out=out or (None if text else Path("predictions.jsonl")),
-        render=render,
-        images=images,
-        texts=text or (),
-        console=plain_console(),
-    )
+        paths = [Path(entry) for entry in inputs]
+        lines = sys.stdout if as_json else None
+        predict_run(run, paths, overrides=overrides, console=console, lines=lines, **options)

@@ -47,11 +47,16 @@ def preview(
         raise UserError(f"--out {out}: is a folder; name a file")
     check_writable(out.parent, "--out")
 
+    from vision_train.cli.console import loading, plain_console
+    from vision_train.progress import shown_on
     from vision_train.recipe import load_recipe
+    from vision_train.run.places import check_places
 
     loaded = load_recipe(recipe, overrides or [])
+    check_places(loaded)
+    console = plain_console()
+    with shown_on(console):
+        with loading(f"preview {loaded.name}"):
+            from vision_train.run.preview import preview as draw_preview
 
-    from vision_train.cli.console import plain_console
-    from vision_train.run.preview import preview as draw_preview
-
-    draw_preview(loaded, out, count=count, console=plain_console())
+        draw_preview(loaded, out, count=count, console=console)

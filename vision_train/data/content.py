@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from vision_train.data.sample import Sample
 from vision_train.files import write_text
+from vision_train.progress import doing
 
 STORE = "digests.json"
 """Name of the file beside runs that keeps digests."""
@@ -178,7 +179,8 @@ class Contents:
     def _digests(self, files: list[_File], column: int, digest: Callable[[_File], str]) -> dict[str, str]:
         known = {file.path: self._stored(file)[column] for file in files}
         missing = [file for file in files if not known[file.path]]
-        for file, value in zip(missing, _in_threads(digest, missing), strict=True):
+        text = "comparing pictures" if column == PICTURE else "comparing files"
+        for file, value in zip(missing, _in_threads(digest, missing, text), strict=True):
             known[file.path] = value
             if value != file.path:
                 _, _, *texts = self._stored(file)
@@ -243,12 +245,16 @@ def _digest(file: _File, length: int | None) -> str:
 Item = TypeVar("Item")
 
 
-def _in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Apply a function to each item, in threads where there are many."""
+def _in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], text: str = "looking up files"
+) -> list[Result]:
+    """Apply a function to each item, in threads where there are many, and say so by the text."""
     if len(items) <= CHUNK:
         return [function(item) for item in items]
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return [
-            result for part in pool.map(lambda chunk: [function(item) for item in chunk], chunks) for result in part
-        ]
+    results: list[Result] = []
+    with ThreadPoolExecutor(THREADS) as pool, doing(text, len(items), "files") as work:
+        for part in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
+            results += part
+            work.advance(len(part))
+    return results

@@ -248,16 +248,17 @@ class Implementation(Protocol):
 
 
 class ResultsFile(Protocol):
-    """Predictions as one json, in the format that the field's tools read."""
+    """Predictions as one json list, in the format that the field's tools read."""
 
     notes: list[str]
     """What the user should know of it."""
 
-    def document(self, predictions: Sequence[tuple[str, Any]]) -> Any:
-        """All predictions as plain values.
+    def entries(self, name: str, results: Any) -> Sequence[Any]:
+        """What the list holds of a sample, as plain values.
 
         Args:
-            predictions: Id and ``Predicted.results`` of each sample.
+            name: Id of the sample.
+            results: ``Predicted.results`` of it.
         """
 
 

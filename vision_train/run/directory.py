@@ -190,6 +190,18 @@ def open_run(path: Path, *, with_weights: bool = False) -> RunDirectory:
     return directory
 
 
+def open_unfinished(path: Path) -> RunDirectory:
+    """Open a run to go on with it.
+
+    Raises:
+        UserError: There is no run at this place, or it is finished.
+    """
+    directory = open_run(path)
+    if directory.summary.exists() and launched_rank() == 0:
+        raise UserError(f"{path}: is finished; start from its weights with model.checkpoint={path}")
+    return directory
+
+
 def create_run(
     recipe: Recipe, classes: list[str], run_dir: Path | None, command: list[str], threads: Count
 ) -> RunDirectory:

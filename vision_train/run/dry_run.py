@@ -14,16 +14,16 @@ from vision_train.checkpoints.settle import written
 from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
+from vision_train.progress import Work, doing, format_seconds
 from vision_train.recipe import Recipe
 from vision_train.recipe.optim_section import Optim
 from vision_train.run.attention import attention_line
 from vision_train.run.checked import CheckedPhases, check_phases
-from vision_train.run.evaluate import ONE_PROCESS
+from vision_train.run.inference import ONE_PROCESS
 from vision_train.run.log import logging_to
 from vision_train.run.parts import Parts
 from vision_train.run.phase import Prepared, averaging, peak_memory, prepare, scan
 from vision_train.run.plan import Chain, Phase, Plan
-from vision_train.run.progress import format_seconds
 from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words, tell
 from vision_train.run.trainer import build_trainer, settle_threads
 from vision_train.run.verdict import plan_run
@@ -135,7 +135,8 @@ def _watched(prepared: Prepared, steps: TrainingSteps) -> _Watch:
     with tempfile.TemporaryDirectory() as folder:
         callbacks = [watch, *averaging(prepared.recipe, steps)]
         trainer = build_trainer(prepared.recipe, callbacks, Path(folder), **SHORT, **ONE_PROCESS)
-        trainer.fit(prepared.task, datamodule=prepared.data)
+        with doing("trying out a few steps", TIMED_STEPS + SHORT["limit_val_batches"], "batches") as watch.work:
+            trainer.fit(prepared.task, datamodule=prepared.data)
     return watch
 
 
@@ -227,6 +228,7 @@ class _Watch(Callback):
     """Times steps and sees which parameters receive no gradient."""
 
     def __init__(self) -> None:
+        self.work: Work | None = None
         self.unused: list[str] = []
         self.step_seconds = self.validation_seconds = 0.0
         self._marks: list[float] = []
@@ -246,6 +248,7 @@ class _Watch(Callback):
     ) -> None:
         if not outputs["loss"].isfinite():
             raise UserError(f"the loss of step {batch_idx + 1} is not finite; lower optim.lr or leave 16-bit precision")
+        self._count()
         timed = self._marks[1:] or self._marks
         self.step_seconds = (time.perf_counter() - timed[0]) / len(timed)
 
@@ -254,3 +257,8 @@ class _Watch(Callback):
         now = time.perf_counter()
         self.validation_seconds = now - (self._validation_mark or self._marks[-1])
         self._validation_mark = now
+        self._count()
+
+    def _count(self) -> None:
+        if self.work:
+            self.work.advance()

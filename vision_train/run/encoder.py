@@ -26,8 +26,8 @@ from vision_train.checkpoints import load_weights, match_weights, provenance_of,
 from vision_train.checkpoints.settle import same, shown
 from vision_train.errors import UserError
 from vision_train.run.directory import open_run
-from vision_train.run.evaluate import load_for_inference
 from vision_train.run.features import CLASSIFIERS
+from vision_train.run.inference import load_for_inference
 from vision_train.run.phase import build_task
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

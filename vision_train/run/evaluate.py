@@ -12,17 +12,16 @@ from rich.console import Console
 from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe
-from vision_train.recipe.sections import Mixing
 from vision_train.run.bad_samples import BadSamples
 from vision_train.run.best_weights import load_best
 from vision_train.run.directory import open_run
+from vision_train.run.inference import check_split, load_for_inference
 from vision_train.run.learnt import learnt_before
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Scanned, prepare, scan
+from vision_train.run.progress import PassProgress
 from vision_train.run.trainer import build_trainer, settle_threads
 from vision_train.tasks import augmented_views
-
-ONE_PROCESS = {"devices": 1, "strategy": "auto", "num_nodes": 1}
 
 
 def evaluate_run(
@@ -65,7 +64,8 @@ def evaluate_run(
             prepared.task.network = tta.averaged(prepared.task.network)
         if console:
             console.print("".join(f"note: {remark}\n" for remark in notes + prepared.data.notes), end="")
-        trainer = build_trainer(prepared.recipe, [BadSamples(prepared.data)])
+        passes = PassProgress(prepared.data.noun, "evaluating")
+        trainer = build_trainer(prepared.recipe, [BadSamples(prepared.data), passes])
         prepared.task.test_split = name
         loaders, began = prepared.data.evaluation_loaders(split), time.monotonic()
         trainer.test(prepared.task, dataloaders=loaders, verbose=False)
@@ -79,8 +79,7 @@ def evaluate_run(
 
 def _scan(run: Path, recipe: Recipe, split: str, named: set[str]) -> tuple[Scanned, list[str]]:
     """List the samples of a split, with what the user should know of how other data are read."""
-    if split not in recipe.kind.splits:
-        raise UserError(f"--split {split}: is unknown; there are {', '.join(recipe.kind.splits)}")
+    check_split(recipe, split)
     directory = open_run(run)
     own = load_recipe(directory.recipe, runnable=False).data
     section, notes = recipe.data.for_other_data(own, {*recipe.data.differing(own), *named})
@@ -105,25 +104,3 @@ def _keys_of(overrides: Sequence[str]) -> set[str]:
     """Keys of the section ``data`` that were named."""
     keys = (each.partition("=")[0].strip() for each in overrides)
     return {key.removeprefix("data.") for key in keys if key.startswith("data.")}
-
-
-def load_for_inference(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A run's recipe without what only training needs: a start, mixing, other processes, accumulation, limits.
-
-    Memory-efficient attention, which the training machine had, gives way to what this machine can do, unless asked for
-    in ``overrides``; results agree.
-
-    Raises:
-        UserError: An override is mistaken.
-    """
-    trained = load_recipe(path, runnable=False)
-    anywhere = ["model.attention=auto"] if trained.model.attention == "xformers" else []
-    recipe = load_recipe(path, [*anywhere, *overrides])
-    wanted = ("accelerator", "precision", "deterministic", "benchmark", "limit_test_batches")
-    trainer = {key: value for key, value in recipe.trainer.items() if key in wanted}
-    return replace(
-        recipe,
-        model=replace(recipe.model, checkpoint=None, lora=None),  # adapters are merged when weights are read
-        augment=replace(recipe.augment, mixing=Mixing()),
-        trainer={**trainer, **ONE_PROCESS},
-    )

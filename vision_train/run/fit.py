@@ -18,6 +18,7 @@ from vision_train.errors import UserError
 from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
+from vision_train.progress import doing, fitted, width_of
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.recipe.installed import check_installed
 from vision_train.report import write_report
@@ -31,7 +32,7 @@ from vision_train.run.checked import (
     keep_phases_apart,
 )
 from vision_train.run.delivery import delivered, delivery_in_words
-from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_run, relative
+from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_unfinished, relative
 from vision_train.run.labelling import label_pool
 from vision_train.run.last_checkpoint import last_checkpoint
 from vision_train.run.leakage import check_overlap, clear_pool, keep_apart
@@ -119,9 +120,7 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
             those of the test, its recipe, data or versions have changed in a way that is not accepted, or a key that is
             accepted does not exist.
     """
-    directory = open_run(run)
-    if directory.summary.exists() and launched_rank() == 0:
-        raise UserError(f"{run}: is finished; start from its weights with model.checkpoint={run}")
+    directory = open_unfinished(run)
     CONTENTS.recall(run.absolute().parent)
     check_accepted(accept)
     recipe = load_recipe(directory.recipe, runnable=False)
@@ -344,7 +343,8 @@ def _conclude(
         figures |= conclusion.figures
         sentence = f"{conclusion.sentence}\n"
     write_weights(directory.weights, read_weights(directory.best))
-    report = write_report(directory.path, figures, recipe.kind.load_report())
+    with doing("writing the report"):
+        report = write_report(directory.path, figures, recipe.kind.load_report())
     write_json(directory.summary, figures)  # last of all: it says that the run is finished
     for sample in result.skipped:
         logging.getLogger("vision_train").warning("skipped %s", sample)
@@ -353,6 +353,6 @@ def _conclude(
         unreadable = count_of(len(result.skipped), f"unreadable {recipe.kind.noun}")
         console.print(f"skipped {unreadable}; log.txt names all:\n  {some}")
     judged = f"{recipe.kind.judged}/"
-    headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged))
-    console.print(f"{headline}\n{sentence}{relative(report)}")
+    headline = [f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged)]
+    console.print(f"{fitted(headline, width_of(console))}\n{sentence}{relative(report)}")
     return figures

@@ -23,10 +23,11 @@ from vision_train.processes import gather_objects, launched_rank
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
 from vision_train.run.directory import RunDirectory, open_run, relative
-from vision_train.run.evaluate import load_for_inference
+from vision_train.run.inference import load_for_inference
 from vision_train.run.label_accuracy import LabelAccuracy, known_samples, label_accuracy, truths_of
 from vision_train.run.phase import Scanned, prepare
 from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Phase
+from vision_train.run.progress import PassProgress
 from vision_train.run.run_phase import warn
 from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.semi.answers import Answer, each_once, select_for_round
@@ -249,8 +250,9 @@ def ask(
     Raises:
         UserError: A sample cannot be read, and the recipe does not skip such samples.
     """
+    trainer = build_trainer(recipe, [PassProgress(data.noun, "asking")])
     asked, views = _Asked(task, scores), _Views(data, samples, task.pool_views(scores))
-    call_trainer(build_trainer(recipe, []), "predict", asked, datamodule=views, return_predictions=False)
+    call_trainer(trainer, "predict", asked, datamodule=views, return_predictions=False)
     skipped = {name: reason for found in gather_objects(views.skipped) for name, reason in found.items()}
     if skipped and data.section.on_bad == "error":
         raise data.refusal(skipped)

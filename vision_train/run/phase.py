@@ -28,6 +28,7 @@ from vision_train.ema import AverageWeights
 from vision_train.errors import UserError
 from vision_train.metrics_log import MetricsLog
 from vision_train.optim import ClipEachGradient, Frozen, WholeWindows, check_names, choose_trained
+from vision_train.progress import doing, shown_on
 from vision_train.recipe import Recipe, to_plain
 from vision_train.recipe.sections import Model
 from vision_train.run.attention import decide_attention
@@ -43,7 +44,7 @@ from vision_train.run.freezing import keeping_frozen, release_in_words
 from vision_train.run.last_checkpoint import progress
 from vision_train.run.learnt import learnt_before
 from vision_train.run.meter import Meter
-from vision_train.run.progress import ProgressDisplay
+from vision_train.run.progress import PassProgress, ProgressDisplay
 from vision_train.run.steps import EndAtStep, TrainingSteps, count_steps, going_on, limits_of, set_length, tell
 from vision_train.run.trainer import build_trainer, call_trainer
 from vision_train.semi.teacher import decay_of, half_life
@@ -115,7 +116,8 @@ def scan(
     """
     settled = settle(recipe, earlier)
     recipe = settle_network(settled.recipe)
-    data = recipe.kind.load().build(recipe, classes, only)
+    with doing(f"listing {recipe.kind.noun}"):
+        data = recipe.kind.load().build(recipe, classes, only)
     data.preparation += settled.notes
     data.warnings += settled.warnings
     return Scanned(replace(recipe, data=data.section), data)
@@ -129,20 +131,22 @@ def prepare(scanned: Scanned) -> Prepared:
     """
     recipe, data = scanned.recipe, scanned.data
     seed_everything(recipe.seed, verbose=False)
-    task, attention = _build(recipe, data.classes)
+    with doing(f"building {recipe.model.name}"):
+        task, attention = _build(recipe, data.classes)
     for part, file in recipe.model.start.items():
         doubts = _check_start(recipe, data, part, file)
         data.warnings += [doubt for doubt in doubts if doubt not in data.warnings]
-    reports = load_start(
-        task.network,
-        recipe.model,
-        adapt=task.adapt_published,
-        heads=task.heads,
-        classes=data.classes,
-        by_module=task.heads_by_module,
-        together=task.parts,
-        choose=task.choose_outputs,
-    )
+    with doing("loading weights"):
+        reports = load_start(
+            task.network,
+            recipe.model,
+            adapt=task.adapt_published,
+            heads=task.heads,
+            classes=data.classes,
+            by_module=task.heads_by_module,
+            together=task.parts,
+            choose=task.choose_outputs,
+        )
     data.notes += [report.head for report in reports if report.head]
     for file in dict.fromkeys([*recipe.model.start.values(), *recipe.semi.voting_runs]):
         data.notes += _notes_on_earlier(data, file)
@@ -265,19 +269,22 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     early = StopEarly(recipe.run.select, recipe.run.early_stopping) if recipe.run.early_stopping else None
     # Before the meter, which writes down what they log.
     others = installed_callbacks(recipe)
-    watching = [*others, bad_samples, meter, display, *([early] if early else []), keeper]
+    passes = PassProgress(data.noun)
+    watching = [*others, bad_samples, meter, display, passes, *([early] if early else []), keeper]
     trainer = build_trainer(recipe, [*_training(prepared, steps), *watching], folder)
     set_length(trainer, steps)
     tell(task, data, steps)
     task.validated_every = trainer.check_val_every_n_epoch or 1
 
-    call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    stopped = early.in_words(trainer, recipe, keeper.best_epoch) if early else ""
-    remove_adapters(task.network)  # what is read of a checkpoint has them merged; so has what is measured
-    load_best(task, checkpoints / "best.ckpt")
-    task.test_split = recipe.kind.judged
-    loaders = data.evaluation_loaders(task.test_split)
-    call_trainer(trainer, "test", task, dataloaders=loaders, verbose=False)
+    with shown_on(console):
+        start = last if last.exists() else None
+        call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=start, weights_only=True)
+        stopped = early.in_words(trainer, recipe, keeper.best_epoch) if early else ""
+        remove_adapters(task.network)  # what is read of a checkpoint has them merged; so has what is measured
+        load_best(task, checkpoints / "best.ckpt")
+        task.test_split = recipe.kind.judged
+        loaders = data.evaluation_loaders(task.test_split)
+        call_trainer(trainer, "test", task, dataloaders=loaders, verbose=False)
     figures = _figures(trainer, meter, keeper, task)
     if stopped:
         figures["train/planned_epochs"] = steps.epochs

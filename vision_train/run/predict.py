@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
@@ -14,17 +14,17 @@ from rich.console import Console
 from vision_train.data.dataset import SampleLoader
 from vision_train.errors import UserError
 from vision_train.files import printable
+from vision_train.progress import doing
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
 from vision_train.run.directory import open_run
-from vision_train.run.evaluate import load_for_inference
+from vision_train.run.inference import DEFAULT, check_prediction
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
-from vision_train.run.predictions import ENDINGS, RESULTS, check_outputs, write_predictions
-from vision_train.run.texts import check_texts
+from vision_train.run.predictions import RESULTS, JsonLines, PredictionWriter, check_outputs, open_predictions
+from vision_train.run.progress import PassProgress
 from vision_train.run.trainer import build_trainer, settle_threads
 from vision_train.tasks.base import Task
-from vision_train.tasks.predicted import Predicted
 from vision_train.wording import count_of
 
 
@@ -48,53 +48,61 @@ def predict_run(
     images: Path | None,
     console: Console,
     texts: Sequence[str] = (),
+    lines: TextIO | None = None,
+    force: bool = False,
 ) -> None:
-    """Predict batch by batch and write a table, and pictures if asked for. Answers to texts are printed too.
+    """Predict batch by batch and write each batch before the next: a table, and pictures if asked for.
+
+    Answers to texts are printed too, and so is that for a single sample.
 
     Args:
         run: A run directory; its best weights are used.
         inputs: Files, folders and tables, as the kind of data of the run reads them.
         overrides: Recipe keys to change, such as ``data.on_bad=skip``.
         out: ``.jsonl`` or ``.csv``; ``.json`` for the results of a kind of data whose field has a format of them. None
-            writes no table.
+            writes :data:`vision_train.run.inference.DEFAULT` where no answers are printed.
         render: Folder for pictures of each prediction.
         images: Folder of images that samples were made of, called like them, for the pictures.
         console: Where to report.
         texts: What is looked for in each of the inputs, which are images then.
+        lines: Takes the predictions as JSON lines, instead of answers for a reader.
+        force: Write over what is there already.
 
     Raises:
         UserError: There is no such run, nothing to predict on, an input that cannot be used, an option that is for
-            other runs, or a place that cannot be written.
+            other runs, or a place that cannot be written or is taken.
     """
-    if images and not render:
-        raise UserError("--images: is for pictures; say where to put them with --render DIR")
+    recipe = check_prediction(run, overrides, out=out, render=render, images=images, texts=texts, force=force)
     directory = open_run(run, with_weights=True)
-    check_texts(run, texts)
-    recipe = load_for_inference(directory.recipe, overrides)
     settle_threads(recipe)
-    task = build_task(recipe, directory.read_classes())
-    _check_predicts(task, run, render)
-    load_best(task, run)
-    loader = _loader(recipe, inputs, texts, run)
-    check_outputs(out, render, ENDINGS if recipe.kind.results is None else (*ENDINGS, RESULTS))
+    with doing(f"loading {recipe.model.name}"):
+        task = build_task(recipe, directory.read_classes())
+        _check_predicts(task, run, render)
+        load_best(task, run)
+    with doing(f"listing {recipe.kind.noun}"):
+        loader = _loader(recipe, inputs, texts, run)
+    printed = lines is None and (bool(texts) or len(loader.dataset) == 1)
+    if out is None and lines is None and not printed:
+        out = DEFAULT
+        check_outputs(out, render, force=force)
     as_results = out is not None and out.suffix == RESULTS
     results = recipe.kind.open_results(recipe, task.classes, loader.dataset.samples) if as_results else None
     # A file of results holds all that was found; only pictures and tables leave something out.
     notes = [] if results and not render else task.prediction_notes()
     for note in [*loader.dataset.notes, *notes, *(results.notes if results else [])]:
         console.print(f"note: {note}")
-    opened = _open_renderer(render, images, recipe, loader, console) if render else nullcontext()
-    with logging_to(None), opened as renderer:
-        collected = _Collect(renderer, keep_results=results is not None)
-        build_trainer(recipe, [collected]).predict(task, dataloaders=loader, return_predictions=False)
-    kind, predictions = recipe.kind, list(collected.predictions.values())
-    for predicted in predictions if texts else ():
-        console.print(f"{printable(predicted.id)}: {predicted.sentence}")
-    if out is not None:
-        written = write_predictions(out, predictions, kind.id_column, kind.noun, results)
-        console.print(f"{written} in {out}")
-    for remark in renderer.remarks() if renderer else []:
-        console.print(remark)
+    with ExitStack() as opened:
+        opened.enter_context(logging_to(None))
+        renderer = opened.enter_context(_open_renderer(render, images, recipe, loader, console)) if render else None
+        key = recipe.kind.id_column
+        table = None if out is None else opened.enter_context(open_predictions(out, key, results))
+        printer = None if lines is None else JsonLines(lines, key, ascii_only=True)
+        passed_on = _PassOn([each for each in (table, printer) if each], renderer, console if printed else None)
+        trainer = build_trainer(recipe, [passed_on, PassProgress(recipe.kind.noun)])
+        trainer.predict(task, dataloaders=loader, return_predictions=False)
+    said = [] if table is None else [f"{table.counted(recipe.kind.noun)} in {out}"]
+    for line in said + (renderer.remarks() if renderer else []):
+        console.print(line)
     report_skipped(console, recipe, loader.dataset.skipped)
 
 
@@ -136,12 +144,12 @@ def report_skipped(console: Console, recipe: Recipe, skipped: Mapping[str, str])
             console.print(f"  {name}: {reason}")
 
 
-class _Collect(Callback):
-    """Keeps predictions and draws them; a sample that stands in for a skipped one counts once."""
+class _PassOn(Callback):
+    """Hands predictions on as they come and keeps none; a sample that stands in for a skipped one counts once."""
 
-    def __init__(self, renderer: Renderer | None, *, keep_results: bool) -> None:
-        self.renderer, self.keep_results = renderer, keep_results
-        self.predictions: dict[str, Predicted] = {}
+    def __init__(self, writers: Sequence[PredictionWriter], renderer: Renderer | None, answers: Console | None) -> None:
+        self.writers, self.renderer, self.answers = writers, renderer, answers
+        self._seen: set[str] = set()
 
     def on_predict_batch_end(
         self,
@@ -154,8 +162,13 @@ class _Collect(Callback):
     ) -> None:
         assert isinstance(pl_module, Task)
         for predicted in pl_module.predicted(batch, outputs):
-            if predicted.id not in self.predictions:
-                if self.renderer is not None and predicted.drawing is not None:
-                    self.renderer.add(predicted.id, predicted.drawing)
-                results = predicted.results if self.keep_results else None
-                self.predictions[predicted.id] = replace(predicted, drawing=None, results=results)
+            if predicted.id in self._seen:
+                continue
+            self._seen.add(predicted.id)
+            if self.renderer is not None and predicted.drawing is not None:
+                self.renderer.add(predicted.id, predicted.drawing)
+            for writer in self.writers:
+                writer.add(predicted)
+            if self.answers is not None:
+                said = predicted.sentence or json.dumps(predicted.row, ensure_ascii=False)
+                self.answers.print(f"{printable(predicted.id)}: {said}")

@@ -18,11 +18,13 @@ from vision_train.data.sampler import TrainingBatches
 from vision_train.errors import UserError
 from vision_train.files import mark_output, write_bytes
 from vision_train.previews import Preview, PreviewRow
+from vision_train.progress import Work, doing
 from vision_train.recipe import Recipe
 from vision_train.report.drawing import PAPER
 from vision_train.report.fonts import remarks_on_glyphs
-from vision_train.run.evaluate import ONE_PROCESS
+from vision_train.run.inference import ONE_PROCESS
 from vision_train.run.log import logging_to
+from vision_train.run.meter import samples_in
 from vision_train.run.phase import Prepared, prepare, scan
 from vision_train.run.predict import report_skipped
 from vision_train.tasks.base import Task
@@ -54,12 +56,14 @@ def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
         prepared = prepare(scan(_at_small_size(recipe)))
     prepared.task.network.eval()
     first, *others = prepared.data.streams
-    shown = prepared.task.preview(_training_batches(prepared.data, first), count)
+    with doing("augmenting", count, prepared.data.noun) as work:
+        shown = prepared.task.preview(_counted(_training_batches(prepared.data, first), work), count)
     summary = f"{count_of(len(shown.rows), 'training samples')}: {shown.summary}"
     notes = [*shown.notes, *_notes(shown, random_weights=not prepared.load_reports)]
     shown = replace(shown, summary=f"{summary}; seed {recipe.seed}", notes=notes)
     sheets = [shown, *(_pool(prepared, name, count) for name in others)]
-    picture = _stacked([_draw(recipe, prepared, sheet) for sheet in sheets])
+    with doing("drawing"):
+        picture = _stacked([_draw(recipe, prepared, sheet) for sheet in sheets])
     buffer = io.BytesIO()
     picture.save(buffer, format=Image.registered_extensions()[out.suffix.lower()], quality=92)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,12 @@ def _training_batches(data: SampleDataModule, stream: str) -> Iterator[Batch]:
     for epoch in counting():
         order.set_epoch(epoch)
         yield from loader
+
+
+def _counted(batches: Iterator[Batch], work: Work) -> Iterator[Batch]:
+    for batch in batches:
+        work.advance(samples_in(batch))
+        yield batch
 
 
 def _pool(prepared: Prepared, stream: str, count: int) -> Preview:

@@ -1,103 +1,89 @@
-"""What the person who waits sees: a bar on a terminal, plain lines in a pipe."""
+"""What the person who waits for a pass over samples sees of it: in training, validation, test and prediction."""
 
 from __future__ import annotations
 
 import logging
-import time
+import math
+import re
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from vision_train.artefacts import Metric
+from vision_train.progress import Figure, Work, doing, fitted, format_seconds, width_of
 from vision_train.recipe import Recipe
-from vision_train.run.meter import Meter
+from vision_train.run.meter import Meter, samples_in
 
-SECONDS_BETWEEN_LINES = 30.0
-"""In a pipe, an epoch longer than this reports in between."""
+_EPOCH = re.compile(r"epoch (\d+)/(\d+)(?:  (\d+)%)?(?:  |$)")
+"""How lines begin that say how far training is: at the end of an epoch, or with the share of all steps within one."""
 
 
 class ProgressDisplay(Callback):
-    """Shows throughput, time left, loss and the share of time spent waiting for data.
+    """Shows throughput, time left, loss and the share of time spent waiting for data, and a line for each epoch.
 
     Args:
         meter: Measures; this only shows.
         recipe: Names the headline metric.
         metrics: Descriptions of the metrics; those that are always shown stand beside the headline metric.
-        console: Where to write; decides by itself whether it is a terminal.
+        console: Where the lines of epochs go.
     """
 
     def __init__(self, meter: Meter, recipe: Recipe, metrics: Sequence[Metric], console: Console) -> None:
         self.meter, self.recipe, self.console = meter, recipe, console
         self.always = [f"val/{metric.name}" for metric in metrics if metric.shown == "always"]
-        self.bar: Progress | None = None
-        self._task = TaskID(0)
-        self._steps_done = 0
-        self._steps_total = 0
-        self._began = self._last_line = 0.0
-        self._epoch_began = 0.0
+        self._open = ExitStack()
+        self._work: Work | None = None
         self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epochs = (trainer.max_epochs or 1) - trainer.current_epoch
-        self._steps_total = epochs * int(trainer.num_training_batches)
-        self._began = self._last_line = time.monotonic()
-        if self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:3.0f}%"),
-                TextColumn("{task.fields[figures]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-            )
-            self.bar = Progress(*columns, console=self.console)
-            self._task = self.bar.add_task("starting", total=self._steps_total, figures="")
-            self.bar.start()
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._epoch_began = time.monotonic()
+        steps = epochs * int(trainer.num_training_batches)
+        self._work = self._open.enter_context(doing("training", steps))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advance."""
-        self._steps_done += 1
-        name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        if self.bar:
-            self.bar.update(self._task, advance=1, description=name, figures=self._figures())
-        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES and not trainer.is_last_batch:
-            self._line(f"{name}  step {batch_idx + 1}/{int(trainer.num_training_batches)}  {self._figures()}")
+        if self._work:
+            self._work.text = _epoch(trainer)
+            self._work.advance(1, 0, *self._figures())
 
     def epoch_saved(self, trainer: Trainer) -> None:
         """One line an epoch stays on the screen, once its checkpoint is written."""
         shown = dict.fromkeys([self.recipe.run.select.metric, *self.always]) if self._validated else {}
         self._validated = False
         measured = {name: trainer.callback_metrics[name] for name in shown if name in trainer.callback_metrics}
-        headline = "".join(f"  {name} {value:.4f}" for name, value in measured.items())
-        self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{headline}  {self._figures()}")
+        parts = [_epoch(trainer), *(f"{name} {value:.4f}" for name, value in measured.items())]
+        figures = [figure if isinstance(figure, str) else figure[0] for figure in self._figures()]
+        left = self._work.seconds_left() if self._work and not self.console.is_terminal else None  # a bar says it
+        figures += [] if left is None else [f"{format_seconds(left)} left"]
+        self._line(fitted(parts, width_of(self.console), optional=figures), "  ".join([*parts, *figures]))
         for line in trainer.lightning_module.news():  # type: ignore[operator]  # a Task
-            self._line(line, time_left=False)
+            self._line(line, line)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that this epoch's metrics are its own; Lightning keeps those of earlier epochs."""
         self._validated = not trainer.sanity_checking
 
-    def _figures(self) -> str:
+    def _figures(self) -> list[Figure]:
         now = self.meter.running()
-        loss = f"loss {self.meter.latest['train/loss']:.4f}  " if self.meter.latest else ""
-        return f"{loss}{now['samples_per_second']:,.0f} samples/s  {now['data_wait']:.0%} waiting for data"
+        loss = [f"loss {self.meter.latest['train/loss']:.4f}"] if self.meter.latest else []
+        waiting = f"{now['data_wait']:.0%}"
+        return [
+            *loss,
+            f"{now['samples_per_second']:,.0f} samples/s",
+            (f"{waiting} waiting for data", f"{waiting} wait"),
+        ]
 
-    def _line(self, text: str, *, time_left: bool = True) -> None:
-        self._last_line = time.monotonic()
-        if time_left and not self.bar and self._steps_done:
-            left = (self._last_line - self._began) / self._steps_done * (self._steps_total - self._steps_done)
-            text += f"  {format_seconds(left)} left"
-        self.console.print(text)
-        logging.getLogger("vision_train").info(text)
+    def _line(self, shown: str, logged: str) -> None:
+        if self._work:
+            self._work.told()
+        self.console.print(shown)
+        logging.getLogger("vision_train").info(logged)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
@@ -107,16 +93,94 @@ class ProgressDisplay(Callback):
         self._stop()
 
     def _stop(self) -> None:
-        if self.bar:
-            self.bar.stop()
-            self.bar = None
+        self._open.close()
+        self._work = None
 
 
-def format_seconds(seconds: float) -> str:
-    """Seconds as ``42 s``, ``3 min 10 s`` or ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+class PassProgress(Callback):
+    """Shows how far a pass is that learns nothing, in validation, test or prediction.
+
+    Args:
+        noun: What the samples are, in the plural.
+        text: What the pass is for; empty for Lightning's word.
+    """
+
+    def __init__(self, noun: str, text: str = "") -> None:
+        self.noun, self.text = noun, text
+        self._open = ExitStack()
+        self._work: Work | None = None
+
+    def _begin(self, word: str, batches: Sequence[float]) -> None:
+        total = sum(batches)
+        known = total if math.isfinite(total) else None
+        self._work = self._open.enter_context(doing(self.text or word, known, "batches", parts=self.noun))
+
+    def _count(self, trainer: Trainer, batch: Any) -> None:
+        if self._work:
+            self._work.advance(1, samples_in(batch) * trainer.world_size)
+
+    def _end(self) -> None:
+        self._open.close()
+        self._work = None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin("validating", trainer.num_val_batches)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self._count(trainer, batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin("testing", trainer.num_test_batches)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self._count(trainer, batch)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin("predicting", trainer.num_predict_batches)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self._count(trainer, batch)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the bar away."""
+        self._end()
+
+
+@dataclass(frozen=True)
+class EpochReached:
+    """How far a phase of a run is, as the run last said."""
+
+    number: int
+    """Counted from 1."""
+    of: int
+    share: float
+    """What is done of the phase, 0 to 1."""
+
+
+def epoch_reached(said: str) -> EpochReached | None:
+    """Read what a run printed to a file: the last of its lines that names an epoch."""
+    for line in reversed(said.splitlines()):
+        if found := _EPOCH.match(line):
+            number, of, percent = found.groups()
+            share = int(percent) / 100 if percent else int(number) / int(of)
+            return EpochReached(int(number), int(of), share)
+    return None
+
+
+def _epoch(trainer: Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +13,9 @@ from rich.console import Console
 from vision_train.data.content import CONTENTS
 from vision_train.errors import UserError
 from vision_train.files import check_writable
+from vision_train.progress import Work, doing, format_seconds
 from vision_train.report.fonts import remarks_on_glyphs
-from vision_train.run.progress import format_seconds
+from vision_train.run.progress import epoch_reached
 from vision_train.study import words
 from vision_train.study.execution import Execution, Outcome, Train
 from vision_train.study.page import State
@@ -20,7 +23,7 @@ from vision_train.study.plan import Plan
 from vision_train.study.processes import RunProcesses
 from vision_train.study.resolved import resolve_arms
 from vision_train.study.results import StudyResult, collect, measured_value
-from vision_train.study.study import Study
+from vision_train.study.study import Run, Study
 from vision_train.study.writing import verdicts, write_results
 from vision_train.threads import processors_of_each
 
@@ -71,15 +74,20 @@ def conduct(
 
 def _carry_out(progress: _Progress, train: Train | None) -> StudyResult:
     processes = RunProcesses(progress.jobs)
-    execution = Execution(progress.runs, train or processes, progress.jobs, progress.console.print, processes.stop)
+    say, stop = progress.console.print, processes.stop
+    execution = Execution(progress.runs, train or processes, progress.jobs, say, stop, progress.look)
     try:
-        with closing(execution.outcomes()) as outcomes:
+        with progress.shown(), closing(execution.outcomes()) as outcomes:
             for outcome in outcomes:
                 progress.ended(outcome)
     except KeyboardInterrupt:
         progress.console.print("Stopped; what is finished is kept. The same command goes on.")
         raise
     return progress.write()
+
+
+END_OF_LOG = 4096
+"""Bytes in which a line about an epoch is looked for."""
 
 
 class _Progress:
@@ -91,11 +99,35 @@ class _Progress:
         self.failures: dict[Path, str] = {}
         self._done = {run.folder for run in self.runs if run.finished}
         self._began, self._trained = time.monotonic(), 0
+        self._shares: dict[Path, float] = {}
+        """Of the runs under way, what is done of each."""
+        self._work: Work | None = None
         if before := len(self._done):
             console.print(f"{before} of {len(self.runs)} runs are finished already")
         if jobs > 1:
             share = processors_of_each(jobs)
             console.print(f"{jobs} runs at a time, {share} processor{'s' if share > 1 else ''} each")
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show how far the study is."""
+        with doing("training", len(self.runs)) as self._work:
+            yield
+
+    def look(self, runs: Sequence[Run]) -> None:
+        """See how far the runs under way are, by what they wrote to their logs."""
+        reached = {run: epoch_reached(_end_of(run.log)) for run in runs}
+        self._shares = {run.folder: epoch.share if epoch else 0.0 for run, epoch in reached.items()}
+        if self._work is None or not runs:
+            return
+        named = [
+            f"{run.title} seed {run.seed} " + (f"epoch {epoch.number}/{epoch.of}" if epoch else "starting")
+            for run, epoch in reached.items()
+        ]
+        self._work.done = len(self._done) + sum(self._shares.values())
+        self._work.left = self._seconds_left()
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        self._work.show(named[0] + more, [f"{len(self._done)}/{len(self.runs)} runs"])
 
     def ended(self, outcome: Outcome) -> None:
         """Note how a run ended; say so and write the tables if it was trained just now."""
@@ -106,6 +138,7 @@ class _Progress:
         if not outcome.seconds and not error:
             return
         self._done.add(run.folder)
+        self._shares.pop(run.folder, None)
         self._trained += 1
         said = f"failed: {error}" if error else ""
         if run.metric and not error:
@@ -122,7 +155,20 @@ class _Progress:
         write_results(self.study, result, state)
         return result
 
+    def _seconds_left(self) -> float | None:
+        """As long as the rest takes at the pace of this command so far; None before anything is done."""
+        under_way = sum(self._shares.values())
+        trained = self._trained + under_way
+        left = len(self.runs) - len(self._done) - under_way
+        return (time.monotonic() - self._began) / trained * left if trained else None
+
     def _time_left(self) -> str:
-        left = len(self.runs) - len(self._done)
-        seconds = (time.monotonic() - self._began) / max(self._trained, 1) * left
-        return f", about {format_seconds(seconds)} left" if left else ""
+        seconds = self._seconds_left()
+        return f", about {format_seconds(seconds)} left" if seconds else ""
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of a log."""
+    with log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - END_OF_LOG, 0))
+        return file.read().decode("utf-8", errors="replace")

@@ -44,12 +44,20 @@ class Execution:
         jobs: How many runs at once.
         say: Takes remarks for the user who waits.
         stop: Ends all calls of ``train`` that are under way, when the study is broken off.
+        look: Takes the runs that are under way, now and then.
     """
 
     def __init__(
-        self, runs: Sequence[Run], train: Train, jobs: int, say: Callable[[str], None], stop: Callable[[], None]
+        self,
+        runs: Sequence[Run],
+        train: Train,
+        jobs: int,
+        say: Callable[[str], None],
+        stop: Callable[[], None],
+        look: Callable[[Sequence[Run]], None],
     ) -> None:
-        self.runs, self.train, self.jobs, self.say, self.stop = runs, train, jobs, say, stop
+        self.runs, self.train, self.jobs, self.say, self.stop, self.look = runs, train, jobs, say, stop, look
+        self._under_way: dict[Path, Run] = {}
         self._stopping = threading.Event()
         self._ended: dict[Path, Outcome] = {}
 
@@ -68,7 +76,8 @@ class Execution:
                     for run in ready[: self.jobs - len(running)]:
                         waiting.remove(run)
                         running.add(pool.submit(self._bring_to_its_end, run))
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    done, running = wait(running, SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED)
+                    self.look(list(self._under_way.values()))
                     for future in done:
                         outcome = future.result()
                         self._ended[outcome.run.folder] = outcome
@@ -119,7 +128,9 @@ class Execution:
             log.write(f"$ {shlex.join(['vision-train', *arguments])}\n".encode("utf-8", "surrogateescape"))
             log.flush()
             place = log.tell()
+            self._under_way[run.folder] = run
             code = self.train(arguments, log)
+            del self._under_way[run.folder]
         seconds = time.monotonic() - began
         if code == 0 and run.finished:
             return Outcome(run, seconds)

@@ -26,7 +26,12 @@ class RunProcesses:
     """
 
     def __init__(self, jobs: int) -> None:
-        self.environment = environment_of_each(jobs)
+        # What runs print goes to logs, whatever the terminal of this process can do.
+        self.environment = {
+            key: value
+            for key, value in environment_of_each(jobs).items()
+            if key not in ("FORCE_COLOR", "TTY_COMPATIBLE")
+        }
         self._running: set[subprocess.Popen[bytes]] = set()
         self._changing = threading.Lock()
         self._stopped = False

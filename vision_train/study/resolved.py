@@ -12,6 +12,7 @@ from vision_train.checkpoints import weights_files
 from vision_train.data.sample import digest
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
+from vision_train.progress import doing
 from vision_train.recipe import Recipe
 from vision_train.run.checked import check_phases
 from vision_train.run.learnt import learnt_before
@@ -70,7 +71,13 @@ def resolve_arms(plan: Plan) -> ResolvedArms:
         UserError: An arm cannot be built, it is tested on what it learns from, or arms are not tested on the same
             samples and classes.
     """
-    resolved = [[_build(arm.name, recipe) for recipe in arm.recipes] for arm in plan.arms]
+    resolved: ResolvedArms = []
+    with doing("building every arm once", len(plan.arms) * len(plan.cells), "arms") as work:
+        for arm in plan.arms:
+            resolved.append([])
+            for recipe in arm.recipes:
+                resolved[-1].append(_build(arm.name, recipe))
+                work.advance()
     for cell in range(len(plan.cells)):
         first = resolved[0][cell]
         for arm, of_arm in zip(plan.arms[1:], resolved[1:], strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,23 @@ class CsvRows:
     """The same for all samples."""
     rows: Sequence[Sequence[Any]]
     """Each with a value for every column."""
+
+
+def class_shares(classes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
+    """The row of a csv for a sample of one class: label, confidence, and the probability of every class.
+
+    Args:
+        classes: K names, in the order of the labels.
+        shares: K probabilities.
+    """
+    likely = max(range(len(classes)), key=lambda place: shares[place])
+    row = {"label": classes[likely], "confidence": shares[likely]}
+    return row | {f"class {name}" if name in row else name: share for name, share in zip(classes, shares, strict=True)}
+
+
+def likely_classes(top: Mapping[str, float]) -> str:
+    """Classes with their probabilities, in words."""
+    return ", ".join(f"{name} {share:.1%}" for name, share in top.items())
 
 
 @dataclass(frozen=True)

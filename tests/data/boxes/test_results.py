@@ -24,7 +24,7 @@ def test_boxes_have_the_ids_of_the_annotations(place):
     place.pictures("a.png", "b.png")
     place.coco(images=("a.png", "b.png"), categories=[{"id": 5, "name": "cat"}, {"id": 90, "name": "dog"}])
     results = opened(Section(root=str(place.folder), category_ids=[5, 90]), str(place.folder / "b.png"))
-    assert results.document([(str(place.folder / "b.png"), FOUND)]) == [
+    assert results.entries(str(place.folder / "b.png"), FOUND) == [
         {"image_id": 2, "category_id": 90, "bbox": [1, 2, 10, 20], "score": 0.75},
         {"image_id": 2, "category_id": 5, "bbox": [-3, 0, 8, 5], "score": 0.5},
     ]

@@ -19,7 +19,7 @@ from vision_train.checkpoints import load_weights
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
-from vision_train.run.evaluate import load_for_inference
+from vision_train.run.inference import load_for_inference
 from vision_train.run.export import programs, verb
 from vision_train.run.export.compared import compare
 from vision_train.run.export.format import Format, Ran, Runner

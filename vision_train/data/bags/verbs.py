@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from vision_train.cli.console import counted
+from vision_train.cli.console import busy, counted
 from vision_train.errors import UserError
 from vision_train.wording import count_of
 
@@ -42,9 +42,10 @@ def digit_bags(
     if variant not in ("rare", "patterns"):
         raise UserError(f"--variant {variant}: is unknown; there are rare and patterns")
 
-    from vision_train.data.bags.digits import make_digit_bags
+    with busy(f"making digit_bags in {folder}"):
+        from vision_train.data.bags.digits import make_digit_bags
 
-    counts = make_digit_bags(folder, cast("Variant", variant), seed)
+        counts = make_digit_bags(folder, cast("Variant", variant), seed)
     typer.echo(f"Wrote {sum(counts.values())} bags to {folder} ({counted(counts)}).")
     tables = f"data.labels={folder / 'labels.csv'} data.splits={folder / 'splits_0.csv'}"
     typer.echo(f"Next: vision-train fit acmil/digit_bags data.source=bags data.root={folder} {tables}")
@@ -66,23 +67,26 @@ def repack(
     """
     policy = _policy("--on-bad-bag", on_bad_bag)
 
-    from vision_train.cli.console import plain_console
-    from vision_train.cli.progress import ItemProgress
-    from vision_train.data.bags.index import index_bags
-    from vision_train.data.bags.tools.repack import repack_bags
+    from vision_train.cli.console import loading, plain_console
+    from vision_train.progress import doing, shown_on
 
-    console = plain_console()
-    index = index_bags(source)
-    for remark in index.notes:
-        console.print(f"note: {remark}")
-    repacked = repack_bags(index, folder, policy, skip_with="give --on-bad-bag skip")
-    done = _Done()
-    with ItemProgress(console, len(index.entries) + len(index.bad), "bags", "instances") as progress:
-        for bag in repacked:
-            written = bag.skipped is None and not bag.kept
-            instances = index.entries[bag.id].instances if written else 0
-            done.count(bag.id, instances, bag.skipped)
-            progress.advance(1, instances)
+    console, done = plain_console(), _Done()
+    with shown_on(console):
+        with loading(f"data repack {source}"):
+            from vision_train.data.bags.index import index_bags
+            from vision_train.data.bags.tools.repack import repack_bags
+
+        with doing("listing bags"):
+            index = index_bags(source)
+        for remark in index.notes:
+            console.print(f"note: {remark}")
+        repacked = repack_bags(index, folder, policy, skip_with="give --on-bad-bag skip")
+        with doing("repacking", len(index.entries) + len(index.bad), "bags", parts="instances") as work:
+            for bag in repacked:
+                written = bag.skipped is None and not bag.kept
+                instances = index.entries[bag.id].instances if written else 0
+                done.count(bag.id, instances, bag.skipped)
+                work.advance(1, instances)
     done.report(console, folder, "instances")
 
 
@@ -127,31 +131,37 @@ def embed(
     Use TRIDENT to embed slides (.svs, .ndpi, ...); its features are read as they are.
     """
     policy = _policy("--on-bad-image", on_bad_image)
+    if not images.exists():
+        raise UserError(f"{images}: no such image, folder or csv file")
 
-    from vision_train.cli.console import plain_console
-    from vision_train.cli.progress import ItemProgress
-    from vision_train.data.bags.tools.embed import Embedding, embed_images, images_by_id
-    from vision_train.data.dim_images import dim_images
-    from vision_train.data.image_files import list_images
-    from vision_train.run.encoder import load_encoder
+    from vision_train.cli.console import loading, plain_console
+    from vision_train.progress import doing, shown_on
 
-    console = plain_console()
-    found, remarks = list_images([images])
-    remarks += dim_images(found)
-    files = images_by_id(map(Path, found))
-    loaded = load_encoder(checkpoint, model, device=device, precision=precision)
-    embedding = Embedding(folder, loaded.encoder, tile, keep_background, batch_size)
-    console.print("\n".join([*loaded.notes, *(f"note: {remark}" for remark in remarks)]))
-    done = _Done()
-    with ItemProgress(console, len(files), "images", "tiles") as progress:
+    console, done = plain_console(), _Done()
+    with shown_on(console):
+        with loading(f"data embed {images}"):
+            from vision_train.data.bags.tools.embed import Embedding, embed_images, images_by_id
+            from vision_train.data.dim_images import dim_images
+            from vision_train.data.image_files import list_images
+            from vision_train.run.encoder import load_encoder
 
-        def count(tiles: int, of: int) -> None:
-            progress.advance(tiles / of, tiles)
+        with doing("listing images"):
+            found, remarks = list_images([images])
+            remarks += dim_images(found)
+            files = images_by_id(map(Path, found))
+        with doing(f"loading {checkpoint}"):
+            loaded = load_encoder(checkpoint, model, device=device, precision=precision)
+        embedding = Embedding(folder, loaded.encoder, tile, keep_background, batch_size)
+        console.print("\n".join([*loaded.notes, *(f"note: {remark}" for remark in remarks)]))
+        with doing("embedding", len(files), "images", parts="tiles") as work:
 
-        for image in embed_images(files, embedding, policy, "give --on-bad-image skip", count):
-            done.count(str(image.image), image.tiles, image.skipped)
-            if not image.tiles:
-                progress.advance(1, 0)
+            def count(tiles: int, of: int) -> None:
+                work.advance(tiles / of, tiles)
+
+            for image in embed_images(files, embedding, policy, "give --on-bad-image skip", count):
+                done.count(str(image.image), image.tiles, image.skipped)
+                if not image.tiles:
+                    work.advance(1, 0)
     done.report(console, embedding.features, "tiles")
 
 

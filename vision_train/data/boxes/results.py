@@ -35,11 +35,9 @@ class CocoResults:
     ) -> None:
         self.image_ids, self.category_ids, self.notes = image_ids, category_ids, list(notes)
 
-    def document(self, predictions: Sequence[tuple[str, BoxesOnImage]]) -> list[dict[str, Any]]:
-        """All boxes of all images, in original pixels; no threshold is applied."""
-        return [entry for name, boxes in predictions for entry in self._entries(self.image_ids[name], boxes)]
-
-    def _entries(self, image_id: ImageId, boxes: BoxesOnImage) -> list[dict[str, Any]]:
+    def entries(self, name: str, results: BoxesOnImage) -> list[dict[str, Any]]:
+        """All boxes of an image, in original pixels; no threshold is applied."""
+        boxes, image_id = results, self.image_ids[name]
         assert boxes.scores is not None
         corners = boxes.corners.copy()
         corners[:, 2:] -= corners[:, :2]

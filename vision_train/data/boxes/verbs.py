@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vision_train.cli.console import counted, plain_console
+from vision_train.cli.console import busy, counted, loading, plain_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from rich.console import Console
 
     from vision_train.data.boxes.annotations import BoxSample
     from vision_train.data.toy.scenes import Scene
@@ -38,23 +35,27 @@ def check(
 
     Example: vision-train data check photos/
     """
-    from vision_train.data.boxes.check import check_boxes
+    from vision_train.progress import shown_on
 
     console = plain_console()
-    lines, wrong = check_boxes(place, images, partial(_watched, console))
+    with shown_on(console):
+        with loading(f"data check {place}"):
+            from vision_train.data.boxes.check import check_boxes
+
+        lines, wrong = check_boxes(place, images, _watched)
     console.print("\n".join(lines))
     if wrong:
         raise typer.Exit(2)
 
 
-def _watched(console: Console, samples: Sequence[BoxSample]) -> Iterator[BoxSample]:
+def _watched(samples: Sequence[BoxSample]) -> Iterator[BoxSample]:
     """The samples one by one, with how many of them have been gone through."""
-    from vision_train.cli.progress import ItemProgress
+    from vision_train.progress import doing
 
-    with ItemProgress(console, len(samples), "images", "boxes") as progress:
+    with doing("checking", len(samples), "images", parts="boxes") as work:
         for sample in samples:
             yield sample
-            progress.advance(1, len(sample.truth.boxes))
+            work.advance(1, len(sample.truth.boxes))
 
 
 def correlation(
@@ -67,10 +68,17 @@ def correlation(
 
     Example: vision-train data correlation annotations.json
     """
-    from vision_train.data.boxes.correlation import correlation as measured
-    from vision_train.data.boxes.correlation import shown
+    from vision_train.progress import doing, shown_on
 
-    plain_console().print("\n".join(shown(measured(file, seed))))
+    console = plain_console()
+    with shown_on(console):
+        with loading(f"data correlation {file}"):
+            from vision_train.data.boxes.correlation import correlation as measured
+            from vision_train.data.boxes.correlation import shown
+
+        with doing("measuring"):
+            lines = shown(measured(file, seed))
+    console.print("\n".join(lines))
 
 
 NewFolder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]
@@ -81,9 +89,10 @@ def shapes(folder: NewFolder) -> None:
 
     Example: vision-train data make shapes shapes
     """
-    from vision_train.data.toy.shapes import shapes
+    with busy(f"making shapes in {folder}"):
+        from vision_train.data.toy.shapes import shapes
 
-    _write(shapes(), folder)
+        _write(shapes(), folder)
 
 
 def digit_scenes(folder: NewFolder) -> None:
@@ -91,9 +100,10 @@ def digit_scenes(folder: NewFolder) -> None:
 
     Example: vision-train data make digit_scenes scenes
     """
-    from vision_train.data.toy.digit_scenes import digit_scenes
+    with busy(f"making digit_scenes in {folder}"):
+        from vision_train.data.toy.digit_scenes import digit_scenes
 
-    _write(digit_scenes(), folder)
+        _write(digit_scenes(), folder)
 
 
 def things(folder: NewFolder) -> None:
@@ -101,9 +111,10 @@ def things(folder: NewFolder) -> None:
 
     Example: vision-train data make things things
     """
-    from vision_train.data.toy.thing_scenes import thing_scenes
+    with busy(f"making things in {folder}"):
+        from vision_train.data.toy.thing_scenes import thing_scenes
 
-    _write(thing_scenes(), folder)
+        _write(thing_scenes(), folder)
 
 
 def _write(scenes: Sequence[Scene], folder: Path) -> None:

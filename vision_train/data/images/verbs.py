@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vision_train.cli.console import counted
+from vision_train.cli.console import busy, counted
 
 
 def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
@@ -21,9 +21,10 @@ def digits(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or em
 
     Example: vision-train data make digits digits
     """
-    from vision_train.data.toy.digits import make_digits
+    with busy(f"making digits in {folder}"):
+        from vision_train.data.toy.digits import make_digits
 
-    counts = make_digits(folder)
+        counts = make_digits(folder)
     typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
     typer.echo(f"Next: vision-train fit quickstart data.source=images data.root={folder}")
 
@@ -33,8 +34,9 @@ def mnist(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or emp
 
     Example: vision-train data make mnist mnist
     """
-    from vision_train.data.toy.mnist import make_mnist
+    with busy(f"making mnist in {folder}"):
+        from vision_train.data.toy.mnist import make_mnist
 
-    counts = make_mnist(folder)
+        counts = make_mnist(folder)
     typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
     typer.echo(f"Next: vision-train fit quickstart data.source=images data.root={folder}")

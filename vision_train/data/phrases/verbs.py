@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vision_train.cli.console import counted, plain_console
+from vision_train.cli.console import busy, counted, plain_console
 from vision_train.errors import UserError
 from vision_train.wording import count_of
 
@@ -25,17 +25,20 @@ def oracle(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that g
 
     Example: vision-train data oracle runs/actress-referring/1
     """
-    from vision_train.data.phrases.build import all_samples
-    from vision_train.data.phrases.oracle import judge, table
-    from vision_train.recipe import load_recipe
-    from vision_train.run.directory import open_run
-    from vision_train.run.plan import PSEUDO_LABELS
+    with busy(f"data oracle {run}"):
+        from vision_train.data.phrases.build import all_samples
+        from vision_train.data.phrases.oracle import judge, table
+        from vision_train.recipe import load_recipe
+        from vision_train.run.directory import open_run
+        from vision_train.run.plan import PSEUDO_LABELS
 
-    directory = open_run(run)
-    files = sorted(directory.path.glob(f"phases/*/{PSEUDO_LABELS}"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        raise UserError(f"{run}: gave no boxes to a pool between phases; name a run of self_training or active_rounds")
-    truths = {sample.id: sample.truth.box for sample in all_samples(load_recipe(directory.recipe, runnable=False))}
+        directory = open_run(run)
+        files = sorted(directory.path.glob(f"phases/*/{PSEUDO_LABELS}"), key=lambda file: file.stat().st_mtime)
+        if not files:
+            raise UserError(
+                f"{run}: gave no boxes to a pool between phases; name a run of self_training or active_rounds"
+            )
+        truths = {sample.id: sample.truth.box for sample in all_samples(load_recipe(directory.recipe, runnable=False))}
     console = plain_console()
     for file in files:
         console.print(table(file.parent.name, judge(file, truths)))
@@ -46,11 +49,12 @@ def referring(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or
 
     Example: vision-train data make referring referring
     """
-    from vision_train.data.toy.refer_folder import write_refer
-    from vision_train.data.toy.referring import referring as drawn
+    with busy(f"making referring in {folder}"):
+        from vision_train.data.toy.refer_folder import write_refer
+        from vision_train.data.toy.referring import referring as drawn
 
-    described = drawn()
-    counts = write_refer(described, folder)
+        described = drawn()
+        counts = write_refer(described, folder)
     expressions = count_of(sum(counts.values()), "expressions")
     typer.echo(f"Wrote {count_of(len(described), 'images')} to {folder} with {expressions}.")
     typer.echo(f"Expressions: {counted(counts)}. Train on them with data.source=phrases data.root={folder}")

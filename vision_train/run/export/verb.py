@@ -16,7 +16,7 @@ from vision_train.errors import UserError
 from vision_train.files import write_json, write_text
 from vision_train.recipe import Recipe
 from vision_train.run.directory import open_run
-from vision_train.run.evaluate import load_for_inference
+from vision_train.run.inference import load_for_inference
 from vision_train.run.export.compared import compare
 from vision_train.run.export.format import Format, Subject
 from vision_train.run.export.formats import FORMATS

@@ -30,7 +30,7 @@ from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.class_balance import class_weights
 from vision_train.tasks.exported import Exported
 from vision_train.tasks.learning import Learnt
-from vision_train.tasks.predicted import Predicted
+from vision_train.tasks.predicted import Predicted, class_shares, likely_classes
 from vision_train.tasks.scores import Scores, ScoreTable
 
 UNKNOWN_WIDTH = 1024
@@ -244,8 +244,16 @@ class BagTask(Task):
             top = {self.classes[at]: value for at, value in zip(labels.tolist(), confidences.tolist(), strict=True)}
             label, confidence = next(iter(top.items()))
             row = {"label": label, "confidence": confidence, "top": top}
-            cells = {"label": label, "confidence": confidence, **{each: top[each] for each in self.classes}}
-            said.append(Predicted(name, row, self._drawing(batch, output, index, f"{label} ({confidence:.0%})"), cells))
+            cells, drawing = class_shares(self.classes, shares.tolist()), f"{label} ({confidence:.0%})"
+            said.append(
+                Predicted(
+                    name,
+                    row,
+                    self._drawing(batch, output, index, drawing),
+                    cells,
+                    sentence=likely_classes(top),
+                )
+            )
         return said
 
     def _drawing(self, batch: Batch, output: BagOutput, index: int, caption: str) -> AttendedBag | None:

@@ -39,7 +39,7 @@ from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.image_program import image_program, timm_call_of
 from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.learning import Learnt
-from vision_train.tasks.predicted import Predicted
+from vision_train.tasks.predicted import Predicted, class_shares, likely_classes
 from vision_train.tasks.scores import Scores, ScoreTable
 from vision_train.tasks.teaching import LABELLED, POOL, PSEUDO_LABELLED
 from vision_train.wording import first_named
@@ -262,10 +262,13 @@ class ClassificationTask(Task):
         """The likeliest classes of each image."""
         confidences, labels = output.topk(min(TOP, len(self.classes)), dim=1)
         said = []
-        for name, values, indices in zip(batch["id"], confidences.tolist(), labels.tolist(), strict=True):
+        columns = zip(batch["id"], output.tolist(), confidences.tolist(), labels.tolist(), strict=True)
+        for name, shares, values, indices in columns:
             top = [(self.classes[index], value) for index, value in zip(indices, values, strict=True)]
             label, confidence = top[0]
-            said.append(Predicted(name, {"label": label, "confidence": confidence, "top": dict(top)}, Bars(top)))
+            row = {"label": label, "confidence": confidence, "top": dict(top)}
+            cells, sentence = class_shares(self.classes, shares), likely_classes(dict(top))
+            said.append(Predicted(name, row, Bars(top), cells, sentence=sentence))
         return said
 
     def score_weights(self) -> Mapping[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,4 +66,14 @@ def predicted_boxes(
         BoxesOnImage(corners[shown], labels[shown], classes, scores[shown], least),
         CsvRows(COLUMNS, rows),
         BoxesOnImage(corners, labels, classes, scores),
+        sentence=_sentence(rows),
     )
+
+
+def _sentence(rows: Sequence[tuple[Any, ...]]) -> str:
+    """The boxes that are shown, in words."""
+    boxes = (
+        f"{label} {score:.2f} at left {left:.0f}, top {top:.0f}, right {right:.0f}, bottom {bottom:.0f}"
+        for label, _, score, _, left, top, right, bottom in rows
+    )
+    return "; ".join(boxes) or "no box whose score reaches the threshold of its class"

@@ -1,0 +1,102 @@
+"""What can be refused is refused before anything heavy is imported; and what is not says at once what it does."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vision_train.recipe import load_recipe, write_recipe
+
+HEAVY = ("torch", "pytorch_lightning", "timm")
+REFUSED = {
+    "fit vit.yaml data.root=nowhere": "data.root .*/nowhere: no such folder; say where the images are",
+    "fit vit.yaml data.root=. data.labels=no.csv": "data.labels .*/no.csv: no such file .* data.labels",
+    "fit vit.yaml data.root=. model.checkpoint=no.pth": "model.checkpoint .*/no.pth: does not exist",
+    "fit vit.yaml data.root=nowhere --dry-run": "data.root .*/nowhere: no such folder",
+    "fit vit.yaml data.root=. optim.lrr=1": "optim.lrr: unknown key",
+    "fit vit.yaml data.root=. run.pretrain=wrong.yaml": "optim.lrr: unknown key",
+    "fit vit.yaml data.root=. --run-dir run": "run exists and is not an empty folder",
+    "fit --resume nowhere": "nowhere: no such run directory",
+    "fit --resume run": "run: is finished",
+    "preview vit.yaml data.root=nowhere": "data.root .*/nowhere: no such folder",
+    "compare vit.yaml vit.yaml data.root=.": "are the same recipe",
+    "compare vit.yaml other.yaml data.root=nowhere": "data.root .*/nowhere: no such folder",
+    "compare vit.yaml other.yaml data.root=. --jobs 0": "--jobs 0: must be at least 1",
+    "evaluate nowhere": "nowhere: no such run directory",
+    "evaluate run": "data.root .*/gone: no such folder",
+    "evaluate run data.root=. --split tst": "--split tst: is unknown; there are train, val, test",
+    "evaluate run data.rot=.": "data.rot: unknown key; did you mean data.root",
+    "predict nowhere .": "nowhere: no such run directory",
+    "predict run nowhere": "nowhere: no such file or folder",
+    "predict run . --out vit.txt": "--out vit.txt: ends in neither",
+    "predict run . --out there.csv": "--out there.csv: exists; .*--force",
+    "predict run . --images .": "--images: is for pictures",
+    "predict run . data.on_bad=ignore": "data.on_bad: is `ignore`",
+    "inspect no.pth": "no.pth: does not exist",
+    "inspect run --features no.png": "--features no.png: no such image",
+    "data embed nowhere bags --checkpoint no.pth": "nowhere: no such image",
+}
+PROBE = """
+import json, sys, time
+from typer.testing import CliRunner
+from vision_train.cli import app
+said = {}
+for line in json.load(sys.stdin):
+    began = time.monotonic()
+    result = CliRunner().invoke(app, line.split())
+    heavy = [name for name in %r if name in sys.modules]
+    said[line] = [result.exit_code, result.stderr, result.stdout, heavy, repr(result.exception)]
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with recipes and what is left of a finished run whose images are gone."""
+    monkeypatch.chdir(tmp_path)
+    Path("vit.yaml").write_text("extends: classification/vit_small\n")
+    Path("other.yaml").write_text("extends: classification/vit_small\noptim: {lr: 1e-5}\n")
+    Path("wrong.yaml").write_text("extends: classification/vit_small\noptim: {lrr: 1}\n")
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("run/checkpoints/best.ckpt").touch()
+    Path("run/summary.json").write_text("{}")
+    write_recipe(Path("run/recipe.yaml"), load_recipe("vit.yaml", ["data.root=gone"]))
+    Path("there.csv").touch()
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_mistakes_are_told_before_anything_heavy_is_imported(place: Path) -> None:
+    probe = [sys.executable, "-c", PROBE % (HEAVY,)]
+    done = subprocess.run(probe, input=json.dumps([*REFUSED]), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for line, (code, stderr, stdout, heavy, exception) in json.loads(done.stdout).items():
+        assert code == 2, (line, stderr, exception)
+        assert stderr.startswith("Error: "), line
+        assert re.search(REFUSED[line], stderr), (line, stderr)
+        assert stdout == "", line
+        assert heavy == [], line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["fit vit.yaml data.root=empty", "evaluate run data.root=empty", "predict run empty"])
+def test_a_verb_says_what_it_does_before_it_imports_what_is_heavy(place: Path, verb: str) -> None:
+    """Its libraries are replaced by ones that cannot be imported: the line is there all the same."""
+    Path("empty").mkdir()
+    Path("broken").mkdir()
+    Path("broken/torch.py").write_text("raise SystemExit(7)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{place / 'broken'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vision_train", *verb.split()],
+        env={**environment, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 7, done.stderr
+    assert f"{verb.split()[0]} " in done.stdout + done.stderr
+    assert "loading PyTorch and Lightning" in done.stdout + done.stderr

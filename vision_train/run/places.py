@@ -1,0 +1,75 @@
+"""What a recipe names and is not there, found before anything heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from vision_train.errors import UserError
+from vision_train.files import printable
+from vision_train.recipe import Recipe, load_recipe
+from vision_train.recipe.remote import is_remote
+
+
+def check_places(recipe: Recipe) -> None:
+    """Refuse a recipe whose data, weights or pre-training recipe are not there.
+
+    Raises:
+        UserError: Lists each of them, with its key.
+    """
+    absent = [*_absent_data(recipe), *_absent_weights(recipe)]
+    if len(absent) == 1:
+        raise UserError(absent[0])
+    if absent:
+        raise UserError("\n  ".join([f"{recipe.name}: {len(absent)} places are not there", *absent]))
+    if recipe.run.pretrain is not None:
+        load_recipe(recipe.run.pretrain, runnable=False)  # for its mistakes
+
+
+def check_root(recipe: Recipe) -> None:
+    """Refuse a folder of samples that is not there.
+
+    Raises:
+        UserError: The folder is absent.
+    """
+    root = recipe.data.root
+    if root is not None and not Path(root).exists():
+        raise UserError(_root_absent(recipe, root))
+
+
+def _absent_data(recipe: Recipe) -> list[str]:
+    said = []
+    for each in fields(recipe.data):
+        value = getattr(recipe.data, each.name)
+        # Other paths of the section have readers with remedies of their own.
+        if not {*each.metadata} >= {"identity", "path"}:
+            continue
+        for place in _paths(value):
+            if not Path(place).exists():
+                root = each.name == "root"
+                said.append(_root_absent(recipe, place) if root else _absent(f"data.{each.name}", place))
+    return said
+
+
+def _paths(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [each for each in value.values() if isinstance(each, str)]
+    return [value] if isinstance(value, str) else []
+
+
+def _root_absent(recipe: Recipe, root: str) -> str:
+    return f"data.root {printable(root)}: no such folder; say where the {recipe.kind.noun} are with data.root=FOLDER"
+
+
+def _absent(key: str, place: str) -> str:
+    return f"{key} {printable(place)}: no such file or folder; name one that is there with {key}"
+
+
+def _absent_weights(recipe: Recipe) -> list[str]:
+    starts = dict.fromkeys(recipe.model.start.values())
+    return [
+        f"model.checkpoint {printable(file)}: does not exist; name a weights file, a folder of one or a run directory"
+        for file in starts
+        if not is_remote(file) and not Path(file).exists()
+    ]
