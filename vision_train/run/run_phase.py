@@ -95,7 +95,10 @@ def run_phase(
         if phase.part or delivered(so_far, prepared.recipe.run.select) is so_far[-1]:
             _keep_artefacts(directory, phase, result.artefacts, codecs_of(prepared.recipe))
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures}
-        write_json(directory.phase(name) / "phase.json", state | {"skipped": result.skipped, "guesses": result.guesses})
+        write_json(
+            directory.phase(name) / "phase.json",
+            state | {"skipped": result.skipped, "guesses": result.guesses, "warnings": result.warnings},
+        )
 
 
 def warn(text: str, console: Console) -> None:
@@ -173,9 +176,9 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     console.print(f"attention: {attention_line(prepared.attention)}")
     for remark in data.preparation:
         console.print(f"note: {remark}")
-    table = attention_table(prepared.attention)
-    title = table.title if phase.is_result else f"{table.title}, phase {name}"
-    directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
+    if (table := attention_table(prepared.attention)) is not None:
+        title = table.title if phase.is_result else f"{table.title}, phase {name}"
+        directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
     begun: list[Any] = prepared.artefacts
     directory.write_artefacts([replace(a, name=f"{name}_{a.name}", title=f"{a.title}, phase {name}") for a in begun])
     trainer = build_trainer(recipe, [])

@@ -192,7 +192,7 @@ def _arms_table(arms: list[Arm], chosen: str, runs: dict[str, list[MeasuredRun]]
     rows = []
     for arm in arms:
         values = [float(run.figures[metric.name]) for run in runs[arm.key]]
-        low, high = (metric.format(end) for end in mean_interval(values))
+        low, high = (metric.format(end) for end in mean_interval(values, shares=metric.is_share))
         validation = float(np.mean([run.figures[select.metric] for run in runs[arm.key]]))
         steps = {run.steps for run in runs[arm.key]}
         rows.append(
@@ -206,7 +206,15 @@ def _arms_table(arms: list[Arm], chosen: str, runs: dict[str, list[MeasuredRun]]
                 roles.get(arm.key, "control" if arm.is_control else "for the worth in labels"),
             ]
         )
-    columns = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "95 %", f"mean {select.metric}", "steps", "role"]
+    columns = [
+        "arm",
+        *(f"seed {seed}" for seed in seeds),
+        "mean",
+        "95 % of the mean",
+        f"mean {select.metric}",
+        "steps",
+        "role",
+    ]
     return Table("verdict_arms", f"{metric.title} of all arms", columns, rows)
 
 

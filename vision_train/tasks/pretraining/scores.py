@@ -16,7 +16,7 @@ from vision_train.tasks.scores import Scores
 METRICS = (
     Metric("acc1", "positions right", "percent"),
     Metric("acc1_weighted", "positions right, weighted", "percent"),
-    Metric("hard_ce", "cross-entropy of positions", better="less"),
+    Metric("hard_ce", "hard cross-entropy", better="less"),
     Metric("grid_distance", "mean grid distance, in patches", better="less"),
 )
 PIXEL_LOSS = Metric("pixel_loss", "pixel loss", better="less")
