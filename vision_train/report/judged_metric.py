@@ -27,6 +27,10 @@ class JudgedMetric:
     is_share: bool = False
     """Lies in [0, 1]."""
 
+    def on(self, split: str) -> str:
+        """Title of the same metric on another split, within a sentence."""
+        return f"{split} {self.title.partition(' ')[2]}"
+
     @property
     def factor(self) -> float:
         """Differences are multiplied by it."""

@@ -74,14 +74,17 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
     results = [a for a in record.artefacts if not a.name.endswith("checkpoint") and a not in apart]
     drawn = {a.name: extension.block(a) if extension else None for a in results if not isinstance(a, KNOWN)}
     undrawn = [f"artefacts/{a.name}.json: {type(a).__name__}" for a in results if drawn.get(a.name, "") is None]
-    listed = [in_words(artefact, record.described) for artefact in results if isinstance(artefact, Table)]
+    warnings = list(dict.fromkeys(each for phase in record.phases.values() for each in phase.warnings))
+    listed = [
+        in_words(_without(artefact, warnings), record.described) for artefact in results if isinstance(artefact, Table)
+    ]
     tables = sorted(listed, key=lambda table: -len(table.rows))
     packages = record.environment.get("packages")
     return {
         "record": record,
         "description": str(record.recipe.get("description") or ""),
         "byline": _byline(record),
-        "warnings": list(dict.fromkeys(each for phase in record.phases.values() for each in phase.warnings)),
+        "warnings": [f"Warning: {text}." for text in warnings],
         "started_from": started_from(record),
         "files": files_of(record),
         "unfinished": "" if record.summary else _unfinished(record),
@@ -110,6 +113,14 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
         "computer": {key: value for key, value in record.environment.items() if key != "packages"},
         "packages": packages if isinstance(packages, dict) else {},
     }
+
+
+def _without(table: Table, warnings: Iterable[str]) -> Table:
+    """A table whose note does not say again what stands at the top of the page."""
+    note = table.note
+    for text in warnings:
+        note = note.replace(f"Warning: {text}.", "")
+    return replace(table, note=note.strip())
 
 
 def _byline(record: RunRecord) -> str:

@@ -19,6 +19,7 @@ from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.report import write_report
+from vision_train.report.formats import describe, in_words
 from vision_train.report.headline import DELIVERED
 from vision_train.run.checked import (
     CheckedPhases,
@@ -285,7 +286,7 @@ def _own(finished: Sequence[FinishedPhase]) -> list[FinishedPhase]:
 def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Sequence[str], console: Console) -> None:
     own, recipe = _own(finished), load_recipe(directory.recipe, runnable=False)
     result = delivered(own, recipe.run.select)
-    for remark in delivery_in_words(own, recipe.run.select):
+    for remark in delivery_in_words(own, recipe.run.select, directory.read_described()):
         warn(remark, console)
     figures: dict[str, Any] = {**result.figures, **summed(finished)}
     figures["train/peak_memory_bytes"] = max(done.figures["train/peak_memory_bytes"] for done in own)
@@ -306,5 +307,8 @@ def _conclude(directory: RunDirectory, finished: list[FinishedPhase], shared: Se
         unreadable = count_of(len(result.skipped), f"unreadable {recipe.kind.noun}")
         console.print(f"skipped {unreadable}; log.txt names all:\n  {some}")
     judged = f"{recipe.kind.judged}/"
-    headline = "  ".join(f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged))
+    described = directory.read_described()
+    tested = {key: value for key, value in result.figures.items() if key.startswith(judged)}
+    shown = {key: value for key, value in tested.items() if describe(key, described).shown}
+    headline = "  ".join(in_words(key, value, described) for key, value in shown.items())
     console.print(f"{headline}\n{sentence}{relative(report)}")

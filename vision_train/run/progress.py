@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from vision_train.artefacts import Metric
 from vision_train.recipe import Recipe
+from vision_train.report.formats import describe, in_words
 from vision_train.run.meter import Meter
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -31,6 +32,7 @@ class ProgressDisplay(Callback):
 
     def __init__(self, meter: Meter, recipe: Recipe, metrics: Sequence[Metric], console: Console) -> None:
         self.meter, self.recipe, self.console = meter, recipe, console
+        self.described = {metric.name: metric for metric in metrics}
         self.always = [f"val/{metric.name}" for metric in metrics if metric.shown == "always"]
         self.bar: Progress | None = None
         self._task = TaskID(0)
@@ -74,10 +76,11 @@ class ProgressDisplay(Callback):
 
     def epoch_saved(self, trainer: Trainer) -> None:
         """One line an epoch stays on the screen, once its checkpoint is written."""
-        shown = dict.fromkeys([self.recipe.run.select.metric, *self.always]) if self._validated else {}
+        shown = [self.recipe.run.select.metric, *self.always] if self._validated else []
+        shown = [name for name in dict.fromkeys(shown) if describe(name, self.described).shown]
         self._validated = False
         measured = {name: trainer.callback_metrics[name] for name in shown if name in trainer.callback_metrics}
-        headline = "".join(f"  {name} {value:.4f}" for name, value in measured.items())
+        headline = "".join(f"  {in_words(name, value.item(), self.described)}" for name, value in measured.items())
         self._line(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{headline}  {self._figures()}")
         for line in trainer.lightning_module.news():  # type: ignore[operator]  # a Task
             self._line(line, time_left=False)

@@ -17,8 +17,8 @@ from vision_train.tasks.auroc import auroc_interval, class_auroc_items
 
 MOST_CLASSES = 100
 """With more classes the probabilities of a sample are not kept, so that a thousand cost no more memory than two."""
-TOGETHER = 6
-"""Lines in a chart: as many can be told apart."""
+TOGETHER = 5
+"""Lines in a chart beside that of guessing: as many can be told apart."""
 MOST_POINTS = 200
 PROBABILITY = "probability_"
 """Before the number of a class, the name of its column."""
@@ -143,7 +143,7 @@ def _roc(found: Sequence[Against], whom: str, split: str) -> Curve:
     lines, places, marks = {}, {}, {}
     for each in found:
         false, true, _ = roc_curve(each.positive, each.scores)
-        line = f"{each.name} {each.auroc:.3f}"
+        line = f"{each.name} (AUROC {each.auroc:.3f})"
         places[line], lines[line] = _thinned(false, true)
     if len(found) == 1:
         marks = {said: [1 - at.specificity, at.sensitivity] for said, at in _told(found[0]) if None not in _shares(at)}  # type: ignore[operator]
@@ -154,7 +154,6 @@ def _roc(found: Sequence[Against], whom: str, split: str) -> Curve:
         y_label="sensitivity: positives found",
         x=[0.0, 1.0],
         lines={**lines, "guessing": [0.0, 1.0]},
-        note="Beside each class its AUROC.",
         x_of=places,
         marks=marks,
     )
@@ -164,9 +163,8 @@ def _precision(found: Sequence[Against], whom: str, split: str) -> Curve:
     lines, places, marks = {}, {}, {}
     for each in found:
         precision, recall, _ = precision_recall_curve(each.positive, each.scores, drop_intermediate=True)
-        line = f"{each.name} {each.average_precision:.3f}"
+        line = f"{each.name} (AP {each.average_precision:.3f})"
         places[line], lines[line] = _thinned(recall[::-1], precision[::-1])
-    note = "Beside each class its average precision."
     if len(found) == 1:
         share = float(found[0].positive.mean())
         lines["guessing"] = [share, share]
@@ -174,7 +172,7 @@ def _precision(found: Sequence[Against], whom: str, split: str) -> Curve:
         marks = {said: [at.sensitivity, at.precision] for said, at in told}
     labels = "recall: positives found", "precision: right among those taken for positive"
     title = f"Precision by recall on {split}, {whom}"
-    return Curve(f"{split}_precision_recall", title, *labels, [0.0, 1.0], lines, note, places, marks=marks)  # type: ignore[arg-type]
+    return Curve(f"{split}_precision_recall", title, *labels, [0.0, 1.0], lines, "", places, marks=marks)  # type: ignore[arg-type]
 
 
 def _thinned(x: Floats, y: Floats) -> tuple[list[float], list[float]]:
@@ -249,7 +247,7 @@ def _in_words(words: str, at: AtThreshold) -> str:
     ):
         if share is not None:
             low, high = wilson_interval(share, count)
-            parts.append(f"{name} {share:.1%} (95 % interval {100 * low:.1f} to {100 * high:.1f} %)")
+            parts.append(f"{name} {100 * share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)")
     return f"At {words}: {', '.join(parts)}."
 
 

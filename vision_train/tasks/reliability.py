@@ -51,7 +51,7 @@ def direction(confidence: Tensor, correct: Tensor) -> str:
         return "No confidence is finite."
     gaps = confidence.double() - correct.double()
     gap, error = gaps.mean().item(), gaps.std().item() / math.sqrt(len(gaps)) if len(gaps) > 1 else math.inf
-    said = f"mean confidence {confidence.mean():.1%}, accuracy {correct.double().mean():.1%}"
+    said = f"mean confidence {100 * confidence.mean():.1f} %, accuracy {100 * correct.double().mean():.1f} %"
     if not abs(gap) > CERTAIN * error:
         return f"Neither too sure nor too unsure on average: {said}."
     where = "its points lie below the diagonal" if gap > 0 else "its points lie above the diagonal"

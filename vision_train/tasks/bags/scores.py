@@ -19,7 +19,7 @@ from vision_train.tasks.scores import Scores
 
 METRICS = (
     Metric("loss", "bag loss", better="less", in_training="bag_loss"),
-    Metric("auroc", "AUROC", is_share=True),
+    Metric("auroc", "AUROC", shown="always", is_share=True),
     F1,
     Metric("f1_and_auroc", "F1 + AUROC", shown="never"),
     Metric("accuracy", "accuracy", "percent", is_proportion=True),

@@ -85,21 +85,21 @@ class AttendedImages:
 
     def artefacts(self, classes: Sequence[str], split: str) -> list[ImageGrid]:
         """Pictures of all processes, the worst first; nothing of a network without attention. A collective call."""
-        ends = (("worst", self._worst, "highest"), ("best", self._best, "lowest"))
+        ends = (("worst", self._worst, "high"), ("best", self._best, "low"))
         grids = []
         for name, gallery, loss in ends:
             found = gallery.gather()
             if not found or self.source is None:
                 continue
             note = (
-                f"Images with the {loss} loss, each beside the attention {OF[self.source.kind]} in the last block, the "
+                f"Images with the {loss}est loss, each beside the attention {OF[self.source.kind]} in the last block, the "
                 f"mean over its heads, in {self.source.grid[0]} x {self.source.grid[1]} cells. Colours go from none to "
                 "the most that a cell of this image has."
             )
             captions = [_caption(each, classes, key) for key, each in found.items()]
             pictures = [each.picture for each in found.values()]
             title = f"Where the network looks in the {name} images of {split}"
-            grids.append(ImageGrid(f"{split}_looks_{name}", title, pictures, captions, note))
+            grids.append(ImageGrid(f"{split}_looks_{loss}_loss", title, pictures, captions, note))
         return grids
 
 

@@ -19,7 +19,9 @@ from vision_train.tasks.class_results import confusion_counts, confusion_matrix,
 from vision_train.tasks.reliability import BINS, reliability
 from vision_train.tasks.scores import Scores
 
-LOSS = Metric("loss", "loss", better="less")
+LABELLED_LOSS = "labelled_loss"
+"""What training logs of labelled images alone where it minimises a sum with the loss of a pool."""
+LOSS = Metric("loss", "loss", better="less", in_training=LABELLED_LOSS)
 ACCURACY = Metric("accuracy", "accuracy", "percent", is_proportion=True)
 TOP5 = Metric("accuracy_top5", "top-5 accuracy", "percent", is_proportion=True)
 CALIBRATION = Metric("calibration_error", "calibration error", "percent", better="less")

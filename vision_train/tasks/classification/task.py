@@ -106,6 +106,7 @@ class ClassificationTask(Task):
         self._class_weights: Tensor | None = None
         self.pool = PoolLearning(recipe, classes) if self.teaching is not None else None
         self._not_adapted: list[str] = []
+        self._since_line: list[Tensor] = []
 
     @property
     def notes(self) -> list[str]:
@@ -186,12 +187,24 @@ class ClassificationTask(Task):
         # Against soft targets torch averages over images, not over weights.
         loss = functional.cross_entropy(step.logits, step.targets, weights)
         self._learnt.add(loss, step.targets if weights is None else step.targets * weights)
+        if pool is not None or pseudo_labelled is not None:
+            self._note_labelled(loss, batch_idx)
         if pseudo_labelled is not None and step.beside is not None:
             labels = PseudoLabels(pseudo_labelled["target"], pseudo_labelled["weight"])
             loss = loss + capped(self.recipe.semi.weight * pseudo_label_loss(step.beside, labels), loss)
         if pool is not None and self.pool is not None:
             loss = loss + self.pool.learn(self, pool, step.beside, loss)
         return loss
+
+    def _note_labelled(self, loss: Tensor, batch_idx: int) -> None:
+        """Log the loss of labelled images alone, the mean since the last line, beside the sum that is minimised."""
+        if self._trainer is None:
+            return
+        self._since_line.append(loss.detach())
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        if (batch_idx + 1) % every == 0 or self.trainer.is_last_batch:
+            lines, self._since_line = self._since_line, []
+            self.log(f"train/{sheet.LABELLED_LOSS}", torch.stack(lines).mean())
 
     def new_scores(self) -> ScoreTable:
         """An empty table for the numbers of each image."""
