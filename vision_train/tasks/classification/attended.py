@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -75,7 +76,9 @@ class AttendedImages:
         if not wanted:
             return
         places = sorted({place for _, place, _ in wanted})
-        attention = predict_with_attention(self.network, images[places]).attention.float().cpu().numpy()
+        # A compiled network would be compiled anew for each number of images.
+        with torch.compiler.set_stance("force_eager"):
+            attention = predict_with_attention(self.network, images[places]).attention.float().cpu().numpy()
         for gallery, place, rank in wanted:
             cells = attention[places.index(place)].reshape(self.source.grid)
             values = dict(zip(FIELDS, rows[place].tolist(), strict=True))
@@ -92,9 +95,9 @@ class AttendedImages:
             if not found or self.source is None:
                 continue
             note = (
-                f"Images with the {loss}est loss, each beside the attention {OF[self.source.kind]} in the last block, the "
-                f"mean over its heads, in {self.source.grid[0]} x {self.source.grid[1]} cells. Colours go from none to "
-                "the most that a cell of this image has."
+                f"Images with the {loss}est loss, each beside the attention {OF[self.source.kind]} in the last block, "
+                f"the mean over its heads, in {self.source.grid[0]} x {self.source.grid[1]} cells. Colours go from "
+                "none to the most that a cell of this image has."
             )
             captions = [_caption(each, classes, key) for key, each in found.items()]
             pictures = [each.picture for each in found.values()]
