@@ -25,11 +25,13 @@ PROBABILITY = "probability_"
 THRESHOLDS = "thresholds"
 """Under which name a task's calibration keeps them."""
 LIKELIER_THAN_NOT = 0.5
+GUESSING = "guessing"
+"""Name of the line that luck would draw."""
 
 Floats = np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Against:
     """One class against the rest."""
 
@@ -47,11 +49,12 @@ class Against:
 
 @dataclass(frozen=True)
 class AtThreshold:
-    """What a threshold comes to; a share is None where nothing is counted."""
+    """What a threshold comes to."""
 
-    sensitivity: float | None
-    specificity: float | None
+    sensitivity: float
+    specificity: float
     precision: float | None
+    """None where nothing is taken for positive."""
     positives: int
     negatives: int
 
@@ -140,39 +143,41 @@ def _against(
 
 
 def _roc(found: Sequence[Against], whom: str, split: str) -> Curve:
-    lines, places, marks = {}, {}, {}
-    for each in found:
-        false, true, _ = roc_curve(each.positive, each.scores)
-        line = f"{each.name} (AUROC {each.auroc:.3f})"
-        places[line], lines[line] = _thinned(false, true)
-    if len(found) == 1:
-        marks = {said: [1 - at.specificity, at.sensitivity] for said, at in _told(found[0]) if None not in _shares(at)}  # type: ignore[operator]
+    drawn = {each: roc_curve(each.positive, each.scores)[:2] for each in found}
+    lines = {f"{each.name} (AUROC {each.auroc:.3f})": _thinned(false, true) for each, (false, true) in drawn.items()}
+    told = _told(found[0]) if len(found) == 1 else []
     return Curve(
         f"{split}_roc",
         f"ROC on {split}, {whom}",
         x_label="1 − specificity: negatives taken for positives",
         y_label="sensitivity: positives found",
         x=[0.0, 1.0],
-        lines={**lines, "guessing": [0.0, 1.0]},
-        x_of=places,
-        marks=marks,
+        lines={**{name: y for name, (_, y) in lines.items()}, GUESSING: [0.0, 1.0]},
+        x_of={name: x for name, (x, _) in lines.items()},
+        marks={said: [1 - at.specificity, at.sensitivity] for said, at in told},
     )
 
 
 def _precision(found: Sequence[Against], whom: str, split: str) -> Curve:
-    lines, places, marks = {}, {}, {}
-    for each in found:
-        precision, recall, _ = precision_recall_curve(each.positive, each.scores, drop_intermediate=True)
-        line = f"{each.name} (AP {each.average_precision:.3f})"
-        places[line], lines[line] = _thinned(recall[::-1], precision[::-1])
+    drawn = {each: precision_recall_curve(each.positive, each.scores, drop_intermediate=True)[:2] for each in found}
+    lines = {
+        f"{each.name} (AP {each.average_precision:.3f})": _thinned(recall[::-1], precision[::-1])
+        for each, (precision, recall) in drawn.items()
+    }
+    told, by_chance = [], {}
     if len(found) == 1:
-        share = float(found[0].positive.mean())
-        lines["guessing"] = [share, share]
-        told = [(said, at) for said, at in _told(found[0]) if at.precision is not None]
-        marks = {said: [at.sensitivity, at.precision] for said, at in told}
-    labels = "recall: positives found", "precision: right among those taken for positive"
-    title = f"Precision by recall on {split}, {whom}"
-    return Curve(f"{split}_precision_recall", title, *labels, [0.0, 1.0], lines, "", places, marks=marks)  # type: ignore[arg-type]
+        told = _told(found[0])
+        by_chance = {GUESSING: [float(found[0].positive.mean())] * 2}
+    return Curve(
+        f"{split}_precision_recall",
+        f"Precision by recall on {split}, {whom}",
+        x_label="recall: positives found",
+        y_label="precision: right among those taken for positive",
+        x=[0.0, 1.0],
+        lines={**{name: y for name, (_, y) in lines.items()}, **by_chance},
+        x_of={name: x for name, (x, _) in lines.items()},
+        marks={said: [at.sensitivity, at.precision] for said, at in told if at.precision is not None},
+    )
 
 
 def _thinned(x: Floats, y: Floats) -> tuple[list[float], list[float]]:
@@ -191,23 +196,19 @@ def at_threshold(positive: Floats, scores: Floats, threshold: float) -> AtThresh
     """Sensitivity, specificity and precision where a score from the threshold on counts as positive.
 
     Args:
-        positive: N, bool.
+        positive: N, bool, at least one of each.
         scores: N.
         threshold: In [0, 1].
     """
     claimed = scores >= threshold
     hits, positives, negatives = int((claimed & positive).sum()), int(positive.sum()), int((~positive).sum())
     return AtThreshold(
-        hits / positives if positives else None,
-        int((~claimed & ~positive).sum()) / negatives if negatives else None,
+        hits / positives,
+        int((~claimed & ~positive).sum()) / negatives,
         hits / int(claimed.sum()) if claimed.any() else None,
         positives,
         negatives,
     )
-
-
-def _shares(at: AtThreshold) -> tuple[float | None, float | None]:
-    return at.sensitivity, at.specificity
 
 
 def _table(found: Sequence[Against], whom: str, split: str) -> Table:
@@ -217,10 +218,10 @@ def _table(found: Sequence[Against], whom: str, split: str) -> Table:
         cuts = [LIKELIER_THAN_NOT] if len(found) == 1 else []
         for cut in dict.fromkeys([*cuts, each.threshold]):
             at = None if cut is None else at_threshold(each.positive, each.scores, cut)
-            shares = [None] * 3 if at is None else [at.sensitivity, at.specificity, at.precision]
+            told: list[Any] = [None] * 3 if at is None else [at.sensitivity, at.specificity, at.precision]
             written = None if cut is None else f"{cut:.3g}"
             head = [each.name, int(each.positive.sum()), each.auroc, interval, each.average_precision]
-            rows.append([*head, written, *shares])
+            rows.append([*head, written, *told])
     columns = ["class", "positives", "AUROC", "95 % of AUROC", "average precision", "threshold"]
     columns += ["sensitivity", "specificity", "precision"]
     shares = ["AUROC", "average precision", *columns[6:]]
@@ -245,9 +246,8 @@ def _in_words(words: str, at: AtThreshold) -> str:
         ("sensitivity", at.sensitivity, at.positives),
         ("specificity", at.specificity, at.negatives),
     ):
-        if share is not None:
-            low, high = wilson_interval(share, count)
-            parts.append(f"{name} {100 * share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)")
+        low, high = wilson_interval(share, count)
+        parts.append(f"{name} {100 * share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)")
     return f"At {words}: {', '.join(parts)}."
 
 
