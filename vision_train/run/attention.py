@@ -43,8 +43,8 @@ def attention_line(receipt: AttentionReceipt) -> str:
 
 
 def attention_table(receipt: AttentionReceipt) -> Table | None:
-    """The receipt for the report, a row for each kind of attention; None where no backend computes any."""
-    if not receipt.uses:
+    """The receipt for the report, a row for each kind of attention; None where none could be routed."""
+    if not receipt.uses and not receipt.installed:
         return None
     rows: list[list[Any]] = [
         [use.attention_class, use.modules, use.head_dim, "yes" if use.has_bias else "no", use.backend]
