@@ -69,8 +69,9 @@ def artefacts(scores: Scores, split: str, measured: Mapping[str, float], grid: t
     rows = [[name, value] for name, value in measured.items()]
     places = grid[0] * grid[1]
     note = (
-        f"Positions right: share of dropped positions that are found; guessing finds 1 in {places}. Hard cross-entropy: "
-        f"of the true position, in nats; guessing has {math.log(places):.2f}. Grid distance: how far off they are."
+        f"Positions right: share of dropped positions that are found; guessing finds 1 in {places}. Hard "
+        f"cross-entropy: of the true position, in nats; guessing has {math.log(places):.2f}. Grid "
+        "distance: how far off they are."
     )
     tokens = found.tokens.clamp_min(1)
     items = {
