@@ -14,6 +14,7 @@ METRICS = (
     Metric("accuracy", "accuracy", "percent", is_proportion=True),
     Metric("auroc", "AUROC", is_share=True),
     Metric("loss", "loss", better="less"),
+    Metric("probe", "accuracy of other items", "percent", is_proportion=True),
 )
 
 
@@ -61,6 +62,8 @@ def test_metrics_that_are_no_share_of_items_have_intervals_too():
     assert intervals["test/loss"].low < loss < intervals["test/loss"].high
 
 
-@pytest.mark.parametrize("figures", [{"auroc": 0.123}, {"odd": 0.5}, {"accuracy": float("nan")}, {"samples": 100}])
+@pytest.mark.parametrize(
+    "figures", [{"auroc": 0.123}, {"odd": 0.5}, {"accuracy": float("nan")}, {"samples": 100}, {"probe": 0.5}]
+)
 def test_figures_that_the_items_do_not_say_have_none(figures):
     assert figure_intervals(record(items(), **figures)) == {}

@@ -23,6 +23,8 @@ from vision_train.statistics import (
 
 FEWEST_RESAMPLES, MOST_RESAMPLES = 200, 2_000
 """They estimate a standard error, which is then known to 5 % or 2 %."""
+SAME = 1e-3
+"""What a metric may differ by from the same of the items: libraries round otherwise."""
 WORK = 400_000_000
 """Entries that are drawn at most, as long as the fewest resamples allow it: a report is to take seconds."""
 
@@ -54,11 +56,11 @@ def figure_intervals(record: RunRecord) -> dict[str, Interval]:
 
 def _interval(record: RunRecord, items: Items, name: str, value: float) -> Interval | None:
     described = describe(name, record.described)
-    if described.is_proportion and items.groups is None:
+    if described.is_proportion and items.groups is None and (not items.ids or name in items.values):
         counted = (len(items.ids), "") if items.ids else tested_items(record.artefacts)
         return wilson_interval(value, counted[0]) if counted and 0 <= value <= 1 else None
     resampled = _resampled(items, name)
-    if resampled is None or not np.isclose(resampled.observed, value, atol=1e-6):
+    if resampled is None or not abs(resampled.observed - value) < SAME:
         return None  # the items are not those of this figure
     return bootstrap_interval(resampled, share=described.is_share)
 
