@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -166,3 +167,36 @@ def _child(rank: int, environment: Mapping[str, str], function: Callable[..., No
     os.environ |= {**environment, "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
     function(rank, *args)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The Chromium of the system, driven by Playwright; tests that want it are skipped where there is none."""
+    library = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (extra `browser`)")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser on this machine: none of {', '.join(names)} is on the path")
+    with library.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Any) -> Iterator[Callable[[Path, int, str], Any]]:
+    """Opens a page of a file in a window of a width, light or dark; no test passes with an error on its console."""
+    pages, said = [], []
+
+    def open_page(file: Path, width: int, scheme: str) -> Any:
+        page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(file.resolve().as_uri())
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert said == []

@@ -55,6 +55,10 @@ class Metric:
     """Whether more or less of it is better."""
     is_proportion: bool = False
     """Whether it is a share of independent samples, and so has a binomial interval."""
+    is_share: bool = False
+    """Whether it lies in [0, 1] though it is written as a number, as AUROC is; percentages do anyway."""
+    in_training: str = ""
+    """What training logs of the same quantity, where that has another name: charts draw the two together."""
     shown: Literal["always", "report", "never"] = "report"
     """`always` in each epoch's line beside the headline metric and in the report; `report` there alone; `never` where
     it can say nothing."""
@@ -69,6 +73,8 @@ class Table:
     columns: list[str]
     rows: list[list[Any]]
     note: str = ""
+    shares: list[str] = field(default_factory=list)
+    """Columns whose values are shares in [0, 1]; each is drawn with a bar."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,12 @@ class Curve:
     x: list[float]
     lines: dict[str, list[float]]
     note: str = ""
+    x_of: dict[str, list[float]] = field(default_factory=dict)
+    """Line -> its own x, where it does not share that of the others."""
+    counts: list[int] = field(default_factory=list)
+    """How many items are behind each of ``x``; nothing where that is not told."""
+    marks: dict[str, list[float]] = field(default_factory=dict)
+    """Name of a single point, such as a threshold -> its x and y."""
 
 
 @dataclass(frozen=True)

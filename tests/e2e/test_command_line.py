@@ -33,11 +33,11 @@ def test_fit_says_what_came_out_and_where(cli):
     assert start.startswith("starting from random weights")
     assert attention.startswith("attention: sdpa (not xformers: it has kernels for CUDA devices only")
     assert re.fullmatch(
-        r"epoch 1/1  val/accuracy \d\.\d{4}  loss \d+\.\d{4}  [\d,]+ samples/s  \d+% waiting for data  \d+ s left",
+        r"epoch 1/1  val accuracy \d+\.\d %  loss \d+\.\d{4}  [\d,]+ samples/s  \d+% waiting for data  \d+ s left",
         progress,
     )
-    assert headline.startswith("test/loss ")
-    assert "test/accuracy " in headline
+    assert headline.startswith("test loss ")
+    assert "test accuracy " in headline
     assert place == "runs/tiny/0/report.html"
     assert "\x1b" not in result.stdout
 
@@ -109,8 +109,9 @@ def test_evaluate_prints_one_json_object(run, cli, split, images):
 def test_evaluate_repeats_the_summary_and_writes_nothing(run, cli, place):
     before = sorted(place.rglob("*"))
     summary = json.loads((run / "summary.json").read_text())
-    figures = dict(line.split() for line in cli("evaluate", run).stdout.splitlines())
-    assert float(figures["test/loss"]) == pytest.approx(summary["test/loss"], abs=1e-4)
+    figures = dict(re.split(r" {2,}", line) for line in cli("evaluate", run).stdout.splitlines())
+    assert float(figures["Test loss"]) == pytest.approx(summary["test/loss"], rel=1e-3)
+    assert figures["Test accuracy"] == f"{100 * summary['test/accuracy']:.1f} %"
     assert sorted(place.rglob("*")) == before
 
 

@@ -53,8 +53,9 @@ def test_two_commands_lead_from_photos_to_a_classifier(cli):
     assert "augment.mean" in assumed
     assert steps.startswith("steps: 3 an epoch, 3 in all")
     assert few.startswith("warning: 3 optimiser steps")
-    assert progress.startswith("epoch 1/1  val/acc1 0.")
-    assert re.findall(r"val/(\w+) ", headline) == ["acc1", "acc1_weighted", "hard_ce", "grid_distance"]
+    assert progress.startswith("epoch 1/1  val positions right ")
+    measured = "positions right", "positions right, weighted", "hard cross-entropy", "mean grid distance, in patches"
+    assert re.findall(r"val (\D+) \d", headline) == list(measured)
     assert place == "runs/pre/0/report.html"
 
     result = cli("fit", "fine.yaml", "data.root=photos", "model.checkpoint=runs/pre/0")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_train.report.charts import Line, LineChart
-from vision_train.report.formats import format_percent
+from vision_train.report.charts import Line, LineChart, Mark
+from vision_train.report.formats import format_number, format_percent
 from vision_train.report.line_chart import line_chart, thin, ticks
 
 
@@ -91,3 +91,30 @@ def test_axis_of_shares_stays_between_nothing_and_all(values):
 def test_legend_without_last_values_leaves_their_places_to_the_pointer():
     chart = line_chart(LineChart("Learning rate", [Line("lr", [1, 2], [0.1, 0.0])], "epoch", last_values=False))
     assert 'lr <b></b></span><span class="at"></span>' in chart
+
+
+@pytest.mark.parametrize(
+    ("values", "written", "least"),
+    [([0.981, 0.984], format_percent, 10), ([0.12, 0.14], format_percent, 10), ([2.30, 2.31], format_number, 0.6)],
+)
+def test_axis_does_not_magnify_noise(values, written, least):
+    chart = line_chart(LineChart("Any", [Line("val", [1, 2], values)], "epoch", written))
+    labels = [float(label) for label in re.findall(r'text-anchor="end">(-?[\d.]+)(?: %)?</text>', chart)]
+    assert max(labels) - min(labels) >= least
+
+
+def test_shares_that_are_written_as_numbers_stay_within_their_bounds_too():
+    chart = line_chart(LineChart("AUROC", [Line("val", [1, 2], [0.97, 1.0])], "epoch", bounded=True))
+    labels = [float(label) for label in re.findall(r'text-anchor="end">(-?[\d.]+)</text>', chart)]
+    assert max(labels) == 1
+
+
+def test_counts_and_marks_are_drawn():
+    chart = line_chart(
+        LineChart(
+            "R", [Line("a", [0.1, 0.5], [0.2, 0.4])], "x", counts=[(0.1, 7), (0.5, 1200)], marks=[Mark(0.5, 0.4, "<t>")]
+        )
+    )
+    assert chart.count('<rect class="count"') == 2
+    assert ">1,200</text>" in chart
+    assert "&lt;t&gt;" in chart

@@ -74,9 +74,11 @@ def section_titles(page: Page) -> list[str]:
 
 def test_finished_run_has_every_section(digits_run):
     page = report(digits_run)
-    titles = ["learning-curves", "results", "pictures", "starting-weights", "figures", "recipe", "environment"]
+    titles = ["learning-curves", "results", "pictures", "starting-weights", "figures", "files", "recipe", "environment"]
     assert section_titles(page) == titles
-    assert [link["href"] for link in page.all("a")] == [f"#{title}" for title in titles]
+    links = [link["href"] for link in page.all("a")]
+    assert links[: len(titles)] == [f"#{title}" for title in titles]
+    assert {"metrics.jsonl", "summary.json", "artefacts/"} <= set(links[len(titles) :])
     assert "A small ViT on the bundled digits" in page.text
     assert "run quickstart/0 · seed 0" in page.text
     assert "has not finished" not in page.text
@@ -111,7 +113,8 @@ def test_page_needs_nothing_from_outside(run, request):
     for tag, attributes in page.elements:
         for name in ("src", "href", "data", "action", "poster", "srcset"):
             if name in attributes:
-                assert attributes[name].startswith(("data:image/", "#")), (tag, name)
+                inside = tag == "a" and not re.match(r"[a-z]+:|/", attributes[name])  # a file of the run, on demand
+                assert inside or attributes[name].startswith("data:image/"), (tag, name)
         assert not [name for name in attributes if name.startswith("on")]
     assert not re.search(r"https?://|@import|url\((?!#)", page.source)
     assert [tag for tag, _ in page.elements].count("script") == 1

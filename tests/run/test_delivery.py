@@ -40,11 +40,11 @@ def test_what_is_no_round_never_takes_the_place_of_the_last_phase(before):
 
 def test_a_choice_that_is_not_the_last_round_is_said_with_both_scores():
     (said,) = delivery_in_words(finished(burn_in=0.4, round_1=0.8, fit=0.6), HIGHEST)
-    assert all(word in said for word in ("round-1", "0.8000", "0.6000", f"phases/{LAST}"))
+    assert all(word in said for word in ("round-1", "0.8", "0.6", f"phases/{LAST}"))
     assert not delivery_in_words(finished(burn_in=0.4, round_1=0.5, fit=0.6), HIGHEST)
     assert not delivery_in_words(finished(burn_in=0.9, voter_2=0.9, fit=0.6), HIGHEST), "a vote has no rounds"
 
 
 def test_a_burn_in_that_no_round_came_up_to_is_said_with_the_place_of_its_weights():
     (said,) = delivery_in_words(finished(burn_in=0.9, round_1=0.5, fit=0.6), HIGHEST)
-    assert all(word in said for word in ("burn-in", "0.9000", "0.6000", "phases/burn-in/checkpoints/best.ckpt"))
+    assert all(word in said for word in ("burn-in", "0.9", "0.6", "phases/burn-in/checkpoints/best.ckpt"))

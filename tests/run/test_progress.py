@@ -18,7 +18,7 @@ def test_a_pipe_gets_one_plain_line_an_epoch(tiny):
     text = shown(tiny, terminal=False)
     lines = [line for line in text.splitlines() if line.startswith("epoch")]
     assert len(lines) == 2
-    pattern = r"epoch 1/2  val/accuracy 0\.\d{4}  loss \d+\.\d{4}  [\d,]+ samples/s  \d+% waiting for data  .+ left"
+    pattern = r"epoch 1/2  val accuracy \d+\.\d %  loss \d+\.\d{4}  [\d,]+ samples/s  \d+% waiting for data  .+ left"
     assert re.fullmatch(pattern, lines[0])
     assert "\x1b" not in text
 

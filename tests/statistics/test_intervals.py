@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vision_train.statistics import exact_bounds, mean_interval, paired_test, wilson_interval
+from vision_train.statistics import exact_bounds, mean_interval, paired_test, share_interval, wilson_interval
 
 FIRST = [0.90, 0.93, 0.91, 0.95, 0.92]
 SECOND = [0.92, 0.94, 0.93, 0.95, 0.95]
@@ -126,3 +126,23 @@ def test_exact_bounds_at_the_ends():
     for count, total in ((1, 0), (3, 2), (-1, 2)):
         with pytest.raises(ValueError, match="at least one item"):
             exact_bounds(count, total)
+
+
+@pytest.mark.parametrize("values", [[0.99, 1.0, 0.98], [0.0, 0.01], [0.5, 0.52, 0.47], [0.1, 0.9]])
+def test_intervals_of_shares_hold_the_mean_and_stay_within_what_is_possible(values):
+    low, high = mean_interval(values, shares=True)
+    assert 0 <= low < np.mean(values) < high <= 1
+
+
+def test_far_from_the_ends_an_interval_of_a_share_is_that_of_any_mean():
+    values = [0.5, 0.503, 0.498, 0.501]
+    assert mean_interval(values, shares=True) == pytest.approx(mean_interval(values), abs=1e-5)
+    assert share_interval(1.0, 0.1) == (0.9, 1.0)
+
+
+def test_intervals_of_shares_near_one_cover_as_often_as_they_say():
+    generator = np.random.default_rng(0)
+    studies = generator.beta(60, 2, size=(2_000, 5))
+    intervals = [mean_interval(study.tolist(), shares=True) for study in studies]
+    covered = np.mean([low <= 60 / 62 <= high for low, high in intervals])
+    assert 0.92 < covered < 0.975

@@ -68,6 +68,10 @@ def write_run(folder: Path, accuracy: float | None, steps: int, items: list[str]
     if accuracy is not None:
         hits = [float(index < round(accuracy * len(items))) for index in range(len(items))]
         write_artefact(folder / "artefacts", Items("test_items", items, {"accuracy": hits}))
+        lines = [
+            {"phase": "fit", "epoch": e, "step": 10 * e + 10, "val/accuracy": accuracy / (3 - e)} for e in range(3)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     figures = {"test/accuracy": accuracy, "train/steps": steps, "train/samples": 64 * steps, "train/seconds": 12.5}
     figures |= {"train/peak_memory_bytes": 2**30, "model/parameters": 1000}
     write_json(folder / "summary.json", figures)  # whole or not at all, as runs do: others look while they train
@@ -133,7 +137,7 @@ def test_seeds_alternate_between_the_arms_and_leave_every_file(conduct):
     assert {path.name for path in Path("study").iterdir() if path.is_file()} >= {
         *("table.md", "table.json", "plot.png", "compare.html", "study.json"),
     }
-    assert "plain seed 0 (1 of 3)  test/accuracy 0.5000" in said
+    assert "plain seed 0 (1 of 3)  test accuracy 50.0 %" in said
     assert said.count("left") == 5
     assert said.splitlines()[-1] == "study/compare.html"
 
@@ -658,3 +662,25 @@ def test_the_running_arm_its_seed_and_epoch_and_the_time_left_of_the_study_are_s
     assert first[:3] == ("plain seed 0 epoch 10/40", ["0/2 runs"], 0.25 / 2)
     assert last[:3] == ("mixed seed 0 epoch 10/40", ["1/2 runs"], 1.25 / 2)
     assert all(left > 0 for *_, left in seen)
+
+
+def test_a_page_names_its_two_intervals_and_draws_how_the_arms_learnt(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    page = Path("study/compare.html").read_text()
+    headings = re.findall(r"<th[^>]*>([^<]*)</th>", page.partition("What differs")[0] + page)
+    assert {"95 % of the mean", "95 % over seeds", "95 % over images"} <= set(headings)
+    assert "95 %" not in headings
+    assert f"{len(ITEMS)} test images" in page
+    assert 'aria-label="Val accuracy by epoch: plain ends at' in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [420, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_study_does_not_scroll_sideways_in_a_browser(conduct, opened, width, scheme):
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    page = opened(Path("study/compare.html"), width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    heading = page.locator("section#results thead th").first
+    heading.locator("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"

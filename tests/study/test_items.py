@@ -65,7 +65,7 @@ def test_every_metric_of_bags_follows_from_their_items_where_it_is_known(tmp_pat
     groups = {f"bag {index}": f"patient {index // 2}" for index in range(30)}
     scores = Scores([f"bag {index}" for index in range(40)], fields, rows, groups)
     measured = bag_scores.metrics(scores)
-    items = written(tmp_path, result_artefacts(scores, ["a", "b", "c"], "test", measured, []))
+    items = written(tmp_path, result_artefacts(scores, ["a", "b", "c"], "test", measured, [], {}))
     known = {name: value for name, value in measured.items() if np.isfinite(value)}
     assert computed(items) == pytest.approx(known, abs=1e-6)
     assert ("auroc" in known) == (classes > 1)

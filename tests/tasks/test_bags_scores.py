@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_auro
 
 from vision_train.optim import build_optimizer, build_schedule
 from vision_train.recipe import load_recipe
+from vision_train.tasks import auroc
 from vision_train.tasks.bags import scores
 from vision_train.tasks.scores import Scores
 
@@ -66,13 +67,13 @@ def test_auroc_of_one_class_alone_is_not_known():
 
 def test_classes_that_do_not_occur_are_left_out_of_auroc():
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
-    assert scores.macro_auroc(probabilities, torch.tensor([0, 1, 0])) == 1
+    assert auroc.macro_auroc(probabilities, torch.tensor([0, 1, 0])) == 1
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf])
 def test_auroc_of_a_probability_that_is_no_number_is_not_known(odd):
     probabilities = torch.tensor([[0.7, 0.3], [0.2, 0.8], [odd, odd], [0.6, 0.4]])
-    assert math.isnan(scores.macro_auroc(probabilities, torch.tensor([0, 1, 0, 1])))
+    assert math.isnan(auroc.macro_auroc(probabilities, torch.tensor([0, 1, 0, 1])))
 
 
 def scored_bags(bags: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,15 +102,15 @@ class TestItemsOfAUROC:
         if steps:
             probabilities = (steps * probabilities).round() / steps
         expected = multiclass_auroc(probabilities, labels, num_classes=classes, average="macro").item()
-        assert scores.auroc_items(probabilities, labels).mean().item() == pytest.approx(expected, abs=1e-12)
+        assert auroc.auroc_items(probabilities, labels).mean().item() == pytest.approx(expected, abs=1e-12)
 
     def test_mean_is_over_the_classes_that_occur(self):
         probabilities, labels = scored_bags(60, 3)
         probabilities, labels = probabilities[labels != 1], labels[labels != 1]
         each = [binary_auroc(probabilities[:, label], (labels == label).long()).item() for label in (0, 2)]
         expected = pytest.approx(sum(each) / 2, abs=1e-12)
-        assert scores.auroc_items(probabilities, labels).mean().item() == expected
-        assert scores.macro_auroc(probabilities, labels) == expected
+        assert auroc.auroc_items(probabilities, labels).mean().item() == expected
+        assert auroc.macro_auroc(probabilities, labels) == expected
 
     def test_variance_of_two_classes_is_delongs(self):
         """Their formula, pair by pair: S10 / positives + S01 / negatives."""
@@ -118,18 +119,18 @@ class TestItemsOfAUROC:
         pairs = (above[:, None] > below).double()
         of_positives, of_negatives = pairs.mean(dim=1), pairs.mean(dim=0)
         delong = of_positives.var(correction=0) / len(above) + of_negatives.var(correction=0) / len(below)
-        items = scores.auroc_items(probabilities, labels)
+        items = auroc.auroc_items(probabilities, labels)
         assert (items.var(correction=0) / len(items)).item() == pytest.approx(delong.item(), rel=1e-12)
 
     @pytest.mark.parametrize("classes", [2, 3])
     def test_their_standard_error_is_the_spread_of_auroc_over_test_sets(self, classes):
         """Of the metric itself, on bags drawn afresh and on bags drawn again from the same ones."""
         probabilities, labels = scored_bags(200, classes)
-        items = scores.auroc_items(probabilities, labels)
+        items = auroc.auroc_items(probabilities, labels)
         error = (items.std(correction=0) / math.sqrt(len(items))).item()
-        fresh = [scores.macro_auroc(*scored_bags(200, classes, seed)) for seed in range(1, 401)]
+        fresh = [auroc.macro_auroc(*scored_bags(200, classes, seed)) for seed in range(1, 401)]
         generator = torch.Generator().manual_seed(0)
         drawn = (torch.randint(200, (200,), generator=generator) for _ in range(400))
-        again = [scores.macro_auroc(probabilities[bags], labels[bags]) for bags in drawn]
+        again = [auroc.macro_auroc(probabilities[bags], labels[bags]) for bags in drawn]
         for values in (fresh, again):
             assert torch.tensor(values).std().item() == pytest.approx(error, rel=0.15)

@@ -51,12 +51,17 @@ def evaluate(
     console = plain_console(stderr=True)
     with shown_on(console):
         with loading(f"evaluate {run}"):
+            from vision_train.report.formats import describe, metric_format, metric_title
+            from vision_train.run.directory import open_run
             from vision_train.run.evaluate import evaluate_run
 
         figures = evaluate_run(run, split, overrides or [], console, tta.value if tta else None)
     if as_json:
         print(json.dumps(finite(figures)))
         return
-    width = max(len(name) for name in figures)
-    for name, value in figures.items():
-        print(f"{name:<{width}}  {value:.4f}" if isinstance(value, float) else f"{name:<{width}}  {value}")
+    described = open_run(run).read_described()
+    shown = {name: value for name, value in figures.items() if describe(name, described).shown}
+    words = {metric_title(name, described): metric_format(name, described)(value) for name, value in shown.items()}
+    width = max(map(len, words))
+    for title, value in words.items():
+        print(f"{title:<{width}}  {value}")

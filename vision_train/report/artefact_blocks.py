@@ -10,7 +10,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from vision_train.artefacts import Artefact, Curve, ImageGrid, Matrix, SeedValues, Table
-from vision_train.report.charts import Line, LineChart, Strip, StripChart
+from vision_train.report.charts import Line, LineChart, Mark, Strip, StripChart
 from vision_train.report.formats import FORMATS
 from vision_train.report.heatmap import matrix_block
 from vision_train.report.line_chart import line_chart
@@ -55,7 +55,7 @@ def artefact_block(artefact: Artefact) -> Markup | None:
 
 def curve_chart(curve: Curve) -> LineChart:
     """A chart; over the unit square if all its values are shares."""
-    lines = [Line(name, curve.x, values) for name, values in curve.lines.items()]
+    lines = [Line(name, curve.x_of.get(name, curve.x), values) for name, values in curve.lines.items()]
     values = [value for line in lines for value in (*line.x, *line.y) if value == value]
     shares = bool(values) and all(0 <= value <= 1 for value in values)
     return LineChart(
@@ -64,6 +64,8 @@ def curve_chart(curve: Curve) -> LineChart:
         curve.x_label,
         remark=curve.note,
         y_label=curve.y_label,
+        counts=list(zip(curve.x, curve.counts, strict=True)) if curve.counts else (),
+        marks=[Mark(x, y, text) for text, (x, y) in curve.marks.items()],
         unit_square=shares,
         last_values=False,
     )
@@ -71,11 +73,18 @@ def curve_chart(curve: Curve) -> LineChart:
 
 def seed_chart(found: SeedValues) -> StripChart:
     """A strip for each arm: its seeds, their mean, and the 95 % interval of that where there are several."""
+    shares = found.format == "percent"
     strips = [
-        Strip(name, values, float(np.mean(values)), mean_interval(values) if len(values) > 1 else None, colour)
+        Strip(
+            name,
+            values,
+            float(np.mean(values)),
+            mean_interval(values, shares=shares) if len(values) > 1 else None,
+            colour,
+        )
         for colour, (name, values) in enumerate(found.values.items())
     ]
-    return StripChart(found.title, strips, found.label, FORMATS[found.format], found.note)
+    return StripChart(found.title, strips, found.label, FORMATS[found.format], found.note, bounded=shares)
 
 
 def image_grid_block(grid: ImageGrid) -> Markup:

@@ -27,6 +27,16 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A point with a name, such as the threshold on a curve."""
+
+    x: float
+    y: float
+    text: str
+    colour: int = 0
+
+
+@dataclass(frozen=True)
 class LineChart:
     """Lines over a common x axis."""
 
@@ -45,6 +55,12 @@ class LineChart:
     """Ends of the x axis, for charts that are compared; by default those of the lines, or 0 if it is near."""
     y_range: tuple[float, float] | None = None
     """What the y axis covers, for charts that are compared; by default what the lines do."""
+    bounded: bool = False
+    """Whether all values of y lie in [0, 1], which the axis then never leaves."""
+    counts: Sequence[tuple[float, int]] = ()
+    """How many items are behind each x, as bars below the lines."""
+    marks: Sequence[Mark] = ()
+    """Single points that have a name."""
     unit_square: bool = False
     """Show exactly [0, 1] on both axes, for shares against shares."""
     last_values: bool = True
@@ -75,3 +91,7 @@ class StripChart:
     """How means are written."""
     remark: str = ""
     """Small text below."""
+    bounded: bool = False
+    """Whether all values lie in [0, 1], which the axis then never leaves."""
+    difference: bool = False
+    """Whether values are differences, so that the axis shows 0."""

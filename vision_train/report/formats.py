@@ -66,12 +66,14 @@ class Described:
     is_proportion: bool = False
     """A share of independent items, so that it has a binomial interval."""
     shown: bool = True
+    is_share: bool = False
+    """Lies in [0, 1]."""
 
 
 ENGINE: dict[str, Described] = {
-    "matched_share": Described("weights matched", format_percent),
+    "matched_share": Described("weights matched", format_percent, is_share=True),
     "samples_per_second": Described("samples per second", format_rate),
-    "data_wait": Described("waiting for data", format_percent),
+    "data_wait": Described("waiting for data", format_percent, is_share=True),
     "seconds": Described("time", format_duration),
     "peak_memory_bytes": Described("peak memory", format_bytes),
     "best_epoch": Described("best epoch", format_epoch),
@@ -99,7 +101,8 @@ def describe(name: str, metrics: Metrics) -> Described:
         return ENGINE[own]
     if (metric := metrics.get(own)) is None:
         return Described(own.replace("_", " "))
-    return Described(metric.title, FORMATS[metric.format], metric.is_proportion, metric.shown != "never")
+    is_share = metric.is_share or metric.format == "percent"
+    return Described(metric.title, FORMATS[metric.format], metric.is_proportion, metric.shown != "never", is_share)
 
 
 def metric_title(name: str, metrics: Metrics) -> str:
@@ -108,6 +111,19 @@ def metric_title(name: str, metrics: Metrics) -> str:
     title = describe(name, metrics).title
     full = f"{split} {title}" if split else title
     return full[:1].upper() + full[1:]
+
+
+def in_words(name: str, value: float, metrics: Metrics) -> str:
+    """A metric and its value on one line of a terminal: ``test/accuracy`` -> ``test accuracy 96.7 %``.
+
+    Args:
+        name: With or without its split.
+        value: Of the metric.
+        metrics: What the task says of its metrics.
+    """
+    split, _, _ = name.rpartition("/")
+    described = describe(name, metrics)
+    return f"{f'{split} ' if split else ''}{described.title} {described.written(value)}"
 
 
 def metric_format(name: str, metrics: Metrics) -> NumberFormat:

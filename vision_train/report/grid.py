@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,23 +44,22 @@ class Grid:
 def grid_of(table: Table) -> Grid:
     """Write the cells of a table.
 
-    Columns of numbers are aligned to the right; a column of three or more shares (fractions in [0, 1]) gets a bar
-    in each cell. A value may be a :class:`Cell`.
+    Columns of numbers are aligned to the right; those that the table calls shares get a bar in each cell. A value may
+    be a :class:`Cell`.
     """
-    kinds = [_kind([row[index] for row in table.rows if index < len(row)]) for index in range(len(table.columns))]
+    kinds = [
+        _kind([row[index] for row in table.rows if index < len(row)], heading in table.shares)
+        for index, heading in enumerate(table.columns)
+    ]
     columns = [Column(heading, kind != "text") for heading, kind in zip(table.columns, kinds, strict=True)]
     return Grid(columns, [[_cell(value, kind) for value, kind in zip(row, kinds, strict=False)] for row in table.rows])
 
 
-def _kind(values: Sequence[Any]) -> str:
-    known = [value for value in values if value is not None]
-    if any(isinstance(value, Cell) for value in known):
-        known = [value.value if isinstance(value, Cell) else value for value in known]
-        return "text" if any(value is None or isinstance(value, str) for value in known) else "number"
+def _kind(values: Sequence[Any], is_share: bool) -> str:
+    known = [value.value if isinstance(value, Cell) else value for value in values if value is not None]
     if not known or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
         return "text"
-    shares = len(known) > 2 and any(isinstance(value, float) for value in known)
-    return "share" if shares and all(math.isnan(value) or 0 <= value <= 1 for value in known) else "number"
+    return "share" if is_share else "number"
 
 
 def _cell(value: Any, kind: str) -> Cell:
@@ -69,6 +67,6 @@ def _cell(value: Any, kind: str) -> Cell:
         return value
     if kind == "text" or value is None:
         return Cell(format_cell(value))
-    if kind == "number" or math.isnan(value):
+    if kind == "number" or not 0 <= value <= 1:
         return Cell(format_cell(value), value)
     return Cell(f"{value:.3f}", value, share=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vision_train.artefacts import Artefact, Table
-from vision_train.report.formats import Metrics, describe, format_number, format_percent, metric_format, metric_title
+from vision_train.report.formats import Metrics, describe, format_number, metric_format, metric_title
+from vision_train.report.grid import Cell
 from vision_train.report.record import RunRecord
-from vision_train.statistics import wilson_interval
+from vision_train.statistics import Interval
 
 DELIVERED = "run/delivered"
 """In the summary, the phase whose weights and figures are the run's, where that is not the last one."""
@@ -26,18 +27,21 @@ class Tile:
     note: str = ""
 
 
-def headline_tiles(record: RunRecord) -> list[Tile]:
+def headline_tiles(record: RunRecord, intervals: Mapping[str, Interval] | None = None) -> list[Tile]:
     """The test value of the headline metric first, then the rest of the test split, then what the run cost.
 
-    A run without a test split shows validation instead.
+    A run without a test split shows validation instead. Where the headline metric is never shown, the best known of
+    the others takes its place.
 
-    A share of test items carries its 95 % Wilson interval if the number of items is known.
+    Args:
+        record: The run.
+        intervals: 95 % interval of each figure that has one, by its name.
     """
-    select = selection(record)
     figures = numbers(record.summary)
-    first = [f"test/{select['metric'].rpartition('/')[2]}", select["metric"]]
     # Pre-training has nothing to be tested on.
     split = "test/" if any(key.startswith("test/") for key in figures) else "val/"
+    metric = _leading(record, split)
+    first = [f"test/{metric}", f"val/{metric}"]
     keys = [*first, *(key for key in figures if key.startswith(split) and key not in first), *SHOWN]
     from_random_weights = not figures.get("checkpoint/matched_share")
     omitted = {"checkpoint/matched_share": from_random_weights, "run/seconds": not _in_phases(figures)}
@@ -45,11 +49,22 @@ def headline_tiles(record: RunRecord) -> list[Tile]:
         Tile(
             metric_title(key, record.described),
             metric_format(key, record.described)(figures[key]),
-            _remark(record, key),
+            _remark(record, key, intervals or {}),
         )
-        for key in keys
+        for key in dict.fromkeys(keys)
         if key in figures and not omitted.get(key)
     ]
+
+
+def _leading(record: RunRecord, split: str) -> str:
+    """The headline metric without its split, or the first one of which more is better where that is never shown."""
+    chosen = selection(record)["metric"].rpartition("/")[2]
+    if describe(chosen, record.described).shown:
+        return chosen
+    others = (
+        name for name, metric in record.described.items() if metric.better == "more" and split + name in record.summary
+    )
+    return next(others, chosen)
 
 
 def other_figures(record: RunRecord) -> dict[str, str]:
@@ -65,6 +80,24 @@ def written_figures(figures: dict[str, Any], described: Metrics) -> dict[str, st
     return {
         metric_title(key, described): metric_format(key, described)(value) for key, value in numbers(figures).items()
     }
+
+
+def in_words(table: Table, described: Metrics) -> Table:
+    """A table of figures with the titles of its metrics, written as everywhere; those that are never shown left out.
+
+    Any other table stays as it is.
+    """
+    if table.columns != ["metric", "value"]:
+        return table
+    rows = [row for row in table.rows if describe(str(row[0]), described).shown]
+    return replace(table, rows=[_row_in_words(row, described) for row in rows])
+
+
+def _row_in_words(row: list[Any], described: Metrics) -> list[Any]:
+    name, value = row
+    if name not in described or not _is_number(value):
+        return row
+    return [describe(name, described).title, Cell(metric_format(name, described)(value), value)]
 
 
 def numbers(values: dict[str, Any]) -> dict[str, float]:
@@ -101,7 +134,7 @@ def _whose(record: RunRecord) -> str:
     return f"phase {record.summary[DELIVERED]}" if DELIVERED in record.summary else "the last phase"
 
 
-def _remark(record: RunRecord, key: str) -> str:
+def _remark(record: RunRecord, key: str, intervals: Mapping[str, Interval]) -> str:
     select = selection(record)
     if key in ("run/seconds", "train/seconds"):
         whose = "all phases" if key == "run/seconds" else _whose(record)
@@ -110,12 +143,15 @@ def _remark(record: RunRecord, key: str) -> str:
         epoch = record.summary.get("train/best_epoch")  # from 0, as in the log; of equal epochs the one that was kept
         of_phase = f" of {_whose(record)}" if DELIVERED in record.summary else ""
         return f"best at epoch {epoch + 1}{of_phase}" if isinstance(epoch, int) else ""
-    items = tested_items(record.artefacts)
-    share, is_proportion = record.summary[key], describe(key, record.described).is_proportion
-    if not (key.startswith("test/") and is_proportion) or items is None or not 0 <= share <= 1:
+    if (interval := intervals.get(key)) is None:
         return ""
-    low, high = wilson_interval(share, items[0])
-    return f"95 % interval {100 * low:.1f} to {format_percent(high)}, {format_number(items[0])} {items[1]}"
+    written = metric_format(key, record.described)
+    if written is format_number and describe(key, record.described).is_share:
+        written = "{:.3f}".format
+    low, high = (written(end) for end in interval)
+    items = tested_items(record.artefacts)
+    counted = f", {format_number(items[0])} {items[1]}" if items else ""
+    return f"95 % interval {low.partition(' ')[0]} to {high}{counted}"
 
 
 def _is_number(value: Any) -> bool:

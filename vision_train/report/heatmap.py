@@ -31,7 +31,7 @@ def matrix_block(matrix: Matrix) -> Markup:
     Colour is a cell's share of its row, on a square-root scale so that rare confusions stay visible.
     """
     columns = [matrix.row_label, matrix.column_label, "count", f"share of {matrix.row_label}"]
-    confusions = Table("confusions", "Most frequent confusions", columns, top_confusions(matrix))
+    confusions = Table("confusions", "Most frequent confusions", columns, top_confusions(matrix), shares=columns[3:])
     note = matrix.note or f"Colour: share of each row ({matrix.row_label}), square-root scale."
     return render("matrix.html", matrix=matrix, drawing=heat_map(matrix), note=note, confusions=confusions)
 

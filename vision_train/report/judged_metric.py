@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vision_train.artefacts import Metric
-from vision_train.report.formats import NumberFormat, format_number, format_percent, metric_format, metric_title
+from vision_train.report.formats import (
+    NumberFormat,
+    describe,
+    format_number,
+    format_percent,
+    metric_format,
+    metric_title,
+)
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,12 @@ class JudgedMetric:
     """With its split, such as ``test/accuracy``."""
     title: str
     format: NumberFormat = format_number
+    is_share: bool = False
+    """Lies in [0, 1]."""
+
+    def on(self, split: str) -> str:
+        """Title of the same metric on another split, within a sentence."""
+        return f"{split} {self.title.partition(' ')[2]}"
 
     @property
     def factor(self) -> float:
@@ -47,4 +60,5 @@ def describe_judged(name: str, metrics: Sequence[Metric]) -> JudgedMetric:
         metrics: What the task says of its metrics.
     """
     described = {metric.name: metric for metric in metrics}
-    return JudgedMetric(name, metric_title(name, described), metric_format(name, described))
+    is_share = describe(name, described).is_share
+    return JudgedMetric(name, metric_title(name, described), metric_format(name, described), is_share)

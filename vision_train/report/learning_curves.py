@@ -11,10 +11,12 @@ from markupsafe import Markup
 
 from vision_train.data.kind import SPLITS
 from vision_train.report.charts import Line, LineChart
-from vision_train.report.formats import Metrics, metric_format, metric_title
+from vision_train.report.formats import Metrics, describe, metric_format, metric_title
 from vision_train.report.line_chart import line_chart
 from vision_train.semi.health_log import ADDED, PREFIX, SHARES
 
+OBJECTIVE = ", as training minimises it: a sum of terms"
+"""After the name of what training minimises, where that is another quantity than what validation measures."""
 PLACE = {"phase", "epoch", "step", "time"}
 """Keys that say when a line was written, not what was measured."""
 LOSS = "loss"
@@ -66,7 +68,7 @@ def curve_charts(records: Records, headline: str, described: Metrics) -> list[Ma
         headline: Name of the headline metric, without its split.
         described: What the task says of its metrics; charts are in this order.
     """
-    metrics = curves(records, [headline, *described])
+    metrics = together(curves(records, [headline, *described]), described)
     return _charts({name: lines for name, lines in metrics.items() if not name.startswith(PREFIX)}, described)
 
 
@@ -88,10 +90,33 @@ def _charts(metrics: dict[str, list[Line]], described: Metrics) -> list[Markup]:
                 metric_format(metric, described),
                 x_range=(0.0, end),
                 last_values=metric != SCHEDULE,
+                bounded=describe(metric, described).is_share,
             )
         )
         for metric, lines in metrics.items()
+        if any(len(line.x) > 1 for line in lines)  # a single point is no curve; its value stands among the figures
     ]
+
+
+def together(metrics: dict[str, list[Line]], described: Metrics) -> dict[str, list[Line]]:
+    """Put beside the validation of a metric what training logs of the same quantity under another name.
+
+    What training logs under the name of the metric itself is then another quantity, such as a sum of losses, and gets a
+    chart of its own.
+    """
+    named = {name: metric.in_training for name, metric in described.items() if metric.in_training in metrics}
+    found: dict[str, list[Line]] = {}
+    for name, lines in metrics.items():
+        if name in named.values():
+            continue
+        if name not in named:
+            found[name] = lines
+            continue
+        minimised = [line for line in lines if line.name == SPLITS[0]]
+        found[name] = [*metrics[named[name]], *(line for line in lines if line not in minimised)]
+        if minimised:
+            found[f"{name}{OBJECTIVE}"] = minimised
+    return found
 
 
 def _place(record: dict[str, Any]) -> tuple[float, int]:

@@ -6,16 +6,25 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup, escape
 
-from vision_train.report.charts import COLOURS, Line, LineChart
+from vision_train.report.charts import COLOURS, Line, LineChart, Mark
 from vision_train.report.formats import NumberFormat, format_number, format_percent
 from vision_train.report.rendering import as_markup, render
 
-WIDTH, HEIGHT = 480, 250
-LEFT, RIGHT, TOP, BOTTOM = 56, 468, 10, 212
+WIDTH = 480
+LEFT, RIGHT, TOP = 56, 468, 10
+LOW, HIGH = 212, 352
+"""Lower end of the axes in pixels: of charts, and of those that show shares against shares, which are nearly square."""
+BELOW = 38
+"""Room for the labels of the x axis."""
+LEAST_SPAN, LEAST_SHARE = 0.3, 0.1
+"""What the y axis covers at least: of the largest value, and of shares. Less would show noise as a change."""
+BARS = 0.22
+"""Height of the tallest bar of counts, of the chart's."""
 MAX_POINTS = 240
 """More points than this are joined into means; the page stays small and the line readable."""
 MAX_DOTS = 40
@@ -48,22 +57,29 @@ def line_chart(chart: LineChart) -> Markup:
     xs = [value for line in lines for value in line.x]
     ys = [value for line in lines for values in (line.y, *(line.spread or ())) for value in values]
     ys = [value for value in ys if math.isfinite(value)]
+    bottom, bounded = HIGH if chart.unit_square else LOW, chart.bounded or written is format_percent
     x_scale = Scale(*((0.0, 1.0) if chart.unit_square else chart.x_range or _x_range(xs)), LEFT, RIGHT)
-    y_range = (0.0, 1.0) if chart.unit_square else chart.y_range or _y_range(ys, shares=written is format_percent)
+    y_range = (0.0, 1.0) if chart.unit_square else chart.y_range or _y_range(ys, bounded)
     y_ticks = ticks(*y_range)
-    y_scale = Scale(y_ticks[0], y_ticks[-1], BOTTOM, TOP)
+    y_scale = Scale(y_ticks[0], y_ticks[-1], bottom, TOP)
     thinned = [thin(line) for line in lines]
     ends = "; ".join(f"{line.name} ends at {_last(line, written)}" for line in lines)
-    marks = [_draw(index, line, band, x_scale, y_scale) for index, (line, band) in enumerate(thinned)]
-    body = [_axes(x_scale, y_scale, y_ticks, chart.x_label, written), _upright(chart.y_label), *marks]
+    drawn = [_draw(index, line, band, x_scale, y_scale) for index, (line, band) in enumerate(thinned)]
+    body = [
+        _bars(chart.counts, x_scale, y_scale),
+        _axes(x_scale, y_scale, y_ticks, chart.x_label, written),
+        _upright(chart.y_label, bottom),
+        *drawn,
+        *(_mark(mark, x_scale, y_scale) for mark in chart.marks),
+    ]
     return render(
         "line_chart.html",
         chart=chart,
         hover_data=_hover_data(thinned, x_scale, chart.x_label, written),
         keys=[(line.name, _colour(index, line), _last(line, written)) for index, line in enumerate(lines)],
         last_x=f"{chart.x_label} {format_number(round(max(line.x[-1] for line in lines), 2))}",
-        size=(WIDTH, HEIGHT),
-        cursor=(LEFT, TOP, BOTTOM),
+        size=(WIDTH, bottom + BELOW),
+        cursor=(LEFT, TOP, bottom),
         summary=f"{chart.title} by {chart.x_label}: {ends}",
         body=Markup().join(body),
     )
@@ -95,24 +111,27 @@ def thin(line: Line, limit: int = MAX_POINTS) -> tuple[Line, tuple[np.ndarray, n
     return replace(line, x=[at for at, _ in means], y=[mean for _, mean in means]), band
 
 
-def _padded(low: float, high: float, grow: float) -> tuple[float, float]:
-    return (low, high) if high > low else (low - grow / 2, low + grow / 2)
-
-
 def _x_range(values: list[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return _padded(0.0 if 0 <= low < 0.1 * high else low, high, grow=1.0)
+    low = 0.0 if 0 <= low < 0.1 * high else low
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _y_range(values: list[float], shares: bool) -> tuple[float, float]:
+def _y_range(values: list[float], bounded: bool) -> tuple[float, float]:
+    """What the y axis covers: from 0 unless all values are far from it, and never so little that noise fills it."""
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
-    if 0 <= low < 0.7 * high:
+    bounded = bounded and 0 <= low <= high <= 1
+    if 0 <= low < (0.5 if bounded else 0.7 * high):
         low = 0.0
-    padded = _padded(low, high, grow=0.2 * abs(low) or 1.0)
-    # A line that stays at 100 % is no reason to show more than that.
-    return (max(padded[0], 0.0), min(padded[1], 1.0)) if shares and 0 <= low <= high <= 1 else padded
+    least = LEAST_SHARE if bounded else LEAST_SPAN * max(abs(low), abs(high)) or 1.0
+    room = max(0.0, least - (high - low)) / 2
+    low, high = low - room, high + room
+    if not bounded:
+        return low, high
+    shift = max(0.0, -low) - max(0.0, high - 1.0)
+    return max(low + shift, 0.0), min(high + shift, 1.0)
 
 
 def _last(line: Line, written: NumberFormat) -> str:
@@ -121,6 +140,37 @@ def _last(line: Line, written: NumberFormat) -> str:
 
 def _colour(index: int, line: Line) -> int:
     return (index if line.colour is None else line.colour) % COLOURS
+
+
+def _bars(counts: Sequence[tuple[float, int]], x_scale: Scale, y_scale: Scale) -> Markup:
+    """Bars of counts from the x axis up, each with its number."""
+    most = max((count for _, count in counts), default=0)
+    if not most:
+        return Markup()
+    gap = min((right - left for (left, _), (right, _) in pairwise(counts)), default=1.0)
+    width = min(max(abs(x_scale(gap) - x_scale(0.0)) * 0.8, 4.0), 24.0)
+    full, parts = BARS * (y_scale.start - y_scale.end), []
+    for x, count in counts:
+        height = full * count / most
+        top = y_scale.start - height
+        parts.append(
+            f'<rect class="count" x="{x_scale(x) - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
+            f'height="{height:.1f}"/><text class="count" x="{x_scale(x):.1f}" y="{top - 3:.1f}" text-anchor="middle">'
+            f"{format_number(count)}</text>"
+        )
+    return as_markup("".join(parts))
+
+
+def _mark(mark: Mark, x_scale: Scale, y_scale: Scale) -> Markup:
+    """A ring at a point, with its text on the side that has more room."""
+    x, y = x_scale(mark.x), y_scale(mark.y)
+    right = x < (LEFT + RIGHT) / 2
+    place = f'x="{x + (9 if right else -9):.1f}" y="{min(y + 15, y_scale.start - 4):.1f}"'
+    anchor = "start" if right else "end"
+    return as_markup(
+        f'<g class="series-{mark.colour % COLOURS}"><circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+        f'<text class="mark" {place} text-anchor="{anchor}">{escape(mark.text)}</text></g>'
+    )
 
 
 def _axes(x_scale: Scale, y_scale: Scale, y_ticks: list[float], x_label: str, written: NumberFormat) -> Markup:
@@ -133,15 +183,14 @@ def _axes(x_scale: Scale, y_scale: Scale, y_ticks: list[float], x_label: str, wr
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>')
     for tick in ticks(x_scale.low, x_scale.high):
         if x_scale.low - 1e-9 <= tick <= x_scale.high + 1e-9:
-            parts.append(
-                f'<text x="{x_scale(tick):.1f}" y="{BOTTOM + 18}" text-anchor="middle">{tick_label(tick)}</text>'
-            )
-    parts.append(f'<text x="{RIGHT}" y="{BOTTOM + 34}" text-anchor="end">{escape(x_label)}</text>')
+            place = f'x="{x_scale(tick):.1f}" y="{y_scale.start + 18:g}"'
+            parts.append(f'<text {place} text-anchor="middle">{tick_label(tick)}</text>')
+    parts.append(f'<text x="{RIGHT}" y="{y_scale.start + 34:g}" text-anchor="end">{escape(x_label)}</text>')
     return as_markup("".join(parts))
 
 
-def _upright(label: str) -> Markup:
-    middle = (TOP + BOTTOM) / 2
+def _upright(label: str, bottom: int) -> Markup:
+    middle = (TOP + bottom) / 2
     text = f'<text transform="translate(10 {middle}) rotate(-90)" text-anchor="middle">{escape(label)}</text>'
     return as_markup(text)
 

@@ -62,6 +62,8 @@ def _plotted_lines(levels: LineChart, differences: LineChart, labels: tuple[str,
     left, right = panels
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     _write_as(left.yaxis, levels.written)
+    if levels.bounded:
+        left.set_ylim(*_within_bounds(left.get_ylim()))
     right.axhline(0.0, color=MUTED, linestyle="--", linewidth=0.8, zorder=1)
     return _finished(figure, panels, note)
 
@@ -98,6 +100,8 @@ def _plotted_strips(rows: Sequence[StripRows], labels: tuple[str, str], note: st
     for axes, label in zip(panels, labels, strict=True):
         axes.set_xlabel(label)
     _write_as(left.xaxis, rows[0].levels.written)
+    if rows[0].levels.bounded:
+        left.set_xlim(*_within_bounds(left.get_xlim()))
     right.axvline(0.0, color=MUTED, linestyle="--", linewidth=0.8, zorder=1)
     return _finished(figure, panels, note)
 
@@ -112,6 +116,11 @@ def _write_as(axis: Any, written: NumberFormat) -> None:
     if written is format_percent:
         axis.set_major_locator(MaxNLocator(6))  # more of these labels would touch
         axis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _within_bounds(limits: tuple[float, float]) -> tuple[float, float]:
+    """Limits of an axis of shares: the margin that matplotlib leaves does not go beyond what is possible."""
+    return max(limits[0], 0.0), min(limits[1], 1.0)
 
 
 def _finished(figure: Figure, panels: Sequence[Axes], note: str) -> bytes:

@@ -26,6 +26,12 @@ class Phase:
     facts: dict[str, Any] = field(default_factory=dict)
     recipe_text: str = ""
 
+    @property
+    def warnings(self) -> list[str]:
+        """What was wrong with its result, in sentences; runs of earlier versions kept none."""
+        said = self.facts.get("warnings")
+        return [str(each) for each in said] if isinstance(said, list) else []
+
 
 @dataclass(frozen=True)
 class RunRecord:

@@ -13,10 +13,12 @@ from markupsafe import Markup
 from vision_train.artefacts import Curve, ImageGrid, Items, Matrix, SeedValues, Table
 from vision_train.files import write_text
 from vision_train.report.artefact_blocks import blocks_of
-from vision_train.report.formats import format_duration
-from vision_train.report.headline import headline_tiles, other_figures, selection, written_figures
+from vision_train.report.figure_intervals import figure_intervals
+from vision_train.report.formats import format_duration, format_number
+from vision_train.report.headline import headline_tiles, in_words, other_figures, selection, written_figures
 from vision_train.report.highlighting import highlighted_yaml
 from vision_train.report.learning_curves import by_phase, curve_charts, pool_charts
+from vision_train.report.links import files_of, started_from
 from vision_train.report.page import render_page
 from vision_train.report.record import Phase, RunRecord, read_record
 from vision_train.semi.health_log import PREFIX
@@ -72,16 +74,23 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
     results = [a for a in record.artefacts if not a.name.endswith("checkpoint") and a not in apart]
     drawn = {a.name: extension.block(a) if extension else None for a in results if not isinstance(a, KNOWN)}
     undrawn = [f"artefacts/{a.name}.json: {type(a).__name__}" for a in results if drawn.get(a.name, "") is None]
-    tables = sorted((artefact for artefact in results if isinstance(artefact, Table)), key=lambda t: -len(t.rows))
+    warnings = list(dict.fromkeys(each for phase in record.phases.values() for each in phase.warnings))
+    listed = [
+        in_words(_without(artefact, warnings), record.described) for artefact in results if isinstance(artefact, Table)
+    ]
+    tables = sorted(listed, key=lambda table: -len(table.rows))
     packages = record.environment.get("packages")
     return {
         "record": record,
         "description": str(record.recipe.get("description") or ""),
         "byline": _byline(record),
+        "warnings": [f"Warning: {text}." for text in warnings],
+        "started_from": started_from(record),
+        "files": files_of(record),
         "unfinished": "" if record.summary else _unfinished(record),
         "unknown": [*record.unknown, *undrawn],
         "stopped_early": [p.facts["stopped_early"] for p in record.phases.values() if p.facts.get("stopped_early")],
-        "headline": headline_tiles(record),
+        "headline": headline_tiles(record, figure_intervals(record)),
         "phases": _phases(record),
         "verdict": {
             "said": [table.note for table in arms],
@@ -107,15 +116,32 @@ def _values(record: RunRecord, extension: ModuleType | None) -> dict[str, Any]:
     }
 
 
+def _without(table: Table, warnings: Iterable[str]) -> Table:
+    """A table whose note does not say again what stands at the top of the page."""
+    note = table.note
+    for text in warnings:
+        note = note.replace(f"Warning: {text}.", "")
+    return replace(table, note=note.strip())
+
+
 def _byline(record: RunRecord) -> str:
     environment = record.environment
+    parameters = record.summary.get("model/parameters")
     parts = [
+        _model(record),
+        f"{format_number(parameters)} parameters" if isinstance(parameters, int) else "",
         f"run {record.run_name}",
         f"seed {record.recipe['seed']}" if "seed" in record.recipe else "",
         str(environment.get("device") or ""),
         f"vision-train {environment['vision_train']}" if "vision_train" in environment else "",
     ]
     return " · ".join(filter(None, parts))
+
+
+def _model(record: RunRecord) -> str:
+    model = record.recipe.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    return f"model {name}" if name else ""
 
 
 def _unfinished(record: RunRecord) -> str:

@@ -26,8 +26,10 @@ def strip_chart(chart: StripChart) -> Markup:
     strips, written = chart.strips, chart.written
     everything = [value for strip in strips for value in (*strip.values, *(strip.interval or ()))]
     low, high = min(everything), max(everything)
+    if chart.difference:
+        low, high = min(low, 0.0), max(high, 0.0)
     room = 0.04 * (high - low) or 0.02 * abs(high) or 1.0
-    marks = ticks(low - room, high + room)
+    marks = ticks(*_kept(low - room, high + room, chart.bounded and 0 <= low <= high <= 1))
     scale = Scale(marks[0], marks[-1], LEFT, RIGHT)
     bottom = ROW * len(strips) + 4
     parts = [f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{bottom}" y2="{bottom}"/>']
@@ -48,6 +50,10 @@ def strip_chart(chart: StripChart) -> Markup:
         summary=f"{chart.title}: {means}",
         body=as_markup("".join(parts)),
     )
+
+
+def _kept(low: float, high: float, bounded: bool) -> tuple[float, float]:
+    return (max(low, 0.0), min(high, 1.0)) if bounded else (low, high)
 
 
 def _strip(strip: Strip, top: int, scale: Scale, written: NumberFormat) -> Markup:

@@ -42,12 +42,16 @@ def attention_line(receipt: AttentionReceipt) -> str:
     return "; ".join([*([" and ".join(backends) + refused] if backends else []), *kept]) or "none in this model"
 
 
-def attention_table(receipt: AttentionReceipt) -> Table:
-    """The receipt for the report: a row for each kind of attention in the network."""
+def attention_table(receipt: AttentionReceipt) -> Table | None:
+    """The receipt for the report, a row for each kind of attention; None where none could be routed."""
+    if not receipt.uses and not receipt.installed:
+        return None
     rows: list[list[Any]] = [
         [use.attention_class, use.modules, use.head_dim, "yes" if use.has_bias else "no", use.backend]
         for use in receipt.uses
     ]
     rows += [[name, None, None, None, "its own"] for name in receipt.kept]
     note = f"model.attention={receipt.asked}: {attention_line(receipt)}"
-    return Table("attention", "Attention", ["layer", "modules", "head size", "bias", "computed by"], rows, note)
+    return Table(
+        "attention", "What computes attention", ["layer", "modules", "head size", "bias", "computed by"], rows, note
+    )

@@ -130,6 +130,12 @@ class RunDirectory:
         described = {metric["name"]: metric for metric in [*known, *map(asdict, metrics)]}
         write_json(self.described_metrics, list(described.values()))
 
+    def read_described(self) -> dict[str, Metric]:
+        """What the tasks of the run say of their metrics, by name; nothing in runs that kept no such file."""
+        file = self.described_metrics
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        return {each["name"]: Metric(**each) for each in known}
+
     def write_artefacts(self, artefacts: Sequence[Artefact], codecs: Mapping[str, Codec] | None = None) -> None:
         """Write artefacts for the report; ``codecs`` store those of a kind of data."""
         for artefact in artefacts:

@@ -22,6 +22,7 @@ from vision_train.progress import doing, fitted, width_of
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.recipe.installed import check_installed
 from vision_train.report import write_report
+from vision_train.report.formats import describe, in_words
 from vision_train.report.headline import DELIVERED
 from vision_train.run.checked import (
     CheckedPhases,
@@ -330,7 +331,7 @@ def _conclude(
 ) -> dict[str, Any]:
     own, recipe = _own(finished), load_recipe(directory.recipe, runnable=False)
     result = delivered(own, recipe.run.select)
-    for remark in delivery_in_words(own, recipe.run.select):
+    for remark in delivery_in_words(own, recipe.run.select, directory.read_described()):
         warn(remark, console)
     figures: dict[str, Any] = {**result.figures, **summed(finished)}
     figures["train/peak_memory_bytes"] = max(done.figures["train/peak_memory_bytes"] for done in own)
@@ -353,6 +354,8 @@ def _conclude(
         unreadable = count_of(len(result.skipped), f"unreadable {recipe.kind.noun}")
         console.print(f"skipped {unreadable}; log.txt names all:\n  {some}")
     judged = f"{recipe.kind.judged}/"
-    headline = [f"{key} {value:.4f}" for key, value in result.figures.items() if key.startswith(judged)]
+    described = directory.read_described()
+    tested = {key: value for key, value in result.figures.items() if key.startswith(judged)}
+    headline = [in_words(key, value, described) for key, value in tested.items() if describe(key, described).shown]
     console.print(f"{fitted(headline, width_of(console))}\n{sentence}{relative(report)}")
     return figures

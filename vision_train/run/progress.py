@@ -16,6 +16,7 @@ from rich.console import Console
 from vision_train.artefacts import Metric
 from vision_train.progress import Figure, Work, doing, fitted, format_seconds, width_of
 from vision_train.recipe import Recipe
+from vision_train.report.formats import describe, in_words
 from vision_train.run.meter import Meter, samples_in
 
 _EPOCH = re.compile(r"epoch (\d+)/(\d+)(?:  (\d+)%)?(?:  |$)")
@@ -34,6 +35,7 @@ class ProgressDisplay(Callback):
 
     def __init__(self, meter: Meter, recipe: Recipe, metrics: Sequence[Metric], console: Console) -> None:
         self.meter, self.recipe, self.console = meter, recipe, console
+        self.described = {metric.name: metric for metric in metrics}
         self.always = [f"val/{metric.name}" for metric in metrics if metric.shown == "always"]
         self._open = ExitStack()
         self._work: Work | None = None
@@ -54,10 +56,12 @@ class ProgressDisplay(Callback):
 
     def epoch_saved(self, trainer: Trainer) -> None:
         """One line an epoch stays on the screen, once its checkpoint is written."""
-        shown = dict.fromkeys([self.recipe.run.select.metric, *self.always]) if self._validated else {}
+        shown = [self.recipe.run.select.metric, *self.always] if self._validated else []
+        shown = [name for name in dict.fromkeys(shown) if describe(name, self.described).shown]
         self._validated = False
         measured = {name: trainer.callback_metrics[name] for name in shown if name in trainer.callback_metrics}
-        parts = [_epoch(trainer), *(f"{name} {value:.4f}" for name, value in measured.items())]
+        parts = [_epoch(trainer)]
+        parts += [in_words(name, value.item(), self.described) for name, value in measured.items()]
         figures = [figure if isinstance(figure, str) else figure[0] for figure in self._figures()]
         left = self._work.seconds_left() if self._work and not self.console.is_terminal else None  # a bar says it
         figures += [] if left is None else [f"{format_seconds(left)} left"]

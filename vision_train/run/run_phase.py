@@ -100,7 +100,8 @@ def run_phase(
             warn(result.stopped_early, console)
         state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures}
         state |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
-        write_json(directory.phase(name) / "phase.json", state | {"skipped": result.skipped, "guesses": result.guesses})
+        state |= {"skipped": result.skipped, "guesses": result.guesses, "warnings": result.warnings}
+        write_json(directory.phase(name) / "phase.json", state)
 
 
 def warn(text: str, console: Console) -> None:
@@ -178,9 +179,9 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     console.print(f"attention: {attention_line(prepared.attention)}")
     for remark in data.preparation:
         console.print(f"note: {remark}")
-    table = attention_table(prepared.attention)
-    title = table.title if phase.is_result else f"{table.title}, phase {name}"
-    directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
+    if (table := attention_table(prepared.attention)) is not None:
+        title = table.title if phase.is_result else f"{table.title}, phase {name}"
+        directory.write_artefacts([replace(table, name=f"{name}_attention", title=title)])
     begun: list[Any] = prepared.artefacts
     directory.write_artefacts([replace(a, name=f"{name}_{a.name}", title=f"{a.title}, phase {name}") for a in begun])
     trainer = build_trainer(recipe, [])

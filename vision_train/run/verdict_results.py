@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from vision_train.artefacts import Artefact, Metric, SeedValues, Table, read_artefact
+from vision_train.artefacts import Artefact, SeedValues, Table, read_artefact
 from vision_train.data.module import POOL_SPLIT
 from vision_train.recipe import Recipe
 from vision_train.report.formats import format_percent
@@ -79,7 +78,7 @@ def conclude_verdict(
     """
     register_statistics(recipe.task)
     select = recipe.run.select
-    metric = describe_judged(f"test/{select.metric.partition('/')[2]}", _metrics(directory))
+    metric = describe_judged(f"test/{select.metric.partition('/')[2]}", list(directory.read_described().values()))
     arms = {arm.key: arm for arm in arms_of(recipe)}
     runs = {key: _measured(directory, recipe, key, finished, shared) for key in arms}
     controls = [key for key, arm in arms.items() if arm.is_control]
@@ -99,7 +98,7 @@ def conclude_verdict(
     sentence = " ".join(filter(None, (_sentence(verdict, metric, runs[METHOD][0], pool, worth), doubts)))
     artefacts: list[Artefact] = [
         replace(_arms_table(list(arms.values()), chosen, runs, judged), note=sentence),
-        _rates_table(recipe, finished),
+        _rates_table(recipe, finished, metric),
         _seed_values(arms, runs, metric),
     ]
     return Conclusion(verdict.summary(), artefacts, sentence)
@@ -132,10 +131,6 @@ class _Judge:
             self.recipe.run.select.mode,
             own_samples=have_own_samples([*ours, *theirs], self.metric.name),
         )
-
-
-def _metrics(directory: RunDirectory) -> list[Metric]:
-    return [Metric(**each) for each in json.loads(directory.described_metrics.read_text(encoding="utf-8"))]
 
 
 def _measured(
@@ -192,7 +187,7 @@ def _arms_table(arms: list[Arm], chosen: str, runs: dict[str, list[MeasuredRun]]
     rows = []
     for arm in arms:
         values = [float(run.figures[metric.name]) for run in runs[arm.key]]
-        low, high = (metric.format(end) for end in mean_interval(values))
+        low, high = (metric.format(end) for end in mean_interval(values, shares=metric.is_share))
         validation = float(np.mean([run.figures[select.metric] for run in runs[arm.key]]))
         steps = {run.steps for run in runs[arm.key]}
         rows.append(
@@ -206,11 +201,19 @@ def _arms_table(arms: list[Arm], chosen: str, runs: dict[str, list[MeasuredRun]]
                 roles.get(arm.key, "control" if arm.is_control else "for the worth in labels"),
             ]
         )
-    columns = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "95 %", f"mean {select.metric}", "steps", "role"]
+    columns = [
+        "arm",
+        *(f"seed {seed}" for seed in seeds),
+        "mean",
+        "95 % of the mean",
+        f"mean {metric.on('val')}",
+        "steps",
+        "role",
+    ]
     return Table("verdict_arms", f"{metric.title} of all arms", columns, rows)
 
 
-def _rates_table(recipe: Recipe, finished: Sequence[FinishedPhase]) -> Table:
+def _rates_table(recipe: Recipe, finished: Sequence[FinishedPhase], metric: JudgedMetric) -> Table:
     """How arms came to their learning rates."""
     chosen, select = chosen_factors(recipe, finished), recipe.run.select
     rows = [
@@ -223,7 +226,7 @@ def _rates_table(recipe: Recipe, finished: Sequence[FinishedPhase]) -> Table:
         f"rate that is chosen for the arm `labelled`. {rates_at_an_end(recipe, chosen, list(chosen))}"
     ).rstrip()
     return Table(
-        "verdict_rates", "Learning rates of the controls", ["arm", "optim.lr", select.metric, "chosen"], rows, note
+        "verdict_rates", "Learning rates of the controls", ["arm", "optim.lr", metric.on("val"), "chosen"], rows, note
     )
 
 

@@ -55,7 +55,7 @@ class BoxFigures(PoolFigures):
         columns = ["side in pixels", "share of labelled boxes", "share of pseudo-boxes"]
         title = "Sizes of pseudo-boxes since the last validation"
         note = f"On average {self.boxes:.2f} boxes in the pool, and {self.labelled_boxes:.2f} where people drew them."
-        return [Table("pool_sizes", title, columns, rows, note)]
+        return [Table("pool_sizes", title, columns, rows, note, columns[1:])]
 
 
 class BoxCounts(PoolCounts):

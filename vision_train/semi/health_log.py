@@ -113,7 +113,9 @@ class HealthLog:
         note = ""
         if not math.isnan(distance):
             note = f"{distance:.0%} of pseudo-labels would have to change class for the frequencies of labelled ones."
-        return Table(f"{PREFIX}classes", "Classes of pseudo-labels before the last validation", columns, rows, note)
+        return Table(
+            f"{PREFIX}classes", "Classes of pseudo-labels before the last validation", columns, rows, note, columns[1:]
+        )
 
     def _sign_table(self) -> list[Table]:
         if not self._signs:

@@ -14,6 +14,7 @@ from vision_train.statistics.intervals import (
     exact_bounds,
     mean_interval,
     paired_test,
+    share_interval,
     wilson_interval,
 )
 from vision_train.statistics.judging import Verdict, judge
@@ -56,6 +57,7 @@ __all__ = [
     "resample_statistic",
     "rounded",
     "seeds_needed",
+    "share_interval",
     "statistic",
     "wilson_interval",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 SIGNIFICANCE = 0.05
 SAME = 1e-9
@@ -38,8 +38,26 @@ class PairedTest(NamedTuple):
     """Below 0.05 exactly if the interval excludes 0."""
 
 
-def mean_interval(values: Sequence[float], comparisons: int = 1) -> Interval:
+def share_interval(share: float, half: float) -> Interval:
+    """An interval of a share that stays within [0, 1]: symmetric on the logit scale, where it is as wide at the share.
+
+    Args:
+        share: The estimate, in [0, 1].
+        half: Half the width that the interval would have if it were symmetric about the share (delta method).
+    """
+    if not 0 < share < 1:
+        return Interval(max(share - half, 0.0), min(share + half, 1.0))
+    middle, reach = special.logit(share), half / (share * (1 - share))
+    return Interval(float(special.expit(middle - reach)), float(special.expit(middle + reach)))
+
+
+def mean_interval(values: Sequence[float], comparisons: int = 1, *, shares: bool = False) -> Interval:
     """Student's t interval of a mean, at 95 % or, for one of several comparisons, at 1 - 0.05 / their number.
+
+    Args:
+        values: At least two.
+        comparisons: How many share the level of 5 % (Bonferroni).
+        shares: Whether the values lie in [0, 1]; the interval then does too (:func:`share_interval`).
 
     Raises:
         ValueError: Fewer than two values: one says nothing about how far another might lie.
@@ -49,8 +67,8 @@ def mean_interval(values: Sequence[float], comparisons: int = 1) -> Interval:
     mean, error = float(np.mean(values)), float(stats.sem(values))
     if error == 0:
         return Interval(mean, mean)
-    low, high = stats.t.interval(1 - SIGNIFICANCE / comparisons, len(values) - 1, loc=mean, scale=error)
-    return Interval(float(low), float(high))
+    half = float(stats.t.ppf(1 - SIGNIFICANCE / comparisons / 2, len(values) - 1)) * error
+    return share_interval(mean, half) if shares else Interval(mean - half, mean + half)
 
 
 def paired_test(first: Sequence[float], second: Sequence[float], comparisons: int = 1) -> PairedTest:

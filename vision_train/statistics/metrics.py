@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 Columns = Mapping[str, Sequence[Any]]
 Statistic = Callable[[Columns, np.ndarray], np.ndarray]
@@ -105,8 +106,8 @@ def macro_f1(columns: Columns, counts: np.ndarray) -> np.ndarray:
     """
     labels, predicted = (np.asarray(columns[name], dtype=np.int64) for name in ("label", "predicted"))
     classes = np.union1d(labels, predicted)
-    of_label, of_predicted = ((each[:, None] == classes).astype(np.float64) for each in (labels, predicted))
-    hits, claims = counts @ (of_label * of_predicted), counts @ (of_label + of_predicted)
+    of_label, of_predicted = (_of_classes(each, classes) for each in (labels, predicted))
+    hits, claims = _summed(of_label.multiply(of_predicted), counts), _summed(of_label + of_predicted, counts)
     return _mean_of_defined(list(_divide(2 * hits, claims).T))
 
 
@@ -119,9 +120,20 @@ def balanced_accuracy(columns: Columns, counts: np.ndarray) -> np.ndarray:
         counts: R x N.
     """
     labels, predicted = (np.asarray(columns[name], dtype=np.int64) for name in ("label", "predicted"))
-    of_class = (labels[:, None] == np.unique(labels)).astype(np.float64)
-    hits = counts @ (of_class * (labels == predicted)[:, None])
-    return _mean_of_defined(list(_divide(hits, counts @ of_class).T))
+    of_class = _of_classes(labels, np.unique(labels))
+    hits = _summed(of_class, counts * (labels == predicted))
+    return _mean_of_defined(list(_divide(hits, _summed(of_class, counts)).T))
+
+
+def _of_classes(labels: np.ndarray, classes: np.ndarray) -> sparse.csr_array:
+    """Which class each item has, N x K, with a single entry a row: a thousand classes cost as much as two."""
+    places = np.searchsorted(classes, labels)
+    return sparse.csr_array((np.ones(len(labels)), (np.arange(len(labels)), places)), (len(labels), len(classes)))
+
+
+def _summed(of_class: sparse.csr_array, counts: np.ndarray) -> np.ndarray:
+    """Items of each class in each resample, R x K."""
+    return np.asarray((of_class.T @ counts.T).T)
 
 
 @statistic("calibration_error")

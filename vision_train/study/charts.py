@@ -25,7 +25,7 @@ def draw_plot(study: Study, result: StudyResult) -> bytes:
     note += f", of all {result.tests} differences at once" if result.tests > 1 else ""
     if grid := grid_charts(study, result):
         return plot_lines(*grid, labels, note)
-    return plot_strips([seed_charts(cell, result) for cell in result.cells if cell.arms], labels, note)
+    return plot_strips([seed_charts(cell, result, study.noun) for cell in result.cells if cell.arms], labels, note)
 
 
 def grid_charts(study: Study, result: StudyResult) -> tuple[LineChart, LineChart] | None:
@@ -44,12 +44,12 @@ def grid_charts(study: Study, result: StudyResult) -> tuple[LineChart, LineChart
     remark = f"Means, with 95 % intervals over the seeds as bands{together(result)}."
     label = _difference_label(f"Difference to {study.plan.arms[0].name}", result)
     return (
-        LineChart(title, levels, grid.key, written, remark, last_values=False),
+        LineChart(title, levels, grid.key, written, remark, last_values=False, bounded=result.metric.is_share),
         LineChart(label, differences, grid.key, last_values=False),
     )
 
 
-def seed_charts(cell: CellResult, result: StudyResult) -> StripRows:
+def seed_charts(cell: CellResult, result: StudyResult, noun: str) -> StripRows:
     """Each seed of a cell's arms, and the differences on the same seed. The cell has an arm."""
     metric, title = result.metric, result.metric.title
     factor, unit = metric.factor, metric.unit
@@ -65,7 +65,7 @@ def seed_charts(cell: CellResult, result: StudyResult) -> StripRows:
             ends = _scaled(comparison.interval, factor)
             differences.append(Strip(arm.name, values, factor * comparison.difference, ends, colour))
     remark = "Dots are seeds, the mark is their mean, the bar its 95 % interval."
-    level_chart = StripChart(title, levels, title, metric.format, remark)
+    level_chart = StripChart(title, levels, title, metric.format, remark, bounded=metric.is_share)
     if not differences:
         return StripRows(cell.title, level_chart, None)
     difference_chart = StripChart(
@@ -73,7 +73,8 @@ def seed_charts(cell: CellResult, result: StudyResult) -> StripRows:
         differences,
         unit or title,
         lambda value: metric.format_difference(value / factor, 1),
-        f"Verdicts go by these intervals over the seeds and by those over the samples{together(result)}.",
+        f"Verdicts go by these intervals over the seeds and by those over the {noun}{together(result)}.",
+        difference=True,
     )
     return StripRows(cell.title, level_chart, difference_chart)
 

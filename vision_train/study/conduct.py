@@ -15,6 +15,7 @@ from vision_train.errors import UserError
 from vision_train.files import check_writable
 from vision_train.progress import Work, doing, format_seconds
 from vision_train.report.fonts import remarks_on_glyphs
+from vision_train.report.formats import in_words
 from vision_train.run.progress import epoch_reached
 from vision_train.study import words
 from vision_train.study.execution import Execution, Outcome, Train
@@ -142,7 +143,8 @@ class _Progress:
         self._trained += 1
         said = f"failed: {error}" if error else ""
         if run.metric and not error:
-            said = f"{run.metric} {measured_value(run, run.metric):.4f}"
+            described = {metric.name: metric for metric in self.study.resolved[0][0].metrics}
+            said = in_words(run.metric, measured_value(run, run.metric), described)
         parts = [name, said, format_seconds(outcome.seconds)]
         self.console.print("  ".join(filter(None, parts)) + self._time_left())
         self.write()

@@ -32,6 +32,10 @@ class Pair:
     resampled: Resampled | None = None
     """The arm minus the first, averaged over the seeds of both, in each resample of the test samples; None if the
     metric cannot be computed of single test samples."""
+    noun: str = "samples"
+    """What the test samples are, in the plural."""
+    is_share: bool = False
+    """Whether the metric lies in [0, 1], so that no difference is beyond 1."""
     own_samples: bool = False
     """Whether each seed has test samples of its own, so that values over the seeds spread as samples do too."""
     failed: int = 0
@@ -71,6 +75,8 @@ class Comparison:
     """Interval of the difference over test samples, for these very runs; those of all comparisons hold together with
     95 %."""
     test_samples: int
+    noun: str
+    """What the test samples are, in the plural."""
     test_groups: int | None
     """How many groups of test samples were resampled; as many as samples where each is alone, None where none were."""
     own_samples: bool
@@ -105,15 +111,23 @@ def compare_pair(pair: Pair, mode: str, comparisons: int = 1) -> Comparison:
         mean=float(np.mean(second)),
         first_mean=float(np.mean(first)),
         difference=test.difference,
-        interval=test.interval,
+        interval=_possible(test.interval, pair.is_share),
         p=test.p,
         wins=sum(gain > 0 for gain in gains),
         ties=sum(gain == 0 for gain in gains),
-        item_interval=items,
+        item_interval=_possible(items, pair.is_share),
         test_samples=pair.test_samples,
+        noun=pair.noun,
         test_groups=pair.resampled and pair.resampled.groups,
         own_samples=pair.own_samples,
         seeds_needed=fresh_study(test, len(gains), comparisons) if planned else None,
         earlier_readings=pair.earlier_readings,
         verdict=verdict,
     )
+
+
+def _possible(interval: Interval | None, is_share: bool) -> Interval | None:
+    """An interval of a difference, cut to what a difference of shares can be."""
+    if interval is None or not is_share:
+        return interval
+    return Interval(max(interval.low, -1.0), min(interval.high, 1.0))

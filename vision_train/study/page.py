@@ -12,6 +12,7 @@ from vision_train.report.strip_chart import strip_chart
 from vision_train.study import tables, words
 from vision_train.study.charts import grid_charts, seed_charts
 from vision_train.study.judgement import Comparison
+from vision_train.study.learning import learning_charts
 from vision_train.study.results import CellResult, StudyResult
 from vision_train.study.study import Study
 
@@ -61,7 +62,7 @@ def comparison_page(study: Study, result: StudyResult, state: State) -> str:
 
 def _byline(study: Study, result: StudyResult, state: State) -> str:
     samples = {arm.test_samples for arm in study.resolved[0]}
-    tested = f"{' or '.join(f'{count:,}' for count in sorted(samples))} test samples"
+    tested = f"{' or '.join(f'{count:,}' for count in sorted(samples))} test {study.noun}"
     seeds = f"{study.plan.seeds} seed{'s' if study.plan.seeds > 1 else ''}"
     return " · ".join([result.metric.title, seeds, tested, f"{state.finished} of {state.planned} runs"])
 
@@ -77,11 +78,12 @@ def _verdict(cell: CellResult, comparison: Comparison, result: StudyResult) -> d
 
 def _cell(study: Study, cell: CellResult, result: StudyResult) -> dict[str, Any]:
     """What the page shows of one cell, that is one value of the grid."""
-    strips = seed_charts(cell, result)
+    strips = seed_charts(cell, result, study.noun)
     return {
         "title": cell.title,
+        "curves": [line_chart(chart) for chart in learning_charts(study, cell)],
         "charts": [strip_chart(chart) for chart in (strips.levels, strips.differences) if chart],
-        "results": replace(tables.result_table(cell, result), title=""),
+        "results": replace(tables.result_table(cell, result, study.noun), title=""),
         "budget": tables.budget_table(cell),
         "seeds": tables.seed_table(cell, result, study.plan.seeds, study.path),
     }

@@ -96,7 +96,8 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
     """
     plan = study.plan
     register_statistics(plan.arms[0].recipes[0].task)
-    cells = [_cell(study, cell, title, failed) for cell, title in enumerate(plan.cells)]
+    metric = describe_judged(plan.metric, study.resolved[0][0].metrics)
+    cells = [_cell(study, cell, title, failed, metric) for cell, title in enumerate(plan.cells)]
     finished = {
         run.folder: run for cell in cells for arm in cell.arms for last in arm.runs.values() for run in chain(last)
     }
@@ -104,7 +105,7 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
     jobs = [read_mapping(file, "restore or delete it")["jobs"] for file in known]
     conditions = _differing_conditions(finished)
     return StudyResult(
-        describe_judged(plan.metric, study.resolved[0][0].metrics),
+        metric,
         plan.select.mode,
         plan.comparisons,
         tuple(cells),
@@ -118,8 +119,8 @@ def measured_value(run: Run, metric: str) -> float:
     return _summary(run.folder)[metric]
 
 
-def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> CellResult:
-    plan = study.plan
+def _cell(study: Study, cell: int, title: str, failed: Collection[Path], metric: JudgedMetric) -> CellResult:
+    plan, is_share = study.plan, metric.is_share
     planned = [[study.run(arm, cell, seed) for seed in range(plan.seeds)] for arm in range(len(plan.arms))]
     measured = [{run.seed: run for run in runs if run.finished} for runs in planned]
     failures = [{run.seed for run in runs if run.folder in failed and not run.finished} for runs in planned]
@@ -135,7 +136,7 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
         seeds = common or sorted(runs)
         budget = _budget(runs, seeds, resolved[index])
         first_budget = _budget(first, common, resolved[0]) if common else budget
-        arms.append(_arm_result(arm.name, runs, seeds, plan.metric, budget, first_budget))
+        arms.append(_arm_result(arm.name, runs, seeds, metric, budget, first_budget))
         if index and common:
             pair = Pair(
                 name=arm.name,
@@ -143,6 +144,8 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path]) -> Cell
                 values={seed: measured_value(runs[seed], plan.metric) for seed in common},
                 first_values={seed: measured_value(first[seed], plan.metric) for seed in common},
                 test_samples=resolved[0].test_samples,
+                noun=study.noun,
+                is_share=is_share,
                 resampled=None if samples is None else samples.difference(runs, first, common),
                 own_samples=own_samples,
                 failed=len(failures[index] & first.keys()),
@@ -161,16 +164,16 @@ def _earlier_readings(study: Study, name: str) -> tuple[int, ...]:
 
 
 def _arm_result(
-    name: str, runs: Measured, seeds: list[int], metric: str, budget: Budget, first_budget: Budget
+    name: str, runs: Measured, seeds: list[int], metric: JudgedMetric, budget: Budget, first_budget: Budget
 ) -> ArmResult:
-    values = {seed: measured_value(runs[seed], metric) for seed in seeds}
+    values = {seed: measured_value(runs[seed], metric.name) for seed in seeds}
     phases = [_summary(run.folder) for seed in seeds for run in chain(runs[seed])]
     return ArmResult(
         name=name,
         runs=runs,
         values=values,
         mean=float(np.mean(list(values.values()))),
-        interval=mean_interval(list(values.values())) if len(values) > 1 else None,
+        interval=mean_interval(list(values.values()), shares=metric.is_share) if len(values) > 1 else None,
         budget=budget,
         seconds=_mean_total(runs, seeds, "seconds"),
         pretraining_seconds=_mean_before(runs, seeds, "seconds"),

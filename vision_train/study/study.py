@@ -92,6 +92,11 @@ class Study:
     resolved: ResolvedArms
 
     @property
+    def noun(self) -> str:
+        """What the samples are, in the plural."""
+        return self.resolved[0][0].recipe.kind.noun
+
+    @property
     def facts(self) -> Path:
         """What the study was begun with."""
         return self.path / "study.json"

@@ -74,14 +74,15 @@ def _value(resolved: ResolvedArm, phase: str, key: str) -> str:
     return DASH if recipe is None else format_cell(flatten(to_plain(recipe)).get(key))
 
 
-def result_table(cell: CellResult, result: StudyResult) -> Table:
+def result_table(cell: CellResult, result: StudyResult, noun: str) -> Table:
     """One row an arm: level over the seeds, difference to the first, tests."""
     metric, written = result.metric, result.metric.format
     compared = {comparison.name: comparison for comparison in cell.comparisons}
     unit = metric.unit
     several = f", all {result.tests}" if result.tests > 1 else ""
-    columns = ["arm", "seeds", metric.title, "95 %", f"difference{f', {unit}' if unit else ''}"]
-    columns += [f"95 %{several}", f"over samples{several}", f"p × {result.tests}" if several else "p", "wins"]
+    columns = ["arm", "seeds", metric.title, "95 % of the mean", f"difference{f', {unit}' if unit else ''}"]
+    columns += [f"95 % over seeds{several}", f"95 % over {noun}{several}"]
+    columns += [f"p × {result.tests}" if several else "p", "wins"]
     rows: list[list[Any]] = []
     for arm in cell.arms:
         row: list[Any] = [arm.name, len(arm.values), Cell(written(arm.mean), arm.mean)]

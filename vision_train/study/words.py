@@ -18,7 +18,8 @@ ONE_SEED = (
     "with --seeds; 10 are a good start."
 )
 HOW_TO_READ = (
-    "Intervals over the seeds are Student's t: where the mean over all possible seeds could lie. Differences are "
+    "Intervals over the seeds are Student's t, for means of shares on the logit scale, so that they stay within 0 and "
+    "100 %: where the mean over all possible seeds could lie. Differences are "
     "taken within each seed (paired), since what a seed draws moves all arms alike. Wins are seeds on which an "
     "arm is ahead of the first. The interval over test samples draws these again and recomputes the metric "
     "(paired bootstrap); samples of one group, such as those of one patient, are drawn together. It "
@@ -62,7 +63,7 @@ def sentence(comparison: Comparison, metric: JudgedMetric, tests: int) -> str:
 def headline(comparison: Comparison) -> str:
     """The beginning of the sentence: the verdict."""
     name, first = comparison.name, comparison.first
-    samples = f"on these {comparison.test_samples:,} test samples, not shown beyond them"
+    samples = f"on these {comparison.test_samples:,} test {comparison.noun}, not shown beyond them"
     match comparison.verdict:
         case "better" | "worse":
             return f"{name} is {comparison.verdict} than {first}"
@@ -209,7 +210,7 @@ def _intervals(comparison: Comparison, written: NumberFormat, tests: int) -> str
     if comparison.verdict not in ("ahead", "behind"):
         return f"{level} {over_seeds}"
     over_images = format_interval(comparison.item_interval, written) if comparison.item_interval else "unknown"
-    return f"{level} over the seeds {over_seeds}, over the samples {over_images}"
+    return f"{level} over the seeds {over_seeds}, over the {comparison.noun} {over_images}"
 
 
 def _further(comparison: Comparison) -> str:
@@ -223,7 +224,7 @@ def _further(comparison: Comparison) -> str:
     if comparison.verdict == "failed":
         return f" on the other {seeds}"
     if comparison.verdict in ("better", "worse") and comparison.own_samples:
-        return "; each seed has test samples of its own, so the interval over seeds covers them too"
+        return f"; each seed has test {comparison.noun} of its own, so the interval over seeds covers them too"
     if comparison.verdict != "no measurable difference":
         return ""
     luck = f", which could be luck with {seeds} seeds"

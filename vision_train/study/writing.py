@@ -47,7 +47,7 @@ def as_markdown(study: Study, result: StudyResult, state: State) -> str:
         *words.cautions(study, result, state.to_come, state.planned),
         byline,
         "## Results",
-        *_of_each_cell(result, lambda cell: tables.result_table(cell, result)),
+        *_of_each_cell(result, lambda cell: tables.result_table(cell, result, study.noun)),
         words.HOW_TO_READ,
         "## What differs",
         tables.to_markdown(tables.recipe_diff_table(study, result)),

@@ -13,7 +13,7 @@ from vision_train.artefacts import Metric
 
 ClassWeights = Literal["none", "balanced"]
 """What a recipe may say under ``method.class_weights``."""
-F1 = Metric("f1", "F1")
+F1 = Metric("f1", "F1", is_share=True)
 BALANCED_ACCURACY = Metric("balanced_accuracy", "balanced accuracy", "percent")
 RECOMPUTED = {"f1": "macro_f1", "balanced_accuracy": "balanced_accuracy"}
 """Metrics that are no mean over samples -> the statistic that recomputes them from ``label`` and ``predicted``."""

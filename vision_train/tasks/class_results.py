@@ -35,7 +35,8 @@ def per_class_table(confusion: Tensor, names: list[str], split: str, noun: str) 
     f1 = 2 * hits / (true + claimed).clamp_min(1)
     columns = ["class", noun, "recall", "precision", "F1"]
     rows = [[name, int(true[k]), recall[k].item(), precision[k].item(), f1[k].item()] for k, name in enumerate(names)]
-    return Table(f"{split}_per_class", f"Per class on {split}", columns, rows, note="Recall is the class's accuracy.")
+    note = "Recall is the class's accuracy."
+    return Table(f"{split}_per_class", f"Per class on {split}", columns, rows, note, columns[2:])
 
 
 def summary_table(

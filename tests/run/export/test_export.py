@@ -19,13 +19,13 @@ from vision_train.checkpoints import load_weights
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
-from vision_train.run.inference import load_for_inference
 from vision_train.run.export import programs, verb
 from vision_train.run.export.compared import compare
 from vision_train.run.export.format import Format, Ran, Runner
 from vision_train.run.export.formats import FORMATS
 from vision_train.run.export.verb import export_run
 from vision_train.run.fit import fit
+from vision_train.run.inference import load_for_inference
 from vision_train.run.phase import build_task
 from vision_train.tasks.detection.program import furthest
 from vision_train.tasks.exported import Exported

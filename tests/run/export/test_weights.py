@@ -24,11 +24,11 @@ from vision_train.data.image_dataset import eval_transform
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
-from vision_train.run.inference import load_for_inference
 from vision_train.run.export import push as pushing
 from vision_train.run.export import weights as folders
 from vision_train.run.export.verb import export_run
 from vision_train.run.fit import fit
+from vision_train.run.inference import load_for_inference
 from vision_train.run.phase import build_task
 
 QUIET = Console(quiet=True)

@@ -53,3 +53,27 @@ for (const heading of document.querySelectorAll("thead th")) {
     table.tBodies[0].append(...rows);
   });
 }
+
+// Pictures: a click, or Enter on a picture that is reached by Tab, shows it as large as the window allows.
+const dialog = document.querySelector("dialog.enlarged");
+const enlarge = (image) => {
+  const shown = image.cloneNode();
+  for (const name of ["tabindex", "role", "style"]) shown.removeAttribute(name);
+  const factor = Math.min((0.92 * innerWidth) / image.naturalWidth, (0.8 * innerHeight) / image.naturalHeight);
+  shown.width = Math.round(factor * image.naturalWidth);
+  const words = document.createElement("figcaption");
+  words.textContent = image.closest("figure")?.querySelector("figcaption")?.textContent ?? "";
+  dialog.querySelector("figure").replaceChildren(shown, words);
+  dialog.showModal();
+};
+for (const image of document.querySelectorAll("main img")) {
+  image.tabIndex = 0;
+  image.setAttribute("role", "button");
+  image.addEventListener("click", () => enlarge(image));
+  image.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    enlarge(image);
+  });
+}
+dialog.addEventListener("click", () => dialog.close());

@@ -16,7 +16,6 @@ from vision_train.errors import UserError
 from vision_train.files import write_json, write_text
 from vision_train.recipe import Recipe
 from vision_train.run.directory import open_run
-from vision_train.run.inference import load_for_inference
 from vision_train.run.export.compared import compare
 from vision_train.run.export.format import Format, Subject
 from vision_train.run.export.formats import FORMATS
@@ -24,6 +23,7 @@ from vision_train.run.export.model_card import Card, model_card, without_places
 from vision_train.run.export.place import Place
 from vision_train.run.export.push import check_push, push
 from vision_train.run.export.samples import own_samples
+from vision_train.run.inference import load_for_inference
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
 from vision_train.tasks.exported import Exported

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from vision_train.recipe.recipe import Recipe
-from vision_train.tasks.bags.scores import macro_auroc, predicted, probabilities
+from vision_train.tasks.auroc import macro_auroc
+from vision_train.tasks.bags.scores import predicted, probabilities
 from vision_train.tasks.chance import chance_warnings
 from vision_train.tasks.learning import Learnt, lucky_auroc
 from vision_train.tasks.scores import Scores

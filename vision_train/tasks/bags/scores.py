@@ -12,21 +12,22 @@ from torch.nn import functional
 from models.mil.bags import BagOutput
 from vision_train.artefacts import Metric
 from vision_train.statistics import Columns, registered_statistic, statistic
+from vision_train.tasks.auroc import macro_auroc
 from vision_train.tasks.class_balance import BALANCED_ACCURACY, F1, balanced_accuracy, macro_f1
 from vision_train.tasks.class_balance import RECOMPUTED as BY_CLASS
 from vision_train.tasks.scores import Scores
 
 METRICS = (
-    Metric("loss", "loss", better="less"),
-    Metric("auroc", "AUROC"),
+    Metric("loss", "bag loss", better="less", in_training="bag_loss"),
+    Metric("auroc", "AUROC", shown="always", is_share=True),
     F1,
-    Metric("f1_and_auroc", "F1 + AUROC"),
+    Metric("f1_and_auroc", "F1 + AUROC", shown="never"),
     Metric("accuracy", "accuracy", "percent", is_proportion=True),
     BALANCED_ACCURACY,
 )
-"""Metrics of predictions; ``f1_and_auroc`` is the sum by which ACMIL's authors choose the epoch."""
+"""Metrics of predictions; ``f1_and_auroc`` is the sum by which ACMIL's authors choose the epoch, and means no more."""
 ATTENTION_METRICS = (
-    Metric("attention_entropy", "entropy of attention, of ln N"),
+    Metric("attention_entropy", "entropy of attention, of ln N", is_share=True),
     Metric("attention_top10", "attention on the ten hottest", "percent", better="less"),
 )
 """Metrics of attention: its entropy over ln N, and the sum of the ten largest."""
@@ -98,56 +99,6 @@ def metrics(scores: Scores) -> dict[str, float]:
     values = dict(zip((metric.name for metric in METRICS), numbers, strict=True))
     figures = {metric.name: scores.column(metric.name).mean().item() for metric in ATTENTION_METRICS}
     return values | {name: value for name, value in figures.items() if not math.isnan(value)}
-
-
-def macro_auroc(probabilities: Tensor, labels: Tensor) -> float:
-    """Area under the ROC curve, one class against the rest, averaged over the classes that occur among the labels.
-
-    Args:
-        probabilities: N x C.
-        labels: N, int64.
-
-    Returns:
-        NaN where only one class occurs or a probability is not finite.
-    """
-    return auroc_items(probabilities, labels).mean().item()
-
-
-def auroc_items(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The influence of each bag on the macro AUROC: values whose mean is the metric and whose spread is its error.
-
-    For one class against the rest, let V be the share of negatives that a positive is ranked above, or of positives
-    that a negative is ranked below; ties count half. Of all N bags, with n on a bag's own side, its value is
-    AUROC + N / n (V - AUROC). The V are the structural components of DeLong, DeLong and Clarke-Pearson (Biometrics 44,
-    1988), and the variance of the mean of these values is theirs, with n in place of n - 1. Classes are averaged.
-
-    Args:
-        probabilities: N x C.
-        labels: N, int64.
-
-    Returns:
-        N, float64; all NaN where only one class occurs or a probability is not finite.
-    """
-    present = labels.unique()
-    if len(present) < 2 or not probabilities.isfinite().all():
-        return torch.full(labels.shape, math.nan, dtype=torch.float64)
-    return torch.stack([_class_auroc_items(probabilities[:, each], labels == each) for each in present]).mean(dim=0)
-
-
-def _class_auroc_items(scores: Tensor, positive: Tensor) -> Tensor:
-    components = torch.empty_like(scores, dtype=torch.float64)
-    components[positive] = _share_below(scores[positive], scores[~positive])
-    components[~positive] = _share_below(-scores[~positive], -scores[positive])
-    auroc = components[positive].mean()
-    own_side = torch.where(positive, positive.sum(), (~positive).sum())
-    return auroc + len(scores) / own_side * (components - auroc)
-
-
-def _share_below(scores: Tensor, others: Tensor) -> Tensor:
-    """The share of the others that lie below each score; those equal to it count half."""
-    ordered = others.sort().values
-    below, not_above = (torch.searchsorted(ordered, scores, right=right) for right in (False, True))
-    return (below + not_above).double() / (2 * len(others))
 
 
 @statistic(RECOMPUTED["f1_and_auroc"])

@@ -28,6 +28,7 @@ from vision_train.tasks.bags.program import exported
 from vision_train.tasks.bags.results import result_artefacts
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.class_balance import class_weights
+from vision_train.tasks.class_curves import choose_thresholds
 from vision_train.tasks.exported import Exported
 from vision_train.tasks.learning import Learnt
 from vision_train.tasks.predicted import Predicted, class_shares, likely_classes
@@ -214,6 +215,10 @@ class BagTask(Task):
         """Metrics of predictions, and of attention where there is one."""
         return sheet.metrics(scores)
 
+    def calibrate(self, scores: Scores) -> dict[str, Any]:
+        """Choose for each class the threshold of its probability, for who asks of that class alone."""
+        return choose_thresholds(sheet.probabilities(scores), scores.column("label").long(), self.classes)
+
     def begin_gallery(self) -> None:
         """Begin to keep the attention of the most telling bags."""
         self._attended = AttendedBags(self.classes, self.recipe.data.encoder)
@@ -227,7 +232,7 @@ class BagTask(Task):
         """Tables, maps of attention, and warnings where little was learnt or attention collapsed."""
         assert self._attended is not None
         self.warnings, self.guesses = warnings_of(self.recipe, self._learnt, scores, split)
-        results = result_artefacts(scores, self.classes, split, measured, self.warnings)
+        results = result_artefacts(scores, self.classes, split, measured, self.warnings, self.calibration)
         return [*results, *self._attended.artefacts(split)]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> BagOutput:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.classification import binary_calibration_error
 
-from vision_train.artefacts import Artefact, Curve, Items, Metric, Recomputed
+from vision_train.artefacts import Artefact, Items, Metric, Recomputed
+from vision_train.tasks.auroc import macro_auroc
 from vision_train.tasks.class_balance import BALANCED_ACCURACY, F1, RECOMPUTED, balanced_accuracy, macro_f1
+from vision_train.tasks.class_curves import PROBABILITY, curve_artefacts, stacked
 from vision_train.tasks.class_results import confusion_counts, confusion_matrix, per_class_table, summary_table
+from vision_train.tasks.reliability import BINS, reliability
 from vision_train.tasks.scores import Scores
 
-LOSS = Metric("loss", "loss", better="less")
+LABELLED_LOSS = "labelled_loss"
+"""What training logs of labelled images alone where it minimises a sum with the loss of a pool."""
+LOSS = Metric("loss", "loss", better="less", in_training=LABELLED_LOSS)
 ACCURACY = Metric("accuracy", "accuracy", "percent", is_proportion=True)
 TOP5 = Metric("accuracy_top5", "top-5 accuracy", "percent", is_proportion=True)
 CALIBRATION = Metric("calibration_error", "calibration error", "percent", better="less")
 METRICS = (LOSS, ACCURACY, TOP5, BALANCED_ACCURACY, F1, CALIBRATION)
 FIELDS = ("label", "predicted", "in_top5", "confidence", "loss")
-CALIBRATION_BINS = 15
-"""As in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
+AUROC = Metric("auroc", "AUROC", is_share=True)
+"""Measured of two classes alone: of more, each has one of its own."""
 
 
 def score_batch(logits: Tensor, labels: Tensor) -> Tensor:
@@ -45,9 +52,11 @@ def score_batch(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def metrics(scores: Scores) -> dict[str, float]:
-    """Loss, accuracies, macro F1 and the expected calibration error, without a split's prefix."""
+    """Loss, accuracies, macro F1, calibration error and, of two classes, AUROC; without a split's prefix."""
     labels, predicted = scores.column("label").long(), scores.column("predicted").long()
     correct = predicted == labels
+    kept = probabilities(scores)
+    ranked = {} if kept is None or kept.shape[1] != 2 else {AUROC.name: macro_auroc(kept, labels)}
     return {
         LOSS.name: scores.column("loss").mean().item(),
         ACCURACY.name: correct.double().mean().item(),
@@ -55,18 +64,33 @@ def metrics(scores: Scores) -> dict[str, float]:
         BALANCED_ACCURACY.name: balanced_accuracy(predicted, labels),
         F1.name: macro_f1(predicted, labels),
         CALIBRATION.name: _calibration_error(scores.column("confidence"), correct),
+        **ranked,
     }
 
 
 def _calibration_error(confidence: Tensor, correct: Tensor) -> float:
     # The top-label error is the binary one of "the prediction is right" (Guo et al., equation 3).
-    return float(binary_calibration_error(confidence, correct.long(), n_bins=CALIBRATION_BINS, norm="l1"))
+    return float(binary_calibration_error(confidence, correct.long(), n_bins=BINS, norm="l1"))
 
 
 def artefacts(
-    scores: Scores, classes: Sequence[str], split: str, measured: Mapping[str, float], warnings: Sequence[str] = ()
+    scores: Scores,
+    classes: Sequence[str],
+    split: str,
+    measured: Mapping[str, float],
+    warnings: Sequence[str] = (),
+    calibration: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Artefact]:
-    """Size and metrics, per-class table, confusion matrix, reliability and every image of a split."""
+    """Size and metrics, per-class table, confusion matrix, reliability, ROC and every image of a split.
+
+    Args:
+        scores: Numbers of all images.
+        classes: K class names, in the order of the labels.
+        split: Name of the split.
+        measured: Its metrics.
+        warnings: Sentences for the reader of the result.
+        calibration: What validation decided of these weights.
+    """
     labels, predicted = scores.column("label").long(), scores.column("predicted").long()
     names = list(classes)
     confusion = confusion_counts(predicted, labels, len(names))
@@ -74,9 +98,21 @@ def artefacts(
         summary_table(split, "images", len(scores.ids), measured, warnings),
         per_class_table(confusion, names, split, "images"),
         confusion_matrix(confusion, names, split),
-        _reliability(scores.column("confidence"), (predicted == labels).double(), split),
+        reliability(scores.column("confidence"), (predicted == labels).double(), split, "images"),
+        *_curves(scores, names, split, calibration),
         _items(scores, split),
     ]
+
+
+def probabilities(scores: Scores) -> Tensor | None:
+    """N x K; None where there are too many classes to keep them."""
+    kept = [name for name in scores.fields if name.startswith(PROBABILITY)]
+    return stacked([scores.column(name) for name in kept]) if kept else None
+
+
+def _curves(scores: Scores, names: list[str], split: str, calibration: Mapping[str, Any]) -> list[Artefact]:
+    kept, labels = probabilities(scores), scores.column("label").long()
+    return [] if kept is None else curve_artefacts(kept, labels, scores.group_of_each, names, split, calibration)
 
 
 def _items(scores: Scores, split: str) -> Items:
@@ -87,29 +123,14 @@ def _items(scores: Scores, split: str) -> Items:
         LOSS.name: scores.column("loss"),
     }
     values = {name: column.tolist() for name, column in means.items() if column.isfinite().all()}
-    columns = {name: scores.column(name).long().tolist() for name in ("label", "predicted")}
+    columns: dict[str, list[Any]] = {name: scores.column(name).long().tolist() for name in ("label", "predicted")}
     recomputed = {name: Recomputed(statistic) for name, statistic in RECOMPUTED.items()}
     confidence = scores.column("confidence")
     if confidence.isfinite().all():
         columns["confidence"] = confidence.tolist()
         recomputed[CALIBRATION.name] = Recomputed("calibration_error", {"correct": ACCURACY.name})
+    kept = probabilities(scores)
+    if kept is not None and kept.shape[1] == 2 and kept.isfinite().all():
+        columns["probabilities"] = kept.tolist()
+        recomputed[AUROC.name] = Recomputed("macro_auroc")
     return Items(f"{split}_items", scores.ids, values, scores.group_of_each, columns, recomputed)
-
-
-def _reliability(confidence: Tensor, correct: Tensor, split: str) -> Curve:
-    known = confidence.isfinite()  # the confidence of a network that diverged is NaN
-    confidence, correct = confidence[known], correct[known]
-    bins = (confidence * CALIBRATION_BINS).long().clamp_max(CALIBRATION_BINS - 1)
-    count = torch.bincount(bins, minlength=CALIBRATION_BINS)
-    filled = count > 0
-    mean_confidence = torch.bincount(bins, confidence, CALIBRATION_BINS)[filled] / count[filled]
-    accuracy = torch.bincount(bins, correct, CALIBRATION_BINS)[filled] / count[filled]
-    return Curve(
-        f"{split}_reliability",
-        f"Reliability on {split}",
-        x_label="mean confidence",
-        y_label="accuracy",
-        x=mean_confidence.tolist(),
-        lines={"observed": accuracy.tolist(), "perfectly calibrated": mean_confidence.tolist()},
-        note=f"Images in {CALIBRATION_BINS} bins of equal width by confidence; empty bins are left out.",
-    )

@@ -28,8 +28,10 @@ from vision_train.semi.pseudo_labels import PseudoLabels, pseudo_label_loss, tea
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.chance import chance_warnings
 from vision_train.tasks.class_balance import class_weights
+from vision_train.tasks.class_curves import choose_thresholds, probability_fields
 from vision_train.tasks.classification import asked
 from vision_train.tasks.classification import scores as sheet
+from vision_train.tasks.classification.attended import AttendedImages
 from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
 from vision_train.tasks.classification.mixing import BatchMixing
 from vision_train.tasks.classification.pool import ACCEPTED, PoolLearning
@@ -97,15 +99,17 @@ class ClassificationTask(Task):
         # Among up to five classes the right one is always one of the first five.
         self.metrics = tuple(
             replace(metric, shown="never") if metric is sheet.TOP5 and len(classes) <= 5 else metric
-            for metric in sheet.METRICS
+            for metric in (*sheet.METRICS, *([sheet.AUROC] if len(classes) == 2 else []))
         )
         self.named_by, self._not_timm = timm_call_of(recipe, len(classes))
         self.mixing = BatchMixing(recipe, network, len(classes))
         self._mistakes: Gallery[Mistake] = Gallery(KEPT)
+        self._attended: AttendedImages | None = None
         self._learnt = Learnt(len(self.classes))
         self._class_weights: Tensor | None = None
         self.pool = PoolLearning(recipe, classes) if self.teaching is not None else None
         self._not_adapted: list[str] = []
+        self._since_line: list[Tensor] = []
 
     @property
     def notes(self) -> list[str]:
@@ -200,6 +204,8 @@ class ClassificationTask(Task):
         # Against soft targets torch averages over images, not over weights.
         loss = functional.cross_entropy(step.logits, step.targets, weights)
         self._learnt.add(loss, step.targets if weights is None else step.targets * weights)
+        if pool is not None or pseudo_labelled is not None:
+            self._note_labelled(loss, batch_idx)
         if pseudo_labelled is not None and step.beside is not None:
             labels = PseudoLabels(pseudo_labelled["target"], pseudo_labelled["weight"])
             loss = loss + capped(self.recipe.semi.weight * pseudo_label_loss(step.beside, labels), loss)
@@ -207,20 +213,37 @@ class ClassificationTask(Task):
             loss = loss + self.pool.learn(self, pool, step.beside, loss)
         return loss
 
+    def _note_labelled(self, loss: Tensor, batch_idx: int) -> None:
+        """Log the loss of labelled images alone, the mean since the last line, beside the sum that is minimised."""
+        if self._trainer is None:
+            return
+        self._since_line.append(loss.detach())
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it in a connector
+        if (batch_idx + 1) % every == 0 or self.trainer.is_last_batch:
+            lines, self._since_line = self._since_line, []
+            self.log(f"train/{sheet.LABELLED_LOSS}", torch.stack(lines).mean())
+
     def new_scores(self) -> ScoreTable:
         """An empty table for the numbers of each image."""
-        return ScoreTable(sheet.FIELDS if self.pool is None else (*sheet.FIELDS, ACCEPTED))
+        accepted = () if self.pool is None else (ACCEPTED,)
+        return ScoreTable((*sheet.FIELDS, *accepted, *probability_fields(len(self.classes))))
 
     def score(self, batch: Batch, loader: int = 0) -> Tensor:
         """Score a batch; returns its numbers (B x 5)."""
         logits = self(batch["image"])
         rows = sheet.score_batch(logits, batch["label"])
-        noted = rows
+        noted = [rows]
         if self.pool is not None:
-            accepted = self.pool.accepts(teacher_probabilities(logits))
-            noted = torch.cat([rows, accepted[:, None].to(rows)], dim=1)
-        self.scores.add(batch["id"], noted, batch.get("group"))
+            noted.append(self.pool.accepts(teacher_probabilities(logits))[:, None].to(rows))
+        if probability_fields(len(self.classes)):
+            noted.append(logits.detach().float().softmax(dim=1).to(rows))
+        self.scores.add(batch["id"], torch.cat(noted, dim=1), batch.get("group"))
         return rows
+
+    def calibrate(self, scores: Scores) -> dict[str, Any]:
+        """Choose for each class the threshold of its probability, for who asks of that class alone."""
+        kept = sheet.probabilities(scores)
+        return {} if kept is None else choose_thresholds(kept, scores.column("label").long(), self.classes)
 
     def judge_teaching(self, scores: Scores, measured: Mapping[str, float]) -> dict[str, float]:
         """Judge what the teacher says of the pool by what it says of the validation images."""
@@ -237,14 +260,17 @@ class ClassificationTask(Task):
         return sheet.metrics(scores)
 
     def begin_gallery(self) -> None:
-        """Begin to keep the worst mistakes."""
+        """Begin to keep the worst mistakes, and the images that tell most about where the network looks."""
         self._mistakes = Gallery(KEPT)
+        self._attended = AttendedImages(self.network, self.recipe.data.height_and_width, self.pixels_of)
 
     def consider(self, batch: Batch, output: Tensor) -> None:
-        """Keep the wrongly classified images with the highest loss."""
+        """Keep the wrongly classified images with the highest loss, and where the network looks."""
         rows = output.cpu()
         for place in wrong_rows(self._mistakes, batch["id"], rows):
             add_mistake(self._mistakes, batch["id"][place], rows[place], self.pixels_of(batch["image"][place]))
+        if self._attended is not None:
+            self._attended.consider(batch["id"], batch["image"], rows)
 
     def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
         """Tables, confusion, reliability and the worst mistakes, and a warning where guessing would do as well."""
@@ -252,7 +278,9 @@ class ClassificationTask(Task):
         self.warnings = chance_warnings(likely, labels, split, self._learnt, self.recipe.kind.noun)
         self.guesses = bool(self.warnings)
         grid = mistakes_grid(self._mistakes, self.classes, split)
-        return [*sheet.artefacts(scores, self.classes, split, measured, self.warnings), grid]
+        results = sheet.artefacts(scores, self.classes, split, measured, self.warnings, self.calibration)
+        looks = [] if self._attended is None else self._attended.artefacts(self.classes, split)
+        return [*results, grid, *looks]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities (B K) in float32."""

@@ -13,7 +13,7 @@ from vision_train.artefacts import Artefact, Items, Metric, Recomputed, Table
 from vision_train.tasks.scores import Scores
 
 CELL_ACCURACY = Metric("cell_accuracy", "covered cells named right", "percent", shown="always")
-CELL_IOU = Metric("cell_iou", "mean IoU of the boxes of covered cells", shown="always")
+CELL_IOU = Metric("cell_iou", "mean IoU of the boxes of covered cells", shown="always", is_share=True)
 EMPTY_ACCURACY = Metric("empty_accuracy", "empty cells seen as empty", "percent")
 METRICS = (CELL_ACCURACY, CELL_IOU, EMPTY_ACCURACY)
 COUNTED = {

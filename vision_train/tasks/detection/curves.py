@@ -80,12 +80,13 @@ def score_curve(results: Results, judged: Sequence[Judged], split: str) -> list[
     middles = (np.arange(BINS) + 0.5) / BINS
     shares = np.divide(np.bincount(bins, hits, BINS), counts, out=np.full(BINS, np.nan), where=counts > 0)
     filled = counts > 0
-    lines = {"detections": shares[filled].tolist(), "if scores were probabilities": middles[filled].tolist()}
-    counted = ", ".join(f"{count:,}" for count in counts[filled])
-    note = f"Right: hits an object at IoU 0.5. Detections behind each point, from left to right: {counted}."
+    even = "if scores were probabilities"
+    lines = {"detections": shares[filled].tolist(), even: [0.0, 1.0]}
+    note = "Right: hits an object at IoU 0.5. Bars: detections behind each point."
     title = f"Share of detections of {split} that are right"
     labels = "score", "share that is right"
-    return [Curve(f"{split}_scores", title, *labels, middles[filled].tolist(), lines, note)]
+    places, behind = {even: [0.0, 1.0]}, counts[filled].tolist()
+    return [Curve(f"{split}_scores", title, *labels, middles[filled].tolist(), lines, note, places, behind)]
 
 
 def size_curve(shown: Sequence[Shown], split: str) -> list[Curve]:

@@ -18,12 +18,12 @@ from vision_train.tasks.detection.results import ImageResult, Results, areas
 NMS_OVERLAP = 0.5
 """IoU from which a box of the same class counts as a double."""
 
-AP = Metric("ap", "AP (IoU 0.50 to 0.95)", shown="always")
-AP50 = Metric("ap50", "AP at IoU 0.50", shown="always")
-AP75 = Metric("ap75", "AP at IoU 0.75")
-SMALL = Metric("ap_small", "AP of objects below 32 x 32 pixels")
-MEDIUM = Metric("ap_medium", "AP of objects up to 96 x 96 pixels")
-LARGE = Metric("ap_large", "AP of larger objects")
+AP = Metric("ap", "AP (IoU 0.50 to 0.95)", shown="always", is_share=True)
+AP50 = Metric("ap50", "AP at IoU 0.50", shown="always", is_share=True)
+AP75 = Metric("ap75", "AP at IoU 0.75", is_share=True)
+SMALL = Metric("ap_small", "AP of objects below 32 x 32 pixels", is_share=True)
+MEDIUM = Metric("ap_medium", "AP of objects up to 96 x 96 pixels", is_share=True)
+LARGE = Metric("ap_large", "AP of larger objects", is_share=True)
 DOUBLES = Metric("ap50_lost_to_doubles", "AP50 lost to doubles", better="less")
 """What AP50 would gain if, of boxes of a class that overlap by IoU 0.5 or more, only the likeliest stayed."""
 METRICS = (AP, AP50, AP75, SMALL, MEDIUM, LARGE, DOUBLES)

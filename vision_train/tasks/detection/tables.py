@@ -94,7 +94,8 @@ def error_table(
         f"those of TIDE (Bolya et al., ECCV 2020). The metric {DOUBLES.title} is measured by non-maximum suppression.\n"
         f"{meanings}"
     )
-    return Table(f"{split}_errors", f"Errors on {split}", ["error", "AP50 lost", "counted", "in all"], rows, note)
+    columns = ["error", "AP50 lost", "counted", "in all"]
+    return Table(f"{split}_errors", f"Errors on {split}", columns, rows, note, ["AP50 lost"])
 
 
 def class_tables(
@@ -123,13 +124,20 @@ def class_tables(
     note = "Of the detections from the threshold of the class on, at IoU 0.5."
     names = f"{split}_classes", f"{split}_detections"
     return [
-        Table(names[0], f"Average precision of each class of {split}", ["class", "objects", "AP", "AP50"], averages),
+        Table(
+            names[0],
+            f"Average precision of each class of {split}",
+            ["class", "objects", "AP", "AP50"],
+            averages,
+            shares=["AP", "AP50"],
+        ),
         Table(
             names[1],
             f"Detections of each class of {split}",
             ["class", "threshold", "detections", "precision", "recall"],
             counts,
             note,
+            ["precision", "recall"],
         ),
     ]
 
@@ -151,7 +159,7 @@ def size_table(shown: Sequence[Shown], precision: np.ndarray, split: str) -> Tab
         rows.append([name, int(objects[index]), int(claimed[index]), ap, _share(found[index], objects[index])])
     columns = ["size in pixels", "objects", "detections", "AP", "recall"]
     note = "Recall is that of the detections that count, at IoU 0.5."
-    return Table(f"{split}_sizes", f"Sizes of boxes of {split}", columns, rows, note)
+    return Table(f"{split}_sizes", f"Sizes of boxes of {split}", columns, rows, note, ["AP", "recall"])
 
 
 def _per_class(labels: Sequence[np.ndarray], classes: int) -> np.ndarray:

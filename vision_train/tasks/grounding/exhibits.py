@@ -84,17 +84,17 @@ def _table(
     for kind in [each for each in order if each in parts]:
         measured, count = measure(parts[kind]), len(parts[kind])
         low, high = wilson_interval(measured[ACCURACY.name], count)
-        row = [kind, count, *(round(100 * share, 1) for share in (measured[ACCURACY.name], low, high))]
-        rows.append([*row, round(measured[MEAN_IOU.name], 3)])
-    columns = [heading, "expressions", "accuracy, %", "low", "high", "mean IoU"]
-    return Table(name, title, columns, rows, note)
+        interval = f"{100 * low:.1f} to {100 * high:.1f} %"
+        rows.append([kind, count, measured[ACCURACY.name], interval, measured[MEAN_IOU.name]])
+    columns = [heading, "expressions", "accuracy", "95 % interval", "mean IoU"]
+    return Table(name, title, columns, rows, note, ["accuracy", "mean IoU"])
 
 
 def _of_images(results: Results) -> str:
     images = len({each.group for each in results.values()})
     return (
-        f"{count_of(len(results), 'expressions')} of {count_of(images, 'images')}. Low and high are a 95 % interval "
-        "(Wilson) as if each expression stood alone; those of an image do not quite."
+        f"{count_of(len(results), 'expressions')} of {count_of(images, 'images')}. Intervals are those of Wilson, "
+        "as if each expression stood alone; those of an image do not quite."
     )
 
 

@@ -18,7 +18,7 @@ ACCURACY = Metric("accuracy", "accuracy at IoU 0.5", "percent", is_proportion=Tr
 """Share of the expressions whose box overlaps the true one by an IoU of 0.5 or more, as the official code counts."""
 ACCURACY_25 = Metric("accuracy_25", "accuracy at IoU 0.25", "percent", is_proportion=True)
 ACCURACY_75 = Metric("accuracy_75", "accuracy at IoU 0.75", "percent", is_proportion=True)
-MEAN_IOU = Metric("mean_iou", "mean IoU", shown="always")
+MEAN_IOU = Metric("mean_iou", "mean IoU", shown="always", is_share=True)
 METRICS = (ACCURACY, ACCURACY_25, ACCURACY_75, MEAN_IOU)
 LEAST_IOU = {ACCURACY.name: 0.5, ACCURACY_25.name: 0.25, ACCURACY_75.name: 0.75}
 """Metric -> IoU from which on a box counts as found."""

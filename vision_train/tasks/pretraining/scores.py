@@ -16,7 +16,7 @@ from vision_train.tasks.scores import Scores
 METRICS = (
     Metric("acc1", "positions right", "percent"),
     Metric("acc1_weighted", "positions right, weighted", "percent"),
-    Metric("hard_ce", "cross-entropy of positions", better="less"),
+    Metric("hard_ce", "hard cross-entropy", better="less"),
     Metric("grid_distance", "mean grid distance, in patches", better="less"),
 )
 PIXEL_LOSS = Metric("pixel_loss", "pixel loss", better="less")
@@ -69,8 +69,9 @@ def artefacts(scores: Scores, split: str, measured: Mapping[str, float], grid: t
     rows = [[name, value] for name, value in measured.items()]
     places = grid[0] * grid[1]
     note = (
-        f"acc1: share of dropped positions that are found; guessing finds 1 in {places}. hard_ce: cross-entropy of "
-        f"positions in nats; guessing has {math.log(places):.2f}. grid_distance: how far off they are, in patches."
+        f"Positions right: share of dropped positions that are found; guessing finds 1 in {places}. Hard "
+        f"cross-entropy: of the true position, in nats; guessing has {math.log(places):.2f}. Grid "
+        "distance: how far off they are."
     )
     tokens = found.tokens.clamp_min(1)
     items = {

@@ -1,0 +1,261 @@
+"""ROC and precision by recall of a classifier, one class against the rest, and thresholds that validation chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
+from torch import Tensor
+
+from vision_train.artefacts import Artefact, Curve, Table
+from vision_train.statistics import Interval, wilson_interval
+from vision_train.tasks.auroc import auroc_interval, class_auroc_items
+
+MOST_CLASSES = 100
+"""With more classes the probabilities of a sample are not kept, so that a thousand cost no more memory than two."""
+TOGETHER = 5
+"""Lines in a chart beside that of guessing: as many can be told apart."""
+MOST_POINTS = 200
+PROBABILITY = "probability_"
+"""Before the number of a class, the name of its column."""
+THRESHOLDS = "thresholds"
+"""Under which name a task's calibration keeps them."""
+LIKELIER_THAN_NOT = 0.5
+GUESSING = "guessing"
+"""Name of the line that luck would draw."""
+
+Floats = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Against:
+    """One class against the rest."""
+
+    name: str
+    positive: Floats
+    """N, bool."""
+    scores: Floats
+    """N, the probability of the class."""
+    auroc: float
+    interval: Interval | None
+    average_precision: float
+    threshold: float | None
+    """As validation chose it."""
+
+
+@dataclass(frozen=True)
+class AtThreshold:
+    """What a threshold comes to."""
+
+    sensitivity: float
+    specificity: float
+    precision: float | None
+    """None where nothing is taken for positive."""
+    positives: int
+    negatives: int
+
+
+def choose_thresholds(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """Choose for each class the threshold of its probability at which sensitivity plus specificity is highest.
+
+    That is Youden's J (Cancer 3, 1950). Classifiers go on to predict the likeliest class; the threshold is for who asks
+    of one class whether it is there.
+
+    Args:
+        probabilities: N x C, of validation samples.
+        labels: N, int64.
+        classes: C names.
+
+    Returns:
+        What :meth:`~vision_train.tasks.base.Task.calibrate` returns: names of classes to thresholds, without those of
+        which there are no samples, or nothing else.
+    """
+    if not probabilities.isfinite().all():
+        return {}
+    chosen = {}
+    for index, name in _asked(classes):
+        positive, scores = (labels == index).numpy(), probabilities[:, index].numpy()
+        if positive.any() and not positive.all():
+            false, true, cuts = roc_curve(positive, scores)
+            chosen[name] = float(min(cuts[np.argmax(true - false)], 1.0))  # scikit-learn begins beyond all scores
+    return {THRESHOLDS: chosen} if chosen else {}
+
+
+def curve_artefacts(
+    probabilities: Tensor,
+    labels: Tensor,
+    groups: Sequence[str] | None,
+    classes: Sequence[str],
+    split: str,
+    calibration: Mapping[str, Any],
+) -> list[Artefact]:
+    """ROC, precision by recall, and a table of what thresholds come to.
+
+    Args:
+        probabilities: N x C.
+        labels: N, int64.
+        groups: N, what belongs together; None where each sample stands alone.
+        classes: C names. Of two, the second is asked for; of more, each against the rest.
+        split: What was tested.
+        calibration: As :func:`choose_thresholds` left it.
+
+    Returns:
+        Nothing where there is one class alone or a probability is not finite.
+    """
+    if not len(labels) or not probabilities.isfinite().all():
+        return []
+    cuts = calibration.get(THRESHOLDS) or {}
+    found = [
+        _against(name, probabilities[:, index], labels == index, groups, cuts.get(name))
+        for index, name in _asked(classes)
+        if 0 < int((labels == index).sum()) < len(labels)
+    ]
+    if not found:
+        return []
+    worst = sorted(found, key=lambda each: each.auroc)[:TOGETHER]
+    drawn = [each for each in found if each in worst] if len(found) > TOGETHER else found
+    whom = _whom(classes, len(found) > len(drawn))
+    return [_roc(drawn, whom, split), _precision(drawn, whom, split), _table(found, whom, split)]
+
+
+def _asked(classes: Sequence[str]) -> list[tuple[int, str]]:
+    """Classes that are set against the rest: of two, one is the other's mirror image."""
+    return [(1, classes[1])] if len(classes) == 2 else list(enumerate(classes))
+
+
+def _whom(classes: Sequence[str], some: bool) -> str:
+    if len(classes) == 2:
+        return f"{classes[1]} against {classes[0]}"
+    return f"the {TOGETHER} classes with the lowest AUROC against the rest" if some else "each class against the rest"
+
+
+def _against(
+    name: str, scores: Tensor, positive: Tensor, groups: Sequence[str] | None, threshold: float | None
+) -> Against:
+    items = class_auroc_items(scores.double(), positive)
+    truth, ranked = positive.numpy(), scores.numpy()
+    precision = float(average_precision_score(truth, ranked))
+    return Against(name, truth, ranked, items.mean().item(), auroc_interval(items, groups), precision, threshold)
+
+
+def _roc(found: Sequence[Against], whom: str, split: str) -> Curve:
+    drawn = {each: roc_curve(each.positive, each.scores)[:2] for each in found}
+    lines = {f"{each.name} (AUROC {each.auroc:.3f})": _thinned(false, true) for each, (false, true) in drawn.items()}
+    told = _told(found[0]) if len(found) == 1 else []
+    return Curve(
+        f"{split}_roc",
+        f"ROC on {split}, {whom}",
+        x_label="1 − specificity: negatives taken for positives",
+        y_label="sensitivity: positives found",
+        x=[0.0, 1.0],
+        lines={**{name: y for name, (_, y) in lines.items()}, GUESSING: [0.0, 1.0]},
+        x_of={name: x for name, (x, _) in lines.items()},
+        marks={said: [1 - at.specificity, at.sensitivity] for said, at in told},
+    )
+
+
+def _precision(found: Sequence[Against], whom: str, split: str) -> Curve:
+    drawn = {each: precision_recall_curve(each.positive, each.scores, drop_intermediate=True)[:2] for each in found}
+    lines = {
+        f"{each.name} (AP {each.average_precision:.3f})": _thinned(recall[::-1], precision[::-1])
+        for each, (precision, recall) in drawn.items()
+    }
+    told, by_chance = [], {}
+    if len(found) == 1:
+        told = _told(found[0])
+        by_chance = {GUESSING: [float(found[0].positive.mean())] * 2}
+    return Curve(
+        f"{split}_precision_recall",
+        f"Precision by recall on {split}, {whom}",
+        x_label="recall: positives found",
+        y_label="precision: right among those taken for positive",
+        x=[0.0, 1.0],
+        lines={**{name: y for name, (_, y) in lines.items()}, **by_chance},
+        x_of={name: x for name, (x, _) in lines.items()},
+        marks={said: [at.sensitivity, at.precision] for said, at in told if at.precision is not None},
+    )
+
+
+def _thinned(x: Floats, y: Floats) -> tuple[list[float], list[float]]:
+    """So many points of a curve, its ends among them."""
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).round().astype(int))
+    return x[kept].tolist(), y[kept].tolist()
+
+
+def _told(each: Against) -> list[tuple[str, AtThreshold]]:
+    """The thresholds that are spoken of, in words."""
+    cuts = dict.fromkeys([LIKELIER_THAN_NOT, *([] if each.threshold is None else [each.threshold])])
+    return [(f"threshold {cut:.2f}", at_threshold(each.positive, each.scores, cut)) for cut in cuts]
+
+
+def at_threshold(positive: Floats, scores: Floats, threshold: float) -> AtThreshold:
+    """Sensitivity, specificity and precision where a score from the threshold on counts as positive.
+
+    Args:
+        positive: N, bool, at least one of each.
+        scores: N.
+        threshold: In [0, 1].
+    """
+    claimed = scores >= threshold
+    hits, positives, negatives = int((claimed & positive).sum()), int(positive.sum()), int((~positive).sum())
+    return AtThreshold(
+        hits / positives,
+        int((~claimed & ~positive).sum()) / negatives,
+        hits / int(claimed.sum()) if claimed.any() else None,
+        positives,
+        negatives,
+    )
+
+
+def _table(found: Sequence[Against], whom: str, split: str) -> Table:
+    rows: list[list[Any]] = []
+    for each in found:
+        interval = "–" if each.interval is None else f"{each.interval.low:.3f} to {each.interval.high:.3f}"
+        cuts = [LIKELIER_THAN_NOT] if len(found) == 1 else []
+        for cut in dict.fromkeys([*cuts, each.threshold]):
+            at = None if cut is None else at_threshold(each.positive, each.scores, cut)
+            told: list[Any] = [None] * 3 if at is None else [at.sensitivity, at.specificity, at.precision]
+            written = None if cut is None else f"{cut:.3g}"
+            head = [each.name, int(each.positive.sum()), each.auroc, interval, each.average_precision]
+            rows.append([*head, written, *told])
+    columns = ["class", "positives", "AUROC", "95 % of AUROC", "average precision", "threshold"]
+    columns += ["sensitivity", "specificity", "precision"]
+    shares = ["AUROC", "average precision", *columns[6:]]
+    title = f"Thresholds on {split}, {'each class against the rest' if len(found) > 1 else whom}"
+    return Table(f"{split}_thresholds", title, columns, rows, _table_note(found), shares)
+
+
+def _table_note(found: Sequence[Against]) -> str:
+    chosen = (
+        "The threshold is where sensitivity plus specificity is highest on the validation data (Youden's J); "
+        "predictions still name the likeliest class."
+        if any(each.threshold is not None for each in found)
+        else "No validation chose a threshold."
+    )
+    said = [_in_words(words, at) for each in found for words, at in _told(each)] if len(found) == 1 else []
+    return " ".join([chosen, *said, "Intervals of AUROC are by DeLong and others (1988)."])
+
+
+def _in_words(words: str, at: AtThreshold) -> str:
+    parts = []
+    for name, share, count in (
+        ("sensitivity", at.sensitivity, at.positives),
+        ("specificity", at.specificity, at.negatives),
+    ):
+        low, high = wilson_interval(share, count)
+        parts.append(f"{name} {100 * share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)")
+    return f"At {words}: {', '.join(parts)}."
+
+
+def probability_fields(classes: int) -> tuple[str, ...]:
+    """Columns for the probabilities of a sample; none where there are too many classes to keep them."""
+    return tuple(f"{PROBABILITY}{number}" for number in range(classes)) if classes <= MOST_CLASSES else ()
+
+
+def stacked(columns: Sequence[Tensor]) -> Tensor:
+    """C columns of N probabilities as N x C."""
+    return torch.stack(list(columns), dim=1)
