@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_train.api.overrides import Overrides, as_typed
+from vision_train.threads import prepare_environment
 
 TEMPLATES = "vision_train.api"
 """Package in whose folder ``templates`` lies what notebooks show."""
@@ -75,6 +76,7 @@ def compare(
     from vision_train.study.plan import make_plan
     from vision_train.study.writing import verdicts
 
+    prepare_environment()
     arguments, folder = [*(fspath(recipe) for recipe in recipes), *as_typed(overrides)], Path(out)
     plan = make_plan(arguments, seeds, grid)
     typed = ["vision-train", "compare", *arguments, "--seeds", str(seeds), *(["--grid", grid] if grid else [])]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vision_train.api.comparison import TEMPLATES
 from vision_train.api.loaded import LoadedRun, load_network
 from vision_train.api.overrides import Overrides, as_typed
+from vision_train.threads import prepare_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +37,7 @@ class Run:
     def __init__(self, path: PathText) -> None:
         from vision_train.run.directory import open_run
 
+        prepare_environment()
         self._directory: RunDirectory = open_run(Path(path))
 
     @property
@@ -178,6 +180,7 @@ def fit(
     """
     from vision_train.recipe import load_recipe
 
+    prepare_environment()
     typed = as_typed(overrides)
     loaded = load_recipe(fspath(recipe), typed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,7 +62,7 @@ def predict(
     from vision_train.run.inference import check_prediction
 
     inputs, overrides = divide_arguments(arguments)
-    options = {"out": out, "render": render, "images": images, "texts": text or (), "force": force}
+    options: dict[str, Any] = {"out": out, "render": render, "images": images, "texts": text or (), "force": force}
     check_prediction(run, overrides, **options)
     console = plain_console(stderr=as_json)
     with shown_on(console):

@@ -98,7 +98,7 @@ def run_phase(
                 log.listener.artefacts(name, int(result.figures["train/steps"]), result.artefacts)
         if result.stopped_early:
             warn(result.stopped_early, console)
-        state = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures}
+        state: dict[str, Any] = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures}
         state |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
         state |= {"skipped": result.skipped, "guesses": result.guesses, "warnings": result.warnings}
         write_json(directory.phase(name) / "phase.json", state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ def augmented_views(recipe: Recipe, name: str) -> AugmentedViews:
     share = recipe.augment.preprocessing.crop_share
     margin = MARGIN if share in ("whole", 1.0) else float(share)
     larger = round(height / margin), round(width / margin)
-    read = "whole" if share == "whole" else 1.0
+    read: float | Literal["whole"] = "whole" if share == "whole" else 1.0
     augment = replace(recipe.augment, eval=replace(recipe.augment.eval, crop_share=read))
     larger_side = larger[0] if isinstance(recipe.data.image_size, int) else larger
     enlarged = replace(recipe, augment=augment, data=replace(recipe.data, image_size=larger_side))
