@@ -186,7 +186,7 @@ class TestActiveRounds:
         content = json.loads(best_round.read_text())
         content["figures"]["val/accuracy"] = 1.5
         best_round.write_text(json.dumps(content))
-        monkeypatch.setattr(fit_module, "_conclude", lambda *_: None)
+        monkeypatch.setattr(fit_module, "conclude", lambda *_: None)
         resume(copy.path, console=QUIET)
         assert copy.best.read_bytes() == (copy.phase("round-1") / "checkpoints" / "best.ckpt").read_bytes()
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vision_train.checkpoints import read_weights, write_weights
 from vision_train.data.content import CONTENTS
 from vision_train.errors import UserError
-from vision_train.files import write_json
 from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
-from vision_train.progress import doing, fitted, width_of
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.recipe.installed import check_installed
-from vision_train.report import write_report
-from vision_train.report.formats import describe, in_words
-from vision_train.report.headline import DELIVERED
 from vision_train.run.checked import (
     CheckedPhases,
     check_beginning,
@@ -32,7 +25,8 @@ from vision_train.run.checked import (
     drawn,
     keep_phases_apart,
 )
-from vision_train.run.delivery import delivered, delivery_in_words
+from vision_train.run.conclusion import conclude, own_phases
+from vision_train.run.delivery import delivered
 from vision_train.run.directory import PASSED_ON, RUNS, RunDirectory, create_run, open_unfinished, relative
 from vision_train.run.labelling import label_pool
 from vision_train.run.last_checkpoint import last_checkpoint
@@ -48,16 +42,13 @@ from vision_train.run.plan import (
     Plan,
     read_finished,
     stored_recipes,
-    summed,
 )
 from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
-from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on, warn
+from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on
 from vision_train.run.trainer import check_devices, settle_threads
 from vision_train.run.verdict import plan_run
-from vision_train.run.verdict_results import conclude_verdict
 from vision_train.threads import processors
-from vision_train.wording import count_of
 
 if TYPE_CHECKING:
     from vision_train.run.trackers import Trackers
@@ -195,10 +186,10 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             finished.append(done)
             if first_process and phase.is_result and not phase.part:
                 # Parts may train for hours yet, and the run's own weights are those that it will end with.
-                publish(directory, delivered(_own(finished), phase.recipe.run.select).name)
+                publish(directory, delivered(own_phases(finished), phase.recipe.run.select).name)
         if first_process:
             drop_weights(directory, finished, "")
-            figures = _conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
+            figures = conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
             if trackers:
                 trackers.close(figures)
 
@@ -319,43 +310,3 @@ def _process_group() -> Iterator[None]:
     finally:
         leave_process_group()
         os.environ.pop(PASSED_ON, None)
-
-
-def _own(finished: Sequence[FinishedPhase]) -> list[FinishedPhase]:
-    """The phases of the run itself."""
-    return [done for done in finished if not done.part]
-
-
-def _conclude(
-    directory: RunDirectory, finished: list[FinishedPhase], shared: Sequence[str], console: Console
-) -> dict[str, Any]:
-    own, recipe = _own(finished), load_recipe(directory.recipe, runnable=False)
-    result = delivered(own, recipe.run.select)
-    for remark in delivery_in_words(own, recipe.run.select, directory.read_described()):
-        warn(remark, console)
-    figures: dict[str, Any] = {**result.figures, **summed(finished)}
-    figures["train/peak_memory_bytes"] = max(done.figures["train/peak_memory_bytes"] for done in own)
-    if result is not own[-1]:
-        figures[DELIVERED] = result.name
-    sentence = ""
-    if recipe.semi.verdict is not None:
-        conclusion = conclude_verdict(directory, recipe, finished, shared)
-        directory.write_artefacts(conclusion.artefacts)
-        figures |= conclusion.figures
-        sentence = f"{conclusion.sentence}\n"
-    write_weights(directory.weights, read_weights(directory.best))
-    with doing("writing the report"):
-        report = write_report(directory.path, figures, recipe.kind.load_report())
-    write_json(directory.summary, figures)  # last of all: it says that the run is finished
-    for sample in result.skipped:
-        logging.getLogger("vision_train").warning("skipped %s", sample)
-    if result.skipped:
-        some = "\n  ".join(result.skipped[:5])
-        unreadable = count_of(len(result.skipped), f"unreadable {recipe.kind.noun}")
-        console.print(f"skipped {unreadable}; log.txt names all:\n  {some}")
-    judged = f"{recipe.kind.judged}/"
-    described = directory.read_described()
-    tested = {key: value for key, value in result.figures.items() if key.startswith(judged)}
-    headline = [in_words(key, value, described) for key, value in tested.items() if describe(key, described).shown]
-    console.print(f"{fitted(headline, width_of(console))}\n{sentence}{relative(report)}")
-    return figures
