@@ -19,7 +19,7 @@ REFUSED = {
     "fit vit.yaml data.root=nowhere --dry-run": "data.root .*/nowhere: no such folder",
     "fit vit.yaml data.root=. optim.lrr=1": "optim.lrr: unknown key",
     "fit vit.yaml data.root=. run.pretrain=wrong.yaml": "optim.lrr: unknown key",
-    "fit vit.yaml data.root=. --run-dir run": "run exists and is not an empty folder",
+    "fit vit.yaml data.root=. --run-dir run": "run: exists and is not empty",
     "fit --resume nowhere": "nowhere: no such run directory",
     "fit --resume run": "run: is finished",
     "preview vit.yaml data.root=nowhere": "data.root .*/nowhere: no such folder",

@@ -189,7 +189,7 @@ def test_csv_that_is_none(refused, content, message):
 
 @pytest.mark.parametrize("table", ["nowhere.csv", "photos"])
 def test_csv_that_cannot_be_opened(refused, table):
-    refused("fit", "tiny.yaml", f"data.labels={table}", says=f"/{table}: (No such file|Is a directory)")
+    refused("fit", "tiny.yaml", f"data.labels={table}", says=f"/{table}: (no such file|Is a directory)")
 
 
 # --- checkpoints

@@ -135,7 +135,7 @@ def test_predict_takes_images_folders_and_tables_each_image_once(run, cli):
     result = cli("predict", run, "photos/class_0", "photos/class_0/0000.jpg", "table.csv", "--out", "out.csv")
     assert result.stdout == "8 predictions in out.csv\n"
     header, *rows = Path("out.csv").read_text().splitlines()
-    assert header == "path,label,confidence"
+    assert header == "path,label,confidence,class_0,class_1"
     assert [row.split(",")[0] for row in rows] == [
         *(f"photos/class_0/000{index}.{'png' if index % 2 else 'jpg'}" for index in range(6)),
         "photos/class_1/0001.png",

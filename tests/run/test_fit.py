@@ -291,7 +291,7 @@ def test_a_run_killed_while_its_report_is_written_is_not_finished(tiny, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("vision_train.run.fit.write_report", killed)
+        patch.setattr("vision_train.run.conclusion.write_report", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tiny, "trainer.max_epochs=1", run_dir=Path("cut"))
     assert not Path("cut/summary.json").exists()

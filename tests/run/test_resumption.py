@@ -313,7 +313,7 @@ def test_what_every_last_checkpoint_holds_is_known_by_name(cut):
     """But for Lightning's version, which it asks for itself, and what checkpoints of earlier versions lack."""
     checkpoint = torch.load(cut / "phases/fit/checkpoints/last.ckpt", weights_only=True)
     named = {name for name in SAVED if "." not in name} | {"averaged", "ImageDataModule"}
-    assert checkpoint.keys() - {"pytorch-lightning_version", "conditions"} == named
+    assert checkpoint.keys() - {"pytorch-lightning_version", "conditions", "named_by", "calibration"} == named
     callbacks = {name for name in SAVED if "." in name} | {"callbacks.AverageWeights"}
     assert {f"callbacks.{name}" for name in checkpoint["callbacks"]} == callbacks
 

@@ -160,7 +160,7 @@ def test_seeds_with_test_items_of_their_own_cover_these(conduct):
     (comparison,) = table()["cells"][0]["comparisons"]
     assert (comparison["own_samples"], comparison["item_interval"]) == (True, None)
     assert comparison["verdict"] == "better"
-    assert "each seed has test samples of its own" in comparison["sentence"]
+    assert "each seed has test images of its own" in comparison["sentence"]
     assert "| covered |" in Path("study/table.md").read_text()
 
 
@@ -169,7 +169,7 @@ def test_of_test_items_that_only_some_seeds_have_in_common_nothing_is_known(cond
     (comparison,) = table()["cells"][0]["comparisons"]
     assert (comparison["own_samples"], comparison["item_interval"]) == (False, None)
     assert comparison["verdict"] == "ahead"
-    assert "over the samples unknown" in comparison["sentence"]
+    assert "over the images unknown" in comparison["sentence"]
 
 
 @pytest.mark.parametrize(("own", "verdict"), [(False, "ahead"), (True, "better")])
@@ -338,13 +338,13 @@ def test_a_grid_gets_a_table_for_each_value_and_joint_tests(conduct):
     assert "| p × 2 |" in Path("study/table.md").read_text()
     assert "taken at 97.5 %" in Path("study/table.md").read_text()
     page = Path("study/compare.html").read_text()
-    assert page.count('class="spread"') == 3  # two arms, one difference
+    assert page.count('class="spread"') == 3 + 4  # two arms and one difference; and how two arms learnt at two values
     assert "### data.labels_per_class=20" in Path("study/table.md").read_text()
 
 
 def test_a_grid_of_names_is_drawn_without_an_axis(conduct):
     conduct(MadeUpRuns(accuracy), *ARMS, seeds=2, grid="optim.name=adamw,sgd")
-    assert 'class="spread"' not in Path("study/compare.html").read_text()
+    assert Path("study/compare.html").read_text().count('class="spread"') == 4  # how two arms learnt at two values
     assert Path("study/plot.png").stat().st_size > 1000
 
 

@@ -31,7 +31,7 @@ def simulated_studies(
         values = [dict(enumerate(of_arm.mean(axis=1).tolist())) for of_arm in hits]
         differences = [None if own_samples else resample_mean((of_arm - hits[0]).mean(axis=0)) for of_arm in hits]
         pairs = [
-            Pair(f"arm {arm}", "arm 0", values[arm], values[0], IMAGES, differences[arm], own_samples)
+            Pair(f"arm {arm}", "arm 0", values[arm], values[0], IMAGES, differences[arm], own_samples=own_samples)
             for arm in range(1, arms)
         ]
         verdicts.append([compare_pair(pair, "max", len(pairs)).verdict for pair in pairs])

@@ -156,12 +156,17 @@ class Run:
         return f"Run({fspath(self.path)!r})"
 
     def _repr_html_(self) -> str:
+        from vision_train.recipe import load_recipe
+        from vision_train.report.figure_intervals import figure_intervals
         from vision_train.report.headline import headline_tiles
+        from vision_train.report.measured_samples import register_statistics
         from vision_train.report.record import read_record
         from vision_train.report.rendering import render
 
+        register_statistics(load_recipe(self._directory.recipe, runnable=False).task)
         record, page = read_record(self.path), self.report if self.report.is_file() else None
-        return render("run.html", TEMPLATES, title=record.run_name, tiles=headline_tiles(record), page=page)
+        tiles = headline_tiles(record, figure_intervals(record))
+        return render("run.html", TEMPLATES, title=record.run_name, tiles=tiles, page=page)
 
 
 def fit(

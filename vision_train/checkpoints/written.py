@@ -33,7 +33,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     # Tensors of a checkpoint may share memory, which the format does not know.
     state = {name: tensor.detach().clone().contiguous() for name, tensor in weights.state.items()}
     with written_whole(path) as temporary:
-        save_file(state, temporary, {**metadata, OURS: json.dumps(finite(facts), ensure_ascii=False)})
+        save_file(state, temporary, {**metadata, OURS: json.dumps(finite(facts))})
 
 
 def names_of(weights: Weights) -> dict[str, str]:

@@ -45,10 +45,12 @@ def _curve(curve: Curve) -> Pixels:
     axes = figure.subplots()
     for number, (name, values) in enumerate(curve.lines.items()):
         colour, (style, _) = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
-        axes.plot(curve.x, values, style, color=colour, label=name)
+        axes.plot(curve.x_of.get(name, curve.x), values, style, color=colour, label=name)
+    for name, (x, y) in curve.marks.items():
+        axes.plot(x, y, "o", color="black", label=name)
     axes.set(xlabel=curve.x_label, ylabel=curve.y_label)
     axes.grid(color=GRID)
-    if len(curve.lines) > 1:
+    if len(curve.lines) + len(curve.marks) > 1:
         axes.legend(frameon=False, fontsize=8)
     return _finished(figure, axes, curve.title)
 

@@ -246,13 +246,20 @@ def _absent(folder: Path) -> tuple[Path, ...]:
     return tuple(place for place in (folder, *folder.parents) if not place.exists())
 
 
+def refuse_taken(run_dir: Path) -> None:
+    """Refuse a place for a run where something lies already.
+
+    Raises:
+        UserError: It is there, and is not an empty folder.
+    """
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise UserError(f"{run_dir}: exists and is not empty; name another --run-dir, or continue with --resume")
+
+
 def _claim(name: str, run_dir: Path | None) -> Path:
     try:
         if run_dir is not None:
-            if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-                raise UserError(
-                    f"{run_dir}: exists and is not empty; name another --run-dir, or continue with --resume"
-                )
+            refuse_taken(run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
             return run_dir.absolute()
         parent = (RUNS / name).absolute()

@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -77,8 +77,7 @@ def open_predictions(out: Path, key: str, results: ResultsFile | None = None) ->
         key: Name of the column of ids.
         results: Makes the one json.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(out) as temporary:
+    with folder_for(out), written_whole(out) as temporary:
         with _open(temporary, "w") as file:
             writer: PredictionWriter
             if results is not None:
@@ -91,6 +90,20 @@ def open_predictions(out: Path, key: str, results: ResultsFile | None = None) ->
             writer.finish()
         if isinstance(writer, _Csv) and writer.grown:
             writer.widen(temporary)
+
+
+@contextmanager
+def folder_for(file: Path) -> Iterator[None]:
+    """Make the folder of a file, and remove what was made of it if the file comes to nothing."""
+    made = [folder for folder in file.parents if not folder.exists()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # something else has come to lie in it
+                folder.rmdir()
+        raise
 
 
 def _open(path: Path, mode: str) -> TextIO:

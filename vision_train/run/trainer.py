@@ -14,6 +14,7 @@ from torch._dynamo.exc import TorchDynamoException
 from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
+from vision_train.run.log import logging_to
 from vision_train.tasks.base import Task
 from vision_train.threads import Count, use_threads
 
@@ -58,7 +59,9 @@ def settle_threads(recipe: Recipe, recorded: int | None = None) -> Count:
     Raises:
         UserError: As for :func:`build_trainer`.
     """
-    return use_threads(recipe.run.threads, recorded=recorded, processes=build_trainer(recipe, []).num_devices)
+    with logging_to(None):
+        processes = build_trainer(recipe, []).num_devices
+    return use_threads(recipe.run.threads, recorded=recorded, processes=processes)
 
 
 def check_devices(recipe: Recipe, data: SampleDataModule, task: Task) -> None:

@@ -70,7 +70,7 @@ def select_for_round(
         combined,
         budget,
         seed=derive_seed(seed, "selection", number),
-        eligible=passing(scores, floors) & torch.tensor([bool(each.stratum) for each in labels]),
+        eligible=passing(scores, floors) & torch.tensor([bool(each.stratum) for each in labels], dtype=torch.bool),
         strata=[each.stratum for each in labels],
     )
     kept = {int(place) for place in chosen}

@@ -67,12 +67,12 @@ def test_tables_part_expressions_by_length_and_category_and_items_keep_images_to
     shown = {each.name: each for each in artefacts(results, "test", ["odd"])}
     lengths, categories, items = shown["test_lengths"], shown["test_categories"], shown["test_items"]
     assert isinstance(lengths, Table)
-    assert [row[:3] for row in lengths.rows] == [["1 to 2", 7, 100.0], ["8 to 12", 5, 0.0]]
+    assert [row[:3] for row in lengths.rows] == [["1 to 2", 7, 1.0], ["8 to 12", 5, 0.0]]
     assert lengths.note.startswith("Warning: odd. 12 expressions of")
     assert isinstance(categories, Table)
-    assert [row[:3] for row in categories.rows] == [["circle", 6, 100.0], ["square", 5, 0.0], ["others", 1, 100.0]]
+    assert [row[:3] for row in categories.rows] == [["circle", 6, 1.0], ["square", 5, 0.0], ["others", 1, 1.0]]
     assert "fewer than 5" in categories.note
-    assert all(low < share < high or share in (low, high) for *_, share, low, high, _ in categories.rows)
+    assert [row[3] for row in categories.rows] == ["61.0 to 100.0 %", "0.0 to 43.4 %", "20.7 to 100.0 %"], "Wilson's"
     assert isinstance(items, Items)
     assert items.groups is not None
     assert items.groups[:6] == ["0", "1", "2"] * 2

@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from vision_train import __version__
 from vision_train.recipe import Recipe
 from vision_train.recipe.plain import to_yaml
+from vision_train.report.figure_intervals import figure_intervals
 from vision_train.report.formats import metric_title
 from vision_train.report.headline import headline_tiles, numbers, selection
 from vision_train.report.record import RunRecord, read_record
@@ -102,7 +103,8 @@ def _measured(record: RunRecord) -> dict[str, float]:
 def _figures(record: RunRecord) -> str:
     if not record.summary:
         return "This run was not finished when it was exported; nothing was measured."
-    rows = [f"| {tile.label} | {tile.value} | {tile.note} |" for tile in headline_tiles(record)]
+    tiles = headline_tiles(record, figure_intervals(record))
+    rows = [f"| {tile.label} | {tile.value} | {tile.note} |" for tile in tiles]
     epochs = f"The epoch was chosen by `{selection(record)['metric']}`."
     return "\n".join(["## Figures", "", "| | | |", "|---|---|---|", *rows, "", epochs])
 
