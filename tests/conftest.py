@@ -1,7 +1,6 @@
 """What every test relies on: fixed seeds, one thread, no window, no network; and other processes to train with."""
 
 import contextlib
-import math
 import multiprocessing
 import os
 import pickle
@@ -76,7 +75,7 @@ def fixed_seeds() -> None:
 def quick_work_is_not_told(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe is told of work that takes over a second, which any may take on a machine that is busy."""
     if request.path.name != "test_progress.py":
-        monkeypatch.setattr("vision_train.progress.SECONDS_UNTOLD", math.inf)
+        monkeypatch.setattr("vision_train.progress.SECONDS_UNTOLD", 1e6)
 
 
 @pytest.fixture(autouse=True)
