@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import timm
 
 ANY_VIT = "vit_base_patch16_224"
-"""Of timm's names, the one that leaves a ``VisionTransformer`` with its own defaults."""
+"""The name in timm that builds a ``VisionTransformer`` with the defaults of that class."""
 
 
 class TimmCall(NamedTuple):

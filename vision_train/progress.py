@@ -47,12 +47,12 @@ class Work:
         self.done, self.parts_done = 0.0, 0
         self.figures: Sequence[Figure] = ()
         self.left: float | None = None
-        """Seconds to come, where whoever does the work knows better than :meth:`seconds_left`."""
+        """Seconds left, if the code that does the work can tell; None lets :meth:`seconds_left` estimate them."""
         self.began = time.monotonic()
         self._display = display
 
     def advance(self, count: float = 1, parts: int = 0, *figures: Figure) -> None:
-        """Count items, or a share of one, and of what they consist; what was there already has no parts."""
+        """Count finished items, or a share of one, and the parts of those that were made just now."""
         self.done += count
         self.parts_done += parts
         self.show(figures=figures)

@@ -12,6 +12,8 @@ import pytest
 
 from vision_train.artefacts import Curve, ImageGrid, Matrix, Metric, Table, write_artefact
 from vision_train.report import write_report
+from vision_train.report.headline import headline_tiles, other_figures
+from vision_train.report.record import RunRecord
 
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 SELF_CLOSED = {"rect", "line", "path", "circle", "polygon", "image"}
@@ -309,3 +311,11 @@ def test_keys_values_and_comments_of_the_recipe_have_colours(digits_run):
     for kind in ("nt", "l", "nv", "c1"):
         assert any(kind in names for names in classes), kind
         assert re.search(rf"\.{kind}\b", style), kind
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.95, True)])
+def test_weights_that_matched_are_told_where_there_was_a_checkpoint(share: float, told: bool):
+    record = RunRecord(Path("run"), summary={"checkpoint/matched_share": share, "train/steps": 800})
+    page = {tile.label for tile in headline_tiles(record)} | other_figures(record).keys()
+    assert any("matched" in title for title in page) == told
+    assert any("steps" in title for title in page)

@@ -297,7 +297,7 @@ def test_each_image_is_predicted_once(images_run, photos):
 
 
 def test_rows_are_on_the_disk_before_the_end_and_none_is_kept(images_run, photos, monkeypatch):
-    """Of each batch, when the next one is predicted."""
+    """When a batch is predicted, the rows of the batch before it are in the file."""
     written, kept = [], []
     predicted = ClassificationTask.predicted
 

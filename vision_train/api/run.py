@@ -118,7 +118,7 @@ class Run:
         Args:
             inputs: One or several paths of files or folders, as ``vision-train predict`` takes them; or one or several
                 images in memory, each a PIL image or an array (H W 3, uint8).
-            texts: What is looked for in each image, for runs on expressions.
+            texts: What is looked for in each image; only for runs that take a text.
             render: Folder for pictures of the predictions.
             overrides: Keys to change, such as ``{"data.on_bad": "skip"}``.
 

@@ -14,7 +14,9 @@ from vision_train.statistics import Interval
 
 DELIVERED = "run/delivered"
 """In the summary, the phase whose weights and figures are the run's, where that is not the last one."""
-SHOWN = ("checkpoint/matched_share", "run/seconds", "train/seconds", "train/samples_per_second")
+MATCHED = "checkpoint/matched_share"
+"""Share of the weights that a checkpoint filled; 0 where training starts from random ones."""
+SHOWN = (MATCHED, "run/seconds", "train/seconds", "train/samples_per_second")
 """Figures that get a tile besides the headline metric and what was measured on the test split."""
 
 
@@ -43,8 +45,8 @@ def headline_tiles(record: RunRecord, intervals: Mapping[str, Interval] | None =
     metric = _leading(record, split)
     first = [f"test/{metric}", f"val/{metric}"]
     keys = [*first, *(key for key in figures if key.startswith(split) and key not in first), *SHOWN]
-    from_random_weights = not figures.get("checkpoint/matched_share")
-    omitted = {"checkpoint/matched_share": from_random_weights, "run/seconds": not _in_phases(figures)}
+    from_random_weights = not figures.get(MATCHED)
+    omitted = {MATCHED: from_random_weights, "run/seconds": not _in_phases(figures)}
     return [
         Tile(
             metric_title(key, record.described),
@@ -68,11 +70,10 @@ def _leading(record: RunRecord, split: str) -> str:
 
 
 def other_figures(record: RunRecord) -> dict[str, str]:
-    """Everything in the summary that has no tile, by its title."""
+    """Everything in the summary that has no tile, by its title; of random weights nothing matched, which says nothing."""
     shown = {tile.label for tile in headline_tiles(record)}
-    return {
-        title: text for title, text in written_figures(record.summary, record.described).items() if title not in shown
-    }
+    figures = {key: value for key, value in record.summary.items() if value or key != MATCHED}
+    return {title: text for title, text in written_figures(figures, record.described).items() if title not in shown}
 
 
 def written_figures(figures: dict[str, Any], described: Metrics) -> dict[str, str]:

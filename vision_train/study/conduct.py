@@ -101,7 +101,7 @@ class _Progress:
         self._done = {run.folder for run in self.runs if run.finished}
         self._began, self._trained = time.monotonic(), 0
         self._shares: dict[Path, float] = {}
-        """Of the runs under way, what is done of each."""
+        """Folder of a run under way -> the share of it that is done."""
         self._work: Work | None = None
         if before := len(self._done):
             console.print(f"{before} of {len(self.runs)} runs are finished already")

@@ -43,7 +43,7 @@ class Format:
     """A format of files, or of folders, that hold a whole network."""
 
     suffix: str
-    """Of a file; empty for a folder."""
+    """The ending of the file; empty if the format is a folder."""
     packages: tuple[str, ...]
     """Packages that write and check it; the extra `export` installs them."""
     write: Callable[[Subject, Path], None]

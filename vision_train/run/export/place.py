@@ -32,9 +32,9 @@ class Place:
 
         Args:
             out: What the user named; None puts it into the working directory.
-            name: Of the recipe.
-            written_as: Name of the format.
-            suffix: Of a file; empty for a folder.
+            name: The name of the recipe.
+            written_as: The name of the format.
+            suffix: The ending of the file; empty if the format is a folder.
 
         Raises:
             UserError: The name does not suit the format.

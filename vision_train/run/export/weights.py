@@ -19,7 +19,7 @@ OF_NETWORK = (
     *("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std"),
     *("num_classes", "pool_size", "first_conv", "classifier", "custom_load"),
 )
-"""Of timm's configuration, what is said of network and preparation."""
+"""The keys of timm's configuration that describe the network and how its images are prepared."""
 
 
 def _write_ours(subject: Subject, folder: Path) -> None:
