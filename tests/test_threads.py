@@ -151,6 +151,15 @@ def test_processes_share_and_a_second_look_divides_no_further(monkeypatch):
     assert use_threads(processes=3).count == 8
 
 
+def test_a_process_that_the_first_one_started_takes_its_number_undivided(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(threads, "_INHERITED", "4")
+    monkeypatch.setattr(threads, "_threads_of_torch", lambda: 4)  # torch has read what the first process set
+    assert use_threads(processes=2) == Count(4, "the first process of the run")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert use_threads(processes=2).count == 2, "of a study, which the process that starts it does not divide"
+
+
 def test_runs_of_a_study_share_and_the_processes_of_each_run_share_that(monkeypatch):
     use_threads()
     of_each = environment_of_each(2)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vision_train.processes import launched_rank
+
 THREADS = "OMP_NUM_THREADS"
 NUMBERS = ("MKL_NUM_THREADS", THREADS)
 """Environment variables that set how many threads torch starts; it takes the first before the second."""
@@ -29,6 +31,8 @@ WAITING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 CPU_MAX, QUOTA, PERIOD = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"
 """Files of a control group: of version 2, and the two of version 1."""
 
+_INHERITED = os.environ.get(OURS)
+"""The number that the process which started this one has set, as it was when this module was imported."""
 _too_late = False
 """Whether torch was imported before its waiting threads were told to sleep."""
 
@@ -81,6 +85,8 @@ def use_threads(wanted: int | None = None, *, recorded: int | None = None, proce
         chosen = Count(recorded, "the record of the run, which goes on with as many")
     elif named is not None:
         chosen = Count(_number(os.environ[named]), f"{named} in the environment")
+    elif _INHERITED and launched_rank() > 0:
+        chosen = Count(int(_INHERITED), "the first process of the run")  # which has divided the processors already
     else:
         chosen = _share(own, processes)
     torch.set_num_threads(chosen.count)

@@ -14,7 +14,10 @@ import torch
 from PIL import Image
 
 import vision_train
+from vision_train.api.loaded import picture_of
 from vision_train.api.overrides import as_typed
+from vision_train.api.run import _place
+from vision_train.data.decode import decode
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.study import conduct
@@ -81,6 +84,49 @@ def test_images_in_memory_are_predicted_as_files_are(run, tmp_path):
     assert from_memory == from_files
     assert run.predict(images[0])[0]["confidence"] == pytest.approx(from_memory[0]["confidence"], abs=1e-6)
     assert run.predict(str(tmp_path))[0]["label"] == from_files[0]["label"]
+
+
+def oriented(folder: Path) -> Path:
+    """A picture that lies on its side, as its EXIF says."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pictures()[0]).save(folder / "oriented.png", exif=exif)
+    return folder / "oriented.png"
+
+
+def transparent(folder: Path) -> Path:
+    Image.fromarray(np.zeros((9, 7, 4), np.uint8)).save(folder / "transparent.png")
+    return folder / "transparent.png"
+
+
+def sixteen_bits(folder: Path) -> Path:
+    grey = np.linspace(0, 65535, 63).reshape(9, 7).astype(np.uint16)
+    Image.fromarray(grey).save(folder / "sixteen.png")
+    return folder / "sixteen.png"
+
+
+@pytest.mark.parametrize("make", [oriented, transparent, sixteen_bits])
+def test_a_picture_in_memory_is_prepared_as_its_file_is(run, tmp_path, make):
+    file = make(tmp_path)
+    with Image.open(file) as opened:
+        assert np.array_equal(np.asarray(picture_of(opened)), decode(file))
+
+
+def test_a_picture_without_a_defined_range_is_refused():
+    with pytest.raises(UserError, match="floating-point"):
+        picture_of(Image.fromarray(np.zeros((4, 4), np.float32)))
+
+
+def test_names_with_other_line_ends_are_read_back(run, tmp_path):
+    name = tmp_path / "a\u2028b.png"
+    Image.fromarray(pictures()[0]).save(name)
+    assert [row["path"] for row in run.predict(tmp_path)] == [str(name)]
+
+
+def test_the_place_of_an_image_stands_for_its_file_in_ids_with_texts():
+    places = {"/t/00000000.png": 0, "/t/00000001.png": 1}
+    given = ["/t/00000001.png", "/t/00000001.png#2", "/other/00000001.png", "a#b"]
+    assert [_place(name, places) for name in given] == [1, "1#2", "/other/00000001.png", "a#b"]
 
 
 def test_the_loaded_network_answers_as_predict_does(run):

@@ -116,6 +116,12 @@ def test_two_processes_freeze_and_release_as_one(tiny, two_processes):
         torch.testing.assert_close(weight, theirs[name], rtol=1e-3, atol=1e-4)
 
 
+def test_one_process_under_ddp_freezes_and_releases_too(tiny):
+    ddp = ("trainer.devices=1", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+    _fit(0, tiny, (*STAGED, *ddp, "trainer.max_epochs=2"), Path("alone"))
+    assert Path("alone/summary.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -316,6 +316,16 @@ def test_rows_are_on_the_disk_before_the_end_and_none_is_kept(images_run, photos
     assert [row["path"] for row in rows("out.csv")] == PHOTOS
 
 
+def test_ctrl_c_stays_ctrl_c_and_leaves_nothing(images_run, photos, monkeypatch):
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClassificationTask, "predicted", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        predict(images_run, photos, out="new/out.csv")
+    assert not Path("new").exists()
+
+
 def test_one_image_gets_an_answer(images_run, photos):
     said = predict(images_run, Path(PHOTOS[0]), out=None)
     answer = re.fullmatch(r"photos/blue/1\.png: (\d) (\d+\.\d)%, \d .*%\n", said)

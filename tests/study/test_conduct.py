@@ -684,3 +684,11 @@ def test_the_page_of_a_study_does_not_scroll_sideways_in_a_browser(conduct, open
     heading = page.locator("section#results thead th").first
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
+
+
+def test_runs_that_were_deleted_are_measured_anew_in_the_same_process(conduct):
+    conduct(MadeUpRuns(accuracy), *ARMS)
+    before = table()["cells"][0]["arms"][1]["mean"]
+    shutil.rmtree("study/runs")
+    conduct(MadeUpRuns(lambda name, seed: accuracy(name, seed) - 0.2), *ARMS)
+    assert table()["cells"][0]["arms"][1]["mean"] == pytest.approx(before - 0.2, abs=0.01)

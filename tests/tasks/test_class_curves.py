@@ -117,3 +117,20 @@ def test_a_perfect_auroc_has_no_interval():
 def test_the_probabilities_of_a_thousand_classes_are_not_kept():
     assert len(probability_fields(MOST_CLASSES)) == MOST_CLASSES
     assert probability_fields(1_000) == ()
+
+
+def test_groups_widen_the_intervals_of_sensitivity_and_specificity():
+    probabilities, labels = scored(240, 2)
+    scores, positive = probabilities[:, 1].numpy(), labels.numpy() == 1
+    order = np.lexsort((scores, positive))  # those of one group are alike
+    scores, positive = scores[order], positive[order]
+    alone = at_threshold(positive, scores, 0.5)
+    together = at_threshold(positive, scores, 0.5, [f"patient {place // 20}" for place in range(240)])
+    assert (alone.sensitivity, alone.specificity) == (together.sensitivity, together.specificity)
+    for single, grouped in (
+        (alone.of_sensitivity, together.of_sensitivity),
+        (alone.of_specificity, together.of_specificity),
+    ):
+        assert single is not None
+        assert grouped is not None
+        assert grouped.high - grouped.low > 1.5 * (single.high - single.low)

@@ -51,16 +51,21 @@ def load_network(run: Path) -> LoadedRun:
 
 
 def picture_of(image: Any) -> Image.Image:
-    """An RGB picture of an image in memory.
+    """An RGB picture of an image in memory; a PIL image is turned upright and put on white as one of a file is.
 
     Raises:
-        UserError: It is neither a PIL image nor an array (H W 3, uint8).
+        UserError: It is neither a PIL image nor an array (H W 3, uint8), or has values without a defined range.
     """
     import numpy as np
     from PIL import Image
 
+    from vision_train.data.decode import BadImageError, pixels_of
+
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        try:
+            return Image.fromarray(pixels_of(image))
+        except BadImageError as error:
+            raise UserError(f"an image in memory cannot be used: {error}") from error
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
         found = f"shape {image.shape} and {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise UserError(f"an image is a PIL image or an array of H x W x 3 bytes (uint8), and this one is {found}")

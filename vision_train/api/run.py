@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike, fspath
@@ -123,11 +123,13 @@ class Run:
             overrides: Keys to change, such as ``{"data.on_bad": "skip"}``.
 
         Returns:
-            A mapping for each sample, as in ``predictions.jsonl``. The id of an image in memory is its place, from 0.
+            A mapping for each sample, as in ``predictions.jsonl``. The id of an image in memory is its place, from 0;
+            with texts ``0#1`` is the first text about the first image.
 
         Raises:
             UserError: There is nothing to predict on, or an input cannot be used.
         """
+        from vision_train.recipe import load_recipe
         from vision_train.run.predict import predict_run
 
         with TemporaryDirectory() as folder, _as_files(inputs) as (paths, places):
@@ -142,11 +144,10 @@ class Run:
                 texts=list(texts),
                 console=_console(quiet=True),
             )
-            rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-        for row in rows:
-            if row.get("path") in places:
-                row["path"] = places[row["path"]]
-        return rows
+            with out.open(encoding="utf-8") as lines:  # splitlines() would end lines at signs within texts too
+                rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        key = load_recipe(self._directory.recipe, runnable=False).kind.id_column
+        return [{**row, key: _place(row[key], places)} for row in rows]
 
     def load(self) -> LoadedRun:
         """Build the network with the best weights, for use in your own code."""
@@ -223,6 +224,12 @@ def _console(*, quiet: bool) -> Console:
     from vision_train.cli.console import plain_console
 
     return Console(quiet=True) if quiet else plain_console()
+
+
+def _place(name: str, places: Mapping[str, int]) -> str | int:
+    """The id of a sample by the place of its image in memory; another stays as it is."""
+    file, number, text = name.rpartition("#")
+    return places[name] if name in places else f"{places[file]}{number}{text}" if file in places else name
 
 
 @contextmanager

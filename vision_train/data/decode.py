@@ -149,7 +149,16 @@ def _orientation_of_jpeg(content: NDArray[np.uint8]) -> int:
 def _decode_with_pillow(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
     with _open(content.tobytes()) as image:
         image.load()
-        return _upright(_eight_bits(image), _orientation(image))
+        return pixels_of(image)
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of a picture in memory, H W 3, prepared as those of a file are; see :func:`decode`.
+
+    Raises:
+        BadImageError: Its values have no defined range.
+    """
+    return _upright(_eight_bits(image), _orientation(image))
 
 
 def _open(content: bytes) -> Image.Image:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
 
@@ -118,9 +119,9 @@ class ReleaseFrozen(Callback):
     """Keeps parameters as they are up to an optimiser step, and lets them be trained from there on.
 
     Whether they are frozen follows from the step alone, so a resumed run goes on as it would have. One process leaves
-    their gradients out of the backward pass. Several processes compute and drop them: they have agreed to wait for the
-    gradient of every parameter that was trained when they began. A parameter without a gradient has no state in the
-    optimiser and does not decay.
+    their gradients out of the backward pass. DDP waits for the gradient of every parameter that was trained when it
+    began, so that under it they are computed and dropped. A parameter without a gradient has no state in the optimiser
+    and does not decay.
 
     Args:
         modules: The outermost modules that are frozen as a whole; they are in evaluation mode until then.
@@ -140,7 +141,8 @@ class ReleaseFrozen(Callback):
             return
         if self._modes is None:
             self._modes = [(module, module.training) for outer in self.modules for module in outer.modules()]
-            self._require_gradients(trainer.world_size > 1)
+            # DDP wraps a single process too, and waits for the gradient of every parameter.
+            self._require_gradients(isinstance(trainer.strategy, DDPStrategy))
         for module in self.modules:
             module.eval()
 

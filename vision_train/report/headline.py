@@ -70,7 +70,7 @@ def _leading(record: RunRecord, split: str) -> str:
 
 
 def other_figures(record: RunRecord) -> dict[str, str]:
-    """Everything in the summary that has no tile, by its title; of random weights nothing matched, which says nothing."""
+    """Everything in the summary that has no tile, by its title, but for what says nothing of random weights."""
     shown = {tile.label for tile in headline_tiles(record)}
     figures = {key: value for key, value in record.summary.items() if value or key != MATCHED}
     return {title: text for title, text in written_figures(figures, record.described).items() if title not in shown}

@@ -127,6 +127,12 @@ def register_statistics(task: str) -> None:
     import_module(f"{task_packages()[task]}.task")
 
 
+def forget_items() -> None:
+    """Forget what was read of runs: they may have been trained anew since."""
+    read_items.cache_clear()
+    _recomputed.cache_clear()
+
+
 # Finished runs alone are read; their files change no more, and the tables are written anew after each run.
 @cache
 def read_items(folder: Path, split: str) -> Items:

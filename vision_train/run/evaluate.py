@@ -20,7 +20,7 @@ from vision_train.run.learnt import learnt_before
 from vision_train.run.log import logging_to
 from vision_train.run.phase import Scanned, prepare, scan
 from vision_train.run.progress import PassProgress
-from vision_train.run.trainer import build_trainer, settle_threads
+from vision_train.run.trainer import build_trainer, call_trainer, settle_threads
 from vision_train.tasks import augmented_views
 
 
@@ -68,7 +68,7 @@ def evaluate_run(
         trainer = build_trainer(prepared.recipe, [BadSamples(prepared.data), passes])
         prepared.task.test_split = name
         loaders, began = prepared.data.evaluation_loaders(split), time.monotonic()
-        trainer.test(prepared.task, dataloaders=loaders, verbose=False)
+        call_trainer(trainer, "test", prepared.task, dataloaders=loaders, verbose=False)
         seconds = time.monotonic() - began
     figures: dict[str, float | int] = {key: value.item() for key, value in trainer.callback_metrics.items()}
     skipped = len(loaders[0].dataset.skipped)  # samples of companions are no part of the split

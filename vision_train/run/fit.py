@@ -170,7 +170,7 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
     finished: list[FinishedPhase] = []
     alone = directory.held() if first_process else nullcontext()
     said = logging_to(directory.path / "log.txt" if first_process else None)
-    with alone, said, _trackers(directory, console) as trackers, _process_group():
+    with _process_group(), alone, said, _trackers(directory, console) as trackers:
         log = MetricsLog(directory.metrics, directory.seconds_so_far(), trackers) if first_process else None
         while (phase := plan.next(finished)) is not None:
             if first_process:
@@ -192,6 +192,7 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             figures = conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
             if trackers:
                 trackers.close(figures)
+        gather_objects(None)  # whoever goes on finds a finished run, in all processes
 
 
 @contextmanager

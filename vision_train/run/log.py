@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +22,17 @@ def logging_to(path: Path | None) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace") if path else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     before = [(entry.level, entry.propagate, entry.handlers[:]) for entry in loggers]
+    showing = warnings.showwarning
     logging.captureWarnings(True)
+    captured = warnings.showwarning is not showing  # else the caller had it on, and wants it on
     for entry in loggers:
         entry.setLevel(logging.INFO)
         entry.propagate, entry.handlers = False, [handler]
     try:
         yield
     finally:
-        logging.captureWarnings(False)
+        if captured:
+            logging.captureWarnings(False)
         for entry, (level, propagate, handlers) in zip(loggers, before, strict=True):
             entry.setLevel(level)
             entry.propagate, entry.handlers = propagate, handlers

@@ -23,7 +23,7 @@ from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
 from vision_train.run.predictions import RESULTS, JsonLines, PredictionWriter, check_outputs, open_predictions
 from vision_train.run.progress import PassProgress
-from vision_train.run.trainer import build_trainer, settle_threads
+from vision_train.run.trainer import build_trainer, call_trainer, settle_threads
 from vision_train.tasks.base import Task
 from vision_train.wording import count_of
 
@@ -99,7 +99,7 @@ def predict_run(
         printer = None if lines is None else JsonLines(lines, key, ascii_only=True)
         passed_on = _PassOn([each for each in (table, printer) if each], renderer, console if printed else None)
         trainer = build_trainer(recipe, [passed_on, PassProgress(recipe.kind.noun)])
-        trainer.predict(task, dataloaders=loader, return_predictions=False)
+        call_trainer(trainer, "predict", task, dataloaders=loader, return_predictions=False)
     said = [] if table is None else [f"{table.counted(recipe.kind.noun)} in {out}"]
     for line in said + (renderer.remarks() if renderer else []):
         console.print(line)

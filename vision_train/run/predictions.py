@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -186,14 +185,12 @@ class _Csv:
 
     def widen(self, path: Path) -> None:
         """Copy the file, row by row, with all columns in each."""
-        wide = path.with_name(f"{path.name}.wide")
-        with _open(path, "r") as narrow, _open(wide, "w") as file:
+        with written_whole(path) as wide, _open(path, "r") as narrow, _open(wide, "w") as file:
             rows, writer = csv.reader(narrow), csv.writer(file, lineterminator="\n")
             next(rows)
             writer.writerow([self._key, *self._columns])
             for row in rows:
                 writer.writerow([*row, *[""] * (1 + len(self._columns) - len(row))])
-        shutil.move(wide, path)
 
 
 class _Results:

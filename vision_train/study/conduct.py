@@ -16,14 +16,16 @@ from vision_train.files import check_writable
 from vision_train.progress import Work, doing, format_seconds
 from vision_train.report.fonts import remarks_on_glyphs
 from vision_train.report.formats import in_words
+from vision_train.report.measured_samples import forget_items
 from vision_train.run.progress import epoch_reached
 from vision_train.study import words
 from vision_train.study.execution import Execution, Outcome, Train
+from vision_train.study.learning import forget_curves
 from vision_train.study.page import State
 from vision_train.study.plan import Plan
 from vision_train.study.processes import RunProcesses
 from vision_train.study.resolved import resolve_arms
-from vision_train.study.results import StudyResult, collect, measured_value
+from vision_train.study.results import StudyResult, collect, forget_figures, measured_value
 from vision_train.study.study import Run, Study
 from vision_train.study.writing import verdicts, write_results
 from vision_train.threads import processors_of_each
@@ -50,6 +52,8 @@ def conduct(
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1")
     check_writable(folder, "--out")
+    for forget in (forget_figures, forget_curves, forget_items):  # a process may compare several times
+        forget()
     CONTENTS.recall(folder)
     study = Study(folder.absolute(), plan, resolve_arms(plan))
     try:

@@ -65,6 +65,11 @@ def _line(arm: str, folders: Sequence[Path], name: str, colour: int) -> Line | N
     return Line(arm, epochs, table.mean(axis=0).tolist(), colour, spread)
 
 
+def forget_curves() -> None:
+    """Forget what was read of runs: they may have been trained anew since."""
+    _validated.cache_clear()
+
+
 # Of finished runs alone, whose files change no more; the page is written anew after each run.
 @cache
 def _validated(folder: Path) -> dict[str, dict[float, float]]:

@@ -225,6 +225,12 @@ def _differing_conditions(folders: Iterable[Path]) -> list[str]:
     return differing
 
 
+def forget_figures() -> None:
+    """Forget what was read of runs: they may have been trained anew since."""
+    _summary.cache_clear()
+    _environment.cache_clear()
+
+
 # Of finished runs alone, whose files change no more; the tables are written anew after each run.
 @cache
 def _summary(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from torch import Tensor
 
 from vision_train.artefacts import Artefact, Curve, Table
-from vision_train.statistics import Interval, wilson_interval
+from vision_train.statistics import Interval, bootstrap_interval, group_indices, resample_mean, wilson_interval
 from vision_train.tasks.auroc import auroc_interval, class_auroc_items
 
 MOST_CLASSES = 100
@@ -45,6 +45,8 @@ class Against:
     average_precision: float
     threshold: float | None
     """As validation chose it."""
+    groups: Sequence[str] | None
+    """N, what belongs together; None where each sample stands alone."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class AtThreshold:
     specificity: float
     precision: float | None
     """None where nothing is taken for positive."""
-    positives: int
-    negatives: int
+    of_sensitivity: Interval | None
+    """95 %; None where it is not known."""
+    of_specificity: Interval | None
 
 
 def choose_thresholds(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
@@ -139,7 +142,8 @@ def _against(
     items = class_auroc_items(scores.double(), positive)
     truth, ranked = positive.numpy(), scores.numpy()
     precision = float(average_precision_score(truth, ranked))
-    return Against(name, truth, ranked, items.mean().item(), auroc_interval(items, groups), precision, threshold)
+    auroc = items.mean().item(), auroc_interval(items, groups)
+    return Against(name, truth, ranked, *auroc, precision, threshold, groups)
 
 
 def _roc(found: Sequence[Against], whom: str, split: str) -> Curve:
@@ -189,26 +193,36 @@ def _thinned(x: Floats, y: Floats) -> tuple[list[float], list[float]]:
 def _told(each: Against) -> list[tuple[str, AtThreshold]]:
     """The thresholds that are spoken of, in words."""
     cuts = dict.fromkeys([LIKELIER_THAN_NOT, *([] if each.threshold is None else [each.threshold])])
-    return [(f"threshold {cut:.2f}", at_threshold(each.positive, each.scores, cut)) for cut in cuts]
+    return [(f"threshold {cut:.2f}", at_threshold(each.positive, each.scores, cut, each.groups)) for cut in cuts]
 
 
-def at_threshold(positive: Floats, scores: Floats, threshold: float) -> AtThreshold:
+def at_threshold(
+    positive: Floats, scores: Floats, threshold: float, groups: Sequence[str] | None = None
+) -> AtThreshold:
     """Sensitivity, specificity and precision where a score from the threshold on counts as positive.
 
     Args:
         positive: N, bool, at least one of each.
         scores: N.
         threshold: In [0, 1].
+        groups: N, what belongs together; None where each sample stands alone.
     """
     claimed = scores >= threshold
-    hits, positives, negatives = int((claimed & positive).sum()), int(positive.sum()), int((~positive).sum())
+    found, passed = claimed[positive], ~claimed[~positive]
     return AtThreshold(
-        hits / positives,
-        int((~claimed & ~positive).sum()) / negatives,
-        hits / int(claimed.sum()) if claimed.any() else None,
-        positives,
-        negatives,
+        float(found.mean()),
+        float(passed.mean()),
+        float(positive[claimed].mean()) if claimed.any() else None,
+        _interval_of_share(found, groups and np.asarray(groups)[positive].tolist()),
+        _interval_of_share(passed, groups and np.asarray(groups)[~positive].tolist()),
     )
+
+
+def _interval_of_share(hits: Floats, groups: Sequence[str] | None) -> Interval | None:
+    """Wilson's for samples that stand alone; a bootstrap of groups, since samples of one are no samples more."""
+    if groups is None:
+        return wilson_interval(float(hits.mean()), len(hits))
+    return bootstrap_interval(resample_mean(hits.astype(float), group_indices(groups)), share=True)
 
 
 def _table(found: Sequence[Against], whom: str, split: str) -> Table:
@@ -242,12 +256,13 @@ def _table_note(found: Sequence[Against]) -> str:
 
 def _in_words(words: str, at: AtThreshold) -> str:
     parts = []
-    for name, share, count in (
-        ("sensitivity", at.sensitivity, at.positives),
-        ("specificity", at.specificity, at.negatives),
+    for name, share, interval in (
+        ("sensitivity", at.sensitivity, at.of_sensitivity),
+        ("specificity", at.specificity, at.of_specificity),
     ):
-        low, high = wilson_interval(share, count)
-        parts.append(f"{name} {100 * share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)")
+        bounds = [] if interval is None else [f"{100 * bound:.1f}" for bound in interval]
+        known = f" (95 % interval {' to '.join(bounds)} %)" if bounds else ""
+        parts.append(f"{name} {100 * share:.1f} %{known}")
     return f"At {words}: {', '.join(parts)}."
 
 

@@ -242,6 +242,15 @@ def test_a_failed_push_leaves_the_files_and_says_how_to_send_them(run, tmp_path,
     assert (tmp_path / "folder" / "weights.safetensors").is_file()
 
 
+def test_a_hub_that_cannot_be_reached_is_a_message(monkeypatch):
+    monkeypatch.setattr(pushing.huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # a port that refuses
+    monkeypatch.setattr(pushing.huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    api = pushing.huggingface_hub.HfApi(endpoint="http://127.0.0.1:9", token="token")
+    monkeypatch.setattr(pushing.huggingface_hub, "HfApi", lambda **_: api)
+    with pytest.raises(UserError, match=r"--push me/digits: failed .*hf upload me/digits a\.onnx model\.onnx"):
+        pushing.push("me/digits", [("model.onnx", Path("a.onnx"))], "export", Console(quiet=True))
+
+
 def test_push_without_a_token_or_a_name_is_refused_before_any_work(run, tmp_path, monkeypatch):
     monkeypatch.setattr(pushing.huggingface_hub, "get_token", lambda: None)
     for repository, message in (("me/digits", "hf auth login.*HF_TOKEN"), ("a b", "OWNER/NAME")):

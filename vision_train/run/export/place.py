@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vision_train.errors import UserError
 from vision_train.files import check_writable
+from vision_train.run.predictions import folder_for
 
 DESCRIPTION = "preprocessing.json"
 """What describes the network, in a folder."""
@@ -76,14 +77,14 @@ class Place:
     @contextmanager
     def staged(self) -> Iterator[Stage]:
         """A folder beside the place to write into; nothing of it is left."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         folder = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        try:
-            yield Stage(self, folder)
-        finally:
+        with folder_for(self.path):
             shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                yield Stage(self, folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def in_repository(self, files: Sequence[Path]) -> list[tuple[str, Path]]:
         """Names that files of this place have in a repository, where the card is its README."""

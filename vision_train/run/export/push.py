@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import huggingface_hub
@@ -32,6 +34,13 @@ def check_push(repository: str) -> None:
         )
 
 
+def _connection_error() -> type[Exception]:
+    """What the library raises by which the hub is asked; which library that is depends on the version."""
+    library = import_module(type(huggingface_hub.utils.get_session()).__module__.partition(".")[0])
+    error: type[Exception] = library.HTTPError
+    return error
+
+
 def push(repository: str, files: Sequence[tuple[str, Path]], message: str, console: Console) -> None:
     """Send files in one commit. A repository that is made for them is private; a README that it has stays.
 
@@ -51,11 +60,11 @@ def push(repository: str, files: Sequence[tuple[str, Path]], message: str, conso
         sent = [(name, file) for name, file in files if not (own_card and name == CARD)]
         added = [huggingface_hub.CommitOperationAdd(name, file) for name, file in sent]
         commit = api.create_commit(repository, added, commit_message=message)
-    except OSError as error:  # errors of the hub and of its connections are such
+    except (OSError, _connection_error()) as error:  # errors of the hub itself are the first
         reason = str(error).strip().split("\n")[0]
+        commands = "; ".join(shlex.join(["hf", "upload", repository, str(file), name]) for name, file in files)
         raise UserError(
-            f"--push {repository}: failed ({reason}); the files are written, and `hf upload {repository} "
-            f"{files[0][1].parent}` sends them too"
+            f"--push {repository}: failed ({reason}); the files are written, and this sends them too: {commands}"
         ) from error
     console.print(f"sent {', '.join(name for name, _ in sent)}: {commit.commit_url}")
     if own_card:

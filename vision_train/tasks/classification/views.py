@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
+from vision_train.recipe.preprocessing import resized_size
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.augmented_views import AugmentedViews
 
@@ -23,15 +24,15 @@ def augmented_views(recipe: Recipe, name: str) -> AugmentedViews:
     """The views of a recipe's images by name.
 
     ``flips``: the image and its mirror image. ``five-crop``: the four corners and the centre of an image that is read
-    larger by ``1 / augment.eval.crop_share`` (Krizhevsky et al., 2012); the crop at the centre is what is measured
-    without views.
+    larger by ``1 / augment.eval.crop_share`` (Krizhevsky et al., 2012). Where that share is below 1, the crop at the
+    centre is what is measured without views; where the recipe evaluates whole images, it is :data:`MARGIN`.
     """
     if name == "flips":
         return AugmentedViews(recipe, 2, "the image and its mirror image", _averaged((_as_it_is, functional.hflip)))
     height, width = recipe.data.height_and_width
     share = recipe.augment.preprocessing.crop_share
     margin = MARGIN if share in ("whole", 1.0) else float(share)
-    larger = round(height / margin), round(width / margin)
+    larger = resized_size((height, width), margin) or (height, width)
     read: float | Literal["whole"] = "whole" if share == "whole" else 1.0
     augment = replace(recipe.augment, eval=replace(recipe.augment.eval, crop_share=read))
     larger_side = larger[0] if isinstance(recipe.data.image_size, int) else larger
