@@ -145,6 +145,27 @@ def test_a_run_is_measured_on_another_split(run):
     assert figures["val/accuracy"] == pytest.approx(run.metrics["val/accuracy"])
 
 
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ([], "nothing to predict on"),
+        (np.zeros((0, 8, 3), np.uint8), "no pixels"),
+        (Image.new("RGB", (0, 8)), "no pixels"),
+        (["one.png", np.zeros((4, 4, 3), np.uint8)], "one kind at a time"),
+    ],
+)
+def test_inputs_that_say_nothing_are_refused(run, inputs, words):
+    with pytest.raises(UserError, match=words):
+        run.predict(inputs)
+
+
+def test_keys_and_recipes_of_another_type_are_refused():
+    with pytest.raises(UserError, match="mapping"):
+        vision_train.fit("quickstart", ["optim.lr=1"])
+    with pytest.raises(UserError, match=r"quickstart: .*list"):
+        vision_train.compare("quickstart")
+
+
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), [[1]], 3])
 def test_what_is_no_image_is_refused(run, image):
     with pytest.raises(UserError, match="uint8"):
@@ -160,6 +181,9 @@ def test_a_place_without_a_run_is_refused(tmp_path):
     ("value", "read"),
     [
         (1e-05, 1e-05),
+        (np.float64(0.25), 0.25),
+        (np.int64(3), 3),
+        (torch.tensor(2), 2),
         (None, None),
         ("yes", "yes"),
         ("1", "1"),

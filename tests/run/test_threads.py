@@ -80,5 +80,5 @@ def test_a_record_of_an_earlier_version_or_a_damaged_one() -> None:
 
 
 def test_no_threads_are_refused() -> None:
-    with pytest.raises(UserError, match=r"run\.threads: is 0; must be at least 1"):
+    with pytest.raises(UserError, match=r"run\.threads: is 0; must be from 1 to 1,024"):
         load_recipe("quickstart", ["run.threads=0"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_train.api.overrides import Overrides, as_typed
+from vision_train.errors import UserError
 from vision_train.threads import prepare_environment
 
 TEMPLATES = "vision_train.api"
@@ -76,6 +77,8 @@ def compare(
     from vision_train.study.plan import make_plan
     from vision_train.study.writing import verdicts
 
+    if isinstance(recipes, str | PathLike):
+        raise UserError(f"{recipes}: is one recipe; give a list of two or more")
     prepare_environment()
     arguments, folder = [*(fspath(recipe) for recipe in recipes), *as_typed(overrides)], Path(out)
     plan = make_plan(arguments, seeds, grid)

@@ -61,6 +61,8 @@ def picture_of(image: Any) -> Image.Image:
 
     from vision_train.data.decode import BadImageError, pixels_of
 
+    if 0 in getattr(image, "size" if isinstance(image, Image.Image) else "shape", ()):
+        raise UserError("an image in memory has no pixels")
     if isinstance(image, Image.Image):
         try:
             return Image.fromarray(pixels_of(image))

@@ -17,10 +17,12 @@ def as_typed(overrides: Overrides | None) -> list[str]:
     """Write keys and values as they would be typed on the command line, ``optim.lr=0.0001``.
 
     Raises:
-        UserError: A value is none that a recipe can hold.
+        UserError: These are no keys and values, or a value is none that a recipe can hold.
     """
     from vision_train.recipe.plain import escaped
 
+    if not isinstance(overrides, Mapping | None):
+        raise UserError(f"{overrides!r}: are no keys of a recipe; give a mapping such as {{'optim.lr': 1e-4}}")
     typed = []
     for key, value in (overrides or {}).items():
         try:
@@ -41,4 +43,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy or torch
+        return value.item()
     return value

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vision_train.api.comparison import TEMPLATES
 from vision_train.api.loaded import LoadedRun, load_network
 from vision_train.api.overrides import Overrides, as_typed
+from vision_train.errors import UserError
 from vision_train.threads import prepare_environment
 
 if TYPE_CHECKING:
@@ -240,11 +241,15 @@ def _as_files(inputs: Any) -> Iterator[tuple[list[Path], dict[str, int]]]:
         The paths, and the place of each image in memory by its path.
     """
     several = [inputs] if isinstance(inputs, str | PathLike) or not isinstance(inputs, list | tuple) else list(inputs)
+    if not several:
+        raise UserError("there is nothing to predict on; give a path or an image, or a list of these")
     if all(isinstance(each, str | PathLike) for each in several):
         yield [Path(each) for each in several], {}
         return
     from vision_train.api.loaded import picture_of
 
+    if any(isinstance(each, str | PathLike) for each in several):
+        raise UserError("some inputs are paths and others are images in memory; give one kind at a time")
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{place:08d}.png" for place in range(len(several))]
         for path, image in zip(paths, several, strict=True):

@@ -7,6 +7,8 @@ from typing import Literal
 
 from vision_train.data.kind import Problems
 
+MOST_THREADS = 1024
+"""More take minutes to start, in which nothing can interrupt them."""
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 
@@ -67,5 +69,5 @@ class Run:
             yield "keep", f"is {self.keep}; must be at least 1, the best epoch"
         if len(set(self.trackers)) < len(self.trackers):
             yield "trackers", f"is {self.trackers}; name each tracker once"
-        if self.threads is not None and self.threads < 1:
-            yield "threads", f"is {self.threads}; must be at least 1"
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            yield "threads", f"is {self.threads}; must be from 1 to {MOST_THREADS:,}"

@@ -107,7 +107,7 @@ def describe(name: str, metrics: Metrics) -> Described:
 
 def metric_title(name: str, metrics: Metrics) -> str:
     """Readable title of a metric, with or without its split: ``test/accuracy`` -> ``Test accuracy``."""
-    split = name.rpartition("/")[0]
+    split = name.rpartition("/")[0].replace("_", " ")
     title = describe(name, metrics).title
     full = f"{split} {title}" if split else title
     return full[:1].upper() + full[1:]

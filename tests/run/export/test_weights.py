@@ -263,7 +263,7 @@ def test_what_is_there_stays_without_force_and_with_it_other_files_stay(run, tmp
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"notes\.txt: .*--out.*--force"):
+    with pytest.raises(UserError, match=r"folder: holds notes\.txt .*--out.*--force"):
         export(run, "safetensors", folder)
     assert [file.name for file in folder.iterdir()] == ["notes.txt"]
     export(run, "safetensors", folder, force=True)

@@ -71,8 +71,14 @@ class Place:
         """
         check_writable(self.path.parent, "--out")
         there = [self.path, self.description, self.card] if self.is_file else [*self.path.glob("*")]
-        if not force and (found := [file for file in there if file.exists()]):
+        found = [] if force else [file for file in there if file.exists()]
+        if found and self.is_file:
             raise UserError(f"{found[0]}: is there already; name another place with --out, or replace it with --force")
+        if found:
+            raise UserError(
+                f"{self.path}: holds {found[0].name} already; name another place with --out, or write beside what it "
+                "holds with --force, which replaces files of the same name"
+            )
 
     @contextmanager
     def staged(self) -> Iterator[Stage]:
