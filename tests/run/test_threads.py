@@ -79,6 +79,7 @@ def test_a_record_of_an_earlier_version_or_a_damaged_one() -> None:
         directory.recorded_threads()
 
 
-def test_no_threads_are_refused() -> None:
-    with pytest.raises(UserError, match=r"run\.threads: is 0; must be from 1 to 1,024"):
-        load_recipe("quickstart", ["run.threads=0"])
+@pytest.mark.parametrize("number", ["0", "1025", "-1"])
+def test_no_threads_and_too_many_are_refused(number: str) -> None:
+    with pytest.raises(UserError, match=rf"run\.threads: is {number}; must be from 1 to 1,024"):
+        load_recipe("quickstart", [f"run.threads={number}"])
