@@ -272,6 +272,8 @@ class KindOfData:
     """What the samples are, in the plural."""
     implementation: str
     """Dotted name of the :class:`Implementation`."""
+    given: str = ""
+    """What somebody has who can train on them, with what says the truth, such as ``images with a class each``."""
     splits: tuple[str, ...] = SPLITS
     """The splits that can be evaluated."""
     judged: Literal["test", "val"] = "test"

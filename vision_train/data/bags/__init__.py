@@ -91,6 +91,7 @@ class Section(DataSection):
 BAGS = KindOfData(
     section=Section,
     noun="bags",
+    given="bags of features with a class each",
     implementation="vision_train.data.bags.build",
     id_column="slide_id",
     renamed={"on_bad_bag": "on_bad"},

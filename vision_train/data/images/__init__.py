@@ -36,6 +36,7 @@ class Section(ImageFolderSection):
 IMAGES = KindOfData(
     section=Section,
     noun="images",
+    given="images with a class each",
     implementation="vision_train.data.images.build",
     renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",

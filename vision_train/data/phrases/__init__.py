@@ -114,6 +114,7 @@ class Section(DataSection):
 PHRASES = KindOfData(
     section=Section,
     noun="expressions",
+    given="expressions with a box each",
     implementation="vision_train.data.phrases.build",
     splits=(*SPLITS, "testA", "testB"),
     id_column="expression",

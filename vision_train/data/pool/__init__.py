@@ -41,6 +41,7 @@ class Section(ImageFolderSection):
 POOL = KindOfData(
     section=Section,
     noun="images",
+    given="images without labels",
     implementation="vision_train.data.pool.build",
     judged="val",
     renamed={"on_bad_image": "on_bad"},

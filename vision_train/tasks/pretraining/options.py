@@ -10,6 +10,8 @@ from vision_train.data.pool import POOL
 
 DATA = POOL
 """The kind of data that the task trains on."""
+GOAL = "weights to start from"
+"""What training makes of them."""
 
 
 @dataclass(frozen=True)
