@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +35,7 @@ def comments_of(text: str) -> tuple[list[str], dict[KeyPath, Comments]]:
     Args:
         text: YAML that has been read before without a mistake.
     """
-    tree = yaml.compose(text, Loader=LOADER)
-    paths = _first_on_its_line(tree)
+    paths = _first_on_its_line(text)
     first = min(paths, default=1)
     head: list[str] = []
     waiting: list[str] = []
@@ -79,21 +78,36 @@ def commented(resolved: str, layered: LayeredValues, sources: Sequence[str]) -> 
     """
     read = {source: comments_of(Path(source).read_text(encoding="utf-8")) for source in sources}
     comments = {source: found for source, (_, found) in read.items()}
-    paths = _first_on_its_line(yaml.compose(resolved, Loader=LOADER))
-    lines = [*read[sources[-1]][0]]
-    for number, text in enumerate(resolved.splitlines(), start=1):
-        stands = _standing_with(paths[number], layered, comments) if number in paths else Comments()
-        indent = text[: len(text) - len(text.lstrip())]
+    head = read[sources[-1]][0]
+    return with_comments(resolved, head, lambda path: _standing_with(path, layered, comments))
+
+
+def with_comments(text: str, head: Sequence[str], stands_with: Callable[[KeyPath], Comments]) -> str:
+    """YAML without comments, with those that stand with its keys.
+
+    Args:
+        text: A mapping, whose values are as PyYAML writes them.
+        head: Lines to begin with, each with its ``#``.
+        stands_with: The comments of a key.
+    """
+    paths = _first_on_its_line(text)
+    lines = [*head]
+    for number, line in enumerate(text.splitlines(), start=1):
+        stands = stands_with(paths[number]) if number in paths else Comments()
+        indent = line[: len(line) - len(line.lstrip())]
         continued = number + 1 not in paths  # a comment would end a value that goes on
         above = [*stands.above, stands.beside] if continued and stands.beside else stands.above
         lines += [f"{indent}{comment}" for comment in above]
-        lines.append(text if continued or not stands.beside else f"{text}  {stands.beside}")
+        lines.append(line if continued or not stands.beside else f"{line}  {stands.beside}")
     return "\n".join([*lines, ""])
 
 
-def _first_on_its_line(tree: yaml.Node) -> dict[int, KeyPath]:
+def _first_on_its_line(text: str) -> dict[int, KeyPath]:
     """Line -> the key that begins it, which holds the others on it."""
+    tree = yaml.compose(text, Loader=LOADER)
     paths: dict[int, KeyPath] = {}
+    if tree is None:
+        return paths
     for path, line in key_lines(tree):
         paths.setdefault(line, path)
     return paths
@@ -105,7 +119,7 @@ def _standing_with(path: KeyPath, layered: LayeredValues, comments: Mapping[str,
     if origin is None:
         return Comments()
     holds_others = any(other[:-1] == path for other in layered.merged.origins)
-    for source in reversed(comments):
+    for source in reversed([*comments]):
         if path in comments[source] and (holds_others or source == origin.source):
             return comments[source][path]
     return Comments()

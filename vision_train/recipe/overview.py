@@ -11,7 +11,6 @@ from vision_train.errors import UserError
 from vision_train.recipe.catalogue import builtin_recipes, find_recipe, nearest_names, recipes_to_start_from
 from vision_train.recipe.layers import KeyPath, join_keys
 from vision_train.recipe.load import load_recipe, merge_files
-from vision_train.recipe.recipe import Recipe
 from vision_train.tasks import goal_of, task_packages
 
 NOTHING_YET = "nothing yet: the data come with the installation"
@@ -29,10 +28,17 @@ class Entry:
     """What somebody has who takes it, in words."""
     goal: str
     """What training makes of that, in words; empty where recipes of several goals stand together."""
-    order: tuple[int, bool]
-    """Place of its group: data that come with the installation first, then by tasks, those with a pool after others."""
+    bundled: bool
+    """Whether its data come with the installation."""
+    uses_pool: bool
+    """Whether it learns from samples without labels beside those with."""
     written: Mapping[Any, Any]
     """What its file and those that it extends say, without defaults."""
+
+    @property
+    def order(self) -> tuple[int, bool]:
+        """Place of its group: data that come with the installation first, then by tasks, those with a pool later."""
+        return (-1, False) if self.bundled else ([*task_packages()].index(self.task), self.uses_pool)
 
     @property
     def group(self) -> str:
@@ -57,20 +63,15 @@ def entries(*, all_recipes: bool = False) -> list[Entry]:
 
 
 def _entry(name: str) -> Entry:
+    """A recipe, and what one has and gets, from what it says of itself."""
     recipe = load_recipe(name, runnable=False)
     layered, _ = merge_files(find_recipe(name))
-    given, goal, order = _purpose(recipe)
-    return Entry(name, recipe.description, recipe.task, given, goal, order, layered.merged.values)
-
-
-def _purpose(recipe: Recipe) -> tuple[str, str, tuple[int, bool]]:
-    """What one has, what one gets, and the place of both in a list, from what a recipe says of itself."""
-    given = recipe.kind.given or recipe.kind.noun
-    if not any(True for _ in recipe.data.unset()):
-        return NOTHING_YET, "", (-1, False)
-    place = [*task_packages()].index(recipe.task)
+    bundled = not any(True for _ in recipe.data.unset())
     uses_pool = recipe.semi.method != "none" or recipe.run.pretrain is not None
-    return (f"few {given}, many without" if uses_pool else given), goal_of(recipe.task), (place, uses_pool)
+    given = recipe.kind.given or recipe.kind.noun
+    given = NOTHING_YET if bundled else f"few {given}, many without" if uses_pool else given
+    goal = "" if bundled else goal_of(recipe.task)
+    return Entry(name, recipe.description, recipe.task, given, goal, bundled, uses_pool, layered.merged.values)
 
 
 def found(listed: Sequence[Entry], words: Iterable[str]) -> list[Entry]:

@@ -170,6 +170,7 @@ BOXES = KindOfData(
     noun="images",
     given="images with boxes",
     implementation="vision_train.data.boxes.build",
+    look="vision_train.data.boxes.look:look",
     report="vision_train.report.boxes",
     results="vision_train.data.boxes.results",
     verbs="vision_train.data.boxes.verbs",

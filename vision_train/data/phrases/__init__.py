@@ -116,6 +116,7 @@ PHRASES = KindOfData(
     noun="expressions",
     given="expressions with a box each",
     implementation="vision_train.data.phrases.build",
+    look="vision_train.data.phrases.look:look",
     splits=(*SPLITS, "testA", "testB"),
     id_column="expression",
     takes_text=True,

@@ -43,6 +43,7 @@ POOL = KindOfData(
     noun="images",
     given="images without labels",
     implementation="vision_train.data.pool.build",
+    look="vision_train.data.pool.look:look",
     judged="val",
     renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",

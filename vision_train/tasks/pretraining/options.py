@@ -12,6 +12,8 @@ DATA = POOL
 """The kind of data that the task trains on."""
 GOAL = "weights to start from"
 """What training makes of them."""
+SUGGESTED = "droppos/vit_small"
+"""The built-in recipe to start from."""
 
 
 @dataclass(frozen=True)
