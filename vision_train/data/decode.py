@@ -20,11 +20,6 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from vision_train.errors import BadSampleError
 
-IMAGE_ENDINGS = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-"""File endings, that count as images when a folder is listed; upper case counts as well."""
-
 _JPEG_START = b"\xff\xd8"
 _ORIENTED = (b"Exif\0", b"http://ns.adobe.com/xap/")
 """How segments of a JPEG file begin that can name an orientation."""

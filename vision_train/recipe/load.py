@@ -38,7 +38,7 @@ def load_recipe(
         UserError: Lists every mistake: file, line, key, what is wrong, the nearest valid name.
     """
     file = find_recipe(str(name_or_path))
-    layered, sources = _merge(file, overrides, smoke=smoke)
+    layered, sources = merge_files(file, overrides, smoke=smoke)
     validator = Validator(layered.merged.origin_of, runnable=runnable)
     recipe = validator.recipe(layered.resolve())
     if runnable and isinstance(recipe.run, Run):
@@ -68,7 +68,7 @@ def recipe_of(plain: dict[str, Any], source: str) -> Recipe:
     return recipe
 
 
-def _merge(file: Path, overrides: Sequence[str], *, smoke: bool) -> tuple[LayeredValues, list[str]]:
+def merge_files(file: Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> tuple[LayeredValues, list[str]]:
     """Lay files, smoke sizes and overrides over one another; also return the sources in that order."""
     files = read_file_layers(file)
     layered = LayeredValues(files[-1].origin)

@@ -10,6 +10,10 @@ from vision_train.data.kind import Problems
 
 DATA = BAGS
 """The kind of data that the task trains on."""
+GOAL = "a classifier of bags"
+"""What training makes of them."""
+SUGGESTED = "acmil/slides"
+"""The built-in recipe to start from."""
 WEIGHTS = "models.mil.published:describe"
 """The function that describes weights of the task's networks, for ``vision-train inspect``."""
 
