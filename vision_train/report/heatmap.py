@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from vision_train.artefacts import Matrix, Table
-from vision_train.report.formats import format_number
+from vision_train.report.formats import format_number, format_percent
+from vision_train.report.grid import Cell
 from vision_train.report.rendering import as_markup, image_source, render
 
 SMALL = 20
@@ -31,7 +32,8 @@ def matrix_block(matrix: Matrix) -> Markup:
     Colour is a cell's share of its row, on a square-root scale so that rare confusions stay visible.
     """
     columns = [matrix.row_label, matrix.column_label, "count", f"share of {matrix.row_label}"]
-    confusions = Table("confusions", "Most frequent confusions", columns, top_confusions(matrix), shares=columns[3:])
+    rows = [[*row, Cell(format_percent(share), share, share=True)] for *row, share in top_confusions(matrix)]
+    confusions = Table("confusions", "Most frequent confusions", columns, rows)
     note = matrix.note or f"Colour: share of each row ({matrix.row_label}), square-root scale."
     return render("matrix.html", matrix=matrix, drawing=heat_map(matrix), note=note, confusions=confusions)
 
