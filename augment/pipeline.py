@@ -308,10 +308,14 @@ class _RandAugment(albumentations.ImageOnlyTransform):
 
     def apply(self, img: Pixels, seed: int, places: NDArray[np.int64], **params: Any) -> Pixels:
         image = Image.fromarray(img)
-        with _seeded_globals(seed):
+        state = random.getstate()
+        random.seed(seed)
+        try:
             for place in places:
                 image = self.augment.ops[place](image)
-        return np.array(image)
+        finally:
+            random.setstate(state)
+        return np.asarray(image)
 
 
 def _timm_rand_augment(config: str, shorter_side: int, mean: Channels, interpolation: Interpolation) -> RandAugment:

@@ -88,7 +88,8 @@ def resize_original_part(
         size: Height and width of the result.
         interpolation: How pixels are resampled.
     """
-    corners = map_points(np.array([rectangle[:2], rectangle[2:]], dtype=np.float64), affine)
+    (left, top), (right, bottom) = map_points(
+        np.array([rectangle[:2], rectangle[2:]], dtype=np.float64), affine
+    ).tolist()
     mode = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
-    box = tuple(corners.ravel().tolist())
-    return np.array(Image.fromarray(pixels).resize(size[::-1], mode, box=box))
+    return np.array(Image.fromarray(pixels).resize(size[::-1], mode, box=(left, top, right, bottom)))
