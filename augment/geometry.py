@@ -52,17 +52,26 @@ class View(Generic[Content]):
             that is not tracked.
         boxes: In pixels of this view; None where the image has none. No boxes are an array of shape 0 x 4.
         text: What is said about the image; None where nothing is.
+        original_size: Height and width of the original image, where it was decoded at a fraction of them; None where
+            ``image`` had all of its pixels.
     """
 
     image: Content
     affine: Affine | None
     boxes: Boxes | None = None
     text: str | None = None
+    original_size: tuple[int, int] | None = None
 
     @staticmethod
     def whole(pixels: Pixels, boxes: Boxes | None = None, text: str | None = None) -> View[Pixels]:
         """The original image, H W 3, with boxes in its own pixels."""
         return View(pixels, IDENTITY, boxes, text)
+
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """Height and width of an image that no step has moved yet, in its original pixels."""
+        height, width = self.image.shape[:2] if self.original_size is None else self.original_size
+        return height, width
 
 
 def height_and_width(size: Size) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from torchvision.transforms import Compose, InterpolationMode, Normalize, ToTens
 from torchvision.transforms import functional as torchvision_functional
 
 from augment.geometry import (
+    IDENTITY,
+    Affine,
     Interpolation,
     Pixels,
     Size,
@@ -32,6 +34,7 @@ from augment.geometry import (
     whole_of,
 )
 from augment.published import crop_as_published, resize_as_published
+from augment.reduced import factor_for, resize_original_part
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer release when imported
 import albumentations
@@ -134,13 +137,16 @@ class TrainPipeline:
             ValueError: The view has boxes and RandAugment would move pixels in ways that boxes cannot follow.
         """
         view = view if isinstance(view, View) else View.whole(view)
+        reduced = view.original_size is not None
+        if view.boxes is not None and reduced:
+            raise ValueError("boxes are those of an image with all of its pixels; decode it exactly")
         if view.boxes is not None and not self.tracked:
             raise ValueError(
                 "boxes cannot follow the geometric operations of rand_augment; leave it out, or take a set of "
                 "operations that change colours alone, such as rand-m9-t3a"
             )
-        # One stream for all steps: set_random_seed would give each step the same one, and correlate their draws.
-        self.pixels.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
+        self._seed(seed)
+        self.crop.reduced = _Reduced(view.whole_size, view.affine) if reduced and view.affine is not None else None
         image = self.pixels(image=view.image)["image"]
         # Moving bytes to channels first is cheaper than moving floats.
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
@@ -153,7 +159,22 @@ class TrainPipeline:
         # Of an image that is not flipped, the flip has no parameters.
         mirrored = self.flip is not None and bool(self.flip.get_applied_params())
         size = image.shape[:2]
+        if reduced:  # the rectangle is one of the original image
+            view = View(view.image, IDENTITY, None, view.text)
         return moved(view, tensor, whole_of(self.crop.last_rectangle(), size, mirrored=mirrored), size)
+
+    def factor(self, size: tuple[int, int], seed: int) -> int:
+        """By how much an image of this height and width may be divided before it is called with this seed.
+
+        What is cropped keeps at least as many pixels as it is resized to (:func:`augment.reduced.factor_for`).
+        """
+        self._seed(seed)
+        self.pixels.py_random.random()  # which decides whether anything is done at all: always
+        return factor_for(self.crop.rectangle_of(size), self.crop.result_size)
+
+    def _seed(self, seed: int) -> None:
+        # One stream for all steps: set_random_seed would give each step the same one, and correlate their draws.
+        self.pixels.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
 
 
 def eval_pipeline(
@@ -199,28 +220,72 @@ class EvalPipeline:
         return View(self.normalise(view.image), view.affine, view.boxes, view.text)
 
 
+class _Reduced(NamedTuple):
+    """What a crop has to know of an image that was decoded at a fraction of its size."""
+
+    size: tuple[int, int]
+    """Height and width of the original image, in whose pixels crops are drawn."""
+    affine: Affine
+    """From its pixels to those that were decoded."""
+
+
 class _RandomCrop(albumentations.RandomResizedCrop):
     """Random resized crop whose downscaling is antialiased; OpenCV's bicubic is not."""
 
+    reduced: _Reduced | None = None
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Height and width that crops are resized to."""
+        return self.size
+
+    def rectangle_of(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Draw left, top, right and bottom of a crop of an image of this height and width."""
+        return super().get_params_dependent_on_data({"shape": size}, {})["crop_coords"]
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        shape = params["shape"] if self.reduced is None else self.reduced.size
+        return {"crop_coords": self.rectangle_of(shape)}
+
     def apply(self, img: Pixels, crop_coords: tuple[int, int, int, int], **params: Any) -> Pixels:
-        left, top, right, bottom = crop_coords
-        return resize_pixels(img[top:bottom, left:right], self.size, _MODE[self.interpolation])
+        return _resized_part(img, crop_coords, self.size, self.interpolation, self.reduced)
 
     def last_rectangle(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the last crop."""
+        """Left, top, right and bottom of the last crop, in pixels of the original image."""
         return self.get_applied_params()["crop_coords"]
 
 
 class _WholeImage(albumentations.Resize):
     """Antialiased resize of the whole image."""
 
+    reduced: _Reduced | None = None
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Height and width that images are resized to."""
+        return self.height, self.width
+
+    def rectangle_of(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """All of an image of this height and width."""
+        return 0, 0, size[1], size[0]
+
     def apply(self, img: Pixels, **params: Any) -> Pixels:
-        return resize_pixels(img, (self.height, self.width), _MODE[self.interpolation])
+        whole = self.rectangle_of(img.shape[:2] if self.reduced is None else self.reduced.size)
+        return _resized_part(img, whole, self.result_size, self.interpolation, self.reduced)
 
     def last_rectangle(self) -> tuple[int, int, int, int]:
-        """All of the last image."""
-        height, width = self.get_applied_params()["shape"][:2]
-        return 0, 0, width, height
+        """All of the last image, in pixels of the original one."""
+        shape = self.get_applied_params()["shape"] if self.reduced is None else self.reduced.size
+        return self.rectangle_of(shape[:2])
+
+
+def _resized_part(
+    image: Pixels, rectangle: tuple[int, int, int, int], size: tuple[int, int], flag: int, reduced: _Reduced | None
+) -> Pixels:
+    if reduced is not None:
+        return resize_original_part(image, reduced.affine, rectangle, size, _MODE[flag])
+    left, top, right, bottom = rectangle
+    return resize_pixels(image[top:bottom, left:right], size, _MODE[flag])
 
 
 class _RandAugment(albumentations.ImageOnlyTransform):
@@ -243,10 +308,14 @@ class _RandAugment(albumentations.ImageOnlyTransform):
 
     def apply(self, img: Pixels, seed: int, places: NDArray[np.int64], **params: Any) -> Pixels:
         image = Image.fromarray(img)
-        with _seeded_globals(seed):
+        state = random.getstate()
+        random.seed(seed)
+        try:
             for place in places:
                 image = self.augment.ops[place](image)
-        return np.array(image)
+        finally:
+            random.setstate(state)
+        return np.asarray(image)
 
 
 def _timm_rand_augment(config: str, shorter_side: int, mean: Channels, interpolation: Interpolation) -> RandAugment:

@@ -289,3 +289,20 @@ def test_a_share_that_weights_say_gives_their_own_size() -> None:
     assert all(resized_size((crop, 16), crop / side)[0] == side for crop, side in (*shares, *published))
     assert resized_size((224, 96), 0.9) == (248, 106)
     assert resized_size((224, 96), "whole") is None
+
+
+def test_reduced_decoding_is_for_training_alone_and_is_said(tmp_path: Path) -> None:
+    make_image_folder(tmp_path, classes=2, per_class=10, size=(300, 200))
+    exact, reduced = (module(tmp_path, decode=decode) for decode in ("exact", "reduced"))
+    assert [note for note in reduced.notes if "data.decode=reduced" in note]
+    assert not [note for note in exact.notes if "data.decode" in note]
+    assert_equal_batches(*(list(data.val_dataloader()[0]) for data in (exact, reduced)))
+    differing = set()
+    for one, other in zip(epoch_of(exact, 0), epoch_of(reduced, 0), strict=True):
+        assert (one["id"], one["size"]) == (other["id"], other["size"])
+        differing |= {
+            Path(name).suffix
+            for name, a, b in zip(one["id"], one["image"], other["image"], strict=True)
+            if not torch.equal(a, b)
+        }
+    assert differing == {".jpg"}  # the others are PNGs

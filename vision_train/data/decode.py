@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,13 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from augment.geometry import View
+from augment.reduced import reduced_view, turn_of, turned
 from vision_train.data.large_images import large_images
 from vision_train.errors import BadSampleError
+
+JPEG_ENDINGS = (".jfif", ".jpeg", ".jpg")
+"""File endings of JPEGs."""
 
 _JPEG_START = b"\xff\xd8"
 _ORIENTED = (b"Exif\0", b"http://ns.adobe.com/xap/")
@@ -85,6 +92,38 @@ def decode_large(path: str | Path) -> NDArray[np.uint8]:
     """
     with large_images():
         return decode(path)
+
+
+def decode_reduced(path: str | Path, factor_for: Callable[[tuple[int, int]], int]) -> View[NDArray[np.uint8]]:
+    """Decode an image file at a fraction of its size where it is a JPEG of colours or greys; else as :func:`decode`.
+
+    Args:
+        path: Any file that Pillow reads.
+        factor_for: Says for height and width of the upright image by how much both may be divided: 1, 2, 4 or 8.
+
+    Raises:
+        BadImageError: As :func:`decode`.
+    """
+    view = None
+    with contextlib.suppress(OSError, *_DAMAGED):  # decode explains what is wrong
+        if (content := Path(path).read_bytes())[:2] == _JPEG_START:
+            view = _reduced_jpeg(content, factor_for)
+    return View.whole(decode(path)) if view is None else view
+
+
+def _reduced_jpeg(content: bytes, factor_for: Callable[[tuple[int, int]], int]) -> View[NDArray[np.uint8]] | None:
+    """The view of a JPEG that is divided by libjpeg; None where nothing is to be divided, or not by libjpeg."""
+    with JpegImageFile(io.BytesIO(content)) as image:
+        turn = turn_of(_orientation(image))
+        width, height = image.size
+        factor = factor_for((width, height) if turn.transposed else (height, width))
+        if factor == 1 or image.mode not in ("RGB", "L"):
+            return None
+        image.draft(None, (max(1, width // factor), max(1, height // factor)))
+        image.decodermaxblock = len(content)  # all at once, which saves joining parts of it
+        image.load()
+        pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        return reduced_view(pixels, factor, (height, width), turn)
 
 
 def greatest_of_sixteen_bits(path: str | Path) -> int | None:
@@ -173,11 +212,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """H W 3, turned and mirrored as ``PIL.ImageOps.exif_transpose`` does."""
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    # Which of its rows and columns now run backwards.
-    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
+    return turned(pixels, turn_of(orientation))
 
 
 def _from_sixteen_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from augment.geometry import View
-from augment.pipeline import eval_pipeline, train_pipeline
+from augment.pipeline import TrainPipeline, eval_pipeline, train_pipeline
 from vision_train.data.dataset import Batch, SampleDataset
-from vision_train.data.decode import decode
+from vision_train.data.decode import JPEG_ENDINGS, decode, decode_reduced
 from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
 from vision_train.data.kind import SKIP_BAD, OnBad
@@ -28,6 +28,11 @@ from vision_train.seeds import derive_seed
 
 Transform = Callable[[View[Pixels], int], View[torch.Tensor]]
 """(view of H W 3 pixels, seed of this image in this epoch) -> view of 3 H W float32."""
+REDUCED = (
+    "data.decode=reduced: JPEGs to train on are decoded at 1/2, 1/4 or 1/8 of their size where their crops are shrunk "
+    "at least that far; validation and test decode every pixel"
+)
+"""What a run says whose training images may be reduced."""
 CollateTruth = Callable[[list[Any]], Batch]
 """Truths of the samples of a batch -> their part of the batch, such as ``label``."""
 
@@ -41,6 +46,7 @@ class ImageDataset(SampleDataset):
         seed: Seed of the run.
         on_bad: The policy.
         collate_truth: Puts the truths of a batch together; None for samples without truth.
+        reduced: Decode JPEGs at a fraction of their size where ``transform`` shrinks what it crops further than that.
     """
 
     noun = "images"
@@ -52,9 +58,12 @@ class ImageDataset(SampleDataset):
         seed: int,
         on_bad: OnBad,
         collate_truth: CollateTruth | None = None,
+        *,
+        reduced: bool = False,
     ) -> None:
         super().__init__(samples, on_bad)
         self.transform = transform
+        self.reduced = reduced
         self.seed = seed
         self._collate_truth = collate_truth
 
@@ -65,9 +74,9 @@ class ImageDataset(SampleDataset):
     def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
         """Decode and transform one image."""
         index, epoch = position
-        pixels = original_pixels(sample)
         seed = derive_seed(self.seed, "augmentation", epoch, index)
-        return {"image": self.transform(View.whole(pixels), seed).image, "size": pixels.shape[:2]}
+        view = original_view(sample, [(self.transform, seed)], reduced=self.reduced)
+        return {"image": self.transform(view, seed).image, "size": view.whole_size}
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:
         """Items -> ``image`` (B 3 H W) and ``size``."""
@@ -93,6 +102,23 @@ def original_pixels(sample: ImageSample) -> Pixels:
     return decode(sample.image) if isinstance(sample.image, str) else sample.image
 
 
+def original_view(sample: ImageSample, draws: Sequence[tuple[Transform, int]], *, reduced: bool) -> View[Pixels]:
+    """An image that transforms are to be applied to, each with a seed.
+
+    Args:
+        sample: The image.
+        draws: The transforms and their seeds.
+        reduced: Divide its sides as far as each of the transforms allows; those of evaluation allow nothing.
+
+    Raises:
+        BadSampleError: It cannot be read.
+    """
+    training = [(transform, seed) for transform, seed in draws if isinstance(transform, TrainPipeline)]
+    if not reduced or len(training) < len(draws) or not isinstance(sample.image, str):
+        return View.whole(original_pixels(sample))
+    return decode_reduced(sample.image, lambda size: min(each.factor(size, seed) for each, seed in training))
+
+
 class TwoViewDataset(ImageDataset):
     """Decodes an unlabelled image once and makes two views of it.
 
@@ -102,23 +128,29 @@ class TwoViewDataset(ImageDataset):
         strong: Makes the view that is learnt.
         seed: Seed of the run.
         on_bad: The policy.
+        reduced: As :class:`ImageDataset`, for both views.
     """
 
     def __init__(
-        self, samples: Sequence[ImageSample], weak: Transform, strong: Transform, seed: int, on_bad: OnBad
+        self,
+        samples: Sequence[ImageSample],
+        weak: Transform,
+        strong: Transform,
+        seed: int,
+        on_bad: OnBad,
+        *,
+        reduced: bool = False,
     ) -> None:
-        super().__init__(samples, weak, seed, on_bad)
+        super().__init__(samples, weak, seed, on_bad, reduced=reduced)
         self.strong = strong
 
     def read(self, sample: ImageSample, position: Position) -> dict[str, Any]:
         """Decode one image and draw its views, each from a seed of its own."""
         index, epoch = position
-        view = View.whole(original_pixels(sample))
-        draws = {"weak": (self.transform, "weak view"), "strong": (self.strong, "strong view")}
-        return {
-            name: transform(view, derive_seed(self.seed, purpose, epoch, index)).image
-            for name, (transform, purpose) in draws.items()
-        }
+        purposes = {"weak view": self.transform, "strong view": self.strong}
+        draws = [(make, derive_seed(self.seed, purpose, epoch, index)) for purpose, make in purposes.items()]
+        view = original_view(sample, draws, reduced=self.reduced)
+        return {name: make(view, seed).image for name, (make, seed) in zip(("weak", "strong"), draws, strict=True)}
 
     def collate(self, items: list[dict[str, Any]]) -> Batch:
         """Items -> ``weak`` and ``strong``, each with ``image`` (B 3 H W)."""
@@ -198,16 +230,23 @@ class ImageDataModule(SampleDataModule):
         self._eval_transform = eval_transform(section, augment)
         self._collate_truth = collate_truth
         self.warnings += dim_images([sample.place for samples in splits.values() for sample in samples])
+        learnt = [sample.place for stream in self.streams.values() for sample in splits.get(stream.split, ())]
+        self._reduced = section.decode == "reduced"
+        if self._reduced and any(place.lower().endswith(JPEG_ENDINGS) for place in learnt):
+            self.notes.append(REDUCED)
 
     def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> ImageDataset:
         """Images with the transforms of training or of evaluation, or in the two views of a pool."""
         on_bad = self.section.on_bad if alone else "skip"
+        listed, reduced = list(samples), self._reduced
         if stream == POOL_SPLIT and self._views is not None:
-            return TwoViewDataset(list(samples), *self._views, self.seed, on_bad)
+            return TwoViewDataset(listed, *self._views, self.seed, on_bad, reduced=reduced)
         if stream == PSEUDO_SPLIT and self._views is not None:
-            return ImageDataset(list(samples), self._views[1], self.seed, on_bad, PseudoTargets(self.classes))
-        transform = self._eval_transform if stream is None else self._train_transform
-        return ImageDataset(list(samples), transform, self.seed, on_bad, self._collate_truth)
+            truth = PseudoTargets(self.classes)
+            return ImageDataset(listed, self._views[1], self.seed, on_bad, truth, reduced=reduced)
+        if stream is None:
+            return ImageDataset(listed, self._eval_transform, self.seed, on_bad, self._collate_truth)
+        return ImageDataset(listed, self._train_transform, self.seed, on_bad, self._collate_truth, reduced=reduced)
 
     def make_views(self, samples: Sequence[Any], views: int, *, alone: bool) -> PoolViews:
         """Images as in validation, and under weak transforms and strong ones, which here erase nothing."""

@@ -20,6 +20,11 @@ class ImageSection(DataSection):
     image_size: int | tuple[int, int] | None = None
     """Size of the image that enters the network, in pixels: the side of a square, or `[height, width]`. Null takes the
     size that the weights of `model.checkpoint` were trained at; where nobody says it, 224."""
+    decode: Literal["exact", "reduced"] = "exact"
+    """How JPEGs are decoded to be trained on. `reduced` divides those by 2, 4 or 8 whose random crop has so many times
+    the pixels of `image_size` on both sides, while they are decoded: large photographs take two thirds of the time.
+    Crops are those of `exact`, and pixels differ by a few levels. Validation, test and prediction decode every pixel,
+    whatever is set here, and so do other formats."""
 
     def problems(self) -> Problems:
         """Yield values outside their range."""
