@@ -51,6 +51,12 @@ def read_class_folders(
         if not files:
             continue
         label = class_name(class_folder.name)
+        if "|" in label and label not in declared:
+            raise UserError(
+                f"class folder {printable(str(class_folder))}: its name holds a |, which divides several labels. List "
+                "images of several labels in a csv, with data.labels=FILE.csv data.multi_label=true method.loss=bce. "
+                f"{IF_CLASSES}"
+            )
         if label in folder_of:
             raise UserError(
                 f"class folders `{folder_of[label]}` and `{class_folder}` have the same name but for invisible "

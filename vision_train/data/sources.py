@@ -41,7 +41,7 @@ def read_samples(
     """
     if data.source != FILES:
         return FoundImages(digits_samples() if data.source == "digits" else mnist_samples())
-    root = _image_root(data)
+    root = image_root(data)
     declared = {*declared, *(data.classes or ())}
     if data.labels is not None:
         return read_csv(Path(data.labels), root, data.on_bad, labelled=labelled, declared=declared)
@@ -51,7 +51,7 @@ def read_samples(
     return read_folder(root, divided=divided, declared=declared, pool=_pool_inside(data, root))
 
 
-def _image_root(data: ImageFolderSection) -> Path | None:
+def image_root(data: ImageFolderSection) -> Path | None:
     """The folder that holds the images; None where the folder of the csv does."""
     root = None if data.root is None else Path(data.root)
     if root is not None and not root.is_dir():
