@@ -12,6 +12,7 @@ from vision_train.data.image_tables import DECLARE
 from vision_train.data.labels import class_name
 from vision_train.data.sample import ImageSample
 from vision_train.data.splits import split_called, splits_called
+from vision_train.data.stored_images import holds_stored
 from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.wording import first_named
@@ -88,7 +89,12 @@ def _no_class_folders(folder: Path, split: str | None, listing: Listing) -> User
             f"The {count:,} images in it have no label: move the folder out of data.root, so that {split} is cut from "
             f"the training images, and use it with `vision-train predict`. Or: {remedy[0].lower()}{remedy[1:]}"
         )
-    return UserError(f"{printable(str(folder))}: no class folders. {remedy}")
+    return UserError(f"{printable(str(folder))}: no class folders. {remedy}{_if_stored(folder)}")
+
+
+def _if_stored(folder: Path) -> str:
+    """What helps where images stand in columns of files."""
+    return ". It holds Parquet or Arrow files: set data.source=parquet" if holds_stored(folder) else ""
 
 
 def _images_of(class_folder: Path, entered: set[Place], listing: Listing) -> list[Path]:
@@ -97,7 +103,7 @@ def _images_of(class_folder: Path, entered: set[Place], listing: Listing) -> lis
     if not files and not (listing.holds_outputs(class_folder) or listing.leads_back(class_folder)):
         raise UserError(
             f"class folder {printable(str(class_folder))}: no images in it ({endings_read()}). Add some, or remove the "
-            f"folder. {'; '.join(listing.notes())}".rstrip()
+            f"folder. {'; '.join(listing.notes())}{_if_stored(class_folder)}".rstrip()
         )
     return files
 

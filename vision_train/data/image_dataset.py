@@ -12,13 +12,14 @@ import torch
 from augment.geometry import View
 from augment.pipeline import eval_pipeline, train_pipeline
 from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
-from vision_train.data.decode import decode
+from vision_train.data.decode import decode, decode_stored
 from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
 from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule, Stream
 from vision_train.data.pseudo_labels import PseudoTargets
 from vision_train.data.sample import ImageSample, Pixels, Sample
 from vision_train.data.sampler import Position
+from vision_train.data.stored_images import StoredImage
 from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.recipe.preprocessing import resized_size
@@ -89,6 +90,8 @@ def original_pixels(sample: ImageSample) -> Pixels:
     Raises:
         BadSampleError: It cannot be read.
     """
+    if isinstance(sample.image, StoredImage):
+        return decode_stored(sample.image)
     return decode(sample.image) if isinstance(sample.image, str) else sample.image
 
 

@@ -94,8 +94,8 @@ def _by_cell(
     if several := several_in_one(parts, declared):
         line = next(line for line, truth in truths.items() if several[0] in truth.present)
         raise UserError(
-            f"{table} line {line}: `{printable(several[0])}` names several classes; divide labels by {BETWEEN_LABELS}. If it "
-            f"is the name of one class, {DECLARE}"
+            f"{table} line {line}: `{printable(several[0])}` names several classes; divide labels by {BETWEEN_LABELS}. "
+            f"If it is the name of one class, {DECLARE}"
         )
     if doubtful := sorted(name for name in parts if is_missing(name, declared)):
         line = next(line for line, truth in truths.items() if doubtful[0] in truth.present)

