@@ -47,7 +47,7 @@ def image_program(
     card: Mapping[str, Any],
     timm: tuple[TimmCall | None, str],
     state: dict[str, Tensor],
-    pipeline: str,
+    pipeline: str | None,
     finish: Callable[[Tensor], Tensor] = as_it_is,
 ) -> Exported:
     """A network with normalised images as its input.
@@ -61,7 +61,7 @@ def image_program(
         card: What else a caller has to know.
         timm: The call of timm that builds the same, or None and why there is none.
         state: Weights by the names of that.
-        pipeline: What hubs call its use.
+        pipeline: What hubs call its use; None where they have no word for it.
         finish: From what the network of timm gives to the output.
 
     Raises:

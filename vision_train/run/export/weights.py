@@ -37,13 +37,13 @@ def _write_timm(subject: Subject, folder: Path) -> None:
     assert model is not None, "Format.check_suits has refused it"
     network = timm.create_model(model.call.architecture, **model.call.args)
     network.load_state_dict(model.state)
-    several = {"problem_type": "multi_label_classification"} if subject.exported.card.get("multi_label") else {}
+    problem = {key: value for key, value in subject.exported.card.items() if key == "problem_type"}
     settings = {key: value for key, value in model.call.args.items() if key != "num_classes"}
     classes = subject.exported.card.get("classes")
     save_for_hf(
         network,
         str(folder),
-        model_config={"pretrained_cfg": model.pixels, **({"label_names": classes} if classes else {}), **several},
+        model_config={"pretrained_cfg": model.pixels, **({"label_names": classes} if classes else {}), **problem},
         model_args=settings,
         safe_serialization=True,
     )

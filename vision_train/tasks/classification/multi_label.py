@@ -55,7 +55,11 @@ class MultiLabelTask(ClassificationTask):
             lambda network, image: network(image),
             size,
             output=("probabilities", "batch x classes, float32: for each of `classes` by itself, whether it is there"),
-            card={"classes": self.classes, "multi_label": True, "thresholds": self._thresholds().tolist()},
+            card={
+                "classes": self.classes,
+                "problem_type": "multi_label_classification",
+                "thresholds": self._thresholds().tolist(),
+            },
             timm=(self.named_by, self._not_timm),
             state=self.network.state_dict(),
             pipeline="image-classification",
