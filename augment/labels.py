@@ -41,16 +41,29 @@ def soft_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Te
     return targets.scatter_(1, labels.unsqueeze(1), 1 - smoothing + off)
 
 
+def multi_hot_targets(labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Smoothed targets of images that bear any number of classes: each class is a yes or no of its own.
+
+    Args:
+        labels: B K, float32: 1 present, 0 absent, NaN unknown, which stays so.
+        smoothing: In [0, 1): what is spread evenly over yes and no.
+
+    Returns:
+        B K, float32, in [0, 1].
+    """
+    return labels * (1 - smoothing) + smoothing / 2
+
+
 def mix_targets(targets: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     """Share soft targets between each image and its partner.
 
     Args:
-        targets: B K, float32.
+        targets: B K, float32; what is NaN, as unknown, is so of both images of the pair.
         partner: B, int64.
         share: B, float32, in [0, 1]: what stays with the image's own target.
 
     Returns:
-        B K, float32; rows keep their sum.
+        B K, float32; rows keep their sum, where both had the same.
     """
     own = share.to(targets.device).unsqueeze(1)
     return torch.lerp(targets[partner.to(targets.device)], targets, own)

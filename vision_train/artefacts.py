@@ -94,6 +94,8 @@ class Curve:
     """How many items are behind each of ``x``; nothing where that is not told."""
     marks: dict[str, list[float]] = field(default_factory=dict)
     """Name of a single point, such as a threshold -> its x and y."""
+    scattered: list[str] = field(default_factory=list)
+    """Lines whose points are samples of their own, so that nothing joins them."""
 
 
 @dataclass(frozen=True)

@@ -118,3 +118,13 @@ def test_counts_and_marks_are_drawn():
     assert chart.count('<rect class="count"') == 2
     assert ">1,200</text>" in chart
     assert "&lt;t&gt;" in chart
+
+
+def test_points_that_nothing_joins_are_drawn_alone_and_not_read_off():
+    spread = Line("images", [3.0, 1.0, 2.0] * 200, [1.0, 2.0, 3.0] * 200, scattered=True)
+    drawn = str(line_chart(LineChart("chart", [spread, Line("ideal", [1.0, 3.0], [1.0, 3.0])], "true")))
+    assert drawn.count("<circle") == 600 + 2
+    assert drawn.count('<path class="curve"') == 1
+    hover = json.loads(unescape(re.search(r'data-chart="([^"]*)"', drawn)[1]))
+    assert [line["x"] for line in hover["lines"]] == [[1.0, 3.0]]
+    assert drawn.index("ideal") < drawn.index("images"), "what the pointer reads comes first in the legend"

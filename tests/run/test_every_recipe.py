@@ -45,6 +45,8 @@ def small(name: str, data: Path, *overrides: str) -> Recipe:
     }
     recipe = load_recipe(name, runnable=False)
     keys = of_source.get(recipe.data.source, [])
+    if getattr(recipe.data, "multi_label", False) and keys:
+        keys = [*keys, f"data.labels={data / 'several.csv'}"]
     if recipe.semi.method != "none" and recipe.data.unlabelled is None and keys:
         keys = [*keys, f"data.unlabelled={data / 'pool'}"]
     return load_recipe(name, [*keys, *overrides], smoke=True)
@@ -54,6 +56,9 @@ def small(name: str, data: Path, *overrides: str) -> Recipe:
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     make_image_folder(folder / "images", classes=3, per_class=PER_CLASS, size=(48, 40))
+    files = sorted(file.relative_to(folder / "images") for file in (folder / "images").rglob("*.*"))
+    lines = [f"{file.as_posix()},{['a', 'b', 'a|b', ''][number % 4]}" for number, file in enumerate(files)]
+    (folder / "several.csv").write_text("\n".join(["path,label", *lines]))
     make_image_folder(folder / "pool", classes=1, per_class=PER_CLASS, size=(48, 40), seed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digits, "BAGS", {"train": 12, "val": 6, "test": 6})  # reading hundreds of files takes longest

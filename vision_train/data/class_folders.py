@@ -11,6 +11,7 @@ from vision_train.data.image_tables import DECLARE
 from vision_train.data.labels import class_name
 from vision_train.data.sample import ImageSample
 from vision_train.data.splits import split_called, splits_called
+from vision_train.data.stored_images import holds_stored
 from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.wording import first_named
@@ -50,6 +51,12 @@ def read_class_folders(
         if not files:
             continue
         label = class_name(class_folder.name)
+        if "|" in label and label not in declared:
+            raise UserError(
+                f"class folder {printable(str(class_folder))}: its name holds a |, which divides several labels. List "
+                "images of several labels in a csv, with data.labels=FILE.csv data.multi_label=true method.loss=bce. "
+                f"{IF_CLASSES}"
+            )
         if label in folder_of:
             raise UserError(
                 f"class folders `{folder_of[label]}` and `{class_folder}` have the same name but for invisible "
@@ -81,7 +88,12 @@ def _no_class_folders(folder: Path, split: str | None, listing: Listing) -> User
             f"The {count:,} images in it have no label: move the folder out of data.root, so that {split} is cut from "
             f"the training images, and use it with `vision-train predict`. Or: {remedy[0].lower()}{remedy[1:]}"
         )
-    return UserError(f"{printable(str(folder))}: no class folders. {remedy}")
+    return UserError(f"{printable(str(folder))}: no class folders. {remedy}{_if_stored(folder)}")
+
+
+def _if_stored(folder: Path) -> str:
+    """What helps where images stand in columns of files."""
+    return ". It holds Parquet or Arrow files: set data.source=parquet" if holds_stored(folder) else ""
 
 
 def _images_of(class_folder: Path, entered: set[Place], listing: Listing) -> list[Path]:
@@ -90,7 +102,7 @@ def _images_of(class_folder: Path, entered: set[Place], listing: Listing) -> lis
     if not files and not (listing.holds_outputs(class_folder) or listing.leads_back(class_folder)):
         raise UserError(
             f"class folder {printable(str(class_folder))}: no images in it ({endings_read()}). Add some, or remove the "
-            f"folder. {'; '.join(listing.notes())}".rstrip()
+            f"folder. {'; '.join(listing.notes())}{_if_stored(class_folder)}".rstrip()
         )
     return files
 

@@ -21,6 +21,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from augment.geometry import View
 from augment.reduced import reduced_view, turn_of, turned
 from vision_train.data.large_images import large_images
+from vision_train.data.stored_images import StoredImage
 from vision_train.errors import BadSampleError
 
 JPEG_ENDINGS = (".jfif", ".jpeg", ".jpg")
@@ -54,15 +55,15 @@ class BadImageError(BadSampleError):
     """An image that cannot be decoded; the message is the reason, without the file's name."""
 
 
-def decode(path: str | Path) -> NDArray[np.uint8]:
-    """Decode an image file.
+def decode(path: str | Path | bytes) -> NDArray[np.uint8]:
+    """Decode an image file, or the bytes of one.
 
     Grey, palette and 1-bit images are spread over three channels, CMYK is converted, 16-bit values are scaled to 8
     bits, transparency is composed onto white, an animation gives its first frame, and the orientation that EXIF or XMP
     name is applied as Pillow applies it. Metadata that cannot be read count as absent.
 
     Args:
-        path: Any file that Pillow reads.
+        path: Any file that Pillow reads, or its content.
 
     Returns:
         Pixels, H W 3, 0 to 255.
@@ -71,7 +72,8 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
         BadImageError: The file is missing, empty, truncated, or not an image.
     """
     try:
-        content = np.fromfile(path, dtype=np.uint8)
+        held = isinstance(path, bytes)
+        content = np.frombuffer(bytearray(path), dtype=np.uint8) if held else np.fromfile(path, dtype=np.uint8)
         if not content.size:
             raise BadImageError("the file is empty (0 bytes)")
         pixels = _decode_jpeg(content) if content[:2].tobytes() == _JPEG_START else None
@@ -82,6 +84,21 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
         raise BadImageError(error.strerror or str(error)) from error
     except _DAMAGED as error:
         raise BadImageError(f"damaged ({error})") from error
+
+
+def decode_stored(image: StoredImage) -> NDArray[np.uint8]:
+    """Decode an image whose bytes stand in a file of many, as :func:`decode` does.
+
+    Raises:
+        BadImageError: As :func:`decode`, or there are no bytes.
+    """
+    try:
+        content = image.read()
+    except OSError as error:
+        raise BadImageError(str(error)) from error
+    if content is None:
+        raise BadImageError("the row holds no bytes of an image; save the data set with its images inside")
+    return decode(content)
 
 
 def decode_large(path: str | Path) -> NDArray[np.uint8]:

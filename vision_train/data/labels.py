@@ -33,7 +33,7 @@ MISSING = frozenset(
     | {"#null!", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "-", "--", "?", "??"}
 )
 """What programs write for a value that is missing, in small letters."""
-_ALWAYS_SEVERAL = re.compile(r"[^|]+(\|[^|]+)+\|?|[^;]+(;[^;]+)+;?|\[.*\]|\{.*\}|\(.*,.*\)|\d+([ ,]\s*\d+)+", re.DOTALL)
+_ALWAYS_SEVERAL = re.compile(r".*\|.*|[^;]+(;[^;]+)+;?|\[.*\]|\{.*\}|\(.*,.*\)|\d+([ ,]\s*\d+)+", re.DOTALL)
 _WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
 """A whole number, also as programs write it that have made floats of a column."""
 _SEPARATORS = re.compile(r"\s*(?:,|/|\+|&|\s)\s*")

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vision_train.data.content import CONTENTS, Shared
-from vision_train.data.decode import BadImageError, decode
+from vision_train.data.decode import BadImageError, decode, decode_stored
 from vision_train.data.sample import ImageSample, Pixels, Sample
+from vision_train.data.stored_images import StoredImage
 
 MOST_IMAGES = 50_000
 MOST_BYTES = 8 * 2**30
@@ -59,11 +60,15 @@ Pictures = dict[str, Picture]
 
 def too_many(samples: Iterable[Sample]) -> str:
     """How many files are too many to be decoded, in words; empty where they are not."""
-    files = {sample.image for sample in samples if isinstance(sample, ImageSample) and isinstance(sample.image, str)}
-    size = 0 if len(files) > MOST_IMAGES else sum(map(_size, files))
-    if len(files) <= MOST_IMAGES and size <= MOST_BYTES:
+    images = [sample.image for sample in samples if isinstance(sample, ImageSample)]
+    files = {image for image in images if isinstance(image, str)}
+    stored = {image for image in images if isinstance(image, StoredImage)}
+    files |= {image.file for image in stored}
+    count = len(stored) + len(files - {image.file for image in stored})
+    size = 0 if count > MOST_IMAGES else sum(map(_size, files))
+    if count <= MOST_IMAGES and size <= MOST_BYTES:
         return ""
-    return f"{len(files):,} images" + (f" of {size / 2**30:.1f} GiB" if size else "")
+    return f"{count:,} images" + (f" of {size / 2**30:.1f} GiB" if size else "")
 
 
 def pictures_of(samples: Sequence[Sample]) -> Pictures:
@@ -72,8 +77,13 @@ def pictures_of(samples: Sequence[Sample]) -> Pictures:
     files = {sample.identity: sample.image for sample in images if isinstance(sample.image, str)}
     texts = CONTENTS.of_pictures([*files.values()], _describe_file)
     found = {identity: _read(texts[path]) for identity, path in files.items() if path in texts}
-    arrays = {sample.identity: sample.image for sample in images if not isinstance(sample.image, str)}
-    return found | {identity: describe(pixels) for identity, pixels in arrays.items()}
+    others = {sample.identity: sample.image for sample in images if not isinstance(sample.image, str)}
+    for identity, image in others.items():
+        try:
+            found[identity] = describe(decode_stored(image) if isinstance(image, StoredImage) else image)
+        except BadImageError:
+            continue  # told when it is read to learn from
+    return found
 
 
 def same_pixels(lists: Mapping[str, Sequence[Sample]], pictures: Pictures) -> list[Shared]:

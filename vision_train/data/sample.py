@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_train.data.stored_images import StoredImage
+
 Pixels = NDArray[np.uint8]
 
 
@@ -57,8 +59,8 @@ class ImageSample:
 
     id: str
     """Unique in the data set; for files the path below the root, or as the user gave it."""
-    image: str | Pixels
-    """Path of the file, or the pixels themselves (H W 3)."""
+    image: str | StoredImage | Pixels
+    """Path of the file, where its bytes stand in a file of many, or the pixels themselves (H W 3)."""
     truth: Any = None
     """What is to be learned of it, such as the name of its class; None without a label."""
     split: str | None = None
@@ -68,17 +70,21 @@ class ImageSample:
 
     @property
     def place(self) -> str:
-        """Path of the file; empty for pixels in memory."""
+        """Path of the file, with the row in one of many; empty for pixels in memory."""
+        if isinstance(self.image, StoredImage):
+            return self.image.place
         return self.image if isinstance(self.image, str) else ""
 
     @property
     def file(self) -> str | None:
-        """Path of the file; None for pixels in memory."""
+        """Path of the file; None for pixels in memory, and for a row of a file of many."""
         return self.image if isinstance(self.image, str) else None
 
     @property
     def identity(self) -> str:
-        """The same for the same image, whatever list names it: the file that its path leads to, or its id."""
+        """The same for the same image, whatever list names it: the file that its path leads to, its row, or its id."""
+        if isinstance(self.image, StoredImage):
+            return f"{file_identity(Path(self.image.file))}#{self.image.row}"
         return file_identity(Path(self.image)) if isinstance(self.image, str) else self.id
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from vision_train.data.annotations import annotations_among
 from vision_train.data.class_folders import IF_CLASSES, endings_read, read_class_folders
 from vision_train.data.folders import IMAGE_ENDINGS, Listing
-from vision_train.data.image_section import FILES, ImageFolderSection
+from vision_train.data.image_section import FILES, STORED, ImageFolderSection
 from vision_train.data.image_tables import FoundImages, read_csv
 from vision_train.data.kind import LABELLED, REST, SPLITS
 from vision_train.data.sample import ImageSample
 from vision_train.data.splits import mentions_split, split_called, splits_called
+from vision_train.data.stored_tables import Wanted, read_stored
 from vision_train.data.toy.digits import digits_samples
 from vision_train.data.toy.mnist import mnist_samples
 from vision_train.errors import UserError
@@ -38,9 +39,13 @@ def read_samples(
     Raises:
         UserError: Something is missing, empty, listed twice or contradictory; the message names it.
     """
+    if data.source == STORED:
+        declared = {*declared, *(data.classes or ())}
+        wanted = Wanted(data.label_column, labelled=labelled, declared=declared)
+        return read_stored(stored_root(data), data.on_bad, wanted)
     if data.source != FILES:
         return FoundImages(digits_samples() if data.source == "digits" else mnist_samples())
-    root = _image_root(data)
+    root = image_root(data)
     declared = {*declared, *(data.classes or ())}
     if data.labels is not None:
         return read_csv(Path(data.labels), root, data.on_bad, labelled=labelled, declared=declared)
@@ -50,7 +55,16 @@ def read_samples(
     return read_folder(root, divided=divided, declared=declared, pool=_pool_inside(data, root))
 
 
-def _image_root(data: ImageFolderSection) -> Path | None:
+def stored_root(data: ImageFolderSection) -> Path:
+    """The folder of the Parquet files, or the only one."""
+    assert data.root is not None, "the section demands it"
+    root = Path(data.root)
+    if not root.exists():
+        raise UserError(f"data.root {root}: no such folder; say where the Parquet files are with data.root=FOLDER")
+    return root
+
+
+def image_root(data: ImageFolderSection) -> Path | None:
     """The folder that holds the images; None where the folder of the csv does."""
     root = None if data.root is None else Path(data.root)
     if root is not None and not root.is_dir():

@@ -41,6 +41,8 @@ class Table:
     by the empty string."""
     rows: list[Row]
     """Rows with at least one value. Missing cells are empty."""
+    written: list[str]
+    """Names of the columns as the file writes them, in the order of ``columns``."""
 
     def rows_with(self, *columns: str, filled: bool = True) -> list[Row]:
         """Check that the table has certain columns.
@@ -128,8 +130,8 @@ def parse_table(path: Path, text: str) -> Table:
                 f"{path} line {line}: `{printable(beyond[0])}` stands behind the last column, {columns[named - 1]}. "
                 "Quote values that hold the separator, or name the column"
             )
-    columns = _in_small_letters(columns)
-    return Table(path, columns, [(line, _by_column(columns, cells)) for line, cells in lines[1:]])
+    written, columns = columns, _in_small_letters(columns)
+    return Table(path, columns, [(line, _by_column(columns, cells)) for line, cells in lines[1:]], written)
 
 
 def _in_small_letters(columns: list[str]) -> list[str]:

@@ -19,6 +19,8 @@ from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, Stream
 from vision_train.data.pseudo_labels import with_pseudo_labels
 from vision_train.data.sample import ImageSample, Sample
 from vision_train.data.sources import list_images_in
+from vision_train.data.stored_images import holds_stored
+from vision_train.data.stored_tables import Wanted, read_stored
 from vision_train.data.tables import read_text
 from vision_train.errors import UserError
 from vision_train.files import printable
@@ -124,6 +126,9 @@ def list_pool(named: str) -> tuple[list[ImageSample], list[str]]:
         listing = list_images_in(place)
         samples = [ImageSample(file.relative_to(place).as_posix(), str(file)) for file in listing.below(place, set())]
         notes = listing.notes()
+        if not samples and holds_stored(place):
+            found = read_stored(place, "error", Wanted(labelled=False))
+            return found.samples, [f"{shown}: {note}" for note in found.notes]
     elif not place.exists():
         raise UserError(f"{shown}: no such folder or list; name a folder of images, a csv or txt file, or `rest`")
     elif place.suffix.lower() not in LISTS:

@@ -55,7 +55,10 @@ def artefact_block(artefact: Artefact) -> Markup | None:
 
 def curve_chart(curve: Curve) -> LineChart:
     """A chart; over the unit square if all its values are shares."""
-    lines = [Line(name, curve.x_of.get(name, curve.x), values) for name, values in curve.lines.items()]
+    lines = [
+        Line(name, curve.x_of.get(name, curve.x), values, scattered=name in curve.scattered)
+        for name, values in curve.lines.items()
+    ]
     values = [value for line in lines for value in (*line.x, *line.y) if value == value]
     shares = bool(values) and all(0 <= value <= 1 for value in values)
     return LineChart(

@@ -22,6 +22,8 @@ class Line:
     """Which of the page's line colours to take; by default the line's place in the chart decides."""
     spread: tuple[Sequence[float], Sequence[float]] | None = None
     """Lower and upper values around y, such as an interval of each; NaN where there is none."""
+    scattered: bool = False
+    """Draw the points alone, as nothing joins them; x need not ascend."""
     dots: Sequence[tuple[float, float]] = ()
     """Single values (x, y) that the line is the mean of; drawn by matplotlib alone."""
 

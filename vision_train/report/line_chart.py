@@ -51,7 +51,9 @@ def line_chart(chart: LineChart) -> Markup:
     Returns:
         A ``figure``; nothing if no line has a point.
     """
-    lines, written = [line for line in chart.lines if len(line.x)], chart.written
+    # The pointer reads values off lines, which come first; there are none between points that nothing joins.
+    lines = sorted((line for line in chart.lines if len(line.x)), key=lambda line: line.scattered)
+    written = chart.written
     if not lines:
         return Markup()
     xs = [value for line in lines for value in line.x]
@@ -63,7 +65,10 @@ def line_chart(chart: LineChart) -> Markup:
     y_ticks = ticks(*y_range)
     y_scale = Scale(y_ticks[0], y_ticks[-1], bottom, TOP)
     thinned = [thin(line) for line in lines]
-    ends = "; ".join(f"{line.name} ends at {_last(line, written)}" for line in lines)
+    ends = "; ".join(
+        f"{len(line.x)} points of {line.name}" if line.scattered else f"{line.name} ends at {_last(line, written)}"
+        for line in lines
+    )
     drawn = [_draw(index, line, band, x_scale, y_scale) for index, (line, band) in enumerate(thinned)]
     body = [
         _bars(chart.counts, x_scale, y_scale),
@@ -101,7 +106,7 @@ def thin(line: Line, limit: int = MAX_POINTS) -> tuple[Line, tuple[np.ndarray, n
         The line, and the smallest and largest value behind each of its points, or its own spread if it was short
         enough. A mean over a value that is not finite is NaN: a gap is never hidden.
     """
-    if len(line.x) <= limit:
+    if len(line.x) <= limit or line.scattered:
         return line, None if line.spread is None else (np.asarray(line.spread[0]), np.asarray(line.spread[1]))
     groups = np.array_split(np.arange(len(line.x)), range(width := -(-len(line.x) // limit), len(line.x), width))
     x, y = np.asarray(line.x, dtype=float), np.asarray(line.y, dtype=float)
@@ -204,6 +209,9 @@ def tick_label(value: float, written: NumberFormat = format_number) -> str:
 
 def _draw(index: int, line: Line, band: tuple[np.ndarray, np.ndarray] | None, x_scale: Scale, y_scale: Scale) -> Markup:
     points = [(x_scale(x), y_scale(y) if math.isfinite(y) else None) for x, y in zip(line.x, line.y, strict=True)]
+    if line.scattered:
+        dots = [f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in points if y is not None]
+        return as_markup(f'<g class="series-{_colour(index, line)}" opacity="0.6">{"".join(dots)}</g>')
     strokes, pen = [], "M"
     for x, y in points:
         if y is None:
@@ -241,6 +249,7 @@ def _hover_data(
             "y": [float(f"{y:.5g}") if math.isfinite(y) else None for y in line.y],
         }
         for line, _ in thinned
+        if not line.scattered
     ]
     frame = {"left": LEFT, "right": RIGHT, "low": x_scale.low, "high": x_scale.high}
     return json.dumps({"lines": lines, **frame, "unit": x_label, "percent": written is format_percent})

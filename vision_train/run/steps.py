@@ -108,6 +108,7 @@ def tell(task: Task, data: SampleDataModule, steps: TrainingSteps) -> None:
     """Let a task know how long it is trained, and on what."""
     task.steps_per_epoch, task.total_steps, task.effective_batch = steps.per_epoch, steps.total, steps.effective_batch
     task.pool_copies = data.pool_copies, data.counts.get(POOL_SPLIT, 0)
+    task.training_samples = data.counts.get("train", 0)
     task.class_counts = [counts.get("train", 0) for counts in data.class_counts.values()]
 
 

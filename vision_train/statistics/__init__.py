@@ -18,6 +18,7 @@ from vision_train.statistics.intervals import (
     wilson_interval,
 )
 from vision_train.statistics.judging import Verdict, judge
+from vision_train.statistics.label_sets import label_set_auroc, label_set_average_precision, label_set_f1
 from vision_train.statistics.metrics import Columns, Statistic, registered_statistic, statistic
 from vision_train.statistics.power import (
     FEWEST_SEEDS_TO_PLAN_BY,
@@ -49,6 +50,9 @@ __all__ = [
     "fresh_study",
     "group_indices",
     "judge",
+    "label_set_auroc",
+    "label_set_average_precision",
+    "label_set_f1",
     "mean_interval",
     "paired_test",
     "power",

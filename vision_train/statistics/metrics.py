@@ -69,7 +69,7 @@ def mean(columns: Columns, counts: np.ndarray) -> np.ndarray:
 def ratio_of_sums(columns: Columns, counts: np.ndarray) -> np.ndarray:
     """Sum of ``numerator`` over the sum of ``denominator``; NaN where the latter is 0."""
     above, below = (counts @ np.asarray(columns[name], dtype=np.float64) for name in ("numerator", "denominator"))
-    return _divide(above, below)
+    return divide(above, below)
 
 
 @statistic("macro_auroc")
@@ -83,17 +83,24 @@ def macro_auroc(columns: Columns, counts: np.ndarray) -> np.ndarray:
         counts: R x N.
     """
     labels, scores = np.asarray(columns["label"], dtype=np.int64), np.asarray(columns["probabilities"], np.float64)
-    return _mean_of_defined([_auroc(scores[:, label], labels == label, counts) for label in np.unique(labels)])
+    return mean_of_defined([area_under_roc(scores[:, label], labels == label, counts) for label in np.unique(labels)])
 
 
-def _auroc(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def area_under_roc(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve in each of R resamples; NaN where all that is drawn is of one side.
+
+    Args:
+        scores: N.
+        positive: N, bool.
+        counts: R x N.
+    """
     order = np.argsort(scores, kind="stable")
     _, starts = np.unique(scores[order], return_index=True)
     drawn, positive = counts[:, order], positive[order]
     positives = np.add.reduceat(drawn * positive, starts, axis=1)  # R x distinct scores
     negatives = np.add.reduceat(drawn * ~positive, starts, axis=1)
     below = np.cumsum(negatives, axis=1) - negatives / 2
-    return _divide((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+    return divide((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
 
 
 @statistic("macro_f1")
@@ -108,7 +115,7 @@ def macro_f1(columns: Columns, counts: np.ndarray) -> np.ndarray:
     classes = np.union1d(labels, predicted)
     of_label, of_predicted = (_of_classes(each, classes) for each in (labels, predicted))
     hits, claims = _summed(of_label.multiply(of_predicted), counts), _summed(of_label + of_predicted, counts)
-    return _mean_of_defined(list(_divide(2 * hits, claims).T))
+    return mean_of_defined(list(divide(2 * hits, claims).T))
 
 
 @statistic("balanced_accuracy")
@@ -122,7 +129,7 @@ def balanced_accuracy(columns: Columns, counts: np.ndarray) -> np.ndarray:
     labels, predicted = (np.asarray(columns[name], dtype=np.int64) for name in ("label", "predicted"))
     of_class = _of_classes(labels, np.unique(labels))
     hits = _summed(of_class, counts * (labels == predicted))
-    return _mean_of_defined(list(_divide(hits, _summed(of_class, counts)).T))
+    return mean_of_defined(list(divide(hits, _summed(of_class, counts)).T))
 
 
 def _of_classes(labels: np.ndarray, classes: np.ndarray) -> sparse.csr_array:
@@ -187,7 +194,7 @@ def average_precision(columns: Columns, counts: np.ndarray) -> np.ndarray:
             taken = claimed if counts_here.all() else np.cumsum(drawn * counts_here, axis=1)
             precisions.append(_precision(drawn[:, places], taken[:, places], wanted))
         of_class.append(np.mean(precisions, axis=0))
-    return _mean_of_defined(of_class)
+    return mean_of_defined(of_class)
 
 
 def _flags(column: Sequence[Any], detections: int) -> np.ndarray:
@@ -205,21 +212,21 @@ def _precision(drawn: np.ndarray, claimed: np.ndarray, wanted: np.ndarray) -> np
         wanted: R, objects drawn.
     """
     found = np.cumsum(drawn, axis=1)
-    precision = np.maximum.accumulate(_divide(found, claimed, 0.0)[:, ::-1], axis=1)[:, ::-1]
-    recall = _divide(found, np.broadcast_to(wanted[:, None], found.shape))
+    precision = np.maximum.accumulate(divide(found, claimed, 0.0)[:, ::-1], axis=1)[:, ::-1]
+    recall = divide(found, np.broadcast_to(wanted[:, None], found.shape))
     # Each recall is read at the first hit that reaches it; those that no hit reaches count as a precision of 0.
     reached = np.searchsorted(RECALLS, recall, side="right")
     read = (precision * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
     return np.where(wanted > 0, read, np.nan)
 
 
-def _divide(above: np.ndarray, below: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
+def divide(above: np.ndarray, below: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
     """Quotients, and ``otherwise`` where the divisor is 0."""
     return np.divide(above, below, out=np.full(above.shape, otherwise), where=below != 0)
 
 
-def _mean_of_defined(parts: Sequence[np.ndarray]) -> np.ndarray:
+def mean_of_defined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over the parts (R each) that are not NaN; NaN where all are."""
     stacked = np.array(parts)
     defined = ~np.isnan(stacked)
-    return _divide(np.where(defined, stacked, 0.0).sum(axis=0), defined.sum(axis=0))
+    return divide(np.where(defined, stacked, 0.0).sum(axis=0), defined.sum(axis=0))

@@ -53,6 +53,7 @@ class Task(LabelsPool, LightningModule):
         validated_every: Epochs from one validation to the next; set by the run before training.
         effective_batch: Samples of an optimiser step over all processes; set by the run before training.
         class_counts: Training samples of each class; set by the run before training.
+        training_samples: How many there are; set by the run before training.
         pool_copies: Unlabelled samples that copy labelled ones, and all of them; set by the run before training.
         frozen_at_first: Names of parameters that are trained later than the others; set by the run before training.
         start: What the weights that training starts from know of the classes; set by the run before training.
@@ -87,7 +88,7 @@ class Task(LabelsPool, LightningModule):
         self.guesses, self.frozen_at_first = False, frozenset[str]()
         self.steps_per_epoch = self.total_steps = self.effective_batch = 0
         self.class_counts: list[int] = []
-        self.validated_every, self.pool_copies = 1, (0, 0)
+        self.training_samples, self.validated_every, self.pool_copies = 0, 1, (0, 0)
         self.start: Start = "scratch"
         self.teaching = Teaching(recipe.semi, self.classes) if recipe.semi.uses_pool_in_steps else None
         self.test_split: str = recipe.kind.judged

@@ -25,6 +25,11 @@ PROBABILITY = "probability_"
 THRESHOLDS = "thresholds"
 """Under which name a task's calibration keeps them."""
 LIKELIER_THAN_NOT = 0.5
+YOUDEN = (
+    "The threshold is where sensitivity plus specificity is highest on the validation data (Youden's J); predictions "
+    "still name the likeliest class."
+)
+NOT_CHOSEN = "No validation chose a threshold."
 GUESSING = "guessing"
 """Name of the line that luck would draw."""
 
@@ -113,16 +118,43 @@ def curve_artefacts(
         return []
     cuts = calibration.get(THRESHOLDS) or {}
     found = [
-        _against(name, probabilities[:, index], labels == index, groups, cuts.get(name))
+        against(name, probabilities[:, index], labels == index, groups, cuts.get(name))
         for index, name in _asked(classes)
         if 0 < int((labels == index).sum()) < len(labels)
     ]
     if not found:
         return []
+    told = [] if len(found) > 1 else _told(found[0])
+    sentences = [_in_words(words, at) for words, at in told]
+    note = " ".join([YOUDEN if any(each.threshold is not None for each in found) else NOT_CHOSEN, *sentences])
+    drawn, some = _lowest(found)
+    whom = _whom(classes, some)
+    return [
+        *_charts(drawn, whom, split),
+        threshold_table(found, "each class against the rest" if len(found) > 1 else whom, split, note),
+    ]
+
+
+def curves_against(found: Sequence[Against], split: str) -> list[Artefact]:
+    """ROC and precision by recall of several classes, each against its absence.
+
+    Args:
+        found: At least one class.
+        split: What was tested.
+    """
+    drawn, some = _lowest(found)
+    whom = f"the {TOGETHER} classes with the lowest AUROC" if some else "each class against its absence"
+    return _charts(drawn, whom, split)
+
+
+def _lowest(found: Sequence[Against]) -> tuple[list[Against], bool]:
+    """The classes that a chart can hold, and whether some are left out."""
     worst = sorted(found, key=lambda each: each.auroc)[:TOGETHER]
-    drawn = [each for each in found if each in worst] if len(found) > TOGETHER else found
-    whom = _whom(classes, len(found) > len(drawn))
-    return [_roc(drawn, whom, split), _precision(drawn, whom, split), _table(found, whom, split)]
+    return [each for each in found if each in worst], len(found) > TOGETHER
+
+
+def _charts(drawn: Sequence[Against], whom: str, split: str) -> list[Artefact]:
+    return [_roc(drawn, whom, split), _precision(drawn, whom, split)]
 
 
 def _asked(classes: Sequence[str]) -> list[tuple[int, str]]:
@@ -136,9 +168,18 @@ def _whom(classes: Sequence[str], some: bool) -> str:
     return f"the {TOGETHER} classes with the lowest AUROC against the rest" if some else "each class against the rest"
 
 
-def _against(
+def against(
     name: str, scores: Tensor, positive: Tensor, groups: Sequence[str] | None, threshold: float | None
 ) -> Against:
+    """Set one class against the rest.
+
+    Args:
+        name: Of the class.
+        scores: N, its probability.
+        positive: N, bool, at least one of each.
+        groups: N, what belongs together; None where each sample stands alone.
+        threshold: As validation chose it; None where it chose none.
+    """
     items = class_auroc_items(scores.double(), positive)
     truth, ranked = positive.numpy(), scores.numpy()
     precision = float(average_precision_score(truth, ranked))
@@ -225,7 +266,15 @@ def _interval_of_share(hits: Floats, groups: Sequence[str] | None) -> Interval |
     return bootstrap_interval(resample_mean(hits.astype(float), group_indices(groups)), share=True)
 
 
-def _table(found: Sequence[Against], whom: str, split: str) -> Table:
+def threshold_table(found: Sequence[Against], whom: str, split: str, note: str) -> Table:
+    """What ranking and thresholds of each class come to.
+
+    Args:
+        found: At least one class.
+        whom: Which classes are set against which, for the title.
+        split: What was tested.
+        note: How the thresholds came about.
+    """
     rows: list[list[Any]] = []
     for each in found:
         interval = "–" if each.interval is None else f"{each.interval.low:.3f} to {each.interval.high:.3f}"
@@ -239,19 +288,8 @@ def _table(found: Sequence[Against], whom: str, split: str) -> Table:
     columns = ["class", "positives", "AUROC", "95 % of AUROC", "average precision", "threshold"]
     columns += ["sensitivity", "specificity", "precision"]
     shares = ["AUROC", "average precision", *columns[6:]]
-    title = f"Thresholds on {split}, {'each class against the rest' if len(found) > 1 else whom}"
-    return Table(f"{split}_thresholds", title, columns, rows, _table_note(found), shares)
-
-
-def _table_note(found: Sequence[Against]) -> str:
-    chosen = (
-        "The threshold is where sensitivity plus specificity is highest on the validation data (Youden's J); "
-        "predictions still name the likeliest class."
-        if any(each.threshold is not None for each in found)
-        else "No validation chose a threshold."
-    )
-    said = [_in_words(words, at) for each in found for words, at in _told(each)] if len(found) == 1 else []
-    return " ".join([chosen, *said, "Intervals of AUROC are by DeLong and others (1988)."])
+    title, said = f"Thresholds on {split}, {whom}", f"{note} Intervals of AUROC are by DeLong and others (1988)."
+    return Table(f"{split}_thresholds", title, columns, rows, said, shares)
 
 
 def _in_words(words: str, at: AtThreshold) -> str:

@@ -30,6 +30,11 @@ def _difference(expected: Tensor, found: Tensor) -> float:
     return difference if difference == difference else float("inf")
 
 
+def as_it_is(output: Tensor) -> Tensor:
+    """The output of a network to which nothing is done."""
+    return output
+
+
 @dataclass(frozen=True)
 class TimmModel:
     """The network as timm builds it by a name."""
@@ -39,6 +44,8 @@ class TimmModel:
     """Its weights by timm's names."""
     pixels: dict[str, Any]
     """How images are prepared, as timm's configuration says it."""
+    finish: Callable[[Tensor], Tensor] = as_it_is
+    """From what the model gives to the output of the program."""
 
 
 @dataclass(frozen=True)

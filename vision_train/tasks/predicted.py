@@ -25,8 +25,19 @@ def class_shares(classes: Sequence[str], shares: Sequence[float]) -> dict[str, A
         shares: K probabilities.
     """
     likely = max(range(len(classes)), key=lambda place: shares[place])
-    row = {"label": classes[likely], "confidence": shares[likely]}
-    return row | {f"class {name}" if name in row else name: share for name, share in zip(classes, shares, strict=True)}
+    return named_shares({"label": classes[likely], "confidence": shares[likely]}, classes, shares)
+
+
+def named_shares(row: Mapping[str, Any], classes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
+    """A row of a csv with the probability of every class behind it.
+
+    Args:
+        row: Columns to values. A class of the same name as one is called `class NAME`.
+        classes: K names.
+        shares: K probabilities.
+    """
+    named = zip(classes, shares, strict=True)
+    return {**row, **{f"class {name}" if name in row else name: share for name, share in named}}
 
 
 def likely_classes(top: Mapping[str, float]) -> str:

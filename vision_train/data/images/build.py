@@ -6,6 +6,7 @@ from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, image_transform, loose, picture_sources
+from vision_train.data.images.multi_label import build_label_sets, read_multi_label
 from vision_train.data.labels import in_declared_order
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
@@ -20,6 +21,8 @@ __all__ = ["all_samples", "build", "check_start", "image_transform", "loose", "p
 def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> ImageDataModule:
     """Read and check the images that a recipe names; as :meth:`vision_train.data.kind.Implementation.build`."""
     section = recipe.data
+    if section.multi_label:
+        return build_label_sets(recipe, classes, only)
     found = read_samples(section, divided=only is None, declared=classes or ())
     splits = whole_split(found.samples, only) if only else divide(found.samples, section.splits)
     try:
@@ -42,4 +45,5 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
 
 def all_samples(recipe: Recipe) -> list[ImageSample]:
     """Every image that a recipe names, whatever the seed draws of them."""
-    return read_samples(recipe.data).samples
+    section = recipe.data
+    return (read_multi_label(section) if section.multi_label else read_samples(section)).samples

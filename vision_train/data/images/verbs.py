@@ -14,6 +14,7 @@ def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
     """Add the commands to ``data`` and ``data make``."""
     make.command()(digits)
     make.command()(mnist)
+    make.command()(signs)
 
 
 def digits(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
@@ -40,3 +41,18 @@ def mnist(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or emp
         counts = make_mnist(folder)
     typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
     typer.echo(f"Next: vision-train fit quickstart data.source=images data.root={folder}")
+
+
+def signs(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
+    """Write 1,500 drawn pictures that bear several labels each, as PNG files with labels.csv.
+
+    Example: vision-train data make signs signs
+    """
+    with busy(f"making signs in {folder}"):
+        from vision_train.data.toy.signs import make_signs
+
+        counts = make_signs(folder)
+    typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
+    typer.echo(
+        f"Next: vision-train fit classification/multilabel data.source=images data.labels={folder / 'labels.csv'}"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import timm
 import torch
 from timm.models import save_for_hf
+from torch import Tensor
 
 from vision_train.checkpoints import read_weights, write_weights
 from vision_train.files import write_json
@@ -36,12 +37,13 @@ def _write_timm(subject: Subject, folder: Path) -> None:
     assert model is not None, "Format.check_suits has refused it"
     network = timm.create_model(model.call.architecture, **model.call.args)
     network.load_state_dict(model.state)
+    problem = {key: value for key, value in subject.exported.card.items() if key == "problem_type"}
     settings = {key: value for key, value in model.call.args.items() if key != "num_classes"}
     classes = subject.exported.card.get("classes")
     save_for_hf(
         network,
         str(folder),
-        model_config={"pretrained_cfg": model.pixels, **({"label_names": classes} if classes else {})},
+        model_config={"pretrained_cfg": model.pixels, **({"label_names": classes} if classes else {}), **problem},
         model_args=settings,
         safe_serialization=True,
     )
@@ -55,13 +57,19 @@ def _write_timm(subject: Subject, folder: Path) -> None:
     write_json(folder / CONFIG, config)
 
 
+def _finished(subject: Subject, output: Tensor) -> Tensor:
+    """What a model of timm gives, as the program has it."""
+    assert subject.exported.timm is not None
+    return subject.exported.timm.finish(output)
+
+
 def _open_timm(subject: Subject, folder: Path) -> Runner:
     (output,) = subject.exported.outputs
     network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
     def run(inputs: Tensors) -> Ran:
         with torch.inference_mode():
-            return Ran({output: network(*inputs.values())}, [])
+            return Ran({output: _finished(subject, network(*inputs.values()))}, [])
 
     return run
 
@@ -77,7 +85,7 @@ def _open_transformers(subject: Subject, folder: Path) -> Runner:
     def run(inputs: Tensors) -> Ran:
         with torch.inference_mode():
             found = network(*inputs.values())
-        return Ran({output: found.logits if classifies else found.pooler_output}, [])
+        return Ran({output: _finished(subject, found.logits if classifies else found.pooler_output)}, [])
 
     return run
 

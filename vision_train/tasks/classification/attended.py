@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from models.attention_row import AttentionSource, attention_source, predict_with_attention
 from vision_train.artefacts import ImageGrid
 from vision_train.previews import Pixels
-from vision_train.tasks.classification.scores import FIELDS
 from vision_train.tasks.gallery import Gallery
 
 KEPT = 6
@@ -33,9 +32,7 @@ class Attended:
     """An image beside the map of it."""
 
     picture: Pixels
-    label: int
-    predicted: int
-    confidence: float
+    caption: str
 
 
 class AttendedImages:
@@ -58,15 +55,15 @@ class AttendedImages:
         self._worst: Gallery[Attended] = Gallery(KEPT)
         self._best: Gallery[Attended] = Gallery(KEPT)
 
-    def consider(self, ids: Sequence[str], images: Tensor, rows: Tensor) -> None:
+    def consider(self, ids: Sequence[str], images: Tensor, loss: Tensor, caption: Callable[[int], str]) -> None:
         """Keep those of a batch that rank first; the network is asked again about these alone.
 
         Args:
             ids: B.
             images: B 3 H W, normalised.
-            rows: B x 5, columns as in ``FIELDS``.
+            loss: B, on the CPU.
+            caption: From the place of an image in the batch to what its picture says.
         """
-        loss = rows[:, FIELDS.index("loss")]
         if self.source is None or not loss.isfinite().all():
             return
         order = loss.argsort(stable=True).tolist()
@@ -81,12 +78,10 @@ class AttendedImages:
             attention = predict_with_attention(self.network, images[places]).attention.float().cpu().numpy()
         for gallery, place, rank in wanted:
             cells = attention[places.index(place)].reshape(self.source.grid)
-            values = dict(zip(FIELDS, rows[place].tolist(), strict=True))
             picture = beside(self.pixels_of(images[place]), cells)
-            found = Attended(picture, int(values["label"]), int(values["predicted"]), values["confidence"])
-            gallery.add(ids[place], rank, found)
+            gallery.add(ids[place], rank, Attended(picture, caption(place)))
 
-    def artefacts(self, classes: Sequence[str], split: str) -> list[ImageGrid]:
+    def artefacts(self, split: str) -> list[ImageGrid]:
         """Pictures of all processes, the worst first; nothing of a network without attention. A collective call."""
         ends = (("worst", self._worst, "high"), ("best", self._best, "low"))
         grids = []
@@ -99,7 +94,7 @@ class AttendedImages:
                 f"the mean over its heads, in {self.source.grid[0]} x {self.source.grid[1]} cells. Colours go from "
                 "none to the most that a cell of this image has."
             )
-            captions = [_caption(each, classes, key) for key, each in found.items()]
+            captions = [f"{each.caption}\n{key}" for key, each in found.items()]
             pictures = [each.picture for each in found.values()]
             title = f"Where the network looks in the {name} images of {split}"
             grids.append(ImageGrid(f"{split}_looks_{loss}_loss", title, pictures, captions, note))
@@ -126,8 +121,3 @@ def beside(pixels: Pixels, cells: np.ndarray) -> Pixels:
     drawn = (PICTURE * grey + (1 - PICTURE) * colours).round().astype(np.uint8)
     gap = np.full((image.height, GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([np.asarray(image), gap, drawn], axis=1)
-
-
-def _caption(each: Attended, classes: Sequence[str], name: str) -> str:
-    taken = f", taken for {classes[each.predicted]}" if each.predicted != each.label else ""
-    return f"{classes[each.label]}{taken} ({each.confidence:.0%})\n{name}"

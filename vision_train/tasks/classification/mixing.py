@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from augment.labels import attention_share, mix_targets, progressive_share, soft_targets, transmix_share
+from augment.labels import (
+    attention_share,
+    mix_targets,
+    multi_hot_targets,
+    progressive_share,
+    soft_targets,
+    transmix_share,
+)
 from augment.mixing import Mix, Mixer, mix_images, own_share, partner_problem, valid_mask_patches
 from models.attention_row import Prediction, attention_source, predict_with_attention
 from vision_train.errors import UserError
@@ -122,7 +129,7 @@ class BatchMixing:
         Args:
             network: The classifier.
             images: B C H W, normalised.
-            labels: B, int64.
+            labels: B, int64; or B K, float32, where an image bears several: 1 present, 0 absent, NaN unknown.
             accept: Whether to take a mix that was drawn, or to draw another one. Training takes the first.
             beside: Unlabelled images, U C H W, which are predicted in the same call and never mixed.
 
@@ -181,6 +188,8 @@ class BatchMixing:
         return mix_targets(own, mix.partner.to(own.device), share.to(own.device))
 
     def _own_targets(self, labels: Tensor, smoothing: float) -> Tensor:
+        if labels.ndim == 2:
+            return multi_hot_targets(labels, smoothing)
         return soft_targets(labels, self.num_classes, smoothing)
 
     def random_generators(self) -> dict[str, torch.Generator]:

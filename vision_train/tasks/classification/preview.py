@@ -101,7 +101,7 @@ def _step(task: ClassificationTask, batch: dict[str, Any], index: int, kind: str
 
 
 def _panel(task: ClassificationTask, batch: dict[str, Any], step: MixedStep, index: int) -> LabelPanel:
-    labels = [task.classes[label] for label in batch["label"].tolist()]
+    labels = task.label_words(batch["label"])
     title = TITLES[_kind(step.mix)]
     if step.mix is None:
         return LabelPanel(title, labels[index])

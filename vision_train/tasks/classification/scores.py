@@ -27,6 +27,7 @@ TOP5 = Metric("accuracy_top5", "top-5 accuracy", "percent", is_proportion=True)
 CALIBRATION = Metric("calibration_error", "calibration error", "percent", better="less")
 METRICS = (LOSS, ACCURACY, TOP5, BALANCED_ACCURACY, F1, CALIBRATION)
 FIELDS = ("label", "predicted", "in_top5", "confidence", "loss")
+MISTAKES = "Wrong predictions with the highest loss: the true class, the predicted class, the confidence."
 AUROC = Metric("auroc", "AUROC", is_share=True)
 """Measured of two classes alone: of more, each has one of its own."""
 
@@ -49,6 +50,14 @@ def score_batch(logits: Tensor, labels: Tensor) -> Tensor:
         functional.cross_entropy(logits, labels, reduction="none"),
     )
     return torch.stack([column.double() for column in columns], dim=1)
+
+
+def said_of(row: Tensor, classes: Sequence[str]) -> str:
+    """What a picture of an image says of it; its numbers are columns as in ``FIELDS``."""
+    values = dict(zip(FIELDS, row.tolist(), strict=True))
+    label, predicted = classes[int(values["label"])], classes[int(values["predicted"])]
+    taken = f", taken for {predicted}" if predicted != label else ""
+    return f"{label}{taken} ({values['confidence']:.0%})"
 
 
 def metrics(scores: Scores) -> dict[str, float]:

@@ -31,13 +31,11 @@ from vision_train.tasks.class_balance import class_weights
 from vision_train.tasks.class_curves import choose_thresholds, probability_fields
 from vision_train.tasks.classification import asked
 from vision_train.tasks.classification import scores as sheet
-from vision_train.tasks.classification.attended import AttendedImages
-from vision_train.tasks.classification.mistakes import KEPT, Mistake, add_mistake, mistakes_grid, wrong_rows
-from vision_train.tasks.classification.mixing import BatchMixing
+from vision_train.tasks.classification.mixing import BatchMixing, MixedStep
 from vision_train.tasks.classification.pool import ACCEPTED, PoolLearning
 from vision_train.tasks.classification.preview import preview_mixing
+from vision_train.tasks.classification.telling import TellingImages
 from vision_train.tasks.exported import Exported
-from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.image_program import image_program, timm_call_of
 from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.learning import Learnt
@@ -75,7 +73,10 @@ def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
             raise UserError(f"model.positions=sincos: {error}; leave it `learned`") from error
     if model.head_std is not None:
         initialise_head(network, model.head_std)
-    return ClassificationTask(recipe, network, classes, installed_attention(network, recipe))
+    kind = ClassificationTask
+    if recipe.data.multi_label:
+        from vision_train.tasks.classification.multi_label import MultiLabelTask as kind  # it is a child of this class
+    return kind(recipe, network, classes, installed_attention(network, recipe))
 
 
 class ClassificationTask(Task):
@@ -103,8 +104,7 @@ class ClassificationTask(Task):
         )
         self.named_by, self._not_timm = timm_call_of(recipe, len(classes))
         self.mixing = BatchMixing(recipe, network, len(classes))
-        self._mistakes: Gallery[Mistake] = Gallery(KEPT)
-        self._attended: AttendedImages | None = None
+        self.telling: TellingImages | None = None
         self._learnt = Learnt(len(self.classes))
         self._class_weights: Tensor | None = None
         self.pool = PoolLearning(recipe, classes) if self.teaching is not None else None
@@ -194,16 +194,14 @@ class ClassificationTask(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the labelled batch, predict, take the cross-entropy; add the loss of the pool."""
-        labelled, pool, weights = batch.get(LABELLED, batch), batch.get(POOL), self._class_weights
+        labelled, pool = batch.get(LABELLED, batch), batch.get(POOL)
         adds = pool is not None and self.teaching is not None and self.teaching.adds(self.global_step)
         strong = pool["strong"]["image"] if pool is not None and adds else None
         pseudo_labelled = batch.get(PSEUDO_LABELLED)
         if pseudo_labelled is not None:
             strong = pseudo_labelled["image"]
         step = self.mixing.step(self.network, labelled["image"], labelled["label"], beside=strong)
-        # Against soft targets torch averages over images, not over weights.
-        loss = functional.cross_entropy(step.logits, step.targets, weights)
-        self._learnt.add(loss, step.targets if weights is None else step.targets * weights)
+        loss = self.labelled_loss(step)
         if pool is not None or pseudo_labelled is not None:
             self._note_labelled(loss, batch_idx)
         if pseudo_labelled is not None and step.beside is not None:
@@ -211,6 +209,14 @@ class ClassificationTask(Task):
             loss = loss + capped(self.recipe.semi.weight * pseudo_label_loss(step.beside, labels), loss)
         if pool is not None and self.pool is not None:
             loss = loss + self.pool.learn(self, pool, step.beside, loss)
+        return loss
+
+    def labelled_loss(self, step: MixedStep) -> Tensor:
+        """The cross-entropy of a labelled batch, which is noted beside what guessing would have."""
+        weights = self._class_weights
+        # Against soft targets torch averages over images, not over weights.
+        loss = functional.cross_entropy(step.logits, step.targets, weights)
+        self._learnt.add(loss, step.targets if weights is None else step.targets * weights)
         return loss
 
     def _note_labelled(self, loss: Tensor, batch_idx: int) -> None:
@@ -261,26 +267,23 @@ class ClassificationTask(Task):
 
     def begin_gallery(self) -> None:
         """Begin to keep the worst mistakes, and the images that tell most about where the network looks."""
-        self._mistakes = Gallery(KEPT)
-        self._attended = AttendedImages(self.network, self.recipe.data.height_and_width, self.pixels_of)
+        self.telling = TellingImages(self.network, self.recipe.data.height_and_width, self.pixels_of)
 
     def consider(self, batch: Batch, output: Tensor) -> None:
         """Keep the wrongly classified images with the highest loss, and where the network looks."""
         rows = output.cpu()
-        for place in wrong_rows(self._mistakes, batch["id"], rows):
-            add_mistake(self._mistakes, batch["id"][place], rows[place], self.pixels_of(batch["image"][place]))
-        if self._attended is not None:
-            self._attended.consider(batch["id"], batch["image"], rows)
+        label, predicted, loss = (rows[:, sheet.FIELDS.index(name)] for name in ("label", "predicted", "loss"))
+        if self.telling is not None:
+            self.telling.consider(batch, label != predicted, loss, lambda at: sheet.said_of(rows[at], self.classes))
 
     def conclude(self, scores: Scores, split: str, measured: Mapping[str, float]) -> list[Artefact]:
         """Tables, confusion, reliability and the worst mistakes, and a warning where guessing would do as well."""
         likely, labels = (scores.column(name).long() for name in ("predicted", "label"))
         self.warnings = chance_warnings(likely, labels, split, self._learnt, self.recipe.kind.noun)
         self.guesses = bool(self.warnings)
-        grid = mistakes_grid(self._mistakes, self.classes, split)
         results = sheet.artefacts(scores, self.classes, split, measured, self.warnings, self.calibration)
-        looks = [] if self._attended is None else self._attended.artefacts(self.classes, split)
-        return [*results, grid, *looks]
+        shown = [] if self.telling is None else self.telling.artefacts(split, sheet.MISTAKES)
+        return [*results, *shown]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities (B K) in float32."""
@@ -334,6 +337,10 @@ class ClassificationTask(Task):
         in_proportion = None if cap is None else max(1, round(cap * len(truths) / pool))
         labels = asked.labels_of(answers, self.classes, in_proportion)
         return labels, [each.label == truth for each, truth in zip(labels, truths, strict=True)]
+
+    def label_words(self, labels: Tensor) -> list[str]:
+        """The labels of a batch in words."""
+        return [self.classes[label] for label in labels.tolist()]
 
     def preview(self, batches: Iterator[Batch], count: int) -> Preview:
         """Training images augmented and mixed, every kind of mixing in some row."""

@@ -27,8 +27,10 @@ def augmented_views(recipe: Recipe, name: str) -> AugmentedViews:
     larger by ``1 / augment.eval.crop_share`` (Krizhevsky et al., 2012). Where that share is below 1, the crop at the
     centre is what is measured without views; where the recipe evaluates whole images, it is :data:`MARGIN`.
     """
+    several = recipe.data.multi_label
     if name == "flips":
-        return AugmentedViews(recipe, 2, "the image and its mirror image", _averaged((_as_it_is, functional.hflip)))
+        views = _averaged((_as_it_is, functional.hflip), several)
+        return AugmentedViews(recipe, 2, "the image and its mirror image", views)
     height, width = recipe.data.height_and_width
     share = recipe.augment.preprocessing.crop_share
     margin = MARGIN if share in ("whole", 1.0) else float(share)
@@ -42,11 +44,11 @@ def augmented_views(recipe: Recipe, name: str) -> AugmentedViews:
         return lambda images: functional.five_crop(images, [height, width])[number]
 
     said = f"four corners and the centre, {height} x {width}, of images of {larger[0]} x {larger[1]}"
-    return AugmentedViews(enlarged, 5, said, _averaged([crop(number) for number in range(5)]))
+    return AugmentedViews(enlarged, 5, said, _averaged([crop(number) for number in range(5)], several))
 
 
-def _averaged(views: Sequence[View]) -> Callable[[nn.Module], nn.Module]:
-    return lambda network: AveragedViews(network, views)
+def _averaged(views: Sequence[View], several: bool) -> Callable[[nn.Module], nn.Module]:
+    return lambda network: AveragedViews(network, views, several)
 
 
 def _as_it_is(images: Tensor) -> Tensor:
@@ -59,14 +61,18 @@ class AveragedViews(nn.Module):
     Args:
         network: Maps images (B C H W) to logits (B K).
         views: Each maps a batch of images to one as the network takes it.
+        several: Whether each class has a probability of its own (sigmoid), not all of them one (softmax).
     """
 
-    def __init__(self, network: nn.Module, views: Sequence[View]) -> None:
+    def __init__(self, network: nn.Module, views: Sequence[View], several: bool = False) -> None:
         super().__init__()
-        self.network, self.views = network, views
+        self.network, self.views, self.several = network, views, several
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logarithms of the mean probabilities (B K), in float32: logits whose softmax is that mean."""
-        probabilities = [self.network(view(images)).float().softmax(dim=1) for view in self.views]
-        mean = torch.stack(probabilities).mean(dim=0)
+        """Logits (B K), in float32, whose probabilities are the mean of those of the views."""
+        logits = torch.stack([self.network(view(images)).float() for view in self.views])
+        if self.several:
+            least = torch.finfo(logits.dtype).eps
+            return logits.double().sigmoid().mean(dim=0).clamp(least, 1 - least).logit().float()
+        mean = logits.softmax(dim=2).mean(dim=0)
         return mean.clamp_min(torch.finfo(mean.dtype).tiny).log()

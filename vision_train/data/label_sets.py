@@ -1,0 +1,186 @@
+"""Samples that bear any number of classes at once: their truths, label maps, splits, subsets and batches."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from vision_train.data.classes import class_order
+from vision_train.data.dataset import Batch
+from vision_train.data.sample import Divisible
+from vision_train.data.splits import Splits, by_split, cut_shares, shares_to_cut
+from vision_train.errors import UserError
+from vision_train.seeds import derive_seed
+from vision_train.wording import first_named
+
+S = TypeVar("S", bound=Divisible)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The classes of one sample. A class that is in neither list is known to be absent."""
+
+    present: tuple[str, ...]
+    """Names, in the order of the text."""
+    unknown: tuple[str, ...] = ()
+    """Classes of which nobody says whether they are there; they are neither learnt nor measured."""
+
+
+class LabelSetTargets:
+    """Truths that are sets of labels -> ``label`` (B K, float32): 1 present, 0 absent, NaN unknown.
+
+    Args:
+        classes: K names; a column of the targets is a place in this list.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._index = {name: index for index, name in enumerate(classes)}
+
+    def __call__(self, truths: list[LabelSet]) -> Batch:
+        """The targets of a batch."""
+        targets = torch.zeros(len(truths), len(self._index))
+        for row, truth in zip(targets, truths, strict=True):
+            row[[self._index[name] for name in truth.present]] = 1.0
+            row[[self._index[name] for name in truth.unknown]] = math.nan
+        return {"label": targets}
+
+
+def label_set_map(splits: Mapping[str, Sequence[S]], fixed: Sequence[str] | None = None) -> list[str]:
+    """Names of the classes in order; or ``fixed``, once every label is known to be in it.
+
+    Args:
+        splits: Samples whose truths are sets of labels.
+        fixed: Label map of an earlier run.
+
+    Raises:
+        UserError: No class at all; one that no training sample bears, or all of them do; a label outside ``fixed``.
+    """
+    everywhere = list(chain.from_iterable(splits.values()))
+    if fixed is not None:
+        for sample in everywhere:
+            if outside := [name for name in _named(sample) if name not in fixed]:
+                raise UserError(f"{sample.id}: {first_named(outside)} is not one of the run's classes: {[*fixed]}")
+        return list(fixed)
+    classes = class_order({name for sample in everywhere for name in _named(sample)})
+    if not classes:
+        raise UserError("no image has a label; set data.labels to a table that names classes")
+    train = splits["train"]
+    learnt = Counter(name for sample in train for name in sample.truth.present)
+    known = {name: len(train) for name in classes}
+    known |= {name: len(train) - n for name, n in Counter(chain(*(each.truth.unknown for each in train))).items()}
+    if absent := [name for name in classes if not learnt[name]]:
+        held = " and ".join(split for split, members in splits.items() if _bears(members, absent[0]))
+        where = f" ({absent[0]} is in {held} alone)" if held else ""
+        raise UserError(
+            f"no training image bears {first_named(absent)}{where}, so it cannot be learnt; add such images to train, "
+            "or leave the class out"
+        )
+    if always := [name for name in classes if learnt[name] == known[name]]:
+        raise UserError(
+            f"every training image bears {first_named(always)}, so nothing tells it from its absence; add images "
+            "without it, or leave the class out"
+        )
+    return classes
+
+
+def _named(sample: Divisible) -> tuple[str, ...]:
+    return (*sample.truth.present, *sample.truth.unknown)
+
+
+def _bears(members: Sequence[Divisible], name: str) -> bool:
+    return any(name in sample.truth.present for sample in members)
+
+
+def without_positives(splits: Mapping[str, Sequence[S]], classes: Sequence[str]) -> list[str]:
+    """Say which classes nothing in a split bears that is measured, so that they do not count in its figures."""
+    notes = []
+    for split, members in splits.items():
+        if split != "train" and members and (lacking := [name for name in classes if not _bears(members, name)]):
+            notes.append(
+                f"no image of {split} bears {first_named(lacking)}; "
+                f"{'this class counts' if len(lacking) == 1 else 'these classes count'} in no mean over the classes "
+                "there"
+            )
+    return notes
+
+
+def divide_label_sets(samples: list[S], shares: Mapping[str, float] | None) -> Splits:
+    """Sort samples into train, val and test, with about the same share of every class in each that is cut.
+
+    As :func:`vision_train.data.classes.divide`, but a sample is cut with the rarest class that it bears, so that rare
+    classes are divided first (the order of iterative stratification: Sechidis and others, ECML PKDD 2011). Which
+    samples go where depends on their ids and labels alone. Too few samples to leave one in each split stay in train.
+
+    Args:
+        samples: From one source; those without a split count as training samples.
+        shares: Shares of val and test.
+    """
+    splits = by_split(samples)
+    wanted = shares_to_cut(splits, shares)
+    if not wanted:
+        return splits
+    if len(splits["train"]) <= len(wanted):
+        raise UserError(
+            f"{len(splits['train'])} training image(s) are too few to cut {' and '.join(wanted)} from; add images"
+        )
+    train: list[S] = []
+    for members in _by_rarest(splits["train"]).values():
+        cut = cut_shares(members, wanted) if len(members) > len(wanted) else {"train": members}
+        train += cut.pop("train")
+        for name, taken in cut.items():
+            splits[name] += taken
+    for name in wanted:
+        if not splits[name]:
+            raise UserError(
+                f"the labels of {len(samples)} images are too different to cut {name} from; name the split of each "
+                "image in a column `split`"
+            )
+    return {**splits, "train": train}
+
+
+def _by_rarest(samples: list[S]) -> dict[str, list[S]]:
+    """Samples by the rarest class that each bears; those that bear none under an empty name."""
+    counts = Counter(name for sample in samples for name in sample.truth.present)
+    groups: dict[str, list[S]] = {}
+    for sample in samples:
+        rarest = min(sample.truth.present, key=lambda name: (counts[name], name), default="")
+        groups.setdefault(rarest, []).append(sample)
+    return {name: groups[name] for name in sorted(groups)}
+
+
+def draw_positives_per_class(train: list[S], count: int, seed: int) -> list[S]:
+    """Draw ``count`` training samples that bear each class, and as many that bear none, where there are any.
+
+    A sample counts for all of its classes, so that a class may end with more than ``count``. A larger ``count`` with
+    the same seed contains a smaller one.
+
+    Args:
+        train: In a fixed order, which is kept.
+        count: At least 1.
+        seed: Of the run.
+
+    Raises:
+        UserError: A class has fewer.
+    """
+    members: dict[str, list[int]] = {}
+    for place, sample in enumerate(train):
+        for name in sample.truth.present or ("",):
+            members.setdefault(name, []).append(place)
+    if small := [f"{name} ({len(places)})" for name, places in members.items() if name and len(places) < count]:
+        fewest = min(len(places) for name, places in members.items() if name)
+        raise UserError(
+            f"data.labels_per_class is {count}, but fewer training images bear {first_named(small)}. Set it to "
+            f"{fewest} or less, or to null to take all"
+        )
+    drawn: set[int] = set()
+    for name, places in members.items():
+        generator = np.random.default_rng(derive_seed(seed, f"labels of {name}"))
+        drawn |= {places[index] for index in generator.permutation(len(places))[:count]}
+    return [train[place] for place in sorted(drawn)]
