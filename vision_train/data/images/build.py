@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from vision_train.data.cases import divide_by_cases, shared_cases
 from vision_train.data.classes import divide, draw_labels_per_class, label_map
 from vision_train.data.dataset import ClassLabels
+from vision_train.data.folds import with_fold
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, image_transform, loose, picture_sources
+from vision_train.data.image_section import FILES
+from vision_train.data.images import Section
 from vision_train.data.labels import in_declared_order
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples
-from vision_train.data.splits import whole_split
+from vision_train.data.splits import Splits, whole_split
 from vision_train.data.unlabelled import streams_of, unlabelled_splits
 from vision_train.errors import UserError
 from vision_train.recipe.recipe import Recipe
@@ -21,7 +27,7 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     """Read and check the images that a recipe names; as :meth:`vision_train.data.kind.Implementation.build`."""
     section = recipe.data
     found = read_samples(section, divided=only is None, declared=classes or ())
-    splits = whole_split(found.samples, only) if only else divide(found.samples, section.splits)
+    splits = whole_split(found.samples, only) if only else _divide(found.samples, section, recipe.seed)
     try:
         names = classes or in_declared_order(label_map(splits), section.classes)
         label_map(splits, names)
@@ -36,8 +42,17 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     )
     if len(splits["train"]) < len(all_of_train):
         module.drawn_from["train"] = all_of_train
-    module.notes += [*found.notes, *notes]
+    module.notes += [*found.notes, *notes, *([] if only else shared_cases(splits, ImageDataModule.noun))]
     return module
+
+
+def _divide(samples: list[ImageSample], section: Section, seed: int) -> Splits:
+    """Sort images into splits; those of one group stay together."""
+    if section.fold is not None and section.source != FILES:  # the usual split of these scans is no promise to anyone
+        samples = [replace(sample, split=None) for sample in samples]
+    samples = with_fold(samples, section, seed)
+    cut = divide if all(sample.group is None for sample in samples) else divide_by_cases
+    return cut(samples, section.splits)
 
 
 def all_samples(recipe: Recipe) -> list[ImageSample]:

@@ -42,6 +42,7 @@ POOL = KindOfData(
     section=Section,
     noun="images",
     implementation="vision_train.data.pool.build",
+    takes_shares=True,
     judged="val",
     renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",
