@@ -43,7 +43,7 @@ OWN_ROOMS = {
 }
 """Each task and each kind of data is a room of its own beside what all of them share, which it may import."""
 LEVEL |= {name: LEVEL[name.partition("/")[0]] for name in OWN_ROOMS}
-FACES = {"data.kind", "data.image_section", "data.crop_section"}
+FACES = {"data.kind", "data.image_section", "data.crop_section", "data.fold_section"}
 """Light modules beside the faces of kinds (`data/<kind>/__init__.py`), the options of tasks and their registry."""
 FOUNDATION = {
     "errors",

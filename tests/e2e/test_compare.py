@@ -70,3 +70,29 @@ def test_ctrl_c_stops_the_runs_under_way(arms):
     assert "The same command goes on." in output
     assert "Traceback" not in errors
     assert "Go on with: vision-train fit --resume" in Path("study/logs/tiny/0.txt").read_text()
+
+
+@pytest.mark.slow
+def test_emitted_commands_run_by_a_shell_and_collected_come_to_what_compare_finds(arms, cli):
+    study = ("compare", "tiny.yaml", "wide.yaml", "--folds", "2", "data.root=photos", "data.splits={val: 0.2}")
+    emitted = cli(*study, "--emit")
+    assert emitted.exit_code == 0, emitted.output
+    lines = emitted.stdout.splitlines()
+    assert [line.partition("# ")[2] for line in lines] == [
+        *("1: tiny seed 0 fold 1", "2: wide seed 0 fold 1", "3: tiny seed 0 fold 2", "4: wide seed 0 fold 2")
+    ]
+    Path("commands.txt").write_text(emitted.stdout)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in ("head -n 3 commands.txt | bash", "bash commands.txt"):  # the second time three are finished
+        subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], env=environment, check=True, timeout=DEADLINE)
+        collected = cli(*study, "--collect")
+        assert collected.exit_code == (2 if "head" in command else 0), collected.output
+        if "head" in command:
+            assert "wide seed 0 fold 2: not begun" in collected.stderr
+    again = cli(*study, "--out", "other")
+    assert again.exit_code == 0, again.output
+    tables = [json.loads(Path(folder, "table.json").read_text()) for folder in ("study", "other")]
+    values = [[arm["values"] for arm in table["cells"][0]["arms"]] for table in tables]
+    assert values[0] == values[1]
+    assert tables[0]["cells"][0]["comparisons"] == tables[1]["cells"][0]["comparisons"]
+    assert "2 folds each" in Path("study/compare.html").read_text()

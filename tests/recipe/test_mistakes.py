@@ -156,7 +156,11 @@ def test_rounds_have_no_voters_of_the_user_s_whatever_the_task(name, voters):
         ("trainer=null", "trainer.max_epochs: is missing; expected a whole number, such as trainer.max_epochs=100"),
         ("augment.eval.crop_share=0", "augment.eval.crop_share: is 0.0; must lie in (0, 1]"),
         ("augment.eval.crop_share=1.1", "augment.eval.crop_share: is 1.1; must lie in (0, 1]"),
-        ("trainer.strategy=fsdp", "trainer.strategy: is `fsdp`; it may split the weights over processes, and"),
+        (
+            "trainer.strategy=fsdp",
+            "trainer.strategy: is `fsdp`; it may split the weights over processes, and a checkpoint here is one whole "
+            "file; `ddp`",
+        ),
         ("trainer.strategy=ddp_spawn", "trainer.strategy: is `ddp_spawn`; it starts processes that end with training"),
         ("trainer.strategy=dpp", "trainer.strategy: is `dpp`; expected auto | ddp | "),
         (

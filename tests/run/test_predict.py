@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import hashlib
 import io
 import json
 import re
@@ -21,6 +22,7 @@ from vision_train.report.bags import pictures as room
 from vision_train.report.bags.tile_layout import LONGEST_SIDE
 from vision_train.run.fit import fit
 from vision_train.run.predict import predict_run
+from vision_train.run.shards import Shard
 from vision_train.tasks.classification.task import ClassificationTask
 from vision_train.tasks.predicted import Predicted
 
@@ -425,3 +427,54 @@ def test_a_run_that_predicts_nothing_says_what_to_do(photos, tmp_path, quiet):
     run = fit(load_recipe("droppos/digits", small), run_dir=tmp_path / "run", command=[], console=quiet).path
     with pytest.raises(UserError, match=r"run: is a run of pretraining.*model\.checkpoint=.*run"):
         predict(run, photos)
+
+
+def test_shards_hold_every_image_once_and_a_whole_one_is_left_alone(images_run, photos):
+    Path("list.txt").write_text("".join(f"{name}\r\n" for name in [*PHOTOS, "", PHOTOS[0]]))
+    for number in (1, 2, 3, 4):
+        said = predict(images_run, Path("list.txt"), shard=Shard(number, 4), force=False)
+        assert f"out-0000{number}-of-00004.csv" in said
+    tables = [rows(f"out-0000{number}-of-00004.csv") for number in (1, 2, 3, 4)]
+    assert sorted(row["path"] for table in tables for row in table) == PHOTOS
+    assert [] in tables, "no share is empty, which is to be tried"
+    place = Path("out-00001-of-00004.csv.manifest.json")
+    manifest = json.loads(place.read_text())
+    assert manifest["finished"] is True
+    assert (manifest["predictions"], manifest["shard"], manifest["of"]) == (len(tables[0]), 1, 4)
+    assert manifest["weights"] == hashlib.sha256((images_run / "checkpoints/best.ckpt").read_bytes()).hexdigest()
+    before = place.stat().st_mtime_ns
+    said = predict(images_run, Path("list.txt"), shard=Shard(1, 4), force=False)
+    assert "is finished" in said
+    assert place.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"manifest\.json: is of another prediction: inputs was .*list.*--out.*--force"):
+        predict(images_run, photos, shard=Shard(1, 4), force=False)
+
+
+def test_a_shard_that_was_cut_short_is_begun_anew(images_run, photos, monkeypatch):
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ClassificationTask, "predicted", cut)
+        with pytest.raises(KeyboardInterrupt):
+            predict(images_run, photos, shard=Shard(1, 1), force=False)
+    manifest = Path("out-00001-of-00001.csv.manifest.json")
+    assert json.loads(manifest.read_text())["finished"] is False
+    left = Path(".out-00001-of-00001.csv.99.tmp")  # as a process leaves that is killed
+    left.touch()
+    predict(images_run, photos, shard=Shard(1, 1), force=False)
+    assert json.loads(manifest.read_text())["predictions"] == len(rows("out-00001-of-00001.csv")) == 3
+    assert not left.exists()
+
+
+def test_shards_that_cannot_be(images_run, bags_run, photos):
+    for text in ("0/4", "5/4", "1", "1/0", "1/1000000"):
+        with pytest.raises(UserError, match=rf"--shard {text}: write i/n"):
+            Shard.read(text)
+    with pytest.raises(UserError, match=r"--render.*--shard"):
+        predict(images_run, photos, shard=Shard(1, 2), render=Path("pictures"))
+    with pytest.raises(UserError, match="--shard: is for images alone, not for bags"):
+        predict(bags_run, photos, shard=Shard(1, 2))
+    Path("out-00001-of-00002.csv").touch()
+    with pytest.raises(UserError, match=r"exists without a manifest.*--force"):
+        predict(images_run, photos, shard=Shard(1, 2), force=False)

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import re
+import shlex
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -89,9 +91,11 @@ def setting(recipe, phases=()) -> ResolvedArm:
     return ResolvedArm((*phases, phase("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest", METRICS)
 
 
-def study_of(*arguments: str, seeds: int = 3, grid: str | None = None, folder: str = "study") -> Study:
+def study_of(
+    *arguments: str, seeds: int = 3, grid: str | None = None, folder: str = "study", folds: int | None = None
+) -> Study:
     """A study that nothing was built for, without pre-training."""
-    plan = make_plan(arguments, seeds, grid)
+    plan = make_plan(arguments, seeds, grid, folds)
     return Study(Path(folder).absolute(), plan, [[setting(recipe) for recipe in arm.recipes] for arm in plan.arms])
 
 
@@ -112,13 +116,18 @@ def accuracy(name: str, seed: int) -> float:
 def conduct(recipes, monkeypatch):
     """Conduct a study of made-up runs; returns what was said."""
 
-    def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=(), change=lambda study: study):
-        study = change(with_pretraining(study_of(*arguments, seeds=seeds, grid=grid), *pretraining))
+    def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=(), folds=None, change=None, **elsewhere):
+        study = with_pretraining(study_of(*arguments, seeds=seeds, grid=grid, folds=folds), *pretraining)
+        study = change(study) if change else study
         monkeypatch.setattr(room, "resolve_arms", lambda plan: study.resolved)
         console = Console(file=io.StringIO(), width=1000)
-        options = {"jobs": jobs, "command": "vision-train compare ...", "console": console, "train": train}
+        options = {"jobs": jobs, "console": console, "train": train}
+        command = "vision-train compare ..."
         try:
-            room.conduct(study.plan, Path("study"), **options)
+            if elsewhere.pop("emitted", False):
+                call.lines = room.emit(study.plan, Path("study"), command=command, console=console)
+            else:
+                room.conduct(study.plan, Path("study"), command=command, **options, **elsewhere)
         finally:
             call.said = console.file.getvalue()
         return call.said
@@ -340,6 +349,114 @@ def test_a_grid_gets_a_table_for_each_value_and_joint_tests(conduct):
     page = Path("study/compare.html").read_text()
     assert page.count('class="spread"') == 3 + 4  # two arms and one difference; and how two arms learnt at two values
     assert "### data.labels_per_class=20" in Path("study/table.md").read_text()
+
+
+def of_fold(arguments: Sequence[str]) -> int:
+    """The fold that a command line tests on."""
+    (fold,) = (int(each.rpartition("=")[2]) for each in arguments if each.startswith("data.fold.number="))
+    return fold
+
+
+@pytest.fixture
+def folded_runs():
+    """Made-up runs whose accuracy depends on the fold, which has test items of its own."""
+
+    def train(arguments, log):
+        recipe = load_recipe(arguments[1], arguments[2:-2], runnable=False)
+        fold = of_fold(arguments)
+        assert (recipe.data.fold.number, recipe.data.fold.of) == (fold, 3)
+        assert Path(arguments[-1]).parts[-2:] == (str(recipe.seed), str(fold))
+        value = round(accuracy(recipe.name, recipe.seed) + 0.02 * fold, 4)
+        train.trained.append((recipe.name, recipe.seed, fold))
+        write_run(Path(arguments[-1]), value, 100, [f"fold {fold} {item}" for item in ITEMS])
+        return 0
+
+    train.trained = []
+    return train
+
+
+def test_folds_are_paired_and_judged_by_the_corrected_test(conduct, folded_runs):
+    said = conduct(folded_runs, *ARMS, seeds=2, folds=3)
+    assert folded_runs.trained[:3] == [("plain", 0, 1), ("mixed", 0, 1), ("plain", 0, 2)]
+    assert len(folded_runs.trained) == 2 * 3 * 2
+    (cell,) = table()["cells"]
+    (comparison,) = cell["comparisons"]
+    assert table()["folds"] == 3
+    assert list(cell["arms"][1]["values"]) == ["0/1", "0/2", "0/3", "1/1", "1/2", "1/3"]
+    differences = np.array([0.1, 0.1, 0.1, 0.11, 0.11, 0.11])
+    error = differences.std(ddof=1) * (1 / 6 + 1 / 2) ** 0.5
+    half = 2.5706 * error  # t of 5 degrees of freedom at 97.5 %
+    assert list(comparison["interval"].values()) == pytest.approx([0.105 - half, 0.105 + half], abs=1e-4)
+    assert (comparison["seeds"], comparison["verdict"], comparison["item_interval"]) == (6, "better", None)
+    assert "by the corrected t test over the folds" in comparison["sentence"]
+    assert "mixed seed 1 fold 3  test accuracy" in said
+    page = Path("study/compare.html").read_text()
+    assert "Nadeau and Bengio" in page
+    assert "over the seeds" not in page
+    assert "2 seeds, 3 folds each" in page
+
+
+def test_a_study_of_folds_goes_on_and_takes_more_seeds_and_no_other_folds(conduct, folded_runs):
+    conduct(folded_runs, *ARMS, seeds=1, folds=3)
+    shutil.rmtree("study/runs/mixed/0/2")
+    folded_runs.trained.clear()
+    conduct(folded_runs, *ARMS, seeds=2, folds=3)
+    assert ("mixed", 0, 2) in folded_runs.trained
+    assert len(folded_runs.trained) == 7
+    with pytest.raises(UserError, match="--folds: were 3, are not given"):
+        conduct(folded_runs, *ARMS, seeds=2)
+
+
+def test_folds_share_pretraining_that_is_not_of_a_fold(conduct, folded_runs):
+    def train(arguments, log):
+        if "pretrained" not in arguments[-1]:
+            return folded_runs(arguments, log)
+        places.append(Path(arguments[-1]).name)
+        write_run(Path(arguments[-1]), None, 7, [])
+        return 0
+
+    places = []
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    conduct(train, *ARMS, seeds=2, folds=3, pretraining=[(1, "pre.yaml")])
+    assert places == ["0", "1"]
+
+
+def made_elsewhere(lines: list[str], train) -> None:
+    """Bring the runs of emitted commands to their end, in the order of their lines."""
+    for line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        assert (program, arguments[-1]) == ("vision-train", "--auto-resume")
+        train(arguments[:-1], io.BytesIO())
+
+
+def without_the_machine(table: dict) -> dict:
+    return {key: value for key, value in table.items() if key not in ("command", "most_jobs")}
+
+
+def test_what_was_emitted_and_collected_is_what_compare_finds(conduct, recipes):
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    options = {"seeds": 2, "pretraining": [(1, "pre.yaml")]}
+    said = conduct(None, *ARMS, emitted=True, **options)
+    lines = conduct.lines
+    assert len(lines) == 2 * 3
+    assert lines[2].endswith("# 3: mixed seed 0, after 2")
+    assert "6 commands, in any order, at once if you like; those that say `after N` once" in said
+    runs = MadeUpRuns(accuracy)
+    made_elsewhere(lines[:-1], runs)
+    with pytest.raises(UserError, match=r"1 of 6 runs have no result.*--emit(?s:.)*seed 1: not begun"):
+        conduct(None, *ARMS, collected=True, **options)
+    assert table()["runs"]["finished"] == 5
+    assert json.loads(Path("study/study.json").read_text()).get("looks", []) == []
+    conduct(None, *ARMS, emitted=True, **options)
+    assert [line.partition("  #")[0] for line in conduct.lines] == [lines[-1].partition("  #")[0]]
+    made_elsewhere(conduct.lines, runs)
+    conduct(None, *ARMS, collected=True, **options)
+    collected = table()
+    conduct(None, *ARMS, emitted=True, **options)
+    assert conduct.lines == []
+    shutil.rmtree("study")
+    conduct(MadeUpRuns(accuracy), *ARMS, **options)
+    assert without_the_machine(collected) == without_the_machine(table())
 
 
 def test_a_grid_of_names_is_drawn_without_an_axis(conduct):

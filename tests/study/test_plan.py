@@ -74,6 +74,17 @@ def test_bad_input_is_one_message(recipes, arguments, seeds, grid, says):
         make_plan(arguments, seeds, grid)
 
 
+def test_folds_are_of_every_arm_and_take_a_single_seed_unless_told(recipes):
+    plan = make_plan(["plain.yaml", "mixed.yaml"], None, None, 4)
+    assert (plan.seeds, len(plan.draws), plan.draws[1]) == (1, 4, (0, 2))
+    assert {(arm.recipes[0].data.fold.number, arm.recipes[0].data.fold.of) for arm in plan.arms} == {(1, 4)}
+    assert make_plan(["plain.yaml", "mixed.yaml"], None, None).seeds == 10
+    with pytest.raises(UserError, match="--folds 1: must be at least 2"):
+        make_plan(["plain.yaml", "mixed.yaml"], 2, None, 1)
+    with pytest.raises(UserError, match=r"data\.fold: .*--folds"):
+        make_plan(["plain.yaml", "mixed.yaml", "data.fold={number: 1, of: 3}"], 2, None, 3)
+
+
 def test_values_of_a_grid_may_hold_commas():
     assert split_values("1, [2,3],'a,b',{c: [4,5]}") == ["1", "[2,3]", "'a,b'", "{c: [4,5]}"]
 

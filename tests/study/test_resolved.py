@@ -172,3 +172,18 @@ def test_an_arm_in_rounds_is_one_run_of_the_recipe_that_was_asked_for_behind_its
         assert arm.recipe.trainer["max_epochs"] == 40
         assert arm.recipe.semi.rounds.count == 2
         assert len(pretraining_digests(arm)) == len(names) - 1
+
+
+def test_folds_are_cut_alike_for_all_arms(recipes):
+    def build_folds(*arguments: str):
+        return resolve_arms(make_plan(arguments, 1, None, 5))
+
+    (plain,), (mixed,) = build_folds("plain.yaml", "mixed.yaml")
+    assert plain.test_digest == mixed.test_digest
+    assert 359 <= plain.test_samples <= 360
+    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
+    Path("tuned.yaml").write_text("extends: plain.yaml\nrun: {pretrain: pre.yaml}\n")
+    with pytest.raises(UserError, match=r"tuned: \d+ samples .*learnt.*--folds"):
+        build_folds("plain.yaml", "tuned.yaml")
+    with pytest.raises(UserError, match=r"data\.source=digit_bags: names its own test split.*--folds"):
+        build_folds("studies/acmil/digit_bags_abmil", "studies/acmil/digit_bags_mean")

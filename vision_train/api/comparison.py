@@ -48,7 +48,8 @@ def compare(
     recipes: Sequence[str | PathLike[str]],
     overrides: Overrides | None = None,
     *,
-    seeds: int = 10,
+    seeds: int | None = None,
+    folds: int | None = None,
     grid: str | None = None,
     out: str | PathLike[str] = "study",
     jobs: int = 1,
@@ -61,7 +62,9 @@ def compare(
     Args:
         recipes: Names of built-in recipes or files, the first of which the others are compared with.
         overrides: Keys to change in all of them.
-        seeds: Runs of each recipe, with the seeds 0, 1, 2, ...
+        seeds: Runs of each recipe, with the seeds 0, 1, 2, ..., or divisions into folds; None takes 10, and a single
+            one with ``folds``.
+        folds: Cross-validation with so many folds, each of which is tested on once a seed.
         grid: ``KEY=a,b,c`` compares at each of these values.
         out: Folder of the study.
         jobs: Runs at a time.
@@ -81,8 +84,10 @@ def compare(
         raise UserError(f"{recipes}: is one recipe; give a list of two or more")
     prepare_environment()
     arguments, folder = [*(fspath(recipe) for recipe in recipes), *as_typed(overrides)], Path(out)
-    plan = make_plan(arguments, seeds, grid)
-    typed = ["vision-train", "compare", *arguments, "--seeds", str(seeds), *(["--grid", grid] if grid else [])]
+    plan = make_plan(arguments, seeds, grid, folds)
+    typed = ["vision-train", "compare", *arguments, "--seeds", str(plan.seeds)]
+    typed += ["--folds", str(folds)] if folds else []
+    typed += ["--grid", grid] if grid else []
     command = shlex.join([*typed, "--out", fspath(out), "--jobs", str(jobs)])
     console = Console(quiet=True) if quiet else plain_console()
     result = conduct(plan, folder, jobs=jobs, command=command, console=console)

@@ -22,7 +22,21 @@ def compare(
             "all of them. These reach the recipes named here, not those that they pre-train with (run.pretrain).",
         ),
     ],
-    seeds: Annotated[int, typer.Option(help="Runs of each recipe, with the seeds 0, 1, 2, ...")] = 10,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Runs of each recipe, with the seeds 0, 1, 2, ...; with --folds, divisions into folds.",
+            show_default="10; 1 with --folds",
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="K-fold cross-validation: each sample is tested once a seed. Groups stay together, classes are in "
+            "like shares in every fold.",
+        ),
+    ] = None,
     grid: Annotated[
         str | None,
         typer.Option(
@@ -32,6 +46,18 @@ def compare(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the study; one of the same study goes on.")] = Path("study"),
     jobs: Annotated[int, typer.Option(help="Runs at a time.")] = 1,
+    emit: Annotated[
+        bool,
+        typer.Option(
+            "--emit", help="Train nothing: print one command a run, for any scheduler, with what has to come first."
+        ),
+    ] = False,
+    collect: Annotated[
+        bool,
+        typer.Option(
+            "--collect", help="Train nothing: judge what was trained elsewhere by --emit, and name what is missing."
+        ),
+    ] = False,
 ) -> None:
     """Train recipes with the same seeds and say which is better, by how much, and how sure that is.
 
@@ -42,6 +68,10 @@ def compare(
 
       vision-train compare quickstart mine.yaml --seeds 10 data.labels_per_class=10
 
+      vision-train compare quickstart mine.yaml --folds 5
+
+      vision-train compare quickstart mine.yaml --seeds 5 --emit > commands.txt
+
       vision-train compare scratch.yaml pretrained.yaml --seeds 5 --grid data.labels_per_class=5,10,20 --out few
     """
     from vision_train.cli.console import loading, plain_console
@@ -49,16 +79,24 @@ def compare(
     from vision_train.run.places import check_places
     from vision_train.study.plan import make_plan
 
+    if emit and collect:
+        raise UserError("--emit gives the commands and --collect reads what they left; give one of them")
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1")
-    plan = make_plan(arguments, seeds, grid)
+    plan = make_plan(arguments, seeds, grid, folds)
     check_writable(out, "--out")
     for recipe in (recipe for arm in plan.arms for recipe in arm.recipes):
         check_places(recipe)
-    console = plain_console()
+    console = plain_console(stderr=emit)
     with shown_on(console):
         with loading(f"compare {' '.join(arm.name for arm in plan.arms)}"):
             from vision_train.study.conduct import conduct
+            from vision_train.study.conduct import emit as commands_of
 
-        command = shlex.join(["vision-train", *sys.argv[1:]])
-        conduct(plan, out, jobs=jobs, command=command, console=console)
+        typed = [word for word in sys.argv[1:] if word not in ("--emit", "--collect")]
+        command = shlex.join(["vision-train", *typed])
+        if emit:
+            for line in commands_of(plan, out, command=command, console=console):
+                print(line)
+        else:
+            conduct(plan, out, jobs=jobs, command=command, console=console, collected=collect)

@@ -23,6 +23,14 @@ def fit(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where to put the run; else runs/<recipe>/<n>.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
+    auto_resume: Annotated[
+        bool,
+        typer.Option(
+            "--auto-resume",
+            help="With --run-dir: go on with the run there if this command began it, and leave a finished one alone; "
+            "for jobs that are started again, as by SLURM.",
+        ),
+    ] = False,
     accept: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY", help="With --resume: go on though this key has changed. Can be repeated."),
@@ -42,11 +50,15 @@ def fit(
       vision-train fit quickstart trainer.devices=2 trainer.strategy=ddp trainer.accelerator=cpu
 
       vision-train fit --resume runs/quickstart/0
+
+      vision-train fit mine.yaml --run-dir runs/job --auto-resume
     """
     if resume is not None and (recipe or overrides or run_dir or dry_run):
         raise UserError("--resume repeats the run as its recipe says and takes no recipe, keys or other options")
     if accept and resume is None:
         raise UserError("--accept says what may have changed since a run was cut short; it goes with --resume RUN")
+    if auto_resume and (run_dir is None or dry_run):
+        raise UserError("--auto-resume goes on with the run in one place; name it with --run-dir, without --dry-run")
     if recipe is None and resume is None:
         raise UserError("name a recipe, or a run with --resume; `vision-train recipes` lists the recipes")
 
@@ -55,11 +67,22 @@ def fit(
 
     console = plain_console()
     with shown_on(console):
-        if resume is not None:
+        if auto_resume and run_dir is not None and (found := _found_in(run_dir)) != "nothing":
+            if found == "finished":
+                console.print(f"{run_dir}: is finished, and left as it is")
+            else:
+                _resume(run_dir, accept or (), console)
+        elif resume is not None:
             _resume(resume, accept or (), console)
         else:
             assert recipe is not None
             _start(recipe, overrides or [], run_dir, dry_run, console)
+
+
+def _found_in(run_dir: Path) -> str:
+    from vision_train.run.auto_resume import settle_place
+
+    return settle_place(run_dir, sys.argv[1:])
 
 
 def _resume(run: Path, accept: Sequence[str], console: Console) -> None:

@@ -15,8 +15,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT... [KEY=VALUE]...",
-            help="Files or folders: images, csv files with a `path` column, or what else the run was trained on; and "
-            "recipe keys to change, such as data.on_bad=skip.",
+            help="Files or folders: images, csv files with a `path` column, text files of a path a line, or what else "
+            "the run was trained on; and recipe keys to change, such as data.on_bad=skip.",
         ),
     ],
     out: Annotated[
@@ -42,6 +42,14 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object for each prediction on a line, and nothing else.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Predict one share of the images, by their paths, into a file of its own beside a manifest. A whole "
+            "shard is left alone, one that was cut short is begun anew.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over files that exist.")] = False,
 ) -> None:
     """Predict with the best weights of a run.
@@ -54,15 +62,19 @@ def predict(
 
       vision-train predict runs/quickstart/0 some/folder data.on_bad=skip
 
+      vision-train predict RUN images.txt --out predictions.jsonl --shard 3/1000
+
       vision-train predict RUN photo.jpg --text "the red cup left of the plate" --render pictures/
     """
     from vision_train.cli.arguments import divide_arguments
     from vision_train.cli.console import loading, plain_console
     from vision_train.progress import shown_on
     from vision_train.run.inference import check_prediction
+    from vision_train.run.shards import Shard
 
     inputs, overrides = divide_arguments(arguments)
     options: dict[str, Any] = {"out": out, "render": render, "images": images, "texts": text or (), "force": force}
+    options["shard"] = None if shard is None else Shard.read(shard)
     check_prediction(run, overrides, **options)
     console = plain_console(stderr=as_json)
     with shown_on(console):

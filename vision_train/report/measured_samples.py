@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from vision_train.tasks import task_packages
 
 MEAN = "mean"
 CACHED_RUNS = 1024
+
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Run(Protocol):
@@ -55,13 +58,13 @@ class CommonSamples:
     def _group_indices(self) -> np.ndarray | None:
         return None if self.groups is None else group_indices(self.groups)
 
-    def difference(self, runs: Mapping[int, Run], first: Mapping[int, Run], seeds: Sequence[int]) -> Resampled:
+    def difference(self, runs: Mapping[K, Run], first: Mapping[K, Run], seeds: Sequence[K]) -> Resampled:
         """The metric of an arm minus that of the first, averaged over the seeds, in each resample of the samples.
 
         Args:
-            runs: Seed -> finished run of the arm.
-            first: Seed -> finished run of the first arm.
-            seeds: Seeds that both have.
+            runs: Seed, or what stands for one -> finished run of the arm.
+            first: The same of the first arm.
+            seeds: Those that both have.
         """
         pairs = [(runs[seed].folder, first[seed].folder) for seed in seeds]
         if self.is_mean:

@@ -45,6 +45,7 @@ from vision_train.run.plan import (
     stored_recipes,
 )
 from vision_train.run.reinitialisation import begin_anew
+from vision_train.run.requeue import queued_again
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on
 from vision_train.run.trainer import check_devices, settle_threads
@@ -173,7 +174,7 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
     finished: list[FinishedPhase] = []
     alone = directory.held() if first_process else nullcontext()
     said = logging_to(directory.path / "log.txt" if first_process else None)
-    with _process_group(), alone, said, _trackers(directory, console) as trackers:
+    with _process_group(), alone, said, queued_again(console), _trackers(directory, console) as trackers:
         log = MetricsLog(directory.metrics, directory.seconds_so_far(), trackers) if first_process else None
         while (phase := plan.next(finished)) is not None:
             if first_process:

@@ -12,6 +12,7 @@ from vision_train.recipe.sections import Mixing
 from vision_train.run.directory import open_run
 from vision_train.run.places import check_root
 from vision_train.run.predictions import ENDINGS, RESULTS, check_outputs
+from vision_train.run.shards import Shard
 from vision_train.run.texts import check_texts
 
 DEFAULT = Path("predictions.jsonl")
@@ -71,6 +72,7 @@ def check_prediction(
     images: Path | None,
     texts: Sequence[str],
     force: bool,
+    shard: Shard | None = None,
 ) -> Recipe:
     """Refuse to predict with what is no finished run, or with options that do not suit it.
 
@@ -87,5 +89,21 @@ def check_prediction(
     directory = open_run(run, with_weights=True)
     check_texts(run, texts)
     recipe = load_for_inference(directory.recipe, overrides)
+    if shard is not None:
+        _check_shard(recipe, render, texts)
+        # Which shards are there already, and whether they are whole, their manifests say.
+        out, force = shard.place(out or DEFAULT), True
     check_outputs(out, render, ENDINGS if recipe.kind.results is None else (*ENDINGS, RESULTS), force=force)
     return recipe
+
+
+def _check_shard(recipe: Recipe, render: Path | None, texts: Sequence[str]) -> None:
+    """Refuse a share of what cannot be shared out.
+
+    Raises:
+        UserError: The samples are of another kind, or pictures are asked for.
+    """
+    if not recipe.kind.takes_shares or texts:
+        raise UserError(f"--shard: is for images alone, not for {'texts' if texts else recipe.kind.noun}; leave it out")
+    if render is not None:
+        raise UserError("--render: draws one folder of pictures, and a shard is one of many; leave out --shard for it")

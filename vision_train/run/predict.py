@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -17,12 +18,13 @@ from vision_train.files import printable
 from vision_train.progress import doing
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
-from vision_train.run.directory import open_run
+from vision_train.run.directory import RunDirectory, open_run
 from vision_train.run.inference import DEFAULT, check_prediction
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
-from vision_train.run.predictions import RESULTS, JsonLines, PredictionWriter, check_outputs, open_predictions
+from vision_train.run.predictions import FORCE, RESULTS, JsonLines, PredictionWriter, check_outputs, open_predictions
 from vision_train.run.progress import PassProgress
+from vision_train.run.shards import Shard, files_of
 from vision_train.run.trainer import build_trainer, call_trainer, settle_threads
 from vision_train.tasks.base import Task
 from vision_train.wording import count_of
@@ -50,6 +52,7 @@ def predict_run(
     texts: Sequence[str] = (),
     lines: TextIO | None = None,
     force: bool = False,
+    shard: Shard | None = None,
 ) -> None:
     """Predict batch by batch and write each batch before the next: a table, and pictures if asked for.
 
@@ -67,24 +70,66 @@ def predict_run(
         texts: What is looked for in each of the inputs, which are images then.
         lines: Takes the predictions as JSON lines, instead of answers for a reader.
         force: Write over what is there already.
+        shard: Predict this share of the inputs into a file of its own, with a manifest; one that is whole is left
+            alone, one that was cut short is begun anew.
 
     Raises:
         UserError: There is no such run, nothing to predict on, an input that cannot be used, an option that is for
             other runs, or a place that cannot be written or is taken.
     """
-    recipe = check_prediction(run, overrides, out=out, render=render, images=images, texts=texts, force=force)
+    options: dict[str, Any] = {"out": out, "render": render, "images": images, "texts": texts, "force": force}
+    recipe = check_prediction(run, overrides, shard=shard, **options)
     directory = open_run(run, with_weights=True)
+    asked = _Asked(run, recipe, inputs, lines=lines, **options)
+    if shard is None:
+        _predict(asked, directory, console)
+        return
+    files = files_of(shard, out or DEFAULT, directory, inputs, overrides)
+    with files.held():
+        if not force and (whole := files.finished()):
+            console.print(f"{files.out}: is finished, {whole['predictions']:,} predictions; left as it is")
+            return
+        if not force and files.out.exists() and not files.manifest.exists():
+            raise UserError(f"--out {files.out}: exists without a manifest; {FORCE}")
+        files.begin()
+        files.finish(*_predict(replace(asked, out=files.out, force=True, taken=shard.takes), directory, console))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is predicted, and where it goes; as the arguments of :func:`predict_run`."""
+
+    run: Path
+    recipe: Recipe
+    inputs: Sequence[Path]
+    out: Path | None
+    render: Path | None
+    images: Path | None
+    texts: Sequence[str]
+    lines: TextIO | None
+    force: bool
+    taken: Callable[[str], bool] | None = None
+    """Chooses a share of the inputs; None takes all."""
+
+
+def _predict(asked: _Asked, directory: RunDirectory, console: Console) -> tuple[int, int]:
+    """Predict into one file.
+
+    Returns:
+        Samples that were predicted, and those that were skipped.
+    """
+    run, recipe, out, render, lines = asked.run, asked.recipe, asked.out, asked.render, asked.lines
     settle_threads(recipe)
     with doing(f"loading {recipe.model.name}"):
         task = build_task(recipe, directory.read_classes())
         _check_predicts(task, run, render)
         load_best(task, run)
     with doing(f"listing {recipe.kind.noun}"):
-        loader = _loader(recipe, inputs, texts, run)
-    printed = lines is None and (bool(texts) or len(loader.dataset) == 1)
+        loader = _loader(asked)
+    printed = lines is None and asked.taken is None and (bool(asked.texts) or len(loader.dataset) == 1)
     if out is None and lines is None and not printed:
         out = DEFAULT
-        check_outputs(out, render, force=force)
+        check_outputs(out, render, force=asked.force)
     as_results = out is not None and out.suffix == RESULTS
     results = recipe.kind.open_results(recipe, task.classes, loader.dataset.samples) if as_results else None
     # A file of results holds all that was found; only pictures and tables leave something out.
@@ -93,24 +138,30 @@ def predict_run(
         console.print(f"note: {note}")
     with ExitStack() as opened:
         opened.enter_context(logging_to(None))
-        renderer = opened.enter_context(_open_renderer(render, images, recipe, loader, console)) if render else None
+        renderer = (
+            opened.enter_context(_open_renderer(render, asked.images, recipe, loader, console)) if render else None
+        )
         key = recipe.kind.id_column
         table = None if out is None else opened.enter_context(open_predictions(out, key, results))
         printer = None if lines is None else JsonLines(lines, key, ascii_only=True)
         passed_on = _PassOn([each for each in (table, printer) if each], renderer, console if printed else None)
-        trainer = build_trainer(recipe, [passed_on, PassProgress(recipe.kind.noun)])
-        call_trainer(trainer, "predict", task, dataloaders=loader, return_predictions=False)
+        if len(loader.dataset):  # a share of few inputs may be empty
+            trainer = build_trainer(recipe, [passed_on, PassProgress(recipe.kind.noun)])
+            call_trainer(trainer, "predict", task, dataloaders=loader, return_predictions=False)
     said = [] if table is None else [f"{table.counted(recipe.kind.noun)} in {out}"]
     for line in said + (renderer.remarks() if renderer else []):
         console.print(line)
     report_skipped(console, recipe, loader.dataset.skipped)
+    return passed_on.count, len(loader.dataset.skipped)
 
 
-def _loader(recipe: Recipe, inputs: Sequence[Path], texts: Sequence[str], run: Path) -> SampleLoader:
-    reader, learner = recipe.kind.load(), f"the run {run}"
-    if texts:
-        return reader.loose_with_texts(recipe, inputs, texts, learner=learner)
-    return reader.loose(recipe, inputs, learner=learner)
+def _loader(asked: _Asked) -> SampleLoader:
+    reader, learner = asked.recipe.kind.load(), f"the run {asked.run}"
+    if asked.texts:
+        return reader.loose_with_texts(asked.recipe, asked.inputs, asked.texts, learner=learner)
+    # Kinds that know no shares need not know the argument.
+    share = {} if asked.taken is None else {"taken": asked.taken}
+    return reader.loose(asked.recipe, asked.inputs, learner=learner, **share)
 
 
 def _check_predicts(task: Task, run: Path, render: Path | None) -> None:
@@ -150,6 +201,11 @@ class _PassOn(Callback):
     def __init__(self, writers: Sequence[PredictionWriter], renderer: Renderer | None, answers: Console | None) -> None:
         self.writers, self.renderer, self.answers = writers, renderer, answers
         self._seen: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        """Samples so far."""
+        return len(self._seen)
 
     def on_predict_batch_end(
         self,

@@ -15,6 +15,7 @@ from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
 from vision_train.run.log import logging_to
+from vision_train.run.requeue import environment_plugins
 from vision_train.tasks.base import Task
 from vision_train.threads import Count, use_threads
 
@@ -43,6 +44,7 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            plugins=environment_plugins(),
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         asked = ", ".join(f"trainer.{key}={recipe.trainer[key]}" for key in HARDWARE if key in recipe.trainer)

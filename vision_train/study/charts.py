@@ -21,11 +21,12 @@ def draw_plot(study: Study, result: StudyResult) -> bytes:
     """
     first = next(cell.arms[0].name for cell in result.cells if cell.arms)
     labels = result.metric.title, _difference_label("difference to\n" + first, result)
-    note = "points: seeds · marks: means · bars and bands: 95 % intervals over the seeds"
+    several = study.plan.draws_noun
+    note = f"points: {several} · marks: means · bars and bands: 95 % intervals over the {several}"
     note += f", of all {result.tests} differences at once" if result.tests > 1 else ""
     if grid := grid_charts(study, result):
         return plot_lines(*grid, labels, note)
-    return plot_strips([seed_charts(cell, result, study.noun) for cell in result.cells if cell.arms], labels, note)
+    return plot_strips([seed_charts(cell, result, study) for cell in result.cells if cell.arms], labels, note)
 
 
 def grid_charts(study: Study, result: StudyResult) -> tuple[LineChart, LineChart] | None:
@@ -41,7 +42,7 @@ def grid_charts(study: Study, result: StudyResult) -> tuple[LineChart, LineChart
     levels = [_levels(result, name, numbers, colour) for colour, name in enumerate(names)]
     differences = [_differences(result, name, numbers, colour) for colour, name in enumerate(names) if colour]
     title, written = result.metric.title, result.metric.format
-    remark = f"Means, with 95 % intervals over the seeds as bands{together(result)}."
+    remark = f"Means, with 95 % intervals over the {study.plan.draws_noun} as bands{together(result)}."
     label = _difference_label(f"Difference to {study.plan.arms[0].name}", result)
     return (
         LineChart(title, levels, grid.key, written, remark, last_values=False, bounded=result.metric.is_share),
@@ -49,8 +50,9 @@ def grid_charts(study: Study, result: StudyResult) -> tuple[LineChart, LineChart
     )
 
 
-def seed_charts(cell: CellResult, result: StudyResult, noun: str) -> StripRows:
-    """Each seed of a cell's arms, and the differences on the same seed. The cell has an arm."""
+def seed_charts(cell: CellResult, result: StudyResult, study: Study) -> StripRows:
+    """Each seed of a cell's arms, or each fold, and the differences on the same one. The cell has an arm."""
+    several = study.plan.draws_noun
     metric, title = result.metric, result.metric.title
     factor, unit = metric.factor, metric.unit
     levels = [
@@ -64,16 +66,17 @@ def seed_charts(cell: CellResult, result: StudyResult, noun: str) -> StripRows:
             values = [factor * value for value in _differences_by_seed(cell, arm)]
             ends = _scaled(comparison.interval, factor)
             differences.append(Strip(arm.name, values, factor * comparison.difference, ends, colour))
-    remark = "Dots are seeds, the mark is their mean, the bar its 95 % interval."
+    remark = f"Dots are {several}, the mark is their mean, the bar its 95 % interval."
     level_chart = StripChart(title, levels, title, metric.format, remark, bounded=metric.is_share)
     if not differences:
         return StripRows(cell.title, level_chart, None)
+    beside = "" if study.plan.folds else f" and by those over the {study.noun}"
     difference_chart = StripChart(
-        f"Difference to {cell.arms[0].name} on the same seed",
+        f"Difference to {cell.arms[0].name} on the same {several.removesuffix('s')}",
         differences,
         unit or title,
         lambda value: metric.format_difference(value / factor, 1),
-        f"Verdicts go by these intervals over the seeds and by those over the {noun}{together(result)}.",
+        f"Verdicts go by these intervals over the {several}{beside}{together(result)}.",
         difference=True,
     )
     return StripRows(cell.title, level_chart, difference_chart)

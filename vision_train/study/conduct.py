@@ -19,6 +19,7 @@ from vision_train.report.formats import in_words
 from vision_train.report.measured_samples import forget_items
 from vision_train.run.progress import epoch_reached
 from vision_train.study import words
+from vision_train.study.elsewhere import jobs_of, refuse_missing, remarks_on
 from vision_train.study.execution import Execution, Outcome, Train
 from vision_train.study.learning import forget_curves
 from vision_train.study.page import State
@@ -32,7 +33,14 @@ from vision_train.threads import processors_of_each
 
 
 def conduct(
-    plan: Plan, folder: Path, *, jobs: int, command: str, console: Console, train: Train | None = None
+    plan: Plan,
+    folder: Path,
+    *,
+    jobs: int,
+    command: str,
+    console: Console,
+    train: Train | None = None,
+    collected: bool = False,
 ) -> StudyResult:
     """Run what is not finished yet and write the tables, anew after every run.
 
@@ -43,14 +51,57 @@ def conduct(
         command: The command line, for the record.
         console: Where progress goes.
         train: Calls ``vision-train`` with a command line; by default in a process of its own.
+        collected: Train nothing: read what was trained elsewhere.
 
     Raises:
-        UserError: Arms cannot be built or compared, the folder holds something else, or runs failed; of those that did
-            not, the tables are written all the same.
+        UserError: Arms cannot be built or compared, the folder holds something else, or runs failed or, where they are
+            collected, are missing; of the others the tables are written all the same.
         KeyboardInterrupt: The user stopped it; the same command goes on.
     """
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1")
+    with _opened(plan, folder, command) as study:
+        progress = _Progress(study, jobs, command, console)
+        result = progress.write() if collected else _carry_out(progress, train)
+        if not collected or progress.complete:
+            study.note_reading()
+    said = [*verdicts(result), *words.faults(result), *words.cautions(study, result, 0, 0)]
+    for line in [*said, *remarks_on_glyphs(study.titles)]:
+        console.print(line)
+    console.print(str(folder / "compare.html"))
+    if collected:
+        refuse_missing(progress.runs)
+    if failures := list(progress.failures.values()):
+        count = f"{len(failures)} run{'s' if len(failures) > 1 else ''}"
+        raise UserError("\n  ".join([f"{count} failed; mend the cause and give the same command again", *failures]))
+    return result
+
+
+def emit(plan: Plan, folder: Path, *, command: str, console: Console) -> list[str]:
+    """Prepare the folder of a study and give the command of each run that is not finished, for any scheduler.
+
+    Args:
+        plan: What to compare.
+        folder: Of the study; an earlier one of the same plan goes on.
+        command: The command line, for the record.
+        console: Where remarks go.
+
+    Returns:
+        Command lines of a shell; what has to end before another one begins stands before it.
+
+    Raises:
+        UserError: Arms cannot be built or compared, or the folder holds something else.
+    """
+    with _opened(plan, folder, command) as study:
+        jobs = jobs_of(study)
+    for remark in remarks_on(jobs):
+        console.print(remark)
+    return [job.line for job in jobs]
+
+
+@contextmanager
+def _opened(plan: Plan, folder: Path, command: str) -> Iterator[Study]:
+    """Hold the folder of a study; what cannot be written is one message."""
     check_writable(folder, "--out")
     for forget in (forget_figures, forget_curves, forget_items):  # a process may compare several times
         forget()
@@ -59,22 +110,12 @@ def conduct(
     try:
         with study.opened(command):
             CONTENTS.keep(folder)
-            progress = _Progress(study, jobs, command, console)
-            result = _carry_out(progress, train)
-            study.note_reading()
+            yield study
     except OSError as error:
         raise UserError(
             f"{error.filename or folder}: cannot be written ({error.strerror}); what is finished is kept, and once it "
             "can be, the same command goes on"
         ) from error
-    said = [*verdicts(result), *words.faults(result), *words.cautions(study, result, 0, 0)]
-    for line in [*said, *remarks_on_glyphs(study.titles)]:
-        console.print(line)
-    console.print(str(folder / "compare.html"))
-    if failures := list(progress.failures.values()):
-        count = f"{len(failures)} run{'s' if len(failures) > 1 else ''}"
-        raise UserError("\n  ".join([f"{count} failed; mend the cause and give the same command again", *failures]))
-    return result
 
 
 def _carry_out(progress: _Progress, train: Train | None) -> StudyResult:
@@ -126,7 +167,7 @@ class _Progress:
         if self._work is None or not runs:
             return
         named = [
-            f"{run.title} seed {run.seed} " + (f"epoch {epoch.number}/{epoch.of}" if epoch else "starting")
+            f"{run.name} " + (f"epoch {epoch.number}/{epoch.of}" if epoch else "starting")
             for run, epoch in reached.items()
         ]
         self._work.done = len(self._done) + sum(self._shares.values())
@@ -137,7 +178,7 @@ class _Progress:
     def ended(self, outcome: Outcome) -> None:
         """Note how a run ended; say so and write the tables if it was trained just now."""
         run, error = outcome.run, outcome.error
-        name = f"{run.title} seed {run.seed} ({run.seed + 1} of {self.study.plan.seeds})"
+        name = f"{run.name} ({run.seed + 1} of {self.study.plan.seeds})" if run.draw.fold is None else run.name
         if error:
             self.failures[run.folder] = f"{name}: {error}"
         if not outcome.seconds and not error:
@@ -152,6 +193,11 @@ class _Progress:
         parts = [name, said, format_seconds(outcome.seconds)]
         self.console.print("  ".join(filter(None, parts)) + self._time_left())
         self.write()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run has its result."""
+        return all(run.finished for run in self.runs)
 
     def write(self) -> StudyResult:
         """Write the tables from what is finished."""

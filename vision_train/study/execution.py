@@ -116,7 +116,7 @@ class Execution:
                     held.callback(lock.release)
                     break
                 if not said:
-                    self.say(f"{run.title} seed {run.seed}: a process of an earlier command trains it; waiting")
+                    self.say(f"{run.name}: a process of an earlier command trains it; waiting")
                 said = True
                 self._stopping.wait(SECONDS_BETWEEN_LOOKS)
             yield
@@ -144,11 +144,17 @@ def fit_arguments(run: Run) -> list[str]:
         return ["fit", "--resume", str(run.folder)]
     if run.folder.exists():
         shutil.rmtree(run.folder)  # killed before its first checkpoint, or ended without a result
+    return begin_arguments(run)
+
+
+def begin_arguments(run: Run) -> list[str]:
+    """The command line that starts a run."""
     start = []
     if run.start:
         # As the phases of one run would hand over, but from a run of its own that several may start from.
         start = [f"model.checkpoint={json.dumps(escaped(str(run.start.folder.absolute())))}"]
-    overrides = [f"seed={run.seed}", "run.pretrain=null", *start]
+    fold = [] if run.draw.fold is None else [f"data.fold.number={run.draw.fold}"]
+    overrides = [f"seed={run.seed}", *fold, "run.pretrain=null", *start]
     return ["fit", str(run.recipe), *overrides, "--run-dir", str(run.folder)]
 
 

@@ -38,17 +38,17 @@ def learning_charts(study: Study, cell: CellResult) -> list[LineChart]:
             if (line := _line(arm.name, [run.folder for run in arm.runs.values()], name, colour))
         ]
         if any(len(line.x) > 1 for line in lines):
-            charts.append(_chart(f"{VALIDATION}/{name}", lines, described))
+            charts.append(_chart(f"{VALIDATION}/{name}", lines, described, study.plan.draws_noun))
     return charts
 
 
-def _chart(name: str, lines: Sequence[Line], described: Mapping[str, Metric]) -> LineChart:
+def _chart(name: str, lines: Sequence[Line], described: Mapping[str, Metric], several: str) -> LineChart:
     return LineChart(
         metric_title(name, described),
         lines,
         "epoch",
         metric_format(name, described),
-        "Means over the seeds; bands reach from the lowest seed to the highest.",
+        f"Means over the {several}; bands reach from the lowest to the highest.",
         x_range=(0.0, max(line.x[-1] for line in lines)),
         bounded=describe(name, described).is_share,
     )

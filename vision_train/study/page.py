@@ -55,15 +55,16 @@ def comparison_page(study: Study, result: StudyResult, state: State) -> str:
             "listed too."
         ),
         budget_remark=" ".join(filter(None, (remark, words.MEMORY, words.under_load(result)))),
-        how_to_read=(words.HOW_TO_READ, words.WHAT_A_SEED_DRAWS),
+        how_to_read=(words.how_to_read(study.plan), words.what_is_drawn(study.plan)),
         command=state.command,
     )
 
 
 def _byline(study: Study, result: StudyResult, state: State) -> str:
+    folds = f", {study.plan.folds} folds each" if study.plan.folds else ""
     samples = {arm.test_samples for arm in study.resolved[0]}
     tested = f"{' or '.join(f'{count:,}' for count in sorted(samples))} test {study.noun}"
-    seeds = f"{study.plan.seeds} seed{'s' if study.plan.seeds > 1 else ''}"
+    seeds = f"{study.plan.seeds} seed{'s' if study.plan.seeds > 1 else ''}{folds}"
     return " · ".join([result.metric.title, seeds, tested, f"{state.finished} of {state.planned} runs"])
 
 
@@ -78,12 +79,12 @@ def _verdict(cell: CellResult, comparison: Comparison, result: StudyResult) -> d
 
 def _cell(study: Study, cell: CellResult, result: StudyResult) -> dict[str, Any]:
     """What the page shows of one cell, that is one value of the grid."""
-    strips = seed_charts(cell, result, study.noun)
+    strips = seed_charts(cell, result, study)
     return {
         "title": cell.title,
         "curves": [line_chart(chart) for chart in learning_charts(study, cell)],
         "charts": [strip_chart(chart) for chart in (strips.levels, strips.differences) if chart],
-        "results": replace(tables.result_table(cell, result, study.noun), title=""),
+        "results": replace(tables.result_table(cell, result, study), title=""),
         "budget": tables.budget_table(cell),
-        "seeds": tables.seed_table(cell, result, study.plan.seeds, study.path),
+        "seeds": tables.seed_table(cell, result, study),
     }

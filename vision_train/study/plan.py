@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from vision_train.data.fold_section import FEWEST_FOLDS, Fold
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe, load_recipe, to_plain
 from vision_train.recipe.catalogue import builtin_recipes, with_yaml
@@ -18,6 +19,28 @@ UNSEEN = ("name", "description", "seed")
 """Keys that change nothing in a run of a given seed."""
 OVERRIDE = re.compile(r"[A-Za-z_][\w.-]*\s*=")
 """How ``dotted.key=value`` begins."""
+
+
+USUAL_SEEDS = 10
+"""Seeds of a study without folds; one with folds has a single one, which draws them."""
+
+
+class Draw(NamedTuple):
+    """What chance decides in a run; runs of all arms with one draw make a pair."""
+
+    seed: int
+    fold: int | None = None
+    """The fold that is tested on, from 1 on; None without folds."""
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"seed {self.seed}" + ("" if self.fold is None else f" fold {self.fold}")
+
+    @property
+    def name(self) -> str:
+        """For files: one or two parts of a path."""
+        return str(self.seed) if self.fold is None else f"{self.seed}/{self.fold}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +62,7 @@ class Arm:
 
     name: str
     recipes: tuple[Recipe, ...]
-    """One for each cell; their seed is replaced in each run."""
+    """One for each cell; their seed and the number of their fold are replaced in each run."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +72,19 @@ class Plan:
     arms: tuple[Arm, ...]
     seeds: int
     grid: Grid | None = None
+    folds: int | None = None
+    """How many folds each seed divides the samples into; None tests every run on one test split."""
+
+    @property
+    def draws(self) -> list[Draw]:
+        """All draws, seed by seed."""
+        folds = [None] if self.folds is None else range(1, self.folds + 1)
+        return [Draw(seed, fold) for seed in range(self.seeds) for fold in folds]
+
+    @property
+    def draws_noun(self) -> str:
+        """What the draws are, in the plural."""
+        return "seeds" if self.folds is None else "folds"
 
     @property
     def cells(self) -> list[str]:
@@ -71,13 +107,14 @@ class Plan:
         return f"test/{self.select.metric.partition('/')[2]}"
 
 
-def make_plan(arguments: Sequence[str], seeds: int, grid: str | None) -> Plan:
+def make_plan(arguments: Sequence[str], seeds: int | None, grid: str | None, folds: int | None = None) -> Plan:
     """Read what was typed: recipes, and overrides for all of them.
 
     Args:
         arguments: Recipes and overrides, in any order.
-        seeds: Seeds 0 to ``seeds - 1``.
+        seeds: Seeds 0 to ``seeds - 1``; None takes 10, or with folds a single one.
         grid: ``KEY=a,b,c``, or None.
+        folds: Folds of a cross-validation for each seed, or None.
 
     Raises:
         UserError: There is nothing to compare, or something that cannot be compared.
@@ -86,19 +123,24 @@ def make_plan(arguments: Sequence[str], seeds: int, grid: str | None) -> Plan:
     names = [argument for argument in arguments if not _is_override(argument)]
     if len(names) < 2:
         raise UserError(f"compare needs two recipes or more, got {', '.join(names) or 'none'}; name the other one too")
+    seeds = (USUAL_SEEDS if folds is None else 1) if seeds is None else seeds
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: a study needs at least 2 seeds; 10 are a good start")
+    if folds is not None and folds < FEWEST_FOLDS:
+        raise UserError(f"--folds {folds}: must be at least {FEWEST_FOLDS}; 5 are a good start")
     read_grid = _read_grid(grid, overrides) if grid else None
-    _refuse_seed([*overrides, *([grid] if grid else [])])
+    _refuse_drawn([*overrides, *([grid] if grid else [])])
     cells = [[f"{read_grid.key}={value}"] for value in read_grid.values] if read_grid else [[]]
     recipes = [tuple(_load(name, [*overrides, *cell]) for cell in cells) for name in names]
     arms = [Arm(*parts) for parts in zip(_titles(names, recipes), recipes, strict=True)]
+    if folds is not None:
+        arms = [_folded(arm, folds) for arm in arms]
     if read_grid:
         _refuse_alike_cells(arms, read_grid)
     _refuse_duplicates(arms)
     assert len({arm.name for arm in arms}) == len(arms), "arms of one title"
     _refuse_other_metrics(arms)
-    return Plan(tuple(arms), seeds, read_grid)
+    return Plan(tuple(arms), seeds, read_grid, folds)
 
 
 def folder_names(titles: Iterable[str]) -> list[str]:
@@ -183,9 +225,24 @@ def _read_grid(text: str, overrides: Sequence[str]) -> Grid:
     return Grid(key.strip(), tuple(found))
 
 
-def _refuse_seed(assignments: Iterable[str]) -> None:
-    if any(assignment.partition("=")[0].strip() == "seed" for assignment in assignments):
+def _refuse_drawn(assignments: Iterable[str]) -> None:
+    keys = {assignment.partition("=")[0].strip() for assignment in assignments}
+    if "seed" in keys:
         raise UserError("seed: a study runs every recipe with the same seeds from 0 on; say how many with --seeds")
+    if any(key == "data.fold" or key.startswith("data.fold.") for key in keys):
+        raise UserError("data.fold: a study tests on every fold; say how many with --folds")
+
+
+def _folded(arm: Arm, folds: int) -> Arm:
+    """An arm that is tested on the first of so many folds."""
+    for recipe in arm.recipes:
+        if not recipe.kind.takes_folds:
+            raise UserError(
+                f"{arm.name}: --folds: task={recipe.task} cannot cut its {recipe.kind.noun} into folds; compare it "
+                "without"
+            )
+    first = Fold(number=1, of=folds)
+    return replace(arm, recipes=tuple(replace(each, data=replace(each.data, fold=first)) for each in arm.recipes))
 
 
 def _titles(names: Sequence[str], recipes: Sequence[tuple[Recipe, ...]]) -> list[str]:

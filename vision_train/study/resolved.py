@@ -37,6 +37,11 @@ class Phase:
     """Digest of the file that ``model.checkpoint`` names, or of each of several; empty without one."""
 
 
+def is_folded(phase: Phase) -> bool:
+    """Whether what a phase learns from depends on the fold."""
+    return getattr(phase.recipe.data, "fold", None) is not None
+
+
 @dataclass(frozen=True)
 class ResolvedArm:
     """One arm in one cell of the grid, as it will be trained."""
@@ -135,8 +140,16 @@ def _digest_of_file(file: Path, changed: int, size: int) -> str:
 
 def _refuse_tests_learnt_before(arm: str, scanned: dict[str, Scanned]) -> None:
     remedy = "divide them into the folders train, val and test, which every recipe respects, or pre-train on others"
+    tested, folded = scanned[LAST].data.samples("test"), getattr(scanned[LAST].recipe.data, "fold", None) is not None
+    if folded:  # one fold or another tests each of them
+        tested = [*tested, *scanned[LAST].data.drawn_from.get("train", scanned[LAST].data.samples("train"))]
+        remedy = "pre-train on others, or compare without --folds"
     for name, phase in scanned.items():
-        if left_out := phase.data.left_out:
+        left_out = phase.data.left_out
+        if folded and name != LAST and getattr(phase.recipe.data, "fold", None) is None:
+            learnt_from = {sample.identity for sample in phase.data.samples("train")}
+            left_out = [*left_out, *(sample for sample in tested if sample.identity in learnt_from)]
+        if left_out:
             # An ordinary run leaves them out; here pre-training is a run of its own, which arms share.
             raise UserError(
                 f"{arm}: {len(left_out)} samples that it is validated or tested on, such as {left_out[0].id}, are "
@@ -145,7 +158,7 @@ def _refuse_tests_learnt_before(arm: str, scanned: dict[str, Scanned]) -> None:
             )
         starts = [("model.checkpoint", file) for file in phase.recipe.model.start.values()]
         for key, file in [*starts, *(("semi.voters", run) for run in phase.recipe.semi.voting_runs)]:
-            if learnt := learnt_before(scanned[LAST].data.samples("test"), file)[0]:
+            if learnt := learnt_before(tested, file)[0]:
                 raise UserError(
                     f"{arm}: {len(learnt)} samples that it is tested on, such as {learnt[0].id}, are among those that "
                     f"{key}={file} learnt from; {remedy}"

@@ -14,18 +14,19 @@ import numpy as np
 from vision_train.files import read_mapping
 from vision_train.report.judged_metric import JudgedMetric, describe_judged
 from vision_train.report.measured_samples import common_samples, have_own_samples, register_statistics
-from vision_train.statistics import Interval, mean_interval
+from vision_train.statistics import Interval, mean_interval, overlap_of
 from vision_train.study.judgement import Comparison, Pair, compare_pair
+from vision_train.study.plan import Draw
 from vision_train.study.resolved import ResolvedArm
 from vision_train.study.study import Run, Study, chain, read_record
 
-Measured = dict[int, Run]
-"""Seed -> a finished run."""
+Measured = dict[Draw, Run]
+"""Draw -> a finished run."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run was given: arms of a fair comparison have it in common. Means over the seeds.
+    """What a run was given: arms of a fair comparison have it in common. Means over the draws.
 
     Pre-training that arms share is counted for each of them.
     """
@@ -46,19 +47,19 @@ class ArmResult:
     name: str
     runs: Measured
     """All that are finished."""
-    values: dict[int, float]
-    """Seed -> the headline metric on the test split; of the seeds that the first arm has too, as all that follows."""
+    values: dict[Draw, float]
+    """Draw -> the headline metric on the test split; of the draws that the first arm has too, as all that follows."""
     mean: float
     interval: Interval | None
-    """Over the seeds, with 95 % for itself; None for a single one."""
+    """Over the draws, with 95 % for itself; None for a single one."""
     budget: Budget
     seconds: float
-    """Training time of a run, the mean over the seeds."""
+    """Training time of a run, the mean over the draws."""
     pretraining_seconds: float
     peak_memory_bytes: float
-    """The largest over the seeds, pre-training included."""
+    """The largest over the draws, pre-training included."""
     first_budget: Budget
-    """Budget of the first arm over the same seeds; its own if the two have none in common."""
+    """Budget of the first arm over the same draws; its own if the two have none in common."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,13 @@ def measured_value(run: Run, metric: str) -> float:
 
 def _cell(study: Study, cell: int, title: str, failed: Collection[Path], metric: JudgedMetric) -> CellResult:
     plan, is_share = study.plan, metric.is_share
-    planned = [[study.run(arm, cell, seed) for seed in range(plan.seeds)] for arm in range(len(plan.arms))]
-    measured = [{run.seed: run for run in runs if run.finished} for runs in planned]
-    failures = [{run.seed for run in runs if run.folder in failed and not run.finished} for runs in planned]
+    planned = [[study.run(arm, cell, draw) for draw in plan.draws] for arm in range(len(plan.arms))]
+    measured = [{run.draw: run for run in runs if run.finished} for runs in planned]
+    failures = [{run.draw for run in runs if run.folder in failed and not run.finished} for runs in planned]
     finished = [run for runs in measured for run in runs.values()]
-    samples, own_samples = common_samples(finished, plan.metric), have_own_samples(finished, plan.metric)
+    # Each fold has test samples of its own, and so has each seed of some generated data.
+    samples = None if plan.folds else common_samples(finished, plan.metric)
+    own_samples = plan.folds is not None or have_own_samples(finished, plan.metric)
     resolved, first = [of_arm[cell] for of_arm in study.resolved], measured[0]
     arms, comparisons = [], []
     for index, arm in enumerate(plan.arms):
@@ -133,18 +136,19 @@ def _cell(study: Study, cell: int, title: str, failed: Collection[Path], metric:
         common = sorted(runs.keys() & first.keys())
         if not runs:
             continue
-        seeds = common or sorted(runs)
-        budget = _budget(runs, seeds, resolved[index])
+        drawn = common or sorted(runs)
+        budget = _budget(runs, drawn, resolved[index])
         first_budget = _budget(first, common, resolved[0]) if common else budget
-        arms.append(_arm_result(arm.name, runs, seeds, metric, budget, first_budget))
+        arms.append(_arm_result(arm.name, runs, drawn, metric, plan.folds, budget, first_budget))
         if index and common:
             pair = Pair(
                 name=arm.name,
                 first=plan.arms[0].name,
-                values={seed: measured_value(runs[seed], plan.metric) for seed in common},
-                first_values={seed: measured_value(first[seed], plan.metric) for seed in common},
+                values={draw: measured_value(runs[draw], plan.metric) for draw in common},
+                first_values={draw: measured_value(first[draw], plan.metric) for draw in common},
                 test_samples=resolved[0].test_samples,
                 noun=study.noun,
+                folds=plan.folds,
                 is_share=is_share,
                 resampled=None if samples is None else samples.difference(runs, first, common),
                 own_samples=own_samples,
@@ -164,48 +168,56 @@ def _earlier_readings(study: Study, name: str) -> tuple[int, ...]:
 
 
 def _arm_result(
-    name: str, runs: Measured, seeds: list[int], metric: JudgedMetric, budget: Budget, first_budget: Budget
+    name: str,
+    runs: Measured,
+    drawn: list[Draw],
+    metric: JudgedMetric,
+    folds: int | None,
+    budget: Budget,
+    first_budget: Budget,
 ) -> ArmResult:
-    values = {seed: measured_value(runs[seed], metric.name) for seed in seeds}
-    phases = [_summary(run.folder) for seed in seeds for run in chain(runs[seed])]
+    values = {draw: measured_value(runs[draw], metric.name) for draw in drawn}
+    phases = [_summary(run.folder) for draw in drawn for run in chain(runs[draw])]
+    several = len(values) > 1
+    overlap = overlap_of(folds)
     return ArmResult(
         name=name,
         runs=runs,
         values=values,
         mean=float(np.mean(list(values.values()))),
-        interval=mean_interval(list(values.values()), shares=metric.is_share) if len(values) > 1 else None,
+        interval=mean_interval([*values.values()], shares=metric.is_share, overlap=overlap) if several else None,
         budget=budget,
-        seconds=_mean_total(runs, seeds, "seconds"),
-        pretraining_seconds=_mean_before(runs, seeds, "seconds"),
+        seconds=_mean_total(runs, drawn, "seconds"),
+        pretraining_seconds=_mean_before(runs, drawn, "seconds"),
         peak_memory_bytes=max(summary["train/peak_memory_bytes"] for summary in phases),
         first_budget=first_budget,
     )
 
 
-def _budget(runs: Measured, seeds: list[int], resolved: ResolvedArm) -> Budget:
+def _budget(runs: Measured, drawn: list[Draw], resolved: ResolvedArm) -> Budget:
     return Budget(
-        steps=_mean_total(runs, seeds, "steps"),
-        samples=_mean_total(runs, seeds, "samples"),
-        parameters=_mean(runs, seeds, "model/parameters"),
+        steps=_mean_total(runs, drawn, "steps"),
+        samples=_mean_total(runs, drawn, "samples"),
+        parameters=_mean(runs, drawn, "model/parameters"),
         training_samples=resolved.phases[-1].training_samples,
-        pretraining_steps=_mean_before(runs, seeds, "steps"),
-        pretraining_samples=_mean_before(runs, seeds, "samples"),
+        pretraining_steps=_mean_before(runs, drawn, "steps"),
+        pretraining_samples=_mean_before(runs, drawn, "samples"),
         pretraining_training_samples=sum(phase.training_samples for phase in resolved.phases[:-1]),
     )
 
 
-def _mean(runs: Measured, seeds: Iterable[int], key: str) -> float:
-    return float(np.mean([_summary(runs[seed].folder)[key] for seed in seeds]))
+def _mean(runs: Measured, drawn: Iterable[Draw], key: str) -> float:
+    return float(np.mean([_summary(runs[draw].folder)[key] for draw in drawn]))
 
 
-def _mean_total(runs: Measured, seeds: Iterable[int], what: str) -> float:
-    """The mean over the seeds of what all phases of a run took, those of pre-training aside."""
-    return float(np.mean([_total(_summary(runs[seed].folder), what) for seed in seeds]))
+def _mean_total(runs: Measured, drawn: Iterable[Draw], what: str) -> float:
+    """The mean over the draws of what all phases of a run took, those of pre-training aside."""
+    return float(np.mean([_total(_summary(runs[draw].folder), what) for draw in drawn]))
 
 
-def _mean_before(runs: Measured, seeds: Iterable[int], what: str) -> float:
-    """The mean over the seeds of what pre-training took."""
-    return float(np.mean([sum(_total(_summary(run.folder), what) for run in chain(runs[seed])[:-1]) for seed in seeds]))
+def _mean_before(runs: Measured, drawn: Iterable[Draw], what: str) -> float:
+    """The mean over the draws of what pre-training took."""
+    return float(np.mean([sum(_total(_summary(run.folder), what) for run in chain(runs[draw])[:-1]) for draw in drawn]))
 
 
 def _total(summary: dict[str, Any], what: str) -> float:

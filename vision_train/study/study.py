@@ -20,9 +20,9 @@ from vision_train.errors import UserError
 from vision_train.files import OUTPUT_MARK, mark_output, read_mapping, write_json
 from vision_train.locks import alone
 from vision_train.recipe import load_recipe, to_plain, write_recipe
-from vision_train.study.plan import UNSEEN, Plan, differing_keys, flatten, folder_names
+from vision_train.study.plan import UNSEEN, Draw, Plan, differing_keys, flatten, folder_names
 from vision_train.study.processes import lock_of
-from vision_train.study.resolved import ResolvedArm, ResolvedArms
+from vision_train.study.resolved import ResolvedArm, ResolvedArms, is_folded
 
 MOST_NAMED = 5
 """Differences between two plans that a message lists."""
@@ -39,12 +39,12 @@ def read_record(file: Path, folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the study: a recipe and a seed."""
+    """One run of the study: a recipe and what chance decides."""
 
     title: str
     recipe: Path
     """The resolved recipe in the study folder."""
-    seed: int
+    draw: Draw
     folder: Path
     """The run directory."""
     log: Path
@@ -52,7 +52,17 @@ class Run:
     metric: str | None
     """What it has to measure; None for one that others start from."""
     start: Run | None = None
-    """The run, on the same seed, whose best weights this one begins with."""
+    """The run, on the same draw, whose best weights this one begins with."""
+
+    @property
+    def seed(self) -> int:
+        """What it is trained with."""
+        return self.draw.seed
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.title} {self.draw.title}"
 
     @property
     def finished(self) -> bool:
@@ -121,25 +131,27 @@ class Study:
         """Every arm that was ever asked for, in the order of their coming."""
         return list(dict.fromkeys([*self.begun.get("arms", []), *(arm.name for arm in self.plan.arms)]))
 
-    def run(self, arm: int, cell: int, seed: int) -> Run:
-        """The run of an arm in a cell with a seed, behind it those that pre-train for it."""
+    def run(self, arm: int, cell: int, draw: Draw) -> Run:
+        """The run of an arm in a cell with a draw, behind it those that pre-train for it."""
         place = self._place(arm, cell)
         phases = self.resolved[arm][cell].phases
         start: Run | None = None
         for phase, digest in zip(phases[:-1], pretraining_digests(self.resolved[arm][cell]), strict=True):
+            # Folds of a seed share pre-training that divides its samples otherwise.
+            drawn = draw if is_folded(phase) else Draw(draw.seed)
             start = Run(
                 f"{self.plan.arms[arm].name} {phase.name}",
                 self.path / "recipes" / place / f"{phase.name}.yaml",
-                seed,
-                self.path / "pretrained" / digest / str(seed),
-                self.path / "logs" / "pretrained" / digest / f"{seed}.txt",
+                drawn,
+                self.path / "pretrained" / digest / drawn.name,
+                self.path / "logs" / "pretrained" / digest / f"{drawn.name}.txt",
                 None,
                 start,
             )
         title = " ".join(filter(None, (self.plan.arms[arm].name, self.plan.cells[cell])))
-        log = self.path / "logs" / place / f"{seed}.txt"
+        log = self.path / "logs" / place / f"{draw.name}.txt"
         recipe = self.path / "recipes" / place / "fit.yaml"
-        return Run(title, recipe, seed, self.path / "runs" / place / str(seed), log, self.plan.metric, start)
+        return Run(title, recipe, draw, self.path / "runs" / place / draw.name, log, self.plan.metric, start)
 
     def runs(self) -> list[Run]:
         """Every run in the order of training: seed by seed, so that a study cut short has pairs to compare.
@@ -147,10 +159,10 @@ class Study:
         What pre-trains for others stands before them, and once even if several start from it.
         """
         ordered: dict[Path, Run] = {}
-        for seed in range(self.plan.seeds):
+        for draw in self.plan.draws:
             for cell in range(len(self.plan.cells)):
                 for arm in range(len(self.plan.arms)):
-                    for run in chain(self.run(arm, cell, seed)):
+                    for run in chain(self.run(arm, cell, draw)):
                         ordered.setdefault(run.folder, run)
         return list(ordered.values())
 
@@ -214,6 +226,7 @@ class Study:
             "vision_train": __version__,
             "arms": self.titles,
             "seeds": plan.seeds,
+            "folds": plan.folds,
             "grid": {"key": grid.key, "values": list(grid.values)} if grid else None,
             "test_images": [resolved.test_digest for resolved in self.resolved[0]],
             "digests": digests,
@@ -254,6 +267,8 @@ class Study:
         plan, grid, begun = self.plan, self.plan.grid, self.begun
         if plan.seeds < begun["seeds"]:
             yield f"--seeds: were {begun['seeds']}, are {plan.seeds}"
+        if (folds := begun.get("folds")) != plan.folds:
+            yield f"--folds: {f'were {folds}' if folds else 'were not given'}, are {plan.folds or 'not given'}"
         old, values = begun["grid"], list(grid.values) if grid else []
         if (old["key"] if old else None) != (grid.key if grid else None):
             yield f"--grid: was {old['key'] if old else 'not given'}, is {grid.key if grid else 'not given'}"

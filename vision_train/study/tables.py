@@ -74,14 +74,15 @@ def _value(resolved: ResolvedArm, phase: str, key: str) -> str:
     return DASH if recipe is None else format_cell(flatten(to_plain(recipe)).get(key))
 
 
-def result_table(cell: CellResult, result: StudyResult, noun: str) -> Table:
-    """One row an arm: level over the seeds, difference to the first, tests."""
+def result_table(cell: CellResult, result: StudyResult, study: Study) -> Table:
+    """One row an arm: level over the seeds or folds, difference to the first, tests."""
     metric, written = result.metric, result.metric.format
     compared = {comparison.name: comparison for comparison in cell.comparisons}
     unit = metric.unit
     several = f", all {result.tests}" if result.tests > 1 else ""
-    columns = ["arm", "seeds", metric.title, "95 % of the mean", f"difference{f', {unit}' if unit else ''}"]
-    columns += [f"95 % over seeds{several}", f"95 % over {noun}{several}"]
+    drawn, noun = study.plan.draws_noun, study.noun
+    columns = ["arm", drawn, metric.title, "95 % of the mean", f"difference{f', {unit}' if unit else ''}"]
+    columns += [f"95 % over {drawn}{several}", f"95 % over {noun}{several}"]
     columns += [f"p × {result.tests}" if several else "p", "wins"]
     rows: list[list[Any]] = []
     for arm in cell.arms:
@@ -129,29 +130,29 @@ def _budget_row(arm: ArmResult) -> Mapping[str, Any]:
     }
 
 
-def seed_table(cell: CellResult, result: StudyResult, seeds: int, folder: Path) -> Table:
-    """One row a seed, one column an arm; each value leads to the report of its run.
+def seed_table(cell: CellResult, result: StudyResult, study: Study) -> Table:
+    """One row a seed, or a fold of one, one column an arm; each value leads to the report of its run.
 
     Args:
         cell: Whose runs.
         result: Of the study.
-        seeds: Planned.
-        folder: Of the page; addresses are relative to it.
+        study: Addresses are relative to its folder.
     """
     written = result.metric.format
     rows: list[list[Any]] = []
-    for seed in range(seeds):
-        row: list[Any] = [seed]
+    for draw in study.plan.draws:
+        row: list[Any] = [draw.seed] if draw.fold is None else [draw.seed, draw.fold]
         for arm in cell.arms:
-            run = arm.runs.get(seed)
+            run = arm.runs.get(draw)
             if run is None:
                 row.append(None)
                 continue
             value = measured_value(run, result.metric.name)
-            href = quote(Path(os.path.relpath(run.folder / "report.html", folder)).as_posix())
+            href = quote(Path(os.path.relpath(run.folder / "report.html", study.path)).as_posix())
             row.append(Cell(written(value), value, href=href))
         rows.append(row)
-    return Table("seeds", cell.title, ["seed", *(arm.name for arm in cell.arms)], rows)
+    folds = [] if study.plan.folds is None else ["fold"]
+    return Table("seeds", cell.title, ["seed", *folds, *(arm.name for arm in cell.arms)], rows)
 
 
 def to_markdown(table: Table) -> str:

@@ -6,12 +6,19 @@ from vision_train.report.formats import NumberFormat, format_number
 from vision_train.report.judged_metric import JudgedMetric
 from vision_train.statistics import FEWEST_SEEDS_TO_PLAN_BY, MOST_SEEDS, SIGNIFICANCE, Interval
 from vision_train.study.judgement import Comparison
+from vision_train.study.plan import Plan
 from vision_train.study.results import ArmResult, CellResult, StudyResult
 from vision_train.study.study import Study
 
 WHAT_A_SEED_DRAWS = (
     "A seed draws the initial weights and the order of the data, and the label subset and the generated samples where "
     "a recipe asks for them. Every arm gets the same seeds and is tested on the same samples."
+)
+WHAT_A_FOLD_DRAWS = (
+    "Each seed divides the samples into folds anew; samples of one group, such as those of one patient, are in one "
+    "fold. A run tests on one fold and learns from the others, so that each seed tests every sample once. "
+    "The seed also draws the initial weights, the order of the data and the label subset. Every arm gets the same "
+    "seeds and folds."
 )
 ONE_SEED = (
     "With a single seed there is no interval: one run does not show how far another would lie from it. Ask for more "
@@ -29,9 +36,27 @@ HOW_TO_READ = (
     "study is the power of the paired t test for a difference of the size seen here; its range follows from the "
     "95 % interval of the spread over the seeds."
 )
+HOW_TO_READ_FOLDS = (
+    "Differences are taken within each fold (paired). Runs of several folds learn from samples that they have in "
+    "common, so that their values depend on one another and a plain t interval over them is too narrow. Intervals and "
+    "p are those of the corrected resampled t test (Nadeau and Bengio 2003): with n runs of k folds, the variance of a "
+    "mean is taken as 1/n + 1/(k - 1) times that of the values, for means of shares on the logit scale. They cover "
+    "the luck of the samples and of the seeds together, and decide alone. Wins are folds on which an arm is "
+    "ahead of the first. More seeds make the intervals narrower only up to a point; more samples do beyond it."
+)
 MEMORY = (
     "Peak memory on a CPU is that of the whole process, imports included; on a GPU it is what the run allocated there."
 )
+
+
+def how_to_read(plan: Plan) -> str:
+    """What the intervals of a study are."""
+    return HOW_TO_READ if plan.folds is None else HOW_TO_READ_FOLDS
+
+
+def what_is_drawn(plan: Plan) -> str:
+    """What chance decides in the runs of a study."""
+    return WHAT_A_SEED_DRAWS if plan.folds is None else WHAT_A_FOLD_DRAWS
 
 
 def format_interval(interval: Interval | None, written: NumberFormat) -> str:
@@ -84,7 +109,7 @@ def evidence(comparison: Comparison, metric: JudgedMetric, tests: int) -> str:
     written, seeds = metric.format, comparison.seeds
     levels = f"{written(comparison.mean)} against {written(comparison.first_mean)}"
     if comparison.interval is None and comparison.difference == 0 and seeds > 1:
-        return f"{levels}, the same on each of {seeds} seeds."
+        return f"{levels}, the same on each of {seeds} {_drawn(comparison)}."
     wide = comparison.interval is not None and comparison.interval.high - comparison.interval.low > 0.02
 
     def difference(value: float) -> str:
@@ -95,7 +120,7 @@ def evidence(comparison: Comparison, metric: JudgedMetric, tests: int) -> str:
     if comparison.interval:
         parts.append(f" ({_intervals(comparison, difference, tests)})")
     if comparison.ties:
-        parts.append(f", equal on {comparison.ties} of {seeds} seeds")
+        parts.append(f", equal on {comparison.ties} of {seeds} {_drawn(comparison)}")
     parts.append(_further(comparison))
     if comparison.earlier_readings:
         parts.append(f"; seeds were added after a reading at {' and '.join(map(str, comparison.earlier_readings))}")
@@ -116,7 +141,7 @@ def cautions(study: Study, result: StudyResult, to_come: int, planned: int) -> l
     parts = []
     if to_come:
         parts.append(f"{to_come} of {planned} runs are still to come: all of this is preliminary.")
-    if study.plan.seeds == 1:
+    if len(study.plan.draws) == 1:
         parts.append(ONE_SEED)
     if result.tests > 1:
         parts.append(
@@ -201,12 +226,21 @@ def _times(ours: float, theirs: float) -> str:
 def _failures(comparison: Comparison) -> str:
     counts = [(comparison.name, comparison.failed), (comparison.first, comparison.first_failed)]
     planned = comparison.seeds + comparison.failed + comparison.first_failed
-    return " and ".join(f"{name} failed on {count} of {planned} seeds" for name, count in counts if count)
+    return " and ".join(
+        f"{name} failed on {count} of {planned} {_drawn(comparison)}" for name, count in counts if count
+    )
+
+
+def _drawn(comparison: Comparison) -> str:
+    """What the values of a comparison are of, in the plural."""
+    return "folds" if comparison.folds else "seeds"
 
 
 def _intervals(comparison: Comparison, written: NumberFormat, tests: int) -> str:
     level = "simultaneous 95 % interval" if tests > 1 else "95 % interval"
     over_seeds = format_interval(comparison.interval, written)
+    if comparison.folds:
+        return f"{level} {over_seeds} by the corrected t test over the folds"
     if comparison.verdict not in ("ahead", "behind"):
         return f"{level} {over_seeds}"
     over_images = format_interval(comparison.item_interval, written) if comparison.item_interval else "unknown"
@@ -216,18 +250,23 @@ def _intervals(comparison: Comparison, written: NumberFormat, tests: int) -> str
 def _further(comparison: Comparison) -> str:
     """How sure that is, and what could tell."""
     seeds, needed = comparison.seeds, comparison.seeds_needed
-    on_seeds = "a single seed" if seeds == 1 else f"each of {seeds} seeds"
+    drawn = _drawn(comparison)
+    on_seeds = f"a single {drawn.removesuffix('s')}" if seeds == 1 else f"each of {seeds} {drawn}"
     if comparison.verdict == "not tested":
         if seeds == 1:
             return f" on {on_seeds}: one run does not show how far another would lie from it"
         return f" on {on_seeds}, which leaves no spread to test it against; ask for more --seeds or test on more"
     if comparison.verdict == "failed":
         return f" on the other {seeds}"
+    if comparison.verdict in ("better", "worse") and comparison.folds:
+        return ""
     if comparison.verdict in ("better", "worse") and comparison.own_samples:
         return f"; each seed has test {comparison.noun} of its own, so the interval over seeds covers them too"
     if comparison.verdict != "no measurable difference":
         return ""
-    luck = f", which could be luck with {seeds} seeds"
+    luck = f", which could be luck with {seeds} {drawn}"
+    if comparison.folds:
+        return f"{luck}; more samples could tell, or more --seeds up to a point"
     if seeds < FEWEST_SEEDS_TO_PLAN_BY:
         return f"{luck}, too few to say how many could tell"
     if needed is None:

@@ -38,7 +38,7 @@ def verdicts(result: StudyResult) -> list[str]:
 def as_markdown(study: Study, result: StudyResult, state: State) -> str:
     """The verdicts, cautions, results, what differs and budgets, with the command that repeats the study."""
     names = [arm.name for arm in study.plan.arms]
-    byline = f"{result.metric.title}, {state.finished} of {state.planned} runs. {words.WHAT_A_SEED_DRAWS}"
+    byline = f"{result.metric.title}, {state.finished} of {state.planned} runs. {words.what_is_drawn(study.plan)}"
     parts = [
         f"# {', '.join(names[1:])} against {names[0]}",
         "\n".join(f"- {verdict}" for verdict in verdicts(result)),
@@ -47,8 +47,8 @@ def as_markdown(study: Study, result: StudyResult, state: State) -> str:
         *words.cautions(study, result, state.to_come, state.planned),
         byline,
         "## Results",
-        *_of_each_cell(result, lambda cell: tables.result_table(cell, result, study.noun)),
-        words.HOW_TO_READ,
+        *_of_each_cell(result, lambda cell: tables.result_table(cell, result, study)),
+        words.how_to_read(study.plan),
         "## What differs",
         tables.to_markdown(tables.recipe_diff_table(study, result)),
         "## Budget",
@@ -76,6 +76,7 @@ def as_plain(study: Study, result: StudyResult, state: State) -> dict[str, Any]:
         "metric": result.metric.name,
         "mode": result.mode,
         "seeds": plan.seeds,
+        "folds": plan.folds,
         "grid": {"key": plan.grid.key, "values": list(plan.grid.values)} if plan.grid else None,
         "runs": {"finished": state.finished, "planned": state.planned, "failures": list(state.failures)},
         "comparisons": result.tests,
@@ -100,8 +101,8 @@ def _cell_as_plain(study: Study, index: int, cell: CellResult, result: StudyResu
 
 def _arm_as_plain(study: Study, arm: ArmResult) -> dict[str, Any]:
     plain = _plain(arm)
-    plain["runs"] = {str(seed): run.folder.relative_to(study.path).as_posix() for seed, run in arm.runs.items()}
-    plain["values"] = {str(seed): value for seed, value in arm.values.items()}
+    plain["runs"] = {draw.name: run.folder.relative_to(study.path).as_posix() for draw, run in arm.runs.items()}
+    plain["values"] = {draw.name: value for draw, value in arm.values.items()}
     return plain
 
 

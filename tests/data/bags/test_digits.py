@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from vision_train.data.bags.bag import Bag, read_bag
-from vision_train.data.bags.cases import divide_bags
 from vision_train.data.bags.digits import BAGS, Variant, digit_bag_samples, digit_bags, make_digit_bags
 from vision_train.data.bags.index import index_bags
 from vision_train.data.bags.join import join_bags
 from vision_train.data.bags.tables import read_labels, read_splits
+from vision_train.data.cases import divide_by_cases
 from vision_train.errors import UserError
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "acmil" / "digit_bags.json").read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def test_the_written_folder_holds_the_same_bags(written: Path) -> None:
 
 def test_bags_in_memory_are_divided_as_they_are() -> None:
     samples = digit_bag_samples("rare", seed=0)
-    splits = divide_bags(samples, None)
+    splits = divide_by_cases(samples, None)
     assert {name: len(members) for name, members in splits.items()} == BAGS
     assert {str(sample.truth) for sample in samples} == {"0", "1"}
     bag = samples[0].bag

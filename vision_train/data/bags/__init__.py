@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
+from vision_train.data.fold_section import Fold
 from vision_train.data.kind import IDENTITY, PLACE, DataSection, KindOfData, Problems, class_problems, share_problems
 
 BUNDLED = "digit_bags"
@@ -28,6 +29,9 @@ class Section(DataSection):
     splits: dict[str, float] | str | None = field(default=None, metadata=PLACE)
     """Shares of `val` and `test` cut from the training bags, class by class and by cases, where nothing names such a
     split (0.1 each by default); or a file of splits, as CLAM or ACMIL write it."""
+    fold: Fold | None = field(default=None, metadata=IDENTITY)
+    """Test on one of several folds, drawn with the seed, and train on the others, as `compare --folds` does; null takes
+    the splits as they are, or cuts them by `splits`."""
     label_map: dict[str, str] | None = None
     """The class that each label of the table counts as, such as `{"0": benign, "1": benign, "2": tumour}`, with numbers
     in quotes; null takes the labels as they are."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from vision_train.checkpoints import Weights
 from vision_train.data.bags import BUNDLED, Section
-from vision_train.data.bags.cases import divide_bags, shared_cases
 from vision_train.data.bags.dataset import BagDataset
 from vision_train.data.bags.index import index_bags
 from vision_train.data.bags.join import JoinedBags, join_bags
@@ -22,8 +21,10 @@ from vision_train.data.bags.samples import (
 )
 from vision_train.data.bags.sources import sources_of_pictures
 from vision_train.data.bags.tables import read_labels, read_splits
+from vision_train.data.cases import divide_by_cases, shared_cases
 from vision_train.data.classes import draw_labels_per_class, label_map
 from vision_train.data.dataset import SampleLoader, sample_loader
+from vision_train.data.folds import with_fold
 from vision_train.data.labels import in_declared_order
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sampler import EvaluationSampler
@@ -81,7 +82,10 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     section = recipe.data
     joined = read_bag_samples(section, recipe.seed, declared=classes or ())
     samples, notes = joined.samples, joined.notes()
-    splits = whole_split(samples, only) if only else divide_bags(samples, section.shares)
+    if only:
+        splits = whole_split(samples, only)
+    else:
+        splits = divide_by_cases(with_fold(samples, section, recipe.seed), section.shares)
     if not only and not splits["train"]:
         raise UserError(f"{section.root}: no bag to learn from; all of them are val or test")
     names = label_map(splits if classes else {"train": splits["train"]}, classes)
@@ -92,7 +96,7 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
         drawn_from["train"] = splits["train"]
         splits["train"] = draw_labels_per_class(splits["train"], section.labels_per_class, recipe.seed)
     if not only:
-        notes += _absent_classes(splits, names) + shared_cases(splits)
+        notes += _absent_classes(splits, names) + shared_cases(splits, BagDataModule.noun)
     found = feature_kind(samples)
     check_feature_kind(found, FeatureKind(section.feature_width, section.encoder))
     resolved = replace(section, feature_width=found.width, encoder=section.encoder or found.encoder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vision_train.data.crop_section import Crop
+from vision_train.data.fold_section import Fold
 from vision_train.data.kind import (
     IDENTITY,
     PLACE,
@@ -64,6 +65,9 @@ class Section(DataSection):
     """Shares of `val` and `test` cut from the training images, by their paths alone, where nothing names such a split.
     Without it each of them gets 0.1; where a `val` is named and no `test`, `test` is `val` again, unless this cuts one.
     """
+    fold: Fold | None = field(default=None, metadata=IDENTITY)
+    """Test on one of several folds, drawn with the seed, and train on the others, as `compare --folds` does; null takes
+    the splits as they are, or cuts them by `splits`."""
     short_side: int = 800
     """Short side of an image that enters the network, in pixels."""
     long_side: int = 1333
@@ -171,6 +175,7 @@ BOXES = KindOfData(
     given="images with boxes",
     implementation="vision_train.data.boxes.build",
     look="vision_train.data.boxes.look:look",
+    takes_shares=True,
     report="vision_train.report.boxes",
     results="vision_train.data.boxes.results",
     verbs="vision_train.data.boxes.verbs",

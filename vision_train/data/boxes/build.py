@@ -22,6 +22,7 @@ from vision_train.data.boxes.read import read_boxes
 from vision_train.data.dataset import SampleLoader, sample_loader
 from vision_train.data.divide import divide_images
 from vision_train.data.findings import Findings
+from vision_train.data.folds import with_fold
 from vision_train.data.image_files import check_start, list_images, picture_sources
 from vision_train.data.sampler import EvaluationSampler
 from vision_train.data.splits import Splits, whole_split
@@ -38,7 +39,12 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     section, findings = recipe.data, Findings()
     found = read_boxes(section, findings)
     left_out = findings.settle(section.on_bad)
-    splits, cut = (whole_split(found.samples, only), []) if only else divide_images(found.samples, section)
+    splits: Splits
+    if only:
+        splits, cut = whole_split(found.samples, only), list[str]()
+    else:
+        folded = with_fold(found.samples, section, recipe.seed)
+        splits, cut = divide_images(folded, section)
     categories = found.categories if classes is None else _known(classes, found.categories, found.samples, section)
     all_of_train = splits["train"]
     if not only:
@@ -63,10 +69,12 @@ def all_samples(recipe: Recipe) -> list[BoxSample]:
     return read_boxes(recipe.data, Findings()).samples
 
 
-def loose(recipe: Recipe, inputs: Sequence[Path], *, learner: str) -> SampleLoader:
+def loose(
+    recipe: Recipe, inputs: Sequence[Path], *, learner: str, taken: Callable[[str], bool] | None = None
+) -> SampleLoader:
     """Load images without annotations, to predict on; as :meth:`vision_train.data.kind.Implementation.loose`."""
     section: Section = recipe.data
-    paths, notes = list_images(inputs)
+    paths, notes = list_images(inputs, taken)
     preparation = Preparation(evaluation_transform(section, recipe.augment))
     dataset = BoxDataset([BoxSample(path, path) for path in paths], [], preparation, section.on_bad)
     dataset.notes += notes

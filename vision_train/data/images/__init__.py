@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vision_train.data.fold_section import Fold
 from vision_train.data.image_section import FILES, STORED, ImageFolderSection
 from vision_train.data.kind import IDENTITY, PLACE, UNLABELLED, KindOfData, Problems
 
@@ -31,6 +32,9 @@ class Section(ImageFolderSection):
     root: str | None = field(default=None, metadata=PLACE)
     """Folder of the images. Holds one folder per class, or one per split (`train`, `val`, `test` by any usual name)
     with one folder per class each."""
+    fold: Fold | None = field(default=None, metadata=IDENTITY)
+    """Test on one of several folds, drawn with the seed, and train on the others, as `compare --folds` does; null takes
+    the splits as they are, or cuts them by `splits`."""
     unlabelled: str | None = field(default=None, metadata=UNLABELLED)
     """Images to learn from without labels (`semi.method`): a folder, whose images are taken however deep they lie, or a
     csv or text file with one path a line. `rest` takes the training images that `labels_per_class` leaves, `labelled`
@@ -70,6 +74,7 @@ IMAGES = KindOfData(
     given="images with a class each",
     implementation="vision_train.data.images.build",
     look="vision_train.data.images.look:look",
+    takes_shares=True,
     renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",
     verbs="vision_train.data.images.verbs",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
+from vision_train.data.folds import with_fold
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_section import FILES, STORED
 from vision_train.data.image_tables import FoundImages
-from vision_train.data.images import Section
+from vision_train.data.images import SIGNS, Section
 from vision_train.data.label_set_tables import read_label_sets
 from vision_train.data.label_sets import (
     LabelSet,
@@ -20,8 +22,9 @@ from vision_train.data.label_sets import (
     without_positives,
 )
 from vision_train.data.labels import in_declared_order
+from vision_train.data.sample import ImageSample
 from vision_train.data.sources import image_root, stored_root
-from vision_train.data.splits import whole_split
+from vision_train.data.splits import Splits, whole_split
 from vision_train.data.stored_tables import Wanted, read_stored
 from vision_train.data.toy.signs import signs_samples
 from vision_train.data.unlabelled import streams_of, unlabelled_splits
@@ -51,7 +54,7 @@ def build_label_sets(recipe: Recipe, classes: list[str] | None, only: str | None
     """Read and check the images that a recipe names; as :meth:`vision_train.data.kind.Implementation.build`."""
     section: Section = recipe.data
     found = read_multi_label(section, classes or ())
-    splits = whole_split(found.samples, only) if only else divide_label_sets(found.samples, section.splits)
+    splits = whole_split(found.samples, only) if only else _divide(found.samples, section, recipe.seed)
     names = label_set_map(splits, classes)
     names = classes or in_declared_order(names, section.classes)
     all_of_train = splits["train"]
@@ -71,6 +74,13 @@ def build_label_sets(recipe: Recipe, classes: list[str] | None, only: str | None
         module.drawn_from["train"] = all_of_train
     module.notes += [*found.notes, *without_positives(splits, names), *notes]
     return module
+
+
+def _divide(samples: list[ImageSample], section: Section, seed: int) -> Splits:
+    """Sort images into splits."""
+    if section.fold is not None and section.source == SIGNS:  # the usual split of drawn pictures is no promise
+        samples = [replace(sample, split=None) for sample in samples]
+    return divide_label_sets(with_fold(samples, section, seed), section.splits)
 
 
 def read_multi_label(section: Section, declared: Collection[str] = ()) -> FoundImages:

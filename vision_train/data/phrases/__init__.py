@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vision_train.data.crop_section import Crop
+from vision_train.data.fold_section import Fold
 from vision_train.data.kind import (
     IDENTITY,
     PLACE,
@@ -46,6 +47,9 @@ class Section(DataSection):
     """Shares of `val` and `test` cut from the training images, by their paths alone, where nothing names such a split.
     Without it each of them gets 0.1; where a `val` is named and no `test`, `test` is `val` again, unless this cuts one.
     All expressions of an image are in one split. `testA` and `testB` are parts of `test`."""
+    fold: Fold | None = field(default=None, metadata=IDENTITY)
+    """Test on one of several folds, drawn with the seed, and train on the others, as `compare --folds` does; null takes
+    the splits as they are, or cuts them by `splits`."""
     image_size: int = 640
     """Side of the square that enters the network, in pixels."""
     scales: list[int] | None = None

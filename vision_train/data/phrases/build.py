@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from augment.geometry import mirrored_text
 from vision_train.data.findings import Findings
+from vision_train.data.folds import with_fold
 from vision_train.data.image_files import picture_sources
 from vision_train.data.module import POOL_SPLIT
 from vision_train.data.phrases import Section
@@ -39,7 +40,10 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     section, findings = recipe.data, Findings()
     found = read_phrases(section, findings)
     try:
-        splits, cut = (one_split(found.samples, only), []) if only else divide_phrases(found.samples, section)
+        if only:
+            splits, cut = one_split(found.samples, only), list[str]()
+        else:
+            splits, cut = divide_phrases(with_fold(found.samples, section, recipe.seed), section)
     except UserError as error:
         if not findings.wrong:
             raise

@@ -44,6 +44,7 @@ POOL = KindOfData(
     given="images without labels",
     implementation="vision_train.data.pool.build",
     look="vision_train.data.pool.look:look",
+    takes_shares=True,
     judged="val",
     renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",

@@ -1,0 +1,71 @@
+"""What a command finds that may be given again: nothing yet, a run to go on with, or one that is finished."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from vision_train.errors import UserError
+from vision_train.files import OUTPUT_MARK, read_mapping
+from vision_train.locks import is_free
+from vision_train.processes import launched_rank
+from vision_train.run.directory import RunDirectory, refuse_taken
+
+AUTO_RESUME = "--auto-resume"
+Found = Literal["nothing", "unfinished", "finished"]
+
+
+def settle_place(run_dir: Path, command: Sequence[str]) -> Found:
+    """See what lies where a command puts its run, and clear what was killed before its first checkpoint.
+
+    All processes of one run come to the same answer, however late they start: before all of them have met, the first
+    one writes neither a checkpoint nor a summary.
+
+    Args:
+        run_dir: Place of the run.
+        command: What follows ``vision-train``. Other commands do not go on with the run.
+
+    Raises:
+        UserError: Something else lies there, a run of another command, or one that another process trains.
+    """
+    directory = RunDirectory(run_dir.absolute())
+    finished, begun = directory.summary.is_file(), any(run_dir.glob("phases/*/checkpoints/last.ckpt"))
+    if launched_rank() == 0 and directory.environment.is_file():
+        _refuse_other_command(directory, command)
+    elif launched_rank() == 0 and not _is_half_made(directory):
+        refuse_taken(run_dir)
+    if finished:
+        return "finished"
+    if begun:
+        return "unfinished"
+    if launched_rank() == 0 and run_dir.is_dir() and any(run_dir.iterdir()):
+        if not is_free(lock := run_dir / ".lock"):
+            raise UserError(f"{run_dir}: another process is training this run ({lock} is held); wait until it ends")
+        shutil.rmtree(run_dir)
+    return "nothing"
+
+
+def _is_half_made(directory: RunDirectory) -> bool:
+    """Whether the process that made a run was killed at once."""
+    made = {OUTPUT_MARK, directory.recipe.name, directory.classes.name}
+    names = {each.name for each in directory.path.iterdir()} if directory.path.is_dir() else set()
+    return OUTPUT_MARK in names and all(name in made or name.endswith(".tmp") for name in names)
+
+
+def _refuse_other_command(directory: RunDirectory, command: Sequence[str]) -> None:
+    remedy = f"restore it, or delete {directory.path} to train the run anew"
+    recorded = str(read_mapping(directory.environment, remedy).get("command", ""))
+    now = shlex.join(["vision-train", *_compared(command)])
+    then = shlex.join(_compared(shlex.split(recorded)))
+    if then != now:
+        raise UserError(
+            f"{directory.path}: holds the run of another command, and {AUTO_RESUME} goes on with that of the same one "
+            f"only; name another --run-dir, or give the old command:\n  was: {then or 'none'}\n  is:  {now}"
+        )
+
+
+def _compared(command: Sequence[str]) -> list[str]:
+    return [word for word in command if word != AUTO_RESUME]

@@ -1,0 +1,89 @@
+"""A study whose runs are trained elsewhere: the command of each, and what they came to."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vision_train.errors import UserError
+from vision_train.study.execution import begin_arguments
+from vision_train.study.study import Run, Study
+
+MOST_NAMED = 10
+"""Missing runs that a message lists."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that brings one run to its end, on any machine that sees the folder of the study at the same path."""
+
+    number: int
+    """Its line, from 1 on."""
+    run: Run
+    after: int | None
+    """The line of the command that has to end before; None for one that can begin at once."""
+
+    @property
+    def line(self) -> str:
+        """The command, with what it is as a comment of the shell."""
+        command = shlex.join(["vision-train", *begin_arguments(self.run), "--auto-resume"])
+        after = "" if self.after is None else f", after {self.after}"
+        # A name with a line end would make a comment a command.
+        return f"{command}  # {self.number}: {' '.join(self.run.name.split())}{after}"
+
+
+def jobs_of(study: Study) -> list[Job]:
+    """The commands of all runs that are not finished; what a run starts from stands before it."""
+    jobs: list[Job] = []
+    line_of = dict[object, int]()
+    for run in study.runs():
+        if not run.finished:
+            after = None if run.start is None else line_of.get(run.start.folder)
+            jobs.append(Job(len(jobs) + 1, run, after))
+            line_of[run.folder] = len(jobs)
+    return jobs
+
+
+def remarks_on(jobs: list[Job]) -> Iterator[str]:
+    """What a reader of the commands has to know."""
+    if not jobs:
+        yield "every run is finished; give the command with --collect instead of --emit"
+        return
+    first = [job for job in jobs if job.after is None]
+    order = "in any order, at once if you like"
+    if len(first) < len(jobs):
+        order += "; those that say `after N` once command N has ended"
+    yield f"{len(jobs)} commands, {order}. The folder of the study has to lie at the same path wherever they run"
+    yield "then give the same command with --collect instead of --emit"
+
+
+def refuse_missing(runs: list[Run]) -> None:
+    """Name the runs that have no result.
+
+    Raises:
+        UserError: There are some.
+    """
+    missing = [run for run in runs if not run.finished]
+    if not missing:
+        return
+    lines = [f"{run.name}: {_state(run)} ({run.folder})" for run in missing[:MOST_NAMED]]
+    if len(missing) > MOST_NAMED:
+        lines.append(f"and {len(missing) - MOST_NAMED} more")
+    raise UserError(
+        "\n  ".join(
+            [
+                f"{len(missing)} of {len(runs)} runs have no result; the tables hold the others. Give the same command "
+                "with --emit for the commands of what is missing, or with neither to train it here:",
+                *lines,
+            ]
+        )
+    )
+
+
+def _state(run: Run) -> str:
+    if (run.folder / "summary.json").is_file():
+        return f"measured no finite {run.metric}"
+    if run.resumable:
+        return "cut short or under way"
+    return "begun, without a checkpoint yet" if run.folder.exists() else "not begun"
