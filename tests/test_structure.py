@@ -45,7 +45,18 @@ OWN_ROOMS = {
 LEVEL |= {name: LEVEL[name.partition("/")[0]] for name in OWN_ROOMS}
 FACES = {"data.kind", "data.image_section", "data.crop_section"}
 """Light modules beside the faces of kinds (`data/<kind>/__init__.py`), the options of tasks and their registry."""
-FOUNDATION = {"errors", "files", "wording", "shadowing", "processes", "threads", "locks", "seeds", "progress"}
+FOUNDATION = {
+    "errors",
+    "files",
+    "wording",
+    "shadowing",
+    "processes",
+    "threads",
+    "locks",
+    "seeds",
+    "progress",
+    "control_groups",
+}
 FOUNDATION |= {"progress_bars"}
 FOUNDATION |= {"__version__", "__file__"}
 """What all of vision_train may import: nothing of it knows a recipe, a task or a run."""

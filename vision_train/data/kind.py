@@ -58,7 +58,8 @@ class DataSection:
     """Samples per process and step. The effective batch also counts processes and accumulated batches. Samples that do
     not fill a last batch are left out of the epoch, up to a tenth of them; another shuffle leaves out others. Where it
     would be more, the last batch is filled from the next shuffle. A data set smaller than one batch gives one smaller
-    batch."""
+    batch. `auto` keeps the effective batch that it would have without that word, and divides it into the largest equal
+    parts that fit into memory, which are accumulated."""
     epoch_batches: int | None = None
     """Batches of an epoch; null takes as many as one pass over the training samples needs, or over the unlabelled ones
     where there are some. With a number, or with unlabelled samples, batches are always full: passes over the samples

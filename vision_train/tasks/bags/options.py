@@ -79,6 +79,12 @@ class Method:
                 yield f"model.{key}", "is for networks that see images; bags have no use for it"
         if recipe.optim.layer_decay is not None:
             yield "optim.layer_decay", "is set, but networks for bags have no layers to tell apart; leave it null"
+        if "optim.lr" in recipe.run.automatic:
+            yield (
+                "run.automatic",
+                "has optim.lr, but the loss of bags also falls where a network learns to find nothing in them, and the "
+                "range test takes the rate that brings that about; set optim.lr to a number",
+            )
         if self.class_weights == "balanced" and recipe.data.balance == "classes":
             both = "is `balanced` beside data.balance=classes; each alone lets all classes count alike"
             yield "method.class_weights", f"{both}: set one of them to none"
