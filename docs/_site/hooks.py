@@ -1,7 +1,7 @@
-"""What the site needs beside docs/: pages of files above it, links that hold on GitHub and here, anchors as GitHub's.
+"""What the site needs beside docs/: pages of files above it, links that hold on GitHub and here, anchors as there.
 
-Pages link to files of the repository by relative paths, so that GitHub shows them. Here those above docs/ become pages of
-their own, and a folder becomes a page that lists its files.
+Pages link to files of the repository by relative paths, so that GitHub shows them. Here those above docs/ become pages
+of their own, and a folder becomes a page that lists its files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ABOVE = {
 }
 """Place in the repository -> place in the site."""
 FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"(?<!`)(\]\()([^)\s]+)(\))")
+LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 
 
 def on_config(config: Any) -> Any:
