@@ -2,7 +2,7 @@
 
 PYTHON ?= python
 
-.PHONY: fast test check lint
+.PHONY: fast test check lint docs
 
 # Less than two minutes on two cores: neither whole runs nor studies, nor what trains for more than a few seconds.
 fast:
@@ -16,4 +16,8 @@ lint:
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
-check: lint test
+# The site of docs/, in site/: a page that is not linked, or a link that leads nowhere, is an error.
+docs:
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+check: lint docs test

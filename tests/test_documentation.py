@@ -1,6 +1,8 @@
 """Links in the documentation lead somewhere, and the blocks that the checks read are there."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,50 @@ def test_every_page_can_be_reached_from_the_map(page: Path):
     index = ROOT / "docs" / "index.md"
     linked = {(index.parent / target.partition("#")[0]).resolve() for target in LINK.findall(index.read_text("utf-8"))}
     assert page == index or page.resolve() in linked
+
+
+NAVIGATION = re.compile(r":\s*(\S+\.md)$", re.MULTILINE)
+SITE = ROOT / "mkdocs.yml"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
+def test_every_page_stands_in_the_navigation_of_the_site(page: Path):
+    assert page.relative_to(ROOT / "docs").as_posix() in NAVIGATION.findall(SITE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built strictly: a link that leads nowhere is an error."""
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed (extra `docs`)")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_loads_nothing_from_elsewhere(site: Path):
+    loaded = re.compile(
+        r"<(?:script|img|iframe)[^>]* src=\"?(?:https?:)?//|<link[^>]*rel=\"?(?:stylesheet|preconnect)[^>]*//"
+    )
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    assert [page.name for page in pages if loaded.search(page.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.slow
+def test_links_of_the_site_lead_to_files_and_headings(site: Path):
+    missing = []
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"<a [^>]*href=\"([^\"]+)\"", text):
+            if re.match(r"[a-z]+:|/", target):
+                continue
+            name, _, anchor = target.partition("#")
+            file = (page.parent / name).resolve() if name else page
+            if file.is_dir():
+                file /= "index.html"
+            if not file.is_file() or (anchor and f'id="{anchor}"' not in file.read_text(encoding="utf-8")):
+                missing.append(f"{page.name}: {target}")
+    assert missing == []

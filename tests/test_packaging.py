@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -49,6 +50,22 @@ def run_installed(installed: Path, cwd: Path, code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+IMPORTED_AS = {"opencv-python-headless": "cv2", "scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL"}
+"""Name of a distribution -> of what it is imported as, where they differ in more than a dash."""
+
+
+def test_what_all_brings_is_imported_somewhere():
+    extras = PROJECT["optional-dependencies"]
+    (whole,) = map(Requirement, extras["all"])
+    needed = {Requirement(text).name for extra in whole.extras for text in extras[extra]}
+    needed |= {Requirement(text).name for text in PROJECT["dependencies"]}
+    sources = [file.read_text(encoding="utf-8") for folder in FOLDERS[:3] for file in (ROOT / folder).rglob("*.py")]
+    names = {name: IMPORTED_AS.get(canonicalize_name(name), name.replace("-", "_")) for name in needed}
+    imports = re.compile(r"(?:^\s*(?:from|import)\s+|import_module\(\")(\w+)", re.MULTILINE)
+    found = {name for text in sources for name in imports.findall(text)}
+    assert {name for name, module in names.items() if module not in found} == set()
 
 
 def test_source_archive_holds_examples_and_documentation(wheel: Path):

@@ -186,6 +186,12 @@ def test_asks_again_where_there_is_nothing_and_for_what_is_not_offered():
 
 
 @pytest.mark.usefixtures("terminal")
+def test_the_end_of_what_is_typed_interrupts_and_writes_nothing():
+    assert run("mine.yaml", typed="1\n").exit_code == 130
+    assert not Path("mine.yaml").exists()
+
+
+@pytest.mark.usefixtures("terminal")
 def test_a_file_of_labels_is_added_to_a_folder():
     write_images("loose/a.png", "loose/b.png")
     Path("labels.csv").write_text("path,label\na.png,cat\nb.png,dog\n")

@@ -221,7 +221,8 @@ def _pick(console: Console, question: str, offered: dict[str, str]) -> str:
     console.print(question)
     width = max(map(len, offered))
     for number, (name, text) in enumerate(offered.items(), start=1):
-        console.print(f"   {number:2}  {name:{width}}  {text}"[: console.width])
+        line = f"{number:2} {name:{width}}  {text}"
+        console.print(line if len(line) <= console.width else f"{line[: console.width - 1]}…")
     names = [*offered]
     numbers = {str(number): name for number, name in enumerate(names, start=1)}
     while True:
@@ -232,5 +233,9 @@ def _pick(console: Console, question: str, offered: dict[str, str]) -> str:
 
 
 def _ask(question: str, default: str | None) -> str:
-    answer: str = typer.prompt(question, default=default, show_default=bool(default))
+    """An answer; Ctrl-C and the end of what is typed interrupt, as everywhere."""
+    try:
+        answer: str = typer.prompt(question, default=default, show_default=bool(default))
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
     return answer.strip()

@@ -39,13 +39,28 @@ def load_recipe(
     """
     file = find_recipe(str(name_or_path))
     layered, sources = merge_files(file, overrides, smoke=smoke)
+    return checked(str(name_or_path), layered, sources, runnable=runnable)
+
+
+def checked(name: str, layered: LayeredValues, sources: Sequence[str], *, runnable: bool) -> Recipe:
+    """Resolve and check merged files.
+
+    Args:
+        name: What messages call the recipe.
+        layered: The values, as :func:`merge_files` returns them.
+        sources: Where they come from, bottom first.
+        runnable: As for :func:`load_recipe`.
+
+    Raises:
+        UserError: As :func:`load_recipe`.
+    """
     validator = Validator(layered.merged.origin_of, runnable=runnable)
     recipe = validator.recipe(layered.resolve())
     if runnable and isinstance(recipe.run, Run):
         _check_pretrain(recipe.run.pretrain, validator)
     conflicting = {mistake.path for mistake in layered.mistakes}
     others = [mistake for mistake in validator.mistakes if mistake.path not in conflicting]
-    _refuse(name_or_path, [*layered.mistakes, *others], sources)
+    _refuse(name, [*layered.mistakes, *others], sources)
     return _with_absolute_paths(recipe)
 
 

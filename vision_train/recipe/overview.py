@@ -10,7 +10,7 @@ from typing import Any
 from vision_train.errors import UserError
 from vision_train.recipe.catalogue import builtin_recipes, find_recipe, nearest_names, recipes_to_start_from
 from vision_train.recipe.layers import KeyPath, join_keys
-from vision_train.recipe.load import load_recipe, merge_files
+from vision_train.recipe.load import checked, merge_files
 from vision_train.tasks import goal_of, task_packages
 
 NOTHING_YET = "nothing yet: the data come with the installation"
@@ -64,8 +64,8 @@ def entries(*, all_recipes: bool = False) -> list[Entry]:
 
 def _entry(name: str) -> Entry:
     """A recipe, and what one has and gets, from what it says of itself."""
-    recipe = load_recipe(name, runnable=False)
-    layered, _ = merge_files(find_recipe(name))
+    layered, sources = merge_files(find_recipe(name))
+    recipe = checked(name, layered, sources, runnable=False)
     bundled = not any(True for _ in recipe.data.unset())
     uses_pool = recipe.semi.method != "none" or recipe.run.pretrain is not None
     given = recipe.kind.given or recipe.kind.noun
