@@ -50,6 +50,7 @@ class Section(ImageSection):
 MEASUREMENTS = KindOfData(
     section=Section,
     noun="images",
+    given="images with a number each",
     implementation="vision_train.data.measurements.build",
     report="vision_train.report.images",
     verbs="vision_train.data.measurements.verbs",

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vision_train.data.dataset import SKIP_BAD, Batch
+from vision_train.data.dataset import Batch
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, image_transform, loose, picture_sources
 from vision_train.data.image_tables import ListedFile, listed_files, refuse_repeated, splits_of
+from vision_train.data.kind import SKIP_BAD
 from vision_train.data.labels import is_missing
 from vision_train.data.measurements import TABLE, Section
 from vision_train.data.sample import ImageSample

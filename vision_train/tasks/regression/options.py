@@ -10,6 +10,10 @@ from vision_train.data.measurements import MEASUREMENTS
 
 DATA = MEASUREMENTS
 """The kind of data that the task trains on."""
+GOAL = "numbers of new images"
+"""What training makes of them."""
+SUGGESTED = "regression/vit_small"
+"""The built-in recipe to start from."""
 
 
 @dataclass(frozen=True)
