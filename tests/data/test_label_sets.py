@@ -9,10 +9,10 @@ import torch
 from vision_train.data.image_tables import read_csv
 from vision_train.data.images import Section
 from vision_train.data.images.build import build
+from vision_train.data.images.multi_label import LabelSetTargets
 from vision_train.data.label_set_tables import read_label_sets
 from vision_train.data.label_sets import (
     LabelSet,
-    LabelSetTargets,
     divide_label_sets,
     draw_positives_per_class,
     label_set_map,

@@ -41,6 +41,7 @@ def small(name: str, data: Path, *overrides: str) -> Recipe:
     bags = data / "bags"
     of_source = {
         "images": [f"data.root={data / 'images'}"],
+        "table": [f"data.labels={data / 'numbers.csv'}"],
         "bags": [f"data.root={bags}", f"data.labels={bags / 'labels.csv'}", f"data.splits={bags / 'splits_0.csv'}"],
     }
     recipe = load_recipe(name, runnable=False)
@@ -58,6 +59,8 @@ def data(tmp_path_factory) -> Path:
     make_image_folder(folder / "images", classes=3, per_class=PER_CLASS, size=(48, 40))
     files = sorted(file.relative_to(folder / "images") for file in (folder / "images").rglob("*.*"))
     lines = [f"{file.as_posix()},{['a', 'b', 'a|b', ''][number % 4]}" for number, file in enumerate(files)]
+    numbers = [f"images/{file.as_posix()},{number % 7}" for number, file in enumerate(files)]
+    (folder / "numbers.csv").write_text("\n".join(["path,number", *numbers]))
     (folder / "several.csv").write_text("\n".join(["path,label", *lines]))
     make_image_folder(folder / "pool", classes=1, per_class=PER_CLASS, size=(48, 40), seed=1)
     with pytest.MonkeyPatch.context() as patch:

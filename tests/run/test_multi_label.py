@@ -42,7 +42,7 @@ def signs(tmp_path_factory) -> Path:
 def run(signs, tmp_path_factory) -> Path:
     keys = [*SMALL, *BRIEF, "data.source=images", f"data.labels={signs / 'columns.csv'}"]
     keys += ["augment.mixing={mixup: 0.5}", "method.class_weights=balanced"]
-    recipe = load_recipe("classification/multilabel", keys)
+    recipe = load_recipe("multilabel/signs", keys)
     return fit(recipe, run_dir=tmp_path_factory.mktemp("runs") / "run", command=[], console=QUIET).path
 
 

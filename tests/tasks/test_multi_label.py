@@ -28,7 +28,7 @@ NAN = math.nan
 
 
 def made(*keys: str) -> MultiLabelTask:
-    task = build(load_recipe("classification/multilabel", [*SMALL, *keys]), CLASSES)
+    task = build(load_recipe("multilabel/signs", [*SMALL, *keys]), CLASSES)
     assert isinstance(task, MultiLabelTask)
     return task
 
@@ -188,4 +188,4 @@ def test_previews_name_all_labels():
 )
 def test_what_does_not_go_together_is_refused(keys, message):
     with pytest.raises(UserError, match=f"(?s){message}"):
-        load_recipe("classification/multilabel", keys)
+        load_recipe("multilabel/signs", keys)

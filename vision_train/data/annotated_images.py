@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vision_train.data.decode import decode_large
+from vision_train.data.decode import decode_large, decode_stored
 from vision_train.data.kind import SKIP_BAD
 from vision_train.data.sample import Pixels
+from vision_train.data.stored_images import StoredImage
 from vision_train.errors import BadSampleError, UserError
 
 
-def annotated_pixels(image: str | Pixels, annotated: tuple[int, int] | None) -> Pixels:
+def annotated_pixels(image: str | StoredImage | Pixels, annotated: tuple[int, int] | None) -> Pixels:
     """An image as its annotations see it, H W 3.
 
     Args:
-        image: Path of the file, or the pixels themselves.
+        image: Path of the file, where its bytes stand in a file of many, or the pixels themselves.
         annotated: Width and height that the annotations are of; None without annotations.
 
     Raises:
         BadSampleError: It cannot be read, or is of another size than its annotations say.
     """
-    pixels = decode_large(image) if isinstance(image, str) else image
+    if isinstance(image, StoredImage):
+        pixels = decode_stored(image)
+    else:
+        pixels = decode_large(image) if isinstance(image, str) else image
     height, width = pixels.shape[:2]
     if annotated is not None and annotated != (width, height):
         said = f"its annotations are of {annotated[0]} x {annotated[1]} pixels"

@@ -72,8 +72,10 @@ def decode(path: str | Path | bytes) -> NDArray[np.uint8]:
         BadImageError: The file is missing, empty, truncated, or not an image.
     """
     try:
-        held = isinstance(path, bytes)
-        content = np.frombuffer(bytearray(path), dtype=np.uint8) if held else np.fromfile(path, dtype=np.uint8)
+        if isinstance(path, bytes):
+            content = np.frombuffer(bytearray(path), dtype=np.uint8)
+        else:
+            content = np.fromfile(path, dtype=np.uint8)
         if not content.size:
             raise BadImageError("the file is empty (0 bytes)")
         pixels = _decode_jpeg(content) if content[:2].tobytes() == _JPEG_START else None

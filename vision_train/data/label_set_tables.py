@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from vision_train.data.dataset import OnBad
 from vision_train.data.image_tables import (
     DECLARE,
     FoundImages,
@@ -16,7 +15,7 @@ from vision_train.data.image_tables import (
     splits_of,
     without_label,
 )
-from vision_train.data.kind import BETWEEN_LABELS
+from vision_train.data.kind import BETWEEN_LABELS, OnBad
 from vision_train.data.label_sets import LabelSet
 from vision_train.data.labels import class_name, is_missing, several_in_one
 from vision_train.data.sample import ImageSample

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,8 @@ from itertools import chain
 from typing import TypeVar
 
 import numpy as np
-import torch
 
 from vision_train.data.classes import class_order
-from vision_train.data.dataset import Batch
 from vision_train.data.sample import Divisible
 from vision_train.data.splits import Splits, by_split, cut_shares, shares_to_cut
 from vision_train.errors import UserError
@@ -31,25 +28,6 @@ class LabelSet:
     """Names, in the order of the text."""
     unknown: tuple[str, ...] = ()
     """Classes of which nobody says whether they are there; they are neither learnt nor measured."""
-
-
-class LabelSetTargets:
-    """Truths that are sets of labels -> ``label`` (B K, float32): 1 present, 0 absent, NaN unknown.
-
-    Args:
-        classes: K names; a column of the targets is a place in this list.
-    """
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        self._index = {name: index for index, name in enumerate(classes)}
-
-    def __call__(self, truths: list[LabelSet]) -> Batch:
-        """The targets of a batch."""
-        targets = torch.zeros(len(truths), len(self._index))
-        for row, truth in zip(targets, truths, strict=True):
-            row[[self._index[name] for name in truth.present]] = 1.0
-            row[[self._index[name] for name in truth.unknown]] = math.nan
-        return {"label": targets}
 
 
 def label_set_map(splits: Mapping[str, Sequence[S]], fixed: Sequence[str] | None = None) -> list[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vision_train.data.dataset import SKIP_BAD, OnBad
 from vision_train.data.image_tables import FoundImages
+from vision_train.data.kind import SKIP_BAD, OnBad
 from vision_train.data.label_sets import LabelSet
 from vision_train.data.labels import class_name, is_missing
 from vision_train.data.sample import ImageSample

@@ -45,8 +45,8 @@ def _curve(curve: Curve) -> Pixels:
     axes = figure.subplots()
     for number, (name, values) in enumerate(curve.lines.items()):
         colour, (style, _) = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
-        drawn = {"linestyle": "none", "marker": "."} if name in curve.scattered else {"linestyle": style}
-        axes.plot(curve.x_of.get(name, curve.x), values, color=colour, label=name, **drawn)
+        shape = "." if name in curve.scattered else style  # points alone, or a line
+        axes.plot(curve.x_of.get(name, curve.x), values, shape, color=colour, label=name)
     for name, (x, y) in curve.marks.items():
         axes.plot(x, y, "o", color="black", label=name)
     axes.set(xlabel=curve.x_label, ylabel=curve.y_label)

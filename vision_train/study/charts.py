@@ -128,4 +128,4 @@ def _line(
     dots: Sequence[tuple[float, float]] = (),
 ) -> Line:
     low, high = ([ends[index] if ends else math.nan for _, _, ends in points] for index in (0, 1))
-    return Line(name, [x for x, _, _ in points], [y for _, y, _ in points], colour, (low, high), dots)
+    return Line(name, [x for x, _, _ in points], [y for _, y, _ in points], colour, (low, high), dots=dots)

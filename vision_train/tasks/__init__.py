@@ -25,6 +25,7 @@ OWN = {
     "detection": "vision_train.tasks.detection",
     "dense_detection": "vision_train.tasks.dense_detection",
     "grounding": "vision_train.tasks.grounding",
+    "regression": "vision_train.tasks.regression",
 }
 
 

@@ -12,7 +12,8 @@ from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, image_transform, loose, picture_sources
 from vision_train.data.image_section import FILES, STORED
 from vision_train.data.images import Section
-from vision_train.data.images.multi_label import build_label_sets, read_multi_label
+from vision_train.data.images.multi_label import build_label_sets
+from vision_train.data.images.reading import read_multi_label
 from vision_train.data.labels import in_declared_order
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_samples

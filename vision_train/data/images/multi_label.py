@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
+import torch
+
+from vision_train.data.dataset import Batch
 from vision_train.data.folds import with_fold
 from vision_train.data.image_dataset import ImageDataModule
-from vision_train.data.image_section import FILES, STORED
-from vision_train.data.image_tables import FoundImages
 from vision_train.data.images import SIGNS, Section
-from vision_train.data.label_set_tables import read_label_sets
+from vision_train.data.images.reading import read_multi_label
 from vision_train.data.label_sets import (
     LabelSet,
-    LabelSetTargets,
     divide_label_sets,
     draw_positives_per_class,
     label_set_map,
@@ -23,12 +23,28 @@ from vision_train.data.label_sets import (
 )
 from vision_train.data.labels import in_declared_order
 from vision_train.data.sample import ImageSample
-from vision_train.data.sources import image_root, stored_root
 from vision_train.data.splits import Splits, whole_split
-from vision_train.data.stored_tables import Wanted, read_stored
-from vision_train.data.toy.signs import signs_samples
 from vision_train.data.unlabelled import streams_of, unlabelled_splits
 from vision_train.recipe.recipe import Recipe
+
+
+class LabelSetTargets:
+    """Truths that are sets of labels -> ``label`` (B K, float32): 1 present, 0 absent, NaN unknown.
+
+    Args:
+        classes: K names; a column of the targets is a place in this list.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._index = {name: index for index, name in enumerate(classes)}
+
+    def __call__(self, truths: list[LabelSet]) -> Batch:
+        """The targets of a batch."""
+        targets = torch.zeros(len(truths), len(self._index))
+        for row, truth in zip(targets, truths, strict=True):
+            row[[self._index[name] for name in truth.present]] = 1.0
+            row[[self._index[name] for name in truth.unknown]] = math.nan
+        return {"label": targets}
 
 
 class LabelSetDataModule(ImageDataModule):
@@ -81,23 +97,3 @@ def _divide(samples: list[ImageSample], section: Section, seed: int) -> Splits:
     if section.fold is not None and section.source == SIGNS:  # the usual split of drawn pictures is no promise
         samples = [replace(sample, split=None) for sample in samples]
     return divide_label_sets(with_fold(samples, section, seed), section.splits)
-
-
-def read_multi_label(section: Section, declared: Collection[str] = ()) -> FoundImages:
-    """List the samples that a recipe's ``data`` names, with their sets of labels.
-
-    Args:
-        section: What to read.
-        declared: Names that are those of classes, besides ``data.classes``.
-
-    Raises:
-        UserError: As :func:`vision_train.data.label_set_tables.read_label_sets`.
-    """
-    if section.source == STORED:
-        wanted = Wanted(section.label_column, several=True, declared=[*(section.classes or declared)])
-        return read_stored(stored_root(section), section.on_bad, wanted)
-    if section.source != FILES:
-        return FoundImages([*signs_samples()])
-    root = image_root(section)
-    assert section.labels is not None, "the section refuses folders"
-    return read_label_sets(Path(section.labels), root, section.on_bad, declared=[*(section.classes or declared)])

@@ -53,6 +53,4 @@ def signs(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or emp
 
         counts = make_signs(folder)
     typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
-    typer.echo(
-        f"Next: vision-train fit classification/multilabel data.source=images data.labels={folder / 'labels.csv'}"
-    )
+    typer.echo(f"Next: vision-train fit multilabel/signs data.source=images data.labels={folder / 'labels.csv'}")

@@ -1,0 +1,78 @@
+"""Images with numbers in a csv, and drawn ones."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vision_train.data.measurements import Section
+from vision_train.data.measurements.build import all_samples, build
+from vision_train.data.toy.discs import COUNTS, TABLE_NAME, make_discs
+from vision_train.errors import UserError
+from vision_train.recipe import Recipe
+
+
+def recipe(text: str, folder: Path, **keys: Any) -> Recipe:
+    for number in range(10):
+        (folder / f"{number}.png").touch()
+    (folder / "numbers.csv").write_text(text)
+    section = Section(labels=str(folder / "numbers.csv"), image_size=16, workers=0, **keys)
+    return Recipe(task="regression", data=section, method=None)
+
+
+LINES = "\n".join(f"{number}.png,{number / 2},{'test' if number > 7 else ''}" for number in range(10))
+
+
+def test_the_only_further_column_is_the_number(tmp_path: Path) -> None:
+    asked = recipe("path,Age\n" + "\n".join(f"{n}.png,{n / 2}" for n in range(10)), tmp_path)
+    module = build(asked)
+    assert module.classes == ["Age"]
+    assert module.counts == {"train": 8, "val": 1, "test": 1}
+    assert {sample.id: sample.truth for sample in all_samples(asked)}["3.png"] == (1.5,)
+    assert "Age" in module.described()
+    assert "Age from" in module.class_lines()[0]
+
+
+def test_several_columns_are_named(tmp_path: Path) -> None:
+    text = "path,age,Height,note\n" + "\n".join(f"{n}.png,{n},{n + 100},x" for n in range(10))
+    with pytest.raises(UserError, match=r"3 columns could hold the number.*data\.targets=\[COLUMN\]"):
+        build(recipe(text, tmp_path))
+    module = build(recipe(text, tmp_path, targets=["Height", "age"]))
+    assert module.classes == ["Height", "age"]
+    with pytest.raises(UserError, match=r"no column weight .*data\.targets"):
+        build(recipe(text, tmp_path, targets=["weight"]))
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [("12,5 cm", "line 2: age is `12,5 cm`; write a number"), ("inf", "line 2: age is `inf`")],
+)
+def test_what_is_no_number_is_refused(tmp_path: Path, cell: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(recipe(f'path,age\n0.png,"{cell}"\n', tmp_path))
+
+
+def test_missing_numbers_stop_or_are_counted(tmp_path: Path) -> None:
+    text = "path,age\n" + "\n".join(f"{n}.png,{'' if n == 4 else n}" for n in range(10))
+    with pytest.raises(UserError, match=r"no number of 1 image: 4.png in line 6.*data\.on_bad=skip"):
+        build(recipe(text, tmp_path))
+    module = build(recipe(text, tmp_path, on_bad="skip"))
+    assert sum(module.counts.values()) == 9
+    assert "left out 1 image without a number" in module.notes[0]
+
+
+def test_drawn_discs_are_the_same_from_a_table(tmp_path: Path) -> None:
+    assert make_discs(tmp_path / "discs") == COUNTS
+    modules = [
+        build(Recipe(task="regression", data=section, method=None))
+        for section in (
+            Section(source="discs", image_size=48, workers=0),
+            Section(labels=str(tmp_path / "discs" / TABLE_NAME), image_size=48, workers=0),
+        )
+    ]
+    assert modules[0].classes == modules[1].classes == ["diameter"]
+    batches = [next(iter(each.split_loader("val"))) for each in modules]
+    assert batches[0]["target"].shape == (64, 1)
+    assert torch.equal(batches[0]["target"], batches[1]["target"])
+    assert torch.equal(batches[0]["image"], batches[1]["image"])

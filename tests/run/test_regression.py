@@ -1,0 +1,77 @@
+"""A run that predicts numbers: what it measures and keeps, evaluates, predicts and exports."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from vision_train.checkpoints import read_weights
+from vision_train.data.toy.discs import TABLE_NAME, discs_samples, make_discs
+from vision_train.recipe import load_recipe
+from vision_train.run.evaluate import evaluate_run
+from vision_train.run.export.verb import export_run
+from vision_train.run.fit import fit
+from vision_train.run.predict import predict_run
+from vision_train.tasks.regression.task import DEVIATION, MEAN
+
+QUIET = Console(quiet=True)
+SMALL = [
+    *("model.name=vit", "model.args={patch_size: 16, embed_dim: 12, depth: 1, num_heads: 1}", "data.batch_size=50"),
+    *("trainer.max_epochs=2", "trainer.limit_train_batches=4", "optim.warmup_epochs=0"),
+]
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "discs"
+    make_discs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(discs, tmp_path_factory) -> Path:
+    keys = [*SMALL, "data.source=table", f"data.labels={discs / TABLE_NAME}"]
+    recipe = load_recipe("regression/discs", keys)
+    return fit(recipe, run_dir=tmp_path_factory.mktemp("runs") / "run", command=[], console=QUIET).path
+
+
+def test_a_run_measures_and_shows_errors(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert {f"test/{name}" for name in ("loss", "mae", "rmse", "r2", "pearson", "spearman")} <= summary.keys()
+    assert {"test_scatter_0", "test_per_target", "test_worst"} <= {file.stem for file in (run / "artefacts").iterdir()}
+    page = (run / "report.html").read_text()
+    assert "diameter on test, predicted by measured" in page
+    assert "accuracy" not in page.lower().replace("val/accuracy", "")
+
+
+def test_the_weights_keep_what_the_numbers_were_standardised_by(run):
+    numbers = np.array([sample.truth[0] for sample in discs_samples() if sample.split == "train"])
+    kept = read_weights(run).facts["calibration"]
+    assert kept[MEAN] == pytest.approx([numbers.mean()])
+    assert kept[DEVIATION] == pytest.approx([numbers.std()])
+
+
+def test_evaluation_repeats_the_test(run):
+    summary, again = json.loads((run / "summary.json").read_text()), evaluate_run(run, "test", console=QUIET)
+    names = [f"test/{name}" for name in ("loss", "mae", "r2")]
+    assert [again[name] for name in names] == pytest.approx([summary[name] for name in names], abs=1e-5)
+
+
+def test_predictions_and_an_exported_program_agree(run, discs, tmp_path):
+    images = sorted((discs / "images").glob("test_000*.png"))
+    predict_run(
+        run, images, overrides=[], out=tmp_path / "p.csv", render=tmp_path / "drawn", images=None, console=QUIET
+    )
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    items = json.loads((run / "artefacts" / "test_items.json").read_text())
+    for row in rows:
+        place = items["ids"].index(f"images/{Path(row['path']).name}")
+        assert float(row["diameter"]) == pytest.approx(items["columns"]["predicted"][place][0], abs=1e-3)
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == len(rows) == 10
+    folder, description = export_run(run, "safetensors", out=tmp_path / "exported", size=None, console=QUIET)
+    assert json.loads(description.read_text())["classes"] == ["diameter"]
+    assert torch.is_tensor(next(iter(read_weights(folder / "weights.safetensors").state.values())))
