@@ -18,6 +18,6 @@ lint:
 
 # The site of docs/, in site/: a page that is not linked, or a link that leads nowhere, is an error.
 docs:
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 check: lint docs test

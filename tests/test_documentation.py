@@ -66,12 +66,20 @@ def test_every_page_stands_in_the_navigation_of_the_site(page: Path):
     assert page.relative_to(ROOT / "docs").as_posix() in NAVIGATION.findall(SITE.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("file", ["Makefile", ".ci/run"])
+def test_the_site_is_built_strictly_and_aloud(file: str):
+    """With --quiet mkdocs drops warnings before it counts them, and a strict build passes with broken links."""
+    line = next(line for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if "mkdocs build" in line)
+    assert "--strict" in line
+    assert not re.search(r" (--quiet|-q)\b", line)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built strictly: a link that leads nowhere is an error."""
     pytest.importorskip("mkdocs", reason="mkdocs is not installed (extra `docs`)")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
