@@ -9,11 +9,14 @@ from vision_train.data.folders import Listing
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run
+from vision_train.run.precision import Precision
 from vision_train.threads import Count
 
 
 def created(run_dir: Path | None = None) -> RunDirectory:
-    return create_run(load_recipe("quickstart"), ["cat", "dog"], run_dir, [], Count(2, "a test"))
+    return create_run(
+        load_recipe("quickstart"), ["cat", "dog"], run_dir, [], Count(2, "a test"), Precision("32-true", "a test")
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import PASSED_ON, RunDirectory, create_run
 from vision_train.run.fit import _go_on_with_threads
+from vision_train.run.precision import Precision
 from vision_train.run.trainer import settle_threads
 from vision_train.threads import Count, processors
 
@@ -28,7 +29,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def begun(*overrides: str) -> RunDirectory:
     recipe = load_recipe("quickstart", overrides)
-    return create_run(recipe, ["cat", "dog"], None, [], settle_threads(recipe))
+    return create_run(recipe, ["cat", "dog"], None, [], settle_threads(recipe), Precision("32-true", "a test"))
 
 
 def go_on(directory: RunDirectory) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Required, TypedDict
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+AUTO = "auto"
 Precision = Literal[
-    "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true",
+    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true",
     "transformer-engine", "transformer-engine-float16", "32", "16", "bf16", "64", 32, 16, 64,
 ]  # fmt: skip
 Strategy = Literal["auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"]
@@ -58,7 +59,8 @@ class TrainerKeys(TypedDict, total=False):
     strategy: Strategy
     """How several devices share the work; `auto` suits one device and ordinary data parallelism."""
     precision: Precision | None
-    """Number format: `32-true`, `bf16-mixed`, `16-mixed`, ..."""
+    """Number format: `32-true`, `bf16-mixed`, `16-mixed`, ... `auto` takes `bf16-mixed` where the GPU or processor
+    multiplies bfloat16 itself, else `32-true`; the run's recipe keeps which."""
     accumulate_grad_batches: int
     """Batches whose gradients are added up for one optimiser step."""
     gradient_clip_val: int | float | None

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vision_train import __version__
 from vision_train.artefacts import Artefact, Codec, Metric, write_artefact
@@ -22,6 +22,9 @@ from vision_train.locks import alone
 from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, write_recipe
 from vision_train.threads import Count, waiting
+
+if TYPE_CHECKING:
+    from vision_train.run.precision import Precision
 
 RUNS = Path("runs")
 """Where runs are numbered, below the working directory."""
@@ -209,7 +212,12 @@ def open_unfinished(path: Path) -> RunDirectory:
 
 
 def create_run(
-    recipe: Recipe, classes: list[str], run_dir: Path | None, command: list[str], threads: Count
+    recipe: Recipe,
+    classes: list[str],
+    run_dir: Path | None,
+    command: list[str],
+    threads: Count,
+    precision: Precision,
 ) -> RunDirectory:
     """Create and fill the directory of a new run. Only the first process creates; those it starts are told the name.
 
@@ -219,6 +227,7 @@ def create_run(
         run_dir: Use this path instead; it must not exist or be empty.
         command: The command line, for the record.
         threads: With how many each process computes, for the record.
+        precision: In which number format, for the record.
 
     Raises:
         UserError: The path is taken or cannot be written, or processes started by someone else were not told a path.
@@ -237,7 +246,7 @@ def create_run(
     mark_output(path)
     write_recipe(directory.recipe, recipe)
     write_json(directory.classes, classes)
-    write_json(directory.environment, environment(recipe, command, threads))
+    write_json(directory.environment, environment(recipe, command, threads, precision))
     return directory
 
 
@@ -291,7 +300,7 @@ def package_versions() -> dict[str, str | None]:
     return packages
 
 
-def environment(recipe: Recipe, command: list[str], threads: Count) -> dict[str, Any]:
+def environment(recipe: Recipe, command: list[str], threads: Count, precision: Precision) -> dict[str, Any]:
     """What the run ran on: versions, platform, devices asked for, threads, command line."""
     import torch
 
@@ -306,6 +315,8 @@ def environment(recipe: Recipe, command: list[str], threads: Count) -> dict[str,
         "threads": threads.count,
         "threads_by": threads.because,
         "waiting_threads": waiting(),
+        "precision": precision.name,
+        "precision_by": precision.because,
         "command": shlex.join(["vision-train", *command]) if command else "",
     }
 

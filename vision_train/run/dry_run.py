@@ -15,6 +15,7 @@ from vision_train.optim import learning_rate_factor
 from vision_train.progress import Work, doing, format_seconds
 from vision_train.recipe import Recipe
 from vision_train.recipe.optim_section import Optim
+from vision_train.recipe.trainer_keys import AUTO
 from vision_train.run.attention import attention_line
 from vision_train.run.automatic import settle_automatic
 from vision_train.run.checked import CheckedPhases, check_phases
@@ -24,7 +25,7 @@ from vision_train.run.parts import Parts
 from vision_train.run.phase import Prepared, averaging, prepare, scan
 from vision_train.run.plan import Chain, Phase, Plan
 from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words
-from vision_train.run.trainer import build_trainer, settle_threads
+from vision_train.run.trainer import build_trainer, settle_precision, settle_threads
 from vision_train.run.trial import learn_from_pool_at_once, try_steps
 from vision_train.run.verdict import plan_run
 from vision_train.semi.teacher import Start, burn_in_key, pool_in_words
@@ -49,6 +50,8 @@ def dry_run(recipe: Recipe) -> str:
     Raises:
         UserError: As ``fit`` would, before it wrote anything.
     """
+    asked = recipe.trainer.get("precision")
+    recipe, precision = settle_precision(recipe)
     settle_threads(recipe)
     plan_run(recipe)  # what is wrong with it is said first
     found = settle_automatic(recipe)
@@ -62,7 +65,8 @@ def dry_run(recipe: Recipe) -> str:
         last = plan.known()[-1].name
         texts[last] += _alike(plan, checked.scanned[last].data)
         beside = _beside(plan, checked, recipe) if isinstance(plan, Parts) else []
-    notes = [f"note: {remark}" for remark in [*found.notes, *recipe.semi.notes]]
+    notes = [f"trainer.precision={precision.name}: {precision.because}"] if asked == AUTO else []
+    notes += [f"note: {remark}" for remark in [*found.notes, *recipe.semi.notes]]
     if len(texts) == 1:
         return "\n".join([*notes, *texts.values(), *beside])
     return "\n\n".join([*notes, *(f"phase {name}\n{text}" for name, text in texts.items()), *beside])

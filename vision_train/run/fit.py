@@ -17,6 +17,7 @@ from vision_train.metrics_log import MetricsLog
 from vision_train.processes import gather_objects, launched_rank, leave_process_group
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.recipe.installed import check_installed
+from vision_train.recipe.trainer_keys import AUTO
 from vision_train.run.automatic import settle_automatic
 from vision_train.run.checked import (
     CheckedPhases,
@@ -48,7 +49,7 @@ from vision_train.run.reinitialisation import begin_anew
 from vision_train.run.requeue import queued_again
 from vision_train.run.resumption import check_accepted, check_fits, compare_with_checkpoint, started_from
 from vision_train.run.run_phase import publish, run_phase, saying_how_to_go_on
-from vision_train.run.trainer import check_devices, settle_threads
+from vision_train.run.trainer import check_devices, settle_precision, settle_threads
 from vision_train.run.verdict import plan_run
 from vision_train.threads import processors
 
@@ -73,6 +74,8 @@ def fit(
     Raises:
         UserError: The recipe, data, checkpoint or devices do not fit together, or the place is taken.
     """
+    asked = recipe.trainer.get("precision")
+    recipe, precision = settle_precision(recipe)
     threads = settle_threads(recipe)
     for phase in make_plan(recipe, {}).known():
         check_installed(phase.recipe)
@@ -84,8 +87,10 @@ def fit(
     result = checked.scanned[plan.known()[-1].name]
     settled = {name: getattr(result.recipe, name) for name in ("data", "augment", "model")}
     # The last phase may train a part of what was asked for.
-    directory = create_run(replace(recipe, **settled), result.data.classes, run_dir, command, threads)
+    directory = create_run(replace(recipe, **settled), result.data.classes, run_dir, command, threads, precision)
     if launched_rank() == 0:
+        if asked == AUTO:
+            console.print(f"trainer.precision={precision.name}: {precision.because}")
         CONTENTS.keep(beside)
         for name, scanned in checked.scanned.items():
             directory.phase(name).mkdir(parents=True)

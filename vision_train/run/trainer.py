@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch._dynamo.exc import TorchDynamoException
 from vision_train.data.module import SampleDataModule
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
+from vision_train.recipe.trainer_keys import AUTO
 from vision_train.run.log import logging_to
+from vision_train.run.precision import FULL, Precision, precision_of
 from vision_train.run.requeue import environment_plugins
 from vision_train.tasks.base import Task
 from vision_train.threads import Count, use_threads
@@ -32,6 +35,8 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
         UserError: Lightning refuses the devices, the strategy or another key.
     """
     options = {"num_sanity_val_steps": 0, **recipe.trainer, **limits}
+    if options.get("precision") == AUTO:
+        options["precision"] = precision_of(build_trainer(with_precision(recipe, FULL), []).accelerator).name
     options.pop("max_steps", None)
     options.pop("callbacks", None)  # names of entry points, which a phase loads itself
     options["max_epochs"] = options.get("max_epochs") or -1  # without a limit it is that of the steps
@@ -49,6 +54,30 @@ def build_trainer(recipe: Recipe, callbacks: list[Callback], folder: Path | None
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         asked = ", ".join(f"trainer.{key}={recipe.trainer[key]}" for key in HARDWARE if key in recipe.trainer)
         raise UserError(f"{asked or 'trainer'}: {error}") from error
+
+
+def settle_precision(recipe: Recipe) -> tuple[Recipe, Precision]:
+    """Put a number format in the place of ``auto``, for all phases of a run and for all who read its recipe later.
+
+    A run that is resumed finds the format in its recipe, and so goes on with the one that it was begun with.
+
+    Returns:
+        The recipe with a format that Lightning knows, and why it is that one.
+
+    Raises:
+        UserError: As for :func:`build_trainer`.
+    """
+    asked = recipe.trainer.get("precision")
+    if asked != AUTO:
+        return recipe, Precision(str(asked or FULL), "trainer.precision" if asked else "nothing else was asked for")
+    with logging_to(None):
+        chosen = precision_of(build_trainer(with_precision(recipe, FULL), []).accelerator)
+    return with_precision(recipe, chosen.name), chosen
+
+
+def with_precision(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with this number format."""
+    return replace(recipe, trainer={**recipe.trainer, "precision": name})
 
 
 def settle_threads(recipe: Recipe, recorded: int | None = None) -> Count:

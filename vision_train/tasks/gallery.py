@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from vision_train.processes import gather_objects
@@ -36,6 +37,10 @@ class Gallery(Generic[Entry]):
         self._kept[name] = (rank, entry)
         if len(self._kept) > self.most:
             del self._kept[max(self._places())[1]]
+
+    def change(self, made: Callable[[Entry], Entry]) -> None:
+        """Put something else in the place of what is kept of each sample."""
+        self._kept = {name: (rank, made(entry)) for name, (rank, entry) in self._kept.items()}
 
     def gather(self) -> dict[str, Entry]:
         """The first samples of all processes, by id and in order. A collective call."""

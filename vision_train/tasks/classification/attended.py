@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,14 +29,18 @@ OF = {"class token": "of the class token", "column mean": "that each cell receiv
 
 @dataclass(frozen=True)
 class Attended:
-    """An image beside the map of it."""
+    """An image that may be shown."""
 
-    picture: Pixels
+    image: Tensor
+    """3 H W, normalised, where the network is; on its way to another process on the CPU."""
     caption: str
 
 
 class AttendedImages:
-    """Keeps images with the highest and the lowest loss, and where the network looks in them.
+    """Keeps images with the highest and the lowest loss, and shows where the network looks in them.
+
+    The network is asked once, at the end, about those that are shown: of a pass over many images most that are kept for
+    a while give way to others.
 
     Args:
         network: The classifier.
@@ -56,7 +60,7 @@ class AttendedImages:
         self._best: Gallery[Attended] = Gallery(KEPT)
 
     def consider(self, ids: Sequence[str], images: Tensor, loss: Tensor, caption: Callable[[int], str]) -> None:
-        """Keep those of a batch that rank first; the network is asked again about these alone.
+        """Keep those of a batch that rank first.
 
         Args:
             ids: B.
@@ -69,23 +73,17 @@ class AttendedImages:
         order = loss.argsort(stable=True).tolist()
         ranked = [(self._best, place, loss[place].item()) for place in order[:KEPT]]
         ranked += [(self._worst, place, -loss[place].item()) for place in order[-KEPT:]]
-        wanted = [(gallery, place, rank) for gallery, place, rank in ranked if gallery.wants(ids[place], rank)]
-        if not wanted:
-            return
-        places = sorted({place for _, place, _ in wanted})
-        # A compiled network would be compiled anew for each number of images.
-        with torch.compiler.set_stance("force_eager"):
-            attention = predict_with_attention(self.network, images[places]).attention.float().cpu().numpy()
-        for gallery, place, rank in wanted:
-            cells = attention[places.index(place)].reshape(self.source.grid)
-            picture = beside(self.pixels_of(images[place]), cells)
-            gallery.add(ids[place], rank, Attended(picture, caption(place)))
+        for gallery, place, rank in ranked:
+            if gallery.wants(ids[place], rank):
+                # A copy, which does not keep the whole batch in memory.
+                gallery.add(ids[place], rank, Attended(images[place].clone(), caption(place)))
 
     def artefacts(self, split: str) -> list[ImageGrid]:
         """Pictures of all processes, the worst first; nothing of a network without attention. A collective call."""
         ends = (("worst", self._worst, "high"), ("best", self._best, "low"))
         grids = []
         for name, gallery, loss in ends:
+            gallery.change(lambda each: replace(each, image=each.image.cpu()))
             found = gallery.gather()
             if not found or self.source is None:
                 continue
@@ -95,10 +93,19 @@ class AttendedImages:
                 "none to the most that a cell of this image has."
             )
             captions = [f"{each.caption}\n{key}" for key, each in found.items()]
-            pictures = [each.picture for each in found.values()]
             title = f"Where the network looks in the {name} images of {split}"
-            grids.append(ImageGrid(f"{split}_looks_{loss}_loss", title, pictures, captions, note))
+            grids.append(ImageGrid(f"{split}_looks_{loss}_loss", title, self._drawn([*found.values()]), captions, note))
         return grids
+
+    def _drawn(self, found: Sequence[Attended]) -> list[Pixels]:
+        """Each image beside its attention."""
+        assert self.source is not None
+        images = torch.stack([each.image for each in found]).to(next(self.network.parameters()).device)
+        # A compiled network would be compiled anew for this number of images.
+        with torch.compiler.set_stance("force_eager"):
+            attention = predict_with_attention(self.network, images).attention.float().cpu().numpy()
+        maps = [cells.reshape(self.source.grid) for cells in attention]
+        return [beside(self.pixels_of(image), cells) for image, cells in zip(images, maps, strict=True)]
 
 
 def beside(pixels: Pixels, cells: np.ndarray) -> Pixels:
