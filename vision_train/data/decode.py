@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +16,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from vision_train.data.large_images import large_images
 from vision_train.errors import BadSampleError
-
-IMAGE_ENDINGS = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-"""File endings, that count as images when a folder is listed; upper case counts as well."""
 
 _JPEG_START = b"\xff\xd8"
 _ORIENTED = (b"Exif\0", b"http://ns.adobe.com/xap/")
@@ -47,8 +41,6 @@ _DAMAGED = (
 
 WHITEST = 65_535
 """White in an image of 16 bits."""
-MOST_PIXELS = 2**31
-"""Most pixels of an image: it is held in memory whole, which takes 6 GiB."""
 
 
 class BadImageError(BadSampleError):
@@ -93,21 +85,6 @@ def decode_large(path: str | Path) -> NDArray[np.uint8]:
     """
     with large_images():
         return decode(path)
-
-
-@contextlib.contextmanager
-def large_images() -> Iterator[None]:
-    """Let Pillow open images of up to two thousand million pixels.
-
-    By default it refuses 180 million and more, since a small file may hold enough of them to fill the memory.
-    """
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # it warns of more, and refuses twice as many
-    try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def greatest_of_sixteen_bits(path: str | Path) -> int | None:

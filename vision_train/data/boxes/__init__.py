@@ -172,8 +172,10 @@ def _split_problems(key: str, value: str | dict[str, str] | None) -> Iterator[tu
 BOXES = KindOfData(
     section=Section,
     noun="images",
+    given="images with boxes",
     implementation="vision_train.data.boxes.build",
     takes_shares=True,
+    look="vision_train.data.boxes.look:look",
     report="vision_train.report.boxes",
     results="vision_train.data.boxes.results",
     verbs="vision_train.data.boxes.verbs",

@@ -40,8 +40,10 @@ class Section(ImageFolderSection):
 IMAGES = KindOfData(
     section=Section,
     noun="images",
+    given="images with a class each",
     implementation="vision_train.data.images.build",
     takes_shares=True,
+    look="vision_train.data.images.look:look",
     renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",
     verbs="vision_train.data.images.verbs",
