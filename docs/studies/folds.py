@@ -4,7 +4,7 @@ Both arms classify by the nearest class mean, each from features of its own, in 
 over all samples there could be, neither is better. Each study draws new samples and divides them into folds anew for
 each seed. Prints the table of docs/statistics.md.
 
-    OMP_NUM_THREADS=1 python docs/studies/folds.py --studies 2000 --seed 0
+    OMP_NUM_THREADS=1 python docs/studies/folds.py --studies 500 --seed 0
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def shares_found(studies: int, seed: int, samples: int, folds: int, seeds: int, 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--studies", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     asked, began = parser.parse_args(), time.monotonic()
     print("| samples | folds | seeds | second arm | corrected | plain t test |\n|---|---|---|---|---|---|")
@@ -82,8 +82,6 @@ def main() -> None:
         (400, 5, 1, 0.0),
         (400, 5, 5, 0.0),
         (400, 5, 1, 0.4),
-        (400, 5, 5, 0.4),
-        (400, 10, 1, 0.4),
     ):
         corrected, plain = shares_found(asked.studies, asked.seed, samples, folds, seeds, gain)
         better = "equal" if gain == 0 else "better"

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vision_train.statistics import exact_bounds, mean_interval, paired_test, share_interval, wilson_interval
+from vision_train.statistics import (
+    exact_bounds,
+    mean_interval,
+    overlap_of,
+    paired_test,
+    share_interval,
+    wilson_interval,
+)
 
 FIRST = [0.90, 0.93, 0.91, 0.95, 0.92]
 SECOND = [0.92, 0.94, 0.93, 0.95, 0.95]
@@ -146,3 +153,15 @@ def test_intervals_of_shares_near_one_cover_as_often_as_they_say():
     intervals = [mean_interval(study.tolist(), shares=True) for study in studies]
     covered = np.mean([low <= 60 / 62 <= high for low, high in intervals])
     assert 0.92 < covered < 0.975
+
+
+def test_values_of_folds_are_taken_as_dependent():
+    """The corrected resampled t test: the variance of the mean is (1/n + 1/(k - 1)) times that of the values."""
+    first, second = [0.7, 0.8, 0.75, 0.72, 0.78], [0.75, 0.82, 0.80, 0.75, 0.81]
+    plain, folds = paired_test(first, second), paired_test(first, second, overlap=overlap_of(5))
+    widths = [test.interval.high - test.interval.low for test in (folds, plain)]
+    assert widths[0] / widths[1] == pytest.approx(((1 / 5 + 1 / 4) / (1 / 5)) ** 0.5)
+    assert folds.difference == plain.difference
+    assert folds.p > plain.p
+    assert overlap_of(None) == 0
+    assert mean_interval(first, overlap=overlap_of(5)).low < mean_interval(first).low

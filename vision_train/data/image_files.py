@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -136,8 +137,10 @@ def _images_of(entry: Path, taken: _Counted) -> tuple[Iterable[Path | str], list
 
 def _lines_of(file: Path, taken: _Counted) -> Iterator[str]:
     """Paths of a list, relative to its folder, read line by line; whether they are there is seen when they are read."""
+    beside = "" if file.parent == Path() else f"{file.parent}{os.sep}"
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        for line in lines:
-            name = unescape_name(line.rstrip("\r\n"))
-            if name.strip() and taken(path := str(file.parent / name)):
+        for line in lines:  # of a hundred million: no object of a path is made
+            name = line.rstrip("\r\n")
+            name = unescape_name(name) if "\\" in name else name
+            if name.strip() and taken(path := name if os.path.isabs(name) else beside + name):  # noqa: PTH117
                 yield path
