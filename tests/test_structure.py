@@ -45,7 +45,18 @@ OWN_ROOMS = {
 LEVEL |= {name: LEVEL[name.partition("/")[0]] for name in OWN_ROOMS}
 FACES = {"data.kind", "data.image_section", "data.crop_section"}
 """Light modules beside the faces of kinds (`data/<kind>/__init__.py`), the options of tasks and their registry."""
-FOUNDATION = {"errors", "files", "wording", "shadowing", "processes", "threads", "locks", "seeds", "progress"}
+FOUNDATION = {
+    "errors",
+    "files",
+    "wording",
+    "shadowing",
+    "processes",
+    "threads",
+    "locks",
+    "seeds",
+    "progress",
+    "control_groups",
+}
 FOUNDATION |= {"progress_bars"}
 FOUNDATION |= {"__version__", "__file__"}
 """What all of vision_train may import: nothing of it knows a recipe, a task or a run."""
@@ -329,13 +340,14 @@ for name in sys.argv[1:]:
 changed = before != (dict(os.environ), random.getstate()) or threading.active_count() > 1
 print(json.dumps({"modules": [*{name.split(".")[0] for name in sys.modules}], "changed": changed}))
 """
+LOOKS = [name for name in map(module_name, FILES) if name.endswith(".look")]
 LIGHT = [name for name in map(module_name, FILES) if room_of(name) in LIGHT_ROOMS and "__main__" not in name]
 
 
 @pytest.mark.parametrize(
     "modules",
-    [["vision_train"], ["augment"], ["models"], LIGHT],
-    ids=["vision_train", "augment", "models", "light rooms"],
+    [["vision_train"], ["augment"], ["models"], LIGHT, LOOKS],
+    ids=["vision_train", "augment", "models", "light rooms", "what `new` looks with"],
 )
 def test_import_has_no_side_effects(modules: list[str], tmp_path: Path):
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -16,7 +16,6 @@ from vision_train.threads import (
     OURS,
     WAITING,
     Count,
-    cgroup_quota,
     environment_of_each,
     prepare_environment,
     processors,
@@ -44,7 +43,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    monkeypatch.setattr(threads, "cgroup_quota", lambda: None)
+    monkeypatch.setattr(threads, "granted_processors", lambda: None)
     monkeypatch.setattr(threads, "_threads_of_torch", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
 
@@ -62,7 +61,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_narrowest_limit_grants(monkeypatch, affinity, quota, granted, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(affinity)))
-    monkeypatch.setattr(threads, "cgroup_quota", lambda: quota)
+    monkeypatch.setattr(threads, "granted_processors", lambda: quota)
     if granted:
         monkeypatch.setenv(GRANTED, granted)
     assert processors() == expected
@@ -71,51 +70,6 @@ def test_the_narrowest_limit_grants(monkeypatch, affinity, quota, granted, expec
 def test_a_system_without_affinity(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     assert processors() == Count(8, "all of this machine")
-
-
-# What Linux shows, shortened: lines of /proc/self/cgroup and mountinfo, and the files below the mounted hierarchies.
-V1_MOUNT = "33 23 0:30 {root} {at}/cpu rw,relatime - cgroup cgroup rw,{controllers}"
-V2_MOUNT = "38 31 0:35 {root} {at} rw,relatime - cgroup2 cgroup2 rw"
-
-
-def v1(quota: int, period: int = 100_000) -> dict[str, str]:
-    return {"cpu.cfs_quota_us": f"{quota}\n", "cpu.cfs_period_us": f"{period}\n"}
-
-
-def v2(quota: str) -> dict[str, str]:
-    return {"cpu.max": f"{quota} 100000\n"}
-
-
-@pytest.mark.parametrize(
-    ("groups", "mount", "root", "controllers", "files", "expected"),
-    [
-        ("0::/", V2_MOUNT, "/", "", {".": v2("150000")}, 1.5),  # a container with a name space of its own
-        ("0::/", V2_MOUNT, "/", "", {".": v2("max")}, None),
-        ("0::/", V2_MOUNT, "/", "", {".": {}}, None),  # the group at the top of a machine has no such file
-        ("0::/a.slice/b.service", V2_MOUNT, "/", "", {"a.slice/b.service": v2("50000"), "a.slice": v2("max")}, 0.5),
-        ("0::/a.slice/b.service", V2_MOUNT, "/", "", {"a.slice/b.service": v2("max"), "a.slice": v2("200000")}, 2.0),
-        ("0::/../other", V2_MOUNT, "/", "", {".": v2("300000")}, 3.0),
-        ("4:cpu,cpuacct:/docker/1f", V1_MOUNT, "/docker/1f", "cpu,cpuacct", {"cpu": v1(250_000)}, 2.5),
-        ("4:cpu:/docker/1f", V1_MOUNT, "/", "cpu", {"cpu/docker/1f": v1(-1), "cpu": v1(100_000, 50_000)}, 2.0),
-        ("4:cpu:/", V1_MOUNT, "/", "cpu", {"cpu": v1(-1)}, None),
-        ("4:cpuset:/\n3:memory:/", V1_MOUNT, "/", "cpuset", {"cpu": v1(100_000)}, None),
-    ],
-)
-def test_the_quota_of_control_groups(tmp_path, groups, mount, root, controllers, files, expected):
-    process, at = tmp_path / "self", tmp_path / "sys"
-    process.mkdir()
-    (process / "cgroup").write_text(f"{groups}\n")
-    other = "31 23 0:28 / /sys/fs/cgroup rw,relatime shared:9 - tmpfs tmpfs rw,mode=755"
-    (process / "mountinfo").write_text(f"{other}\n{mount.format(root=root, at=at, controllers=controllers)}\n")
-    for folder, named in files.items():
-        (at / folder).mkdir(parents=True, exist_ok=True)
-        for name, content in named.items():
-            (at / folder / name).write_text(content)
-    assert cgroup_quota(process) == expected
-
-
-def test_other_systems_have_no_quota(tmp_path):
-    assert cgroup_quota(tmp_path / "nothing") is None
 
 
 def test_what_comes_first(monkeypatch):
@@ -138,7 +92,7 @@ def test_what_openmp_ignores_is_no_wish(monkeypatch, value):
 def test_hyper_threads_are_left_to_torch(monkeypatch):
     monkeypatch.setattr(threads, "_threads_of_torch", lambda: 4)
     assert use_threads() == Count(4, "torch's own number for 8 processors (all of this machine)")
-    monkeypatch.setattr(threads, "cgroup_quota", lambda: 3.0)
+    monkeypatch.setattr(threads, "granted_processors", lambda: 3.0)
     assert use_threads() == Count(3, "the quota of the control group, 3 of 8")
 
 
@@ -173,10 +127,10 @@ def test_the_environment_limits_before_torch_is_there_and_leaves_wishes_alone(mo
     prepare_environment()
     assert "OMP_NUM_THREADS" not in os.environ
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.setattr(threads, "cgroup_quota", lambda: 2.0)
+    monkeypatch.setattr(threads, "granted_processors", lambda: 2.0)
     prepare_environment()
     assert os.environ["OMP_NUM_THREADS"] == "2"
-    monkeypatch.setattr(threads, "cgroup_quota", lambda: 3.0)
+    monkeypatch.setattr(threads, "granted_processors", lambda: 3.0)
     prepare_environment()
     assert os.environ["OMP_NUM_THREADS"] == "3", "what was set here is no wish of the user"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
+from vision_train.control_groups import granted_processors
 from vision_train.processes import launched_rank
 
 THREADS = "OMP_NUM_THREADS"
@@ -28,8 +27,6 @@ GRANTED = "VISION_TRAIN_PROCESSORS"
 WAIT_POLICY = "OMP_WAIT_POLICY"
 WAITING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """Environment variables that say what waiting threads do: OpenMP's own, that of GNU's runtime and of LLVM's."""
-CPU_MAX, QUOTA, PERIOD = "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"
-"""Files of a control group: of version 2, and the two of version 1."""
 
 _INHERITED = os.environ.get(OURS)
 """The number that the process which started this one has set, as it was when this module was imported."""
@@ -100,7 +97,7 @@ def processors() -> Count:
     """Processors that this process may use; a container, scheduler or command may grant fewer than there are."""
     seen = os.cpu_count() or 1
     limits = [Count(seen, "all of this machine"), Count(_affinity(), f"the CPU affinity, of {seen}")]
-    if (quota := cgroup_quota()) is not None:
+    if (quota := granted_processors()) is not None:
         limits.append(Count(max(1, math.ceil(quota)), f"the quota of the control group, {quota:g} of {seen}"))
     if GRANTED in os.environ:
         limits.append(Count(int(os.environ[GRANTED]), f"{GRANTED}, set by compare --jobs"))
@@ -124,57 +121,6 @@ def waiting() -> str:
         return f"spin, as torch was imported before vision_train; set {WAIT_POLICY}=PASSIVE before that"
     found = next((name for name in WAITING if name in os.environ), None)
     return f"{found}={os.environ[found]}" if found else "as the runtime of OpenMP has it"
-
-
-def cgroup_quota(process: Path = Path("/proc/self")) -> float | None:
-    """Processors whose time the control group of a process may use, or one around it; None without a limit.
-
-    Args:
-        process: Its folder of Linux; on other systems there is none.
-    """
-    try:
-        groups = (process / "cgroup").read_text().splitlines()
-        mounts = (process / "mountinfo").read_text().splitlines()
-    except OSError:
-        return None
-    quotas = [quota for folder in _cgroup_folders(groups, mounts) if (quota := _quota(folder)) is not None]
-    return min(quotas, default=None)
-
-
-def _cgroup_folders(groups: list[str], mounts: list[str]) -> Iterator[Path]:
-    """Folders of the control groups, of either version, that a process is in as far as they meter processors.
-
-    Args:
-        groups: Lines of ``cgroup``: number, controllers and path of each hierarchy; version 2 names no controllers.
-        mounts: Lines of ``mountinfo``.
-    """
-    paths: dict[str, str] = {}
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
-            paths["cgroup" if controllers else "cgroup2"] = path
-    for line in mounts:
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        if kind not in paths or (kind == "cgroup" and "cpu" not in options.split(",")):
-            continue
-        root, mounted = (Path(place) for place in before.split(" ")[3:5])
-        # Within a container the path may be that of the host, of which no more than the root is mounted.
-        inside = Path(paths[kind])
-        folder = mounted / inside.relative_to(root) if inside.is_relative_to(root) else mounted
-        yield from (place for place in (folder, *folder.parents) if place.is_relative_to(mounted))
-
-
-def _quota(folder: Path) -> float | None:
-    """Processors whose time a control group may use by its own files."""
-    try:
-        if (folder / CPU_MAX).exists():
-            quota, period = (folder / CPU_MAX).read_text().split()
-        else:
-            quota, period = ((folder / name).read_text() for name in (QUOTA, PERIOD))
-        return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
-    except (OSError, ValueError):  # the group at the top has no such file
-        return None
 
 
 def _affinity() -> int:

@@ -7,7 +7,15 @@ import pytest
 
 from vision_train.recipe.kinds import union_members
 from vision_train.recipe.layers import Origin
-from vision_train.recipe.trainer_keys import AUTO, OWNED, REFUSED_STRATEGIES, Accelerator, Precision, Strategy, TrainerKeys
+from vision_train.recipe.trainer_keys import (
+    AUTO,
+    OWNED,
+    REFUSED_STRATEGIES,
+    Accelerator,
+    Precision,
+    Strategy,
+    TrainerKeys,
+)
 from vision_train.recipe.validate import Validator
 
 KINDS = get_type_hints(TrainerKeys)

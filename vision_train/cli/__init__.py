@@ -18,6 +18,7 @@ from vision_train.cli.evaluate import evaluate
 from vision_train.cli.export import export
 from vision_train.cli.fit import fit
 from vision_train.cli.inspect import inspect
+from vision_train.cli.new import new
 from vision_train.cli.predict import predict
 from vision_train.cli.preview import preview
 from vision_train.cli.recipes import recipes
@@ -65,7 +66,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (fit, evaluate, predict, export, compare, preview, recipes, inspect, doctor):
+for verb in (new, fit, evaluate, predict, export, compare, preview, recipes, inspect, doctor):
     app.command()(verb)
 app.add_typer(data, name="data")
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vision_train.recipe import Recipe
-    from vision_train.recipe.keys import Key
+    from vision_train.recipe.overview import Entry
 
 
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="Show this recipe (a built-in name or a YAML file); with --explain, a section or key too."),
+        typer.Argument(
+            metavar="[NAME|WORD]", help="A recipe to show (a built-in name or a YAML file), or a word to search for."
+        ),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE|WORD]...", help="Recipe keys to change; or more words.")
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Document every key, those of a recipe with their values, or a section's.")
@@ -30,103 +31,82 @@ def recipes(
         bool, typer.Option("--all", help="Also list the recipes in studies/, which serve as comparisons.")
     ] = False,
 ) -> None:
-    """List the built-in recipes, show one resolved, or explain the keys.
+    """List the built-in recipes by what you have and want, search them, show one resolved, or explain the keys.
 
     For example:
 
       vision-train recipes
 
-      vision-train recipes --all
+      vision-train recipes few boxes
+
+      vision-train recipes optim.layer_decay
 
       vision-train recipes classification/vit_small optim.lr=1e-4 > mine.yaml
 
-      vision-train recipes --explain
-
       vision-train recipes --explain semi
+
+      vision-train recipes --explain optim.lr
     """
     from rich.console import Console
 
-    from vision_train.recipe import load_recipe
-    from vision_train.recipe.keys import explain as explained
+    from vision_train.recipe.catalogue import existing_recipe
 
     console = Console(highlight=False)
-    if explain and name and not overrides and (keys := _keys_in(explained(), name)):
-        _explain(console, keys, None)
-        return
-    recipe = None if name is None else load_recipe(name, overrides or [], runnable=False)
+    words = [word for word in (name, *(overrides or ())) if word is not None]
     if explain:
-        _explain(console, explained(None if recipe is None else recipe.task), recipe)
-    elif recipe is not None:
-        _show(console, recipe)
+        from vision_train.cli.explained import explain_keys
+
+        explain_keys(console, name, overrides or [], all_recipes=all_recipes)
+    elif name is not None and (existing_recipe(name) is not None or any("=" in word for word in words)):
+        _show(console, name, overrides or [])
     else:
-        _list(console, all_recipes)
+        _list(console, words, all_recipes)
 
 
-def _keys_in(keys: Sequence[Key], name: str) -> list[Key]:
-    """Those of a section or of a key that holds others, or one key."""
-    return [key for key in keys if key.name == name or key.name.startswith(f"{name}.")]
+def _list(console: Console, words: Sequence[str], all_recipes: bool) -> None:
+    from vision_train.recipe.overview import entries, found
+
+    listed = entries(all_recipes=all_recipes)
+    if words:
+        listed = found(listed, words)
+    for number, (title, group) in enumerate(groupby(listed, key=lambda entry: entry.group)):
+        if number:
+            console.print()
+        _list_group(console, title, [*group])
+    if console.is_terminal and not words:
+        console.print()
+        console.print("One of them: vision-train recipes NAME. With a word: vision-train recipes WORD.", style="dim")
+        console.print("A key: vision-train recipes --explain KEY. A recipe of your own: vision-train new.", style="dim")
 
 
-def _list(console: Console, all_recipes: bool) -> None:
-    from vision_train.recipe.catalogue import builtin_recipes, find_recipe, recipes_to_start_from
-    from vision_train.recipe.read import read_file
+def _list_group(console: Console, title: str, group: Sequence[Entry]) -> None:
+    """A recipe on each line: cut where a terminal ends, whole in a pipe."""
+    from rich.text import Text
 
-    names = builtin_recipes() if all_recipes else recipes_to_start_from()
-    described = {name: read_file(find_recipe(name)).values.get("description", "") for name in names}
-    width = max(map(len, described), default=0)
-    if console.is_terminal:
-        from rich.table import Table
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column("Recipe", no_wrap=True)
-        table.add_column("What it does", overflow="fold")
-        for name, description in described.items():
-            table.add_row(name, description)
-        console.print(table)
+    width = max(len(entry.name) for entry in group)
+    lines = [f"  {entry.name:{width}}  {entry.description}" for entry in group]
+    if not console.is_terminal:
+        print("\n".join([title, *lines]))
         return
-    for name, description in described.items():
-        print(f"{name:{width}}  {description}")
+    console.print(Text(title, "bold"), no_wrap=True, overflow="ellipsis")
+    for line in lines:
+        console.print(Text(line), no_wrap=True, overflow="ellipsis")
 
 
-def _show(console: Console, recipe: Recipe) -> None:
+def _show(console: Console, name: str, overrides: Sequence[str]) -> None:
+    from vision_train.recipe import load_recipe
+    from vision_train.recipe.catalogue import find_recipe
+    from vision_train.recipe.comments import commented
+    from vision_train.recipe.load import merge_files
     from vision_train.recipe.plain import to_plain, to_yaml
 
-    plain = to_plain(recipe)
+    plain = to_plain(load_recipe(name, overrides, runnable=False))
     del plain["name"]  # saved under a name of the user's own, it is a recipe of that name
-    text = to_yaml(plain)
+    layered, sources = merge_files(find_recipe(name), overrides)
+    text = commented(to_yaml(plain), layered, sources[:-1])
     if console.is_terminal:
         from rich.syntax import Syntax
 
         console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
     else:
         print(text, end="")
-
-
-def _explain(console: Console, keys: Sequence[Key], recipe: Recipe | None) -> None:
-    for key in keys:
-        value = "" if recipe is None or not key.kind else _value(recipe, key)
-        kind = f"({key.kind}; {_default(key)})" if key.kind else ""
-        if console.is_terminal:
-            from rich.padding import Padding
-            from rich.text import Text
-
-            console.print(Text.assemble((key.name, "bold"), value, "  ", (kind, "dim")))
-            console.print(Padding(Text(key.text), (0, 0, 0, 4)))
-        else:
-            print("  ".join(part for part in (key.name + value, kind, key.text) if part))
-
-
-def _default(key: Key) -> str:
-    return key.default if key.default == "required" else f"default {key.default}"
-
-
-def _value(recipe: Recipe, key: Key) -> str:
-    """Return ` = value`, or nothing for a key that the resolved recipe does not hold."""
-    from vision_train.recipe.plain import to_plain
-
-    inside: Any = to_plain(recipe)
-    for part in key.path:
-        if not isinstance(inside, dict) or part not in inside:
-            return ""
-        inside = inside[part]
-    return f" = {json.dumps(inside, ensure_ascii=False)}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vision_train.data.dataset import SKIP_BAD
 from vision_train.data.decode import decode_large
+from vision_train.data.kind import SKIP_BAD
 from vision_train.data.sample import Pixels
 from vision_train.errors import BadSampleError, UserError
 

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from vision_train.data.annotations import annotations_among
-from vision_train.data.decode import IMAGE_ENDINGS
-from vision_train.data.folders import Listing, Place, place_of
+from vision_train.data.folders import IMAGE_ENDINGS, Listing, Place, place_of
 from vision_train.data.image_tables import DECLARE
 from vision_train.data.labels import class_name
 from vision_train.data.sample import ImageSample

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Sampler as TorchSampler
 
+from vision_train.data.kind import OnBad
 from vision_train.data.sample import Sample
 from vision_train.data.sampler import Position, TrainingBatches
 from vision_train.errors import BadSampleError, UserError
 from vision_train.threads import processors
 
 Batch = dict[str, Any]
-OnBad = Literal["error", "skip"]
-"""What a sample that cannot be read does."""
-
 BAD = "bad"
 """Travels with an item and a batch from the workers; the loader takes it out."""
-SKIP_BAD = "set data.on_bad=skip to go on without such samples"
-"""The remedy in messages about samples that cannot be used."""
 
 
 class SampleDataset(Dataset[dict[str, Any]]):

@@ -8,7 +8,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,11 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from augment.geometry import View
 from augment.reduced import reduced_view, turn_of, turned
+from vision_train.data.large_images import large_images
 from vision_train.errors import BadSampleError
 
-IMAGE_ENDINGS = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-"""File endings, that count as images when a folder is listed; upper case counts as well."""
-
 JPEG_ENDINGS = (".jfif", ".jpeg", ".jpg")
-"""Those of JPEGs."""
+"""File endings of JPEGs."""
 
 _JPEG_START = b"\xff\xd8"
 _ORIENTED = (b"Exif\0", b"http://ns.adobe.com/xap/")
@@ -52,8 +48,6 @@ _DAMAGED = (
 
 WHITEST = 65_535
 """White in an image of 16 bits."""
-MOST_PIXELS = 2**31
-"""Most pixels of an image: it is held in memory whole, which takes 6 GiB."""
 
 
 class BadImageError(BadSampleError):
@@ -130,21 +124,6 @@ def _reduced_jpeg(content: bytes, factor_for: Callable[[tuple[int, int]], int]) 
         image.load()
         pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         return reduced_view(pixels, factor, (height, width), turn)
-
-
-@contextlib.contextmanager
-def large_images() -> Iterator[None]:
-    """Let Pillow open images of up to two thousand million pixels.
-
-    By default it refuses 180 million and more, since a small file may hold enough of them to fill the memory.
-    """
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # it warns of more, and refuses twice as many
-    try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def greatest_of_sixteen_bits(path: str | Path) -> int | None:

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from PIL import ExifTags, Image
 
-from vision_train.data.decode import large_images
 from vision_train.data.findings import Findings
+from vision_train.data.large_images import large_images
 from vision_train.data.sources import list_images_in
 from vision_train.data.splits import split_called
 from vision_train.errors import UserError

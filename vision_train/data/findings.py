@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vision_train.data.dataset import SKIP_BAD, OnBad
+from vision_train.data.kind import SKIP_BAD, OnBad
 from vision_train.errors import UserError
 from vision_train.wording import first_named
 

@@ -11,6 +11,10 @@ from vision_train.errors import UserError
 from vision_train.files import OUTPUT_MARK, is_output, printable, written_names
 from vision_train.wording import first_named
 
+IMAGE_ENDINGS = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""File endings, that count as images when a folder is listed; upper case counts as well."""
 CACHES = frozenset(
     {"__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 )

@@ -11,10 +11,11 @@ import torch
 
 from augment.geometry import View
 from augment.pipeline import TrainPipeline, eval_pipeline, train_pipeline
-from vision_train.data.dataset import SKIP_BAD, Batch, OnBad, SampleDataset
+from vision_train.data.dataset import Batch, SampleDataset
 from vision_train.data.decode import JPEG_ENDINGS, decode, decode_reduced
 from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
+from vision_train.data.kind import SKIP_BAD, OnBad
 from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule, Stream
 from vision_train.data.pseudo_labels import PseudoTargets
 from vision_train.data.sample import ImageSample, Pixels, Sample

@@ -14,9 +14,8 @@ from torch import Tensor
 from augment.geometry import View
 from vision_train.checkpoints import Weights
 from vision_train.data.dataset import SampleLoader, sample_loader
-from vision_train.data.decode import IMAGE_ENDINGS
 from vision_train.data.dim_images import dim_images
-from vision_train.data.folders import refuse_output
+from vision_train.data.folders import IMAGE_ENDINGS, refuse_output
 from vision_train.data.image_dataset import ImageDataset, eval_transform, original_pixels
 from vision_train.data.image_section import ImageSection
 from vision_train.data.image_tables import listed_files

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from vision_train.data.dataset import SKIP_BAD, OnBad
+from vision_train.data.kind import SKIP_BAD, OnBad
 from vision_train.data.labels import class_name, is_missing, labels_were_floats, several_in_one, whole_numbers
 from vision_train.data.sample import ImageSample
 from vision_train.data.tables import Row, read_table, split_named

@@ -33,6 +33,11 @@ REST, LABELLED = "rest", "labelled"
 UNLABELLED = {"path": True, "words": (REST, LABELLED)}
 """Metadata of a field that names samples without labels."""
 
+OnBad = Literal["error", "skip"]
+"""What a sample that cannot be read does."""
+SKIP_BAD = "set data.on_bad=skip to go on without such samples"
+"""The remedy in messages about samples that cannot be used."""
+
 Problems = Iterator[tuple[str, str]]
 """Pairs of a key inside a section and what is wrong with its value."""
 
@@ -53,7 +58,8 @@ class DataSection:
     """Samples per process and step. The effective batch also counts processes and accumulated batches. Samples that do
     not fill a last batch are left out of the epoch, up to a tenth of them; another shuffle leaves out others. Where it
     would be more, the last batch is filled from the next shuffle. A data set smaller than one batch gives one smaller
-    batch."""
+    batch. `auto` keeps the effective batch that it would have without that word, and divides it into the largest equal
+    parts that fit into memory, which are accumulated."""
     epoch_batches: int | None = None
     """Batches of an epoch; null takes as many as one pass over the training samples needs, or over the unlabelled ones
     where there are some. With a number, or with unlabelled samples, batches are always full: passes over the samples
@@ -61,7 +67,7 @@ class DataSection:
     workers: int = 2
     """Loader processes for each training process, at most one for each processor that it may use; 0 loads in the
     training process itself."""
-    on_bad: Literal["error", "skip"] = "error"
+    on_bad: OnBad = "error"
     """`error` stops at a sample that cannot be used and names it; `skip` leaves such samples out and counts them."""
     allow_overlap: bool = False
     """Test on samples all the same though copies of them are trained on. Copies are files of the same bytes, whatever
@@ -272,6 +278,11 @@ class KindOfData:
     """What the samples are, in the plural."""
     implementation: str
     """Dotted name of the :class:`Implementation`."""
+    given: str = ""
+    """What somebody has who can train on them, with what says the truth, such as ``images with a class each``."""
+    look: str | None = None
+    """What tells what the ``data`` of a recipe holds, as ``module:function``: takes the recipe, returns sentences, and
+    loads no library that takes seconds if it can do without; None counts the samples."""
     splits: tuple[str, ...] = SPLITS
     """The splits that can be evaluated."""
     judged: Literal["test", "val"] = "test"
@@ -304,6 +315,17 @@ class KindOfData:
         assert self.results is not None
         module = importlib.import_module(self.results)
         return cast(ResultsFile, module.open_results(recipe, classes, samples))
+
+    def looked(self, recipe: Recipe) -> list[str]:
+        """What the places that a recipe names hold, in sentences.
+
+        Raises:
+            UserError: It cannot be trained on.
+        """
+        if self.look is None:
+            return [f"{len(self.load().all_samples(recipe)):,} {self.noun}"]
+        module, _, function = self.look.partition(":")
+        return cast("list[str]", getattr(importlib.import_module(module), function)(recipe))
 
     def load_report(self) -> ModuleType | None:
         """Import what draws this kind of data, if it adds anything to a report."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from vision_train.data.annotations import annotations_among
 from vision_train.data.class_folders import IF_CLASSES, endings_read, read_class_folders
-from vision_train.data.decode import IMAGE_ENDINGS
-from vision_train.data.folders import Listing
+from vision_train.data.folders import IMAGE_ENDINGS, Listing
 from vision_train.data.image_section import FILES, ImageFolderSection
 from vision_train.data.image_tables import FoundImages, read_csv
 from vision_train.data.kind import LABELLED, REST, SPLITS

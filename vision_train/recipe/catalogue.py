@@ -27,12 +27,24 @@ def builtin_files() -> dict[str, Path]:
 
 def builtin_recipes() -> list[str]:
     """Return the names of all recipes that ship with the package, sorted; what they share (`_parts`) left out."""
-    return [name for name in builtin_files() if not any(part.startswith("_") for part in name.split("/"))]
+    return [name for name in builtin_files() if not is_shared(name)]
 
 
 def recipes_to_start_from() -> list[str]:
     """Return the built-in recipes without the arms of studies, which serve as comparisons and lie in `studies/`."""
     return [name for name in builtin_recipes() if not name.startswith(STUDIES)]
+
+
+def _builtin_file(name: str) -> Path | None:
+    """The built-in file of a name, without looking through all of them; None where there is none."""
+    parts = name.split("/")
+    file = recipes_folder().joinpath(*parts[:-1], f"{parts[-1]}.yaml")
+    return file if not {"", ".", ".."} & {*parts} and file.is_file() else None
+
+
+def is_shared(name: str) -> bool:
+    """Whether a built-in name is that of what recipes share, in `_parts`, rather than of a recipe."""
+    return any(part.startswith("_") for part in name.split("/"))
 
 
 def recipe_name(file: Path) -> str:
@@ -43,25 +55,29 @@ def recipe_name(file: Path) -> str:
     return absolute.stem
 
 
+def existing_recipe(name_or_path: str) -> Path | None:
+    """Return the file of a recipe as :func:`find_recipe` does, or None where there is none."""
+    if not is_shared(name_or_path) and (builtin := _builtin_file(name_or_path)) is not None:
+        return builtin
+    path = Path(name_or_path).expanduser()
+    return next((candidate for candidate in (path, with_yaml(path)) if candidate.is_file()), None)
+
+
 def find_recipe(name_or_path: str) -> Path:
     """Return the file of a recipe: a built-in name first, then a path, with or without `.yaml`.
 
     Raises:
         UserError: There is no such recipe; the message lists the nearest names.
     """
-    builtin = builtin_recipes()
-    if name_or_path in builtin:
-        return builtin_files()[name_or_path]
+    if (found := existing_recipe(name_or_path)) is not None:
+        return found
     path = Path(name_or_path).expanduser()
-    for candidate in (path, with_yaml(path)):
-        if candidate.is_file():
-            return candidate
     if (path / "recipe.yaml").is_file():
         raise UserError(f"{name_or_path}: is a run directory; its recipe is {path / 'recipe.yaml'}")
     if name_or_path and path.is_dir():
         raise UserError(f"{name_or_path}: is a folder; name a recipe in it, a YAML file")
     raise UserError(
-        f"{name_or_path}: no recipe or file of this name{nearest_names(name_or_path, builtin)}; "
+        f"{name_or_path}: no recipe or file of this name{nearest_names(name_or_path, builtin_recipes())}; "
         "`vision-train recipes --all` lists them all"
     )
 
@@ -75,7 +91,7 @@ def find_extended(name: str, beside: Path) -> Path | None:
     for candidate in (path, with_yaml(path)):
         if candidate.is_file():
             return candidate
-    return builtin_files().get(name.removesuffix(".yaml"))
+    return _builtin_file(name.removesuffix(".yaml"))
 
 
 def with_yaml(path: Path) -> Path:

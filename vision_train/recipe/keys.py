@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import functools
 import inspect
 import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, replace
-from typing import Any, get_type_hints, is_typeddict
+from typing import Any, is_typeddict
 
 from vision_train.errors import UserError
 from vision_train.recipe.catalogue import nearest_names
-from vision_train.recipe.kinds import describe, section_kinds, union_members
+from vision_train.recipe.kinds import describe, field_kinds, section_kinds, union_members
 from vision_train.recipe.layers import KeyPath, join_keys, show
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks import task_options, task_packages
@@ -76,6 +77,29 @@ def explain(task: str | None = None) -> list[Key]:
     return keys
 
 
+def nearest_keys(name: str, keys: Sequence[Key]) -> str:
+    """Return `; did you mean ...?` with the keys nearest to a name, or nothing where none is near.
+
+    The last part counts alone too: `lr` is that of `optim.lr`. So does what the section has, where it is right, and how
+    the documentation of a key begins: `learning_rate` is `optim.lr`.
+    """
+    names = [*dict.fromkeys(key.name for key in keys)]
+    section, _, last = name.rpartition(".")
+    exact = [each for each in names if each.rpartition(".")[2] == last]
+    beside = [each for each in names if each.rpartition(".")[0] == section] if section else []
+    if exact:
+        return f"; did you mean {' or '.join(exact[:3])}?"
+    near = difflib.get_close_matches(name, beside, n=3, cutoff=0.5)
+    parts = {each.rpartition(".")[2]: each for each in reversed(names)}
+    near += [parts[part] for part in difflib.get_close_matches(last, parts)]
+    near += difflib.get_close_matches(name, names)
+    if not near:  # what a key means may have the name that somebody knows
+        words = last.replace("_", " ").lower()
+        near = [key.name for key in keys if key.text.lower().startswith(words)]
+    near = [*dict.fromkeys(near)][:3]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
 def _keys_by_task(tasks: Sequence[str]) -> dict[str, list[Key]]:
     """The keys inside the sections that a task types, by section; keys that are the same for several tasks once."""
     owners: dict[Key, list[str]] = {}
@@ -114,7 +138,7 @@ def _keys(kind: Any, path: KeyPath, default: Any, text: str) -> Iterator[Key]:
     if section is None:
         return
     docs, defaults = field_docs(section), _defaults(section)
-    for name, inner in get_type_hints(section).items():
+    for name, inner in field_kinds(section).items():
         yield from _keys(inner, (*path, name), defaults.get(name, MISSING), docs.get(name, ""))
 
 

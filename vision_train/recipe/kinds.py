@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vision_train.recipe.recipe import Recipe
@@ -19,13 +21,19 @@ _WORDS: dict[Any, str] = {
 }
 
 
+@cache
+def field_kinds(section: type) -> Mapping[str, Any]:
+    """Return the annotation of each field of a class, evaluated once."""
+    return get_type_hints(section)
+
+
 def section_kinds(task: str | None) -> dict[str, Any]:
     """Return the annotation of each key at the top of a recipe.
 
     Args:
         task: Types `data` and `method`; a task that does not exist leaves both open.
     """
-    kinds = get_type_hints(Recipe)
+    kinds = dict(field_kinds(Recipe))
     kinds["task"] = Literal[tuple(task_packages())]
     kinds["trainer"] = TrainerKeys
     if task in task_packages():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,6 +101,8 @@ class LayeredValues:
         Raises:
             UserError: An interpolation is circular or names no key.
         """
+        if not _interpolates(self.merged.values):
+            return copy.deepcopy(self.merged.values)  # many times as fast, and nearly every recipe
         try:
             values = OmegaConf.to_container(OmegaConf.create(self.merged.values), resolve=True)
         except OmegaConfBaseException as error:
@@ -146,6 +149,15 @@ def show(value: object) -> str:
         return "a mapping"
     text = f"`{value}`" if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _interpolates(value: Any) -> bool:
+    """Whether a value, or one inside of it, refers to another one, or escapes what would be such a reference."""
+    if isinstance(value, Mapping):
+        return any(map(_interpolates, value.values()))
+    if isinstance(value, list):
+        return any(map(_interpolates, value))
+    return isinstance(value, str) and "${" in value
 
 
 def _below_any(path: KeyPath, tops: set[KeyPath]) -> bool:

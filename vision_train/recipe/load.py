@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vision_train.errors import UserError
+from vision_train.recipe.automatic import AutomaticKeys
 from vision_train.recipe.catalogue import builtin_recipes, find_recipe, nearest_names, recipe_name
 from vision_train.recipe.earlier import upgraded
 from vision_train.recipe.layers import COMMAND_LINE, Layer, LayeredValues, Mistake, Origin, show
@@ -37,7 +38,7 @@ def load_recipe(
         UserError: Lists every mistake: file, line, key, what is wrong, the nearest valid name.
     """
     file = find_recipe(str(name_or_path))
-    layered, sources = _merge(file, overrides, smoke=smoke)
+    layered, sources = merge_files(file, overrides, smoke=smoke)
     validator = Validator(layered.merged.origin_of, runnable=runnable)
     recipe = validator.recipe(layered.resolve())
     if runnable and isinstance(recipe.run, Run):
@@ -67,21 +68,23 @@ def recipe_of(plain: dict[str, Any], source: str) -> Recipe:
     return recipe
 
 
-def _merge(file: Path, overrides: Sequence[str], *, smoke: bool) -> tuple[LayeredValues, list[str]]:
+def merge_files(file: Path, overrides: Sequence[str] = (), *, smoke: bool = False) -> tuple[LayeredValues, list[str]]:
     """Lay files, smoke sizes and overrides over one another; also return the sources in that order."""
     files = read_file_layers(file)
     layered = LayeredValues(files[-1].origin)
     layered.add(Layer(files[-1].origin, {"name": recipe_name(file)}))
     small_sizes: list[Layer] = []
+    automatic = AutomaticKeys()
     for layer in map(upgraded, files):
         value, sizes = layer.pop("smoke")
         if value is not None and not isinstance(value, dict):
             layered.mistakes.append(Mistake(("smoke",), sizes.origin, f"is {show(value)}; expected a mapping"))
         small_sizes.append(sizes)
-        layered.add(layer)
+        layered.add(automatic.without_auto(layer))
     typed = [override_layer(override, place) for place, override in enumerate(overrides, start=1)]
     for layer in [*(small_sizes if smoke else []), *typed]:
-        layered.add(layer)
+        layered.add(automatic.without_auto(layer))
+    layered.add(automatic.noted(files[-1].origin))
     return layered, [*(layer.origin.source for layer in files), COMMAND_LINE]
 
 

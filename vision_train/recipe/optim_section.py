@@ -49,7 +49,8 @@ class Optim:
     name: str = "adamw"
     """Optimiser, by its name in timm (`adamw`, `sgd`, `lamb`, ...)."""
     lr: float = 1e-3
-    """Learning rate after warm-up."""
+    """Learning rate after warm-up. `auto` finds one by a range test (Smith, 2017) before the first step: steps with
+    ever higher rates, up to where the loss grows."""
     lr_reference_batch: int | None = None
     """Scale the learning rates linearly by effective batch / this number; null takes them as written."""
     lr_factors: dict[str, float] = field(default_factory=dict)

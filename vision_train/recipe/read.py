@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from vision_train.errors import UserError
 from vision_train.files import unescape_name
 from vision_train.recipe.catalogue import builtin_files, find_extended, nearest_names
 from vision_train.recipe.layers import COMMAND_LINE, KeyPath, Layer, Origin, located_error, show
+
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Reads YAML without making objects; libyaml's, where PyYAML comes with it, takes a tenth of the time."""
 
 
 def read_file(file: Path) -> Layer:
@@ -96,7 +101,14 @@ def override_layer(override: str, place: int) -> Layer:
 
 
 def _parse(text: str, source: str) -> Layer:
-    tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    """Read the text of a file into a layer of its own; a text that several recipes share is read once."""
+    layer = _parsed(text, source)
+    return Layer(layer.origin, copy.deepcopy(layer.values), dict(layer.origins))
+
+
+@cache
+def _parsed(text: str, source: str) -> Layer:
+    tree = yaml.compose(text, Loader=LOADER)
     if tree is None:
         return Layer(Origin(source))
     if not isinstance(tree, yaml.MappingNode):
@@ -119,6 +131,11 @@ def _with_names(value: Any) -> Any:
 
 
 def _lines(node: yaml.Node, path: KeyPath, source: str) -> Iterator[tuple[KeyPath, Origin]]:
+    """Yield where every key and list item below a node was written."""
+    return ((here, Origin(source, line)) for here, line in key_lines(node, path))
+
+
+def key_lines(node: yaml.Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, int]]:
     """Yield the line of every key and list item below a node; merged keys (`<<`) keep the line of their mapping."""
     if isinstance(node, yaml.MappingNode):
         children = [(key.value, key, value) for key, value in node.value]
@@ -127,8 +144,8 @@ def _lines(node: yaml.Node, path: KeyPath, source: str) -> Iterator[tuple[KeyPat
     else:
         return
     for key, marked, value in children:
-        yield (*path, key), Origin(source, marked.start_mark.line + 1)
-        yield from _lines(value, (*path, key), source)
+        yield (*path, key), marked.start_mark.line + 1
+        yield from key_lines(value, (*path, key))
 
 
 def _mapping_paths(values: Mapping[Any, Any], path: KeyPath) -> Iterator[KeyPath]:

@@ -92,3 +92,10 @@ class Recipe:
                 f"is set beside semi.method={self.semi.method}, which divides training into phases that begin with "
                 "trained weights; set it to null",
             )
+        if "data.batch_size" in self.run.automatic and (self.semi.in_phases or self.semi.verdict is not None):
+            what = "semi.verdict" if self.semi.verdict is not None else f"semi.method={self.semi.method}"
+            yield (
+                "run.automatic",
+                f"has data.batch_size beside {what}, some steps of which cannot be tried out before training; set "
+                "data.batch_size to a number",
+            )

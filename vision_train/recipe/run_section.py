@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from vision_train.data.kind import Problems
 
 MOST_THREADS = 1024
 """More take minutes to start, in which nothing can interrupt them."""
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
+AutomaticKey = Literal["data.batch_size", "optim.lr"]
+AUTOMATIC: tuple[AutomaticKey, ...] = get_args(AutomaticKey)
+"""Keys that take the word `auto`."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,26 @@ class Run:
     """Recipe to train first, as a phase of this run; its best weights are where this one starts."""
     on_nan: Literal["stop", "continue"] = "stop"
     """What a loss that is not finite does: end the run with a message, or nothing."""
-
+    automatic: list[AutomaticKey] = field(default_factory=list)
+    """Keys whose value is found on the machine that trains, before the first step; `data.batch_size=auto` and
+    `optim.lr=auto` put them here. The recipe that a run keeps has the values found, and none here."""
     threads: int | None = None
     """Threads with which each process computes on the CPU. Null takes `OMP_NUM_THREADS` where it is set, else one for
     each core that a container or scheduler grants, which processes that train together on a machine share. The number
     changes the last bits of results; a run that is resumed goes on with the one that it was begun with."""
 
     def problems(self) -> Problems:
-        """Yield a number of epochs that keeps none, trackers named twice, and threads that compute nothing."""
+        """Yield what keeps no epoch, names a tracker twice, cannot be tried out or computes nothing."""
         if self.keep < 1:
             yield "keep", f"is {self.keep}; must be at least 1, the best epoch"
         if len(set(self.trackers)) < len(self.trackers):
             yield "trackers", f"is {self.trackers}; name each tracker once"
+        if self.pretrain is not None and "optim.lr" in self.automatic:
+            yield (
+                "automatic",
+                f"has optim.lr, which is tried out with the weights that training starts from, and those of "
+                f"run.pretrain={self.pretrain} do not exist yet; set optim.lr to a number, or train that recipe first "
+                "and name its run as model.checkpoint",
+            )
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             yield "threads", f"is {self.threads}; must be from 1 to {MOST_THREADS:,}"

@@ -8,10 +8,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING
-from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, get_args, get_origin, is_typeddict
 
 from vision_train.recipe.keys import section_keys
-from vision_train.recipe.kinds import describe, section_kinds, union_members
+from vision_train.recipe.kinds import describe, field_kinds, section_kinds, union_members
 from vision_train.recipe.layers import KeyPath, Mistake, Origin, join_keys, show
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.trainer_keys import OWNED, REFUSED_STRATEGIES, TrainerKeys, ends_by_steps, trainer_problems
@@ -113,7 +113,7 @@ class Validator:
         values = {} if value is None else value
         if not isinstance(values, dict):
             return self._wrong(kind, value, path)
-        kinds = get_type_hints(section)
+        kinds = field_kinds(section)
         self._report_unknown(values, kinds, path)
         typed = {
             field.name: self._field(field, kinds[field.name], values, path) for field in dataclasses.fields(section)
@@ -146,7 +146,7 @@ class Validator:
         values = {} if value is None else value
         if not isinstance(values, dict):
             return self._wrong(TrainerKeys, value, path)
-        kinds = get_type_hints(TrainerKeys)
+        kinds = field_kinds(TrainerKeys)
         self._report_unknown(values, kinds, path)
         typed = {
             key: self._trainer_value(kind, values[key], (*path, key)) for key, kind in kinds.items() if key in values

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -19,14 +17,16 @@ from vision_train.recipe import Recipe
 from vision_train.recipe.optim_section import Optim
 from vision_train.recipe.trainer_keys import AUTO
 from vision_train.run.attention import attention_line
+from vision_train.run.automatic import settle_automatic
 from vision_train.run.checked import CheckedPhases, check_phases
-from vision_train.run.inference import ONE_PROCESS
 from vision_train.run.log import logging_to
+from vision_train.run.memory import peak_memory
 from vision_train.run.parts import Parts
-from vision_train.run.phase import Prepared, averaging, peak_memory, prepare, scan
+from vision_train.run.phase import Prepared, averaging, prepare, scan
 from vision_train.run.plan import Chain, Phase, Plan
-from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words, tell
+from vision_train.run.steps import TrainingSteps, batch_in_words, concerns, count_steps, steps_in_words
 from vision_train.run.trainer import build_trainer, settle_precision, settle_threads
+from vision_train.run.trial import learn_from_pool_at_once, try_steps
 from vision_train.run.verdict import plan_run
 from vision_train.semi.teacher import Start, burn_in_key, pool_in_words
 from vision_train.tasks.base import Task
@@ -52,8 +52,10 @@ def dry_run(recipe: Recipe) -> str:
     """
     asked = recipe.trainer.get("precision")
     recipe, precision = settle_precision(recipe)
-    plan = plan_run(recipe)
     settle_threads(recipe)
+    plan_run(recipe)  # what is wrong with it is said first
+    found = settle_automatic(recipe)
+    recipe, plan = found.recipe, plan_run(found.recipe)
     checked = check_phases(plan)
     texts = {}
     with logging_to(None):
@@ -64,7 +66,7 @@ def dry_run(recipe: Recipe) -> str:
         texts[last] += _alike(plan, checked.scanned[last].data)
         beside = _beside(plan, checked, recipe) if isinstance(plan, Parts) else []
     notes = [f"trainer.precision={precision.name}: {precision.because}"] if asked == AUTO else []
-    notes += [f"note: {remark}" for remark in recipe.semi.notes]
+    notes += [f"note: {remark}" for remark in [*found.notes, *recipe.semi.notes]]
     if len(texts) == 1:
         return "\n".join([*notes, *texts.values(), *beside])
     return "\n\n".join([*notes, *(f"phase {name}\n{text}" for name, text in texts.items()), *beside])
@@ -132,15 +134,10 @@ def _try_out(prepared: Prepared, phase: Phase) -> str:
 
 def _watched(prepared: Prepared, steps: TrainingSteps) -> _Watch:
     """Train and validate for a moment, as if for so many steps."""
-    tell(prepared.task, prepared.data, steps)
-    if prepared.task.teaching is not None:
-        prepared.task.teaching.burn_in = 0  # steps that learn from the pool are those that take long
     watch = _Watch()
-    with tempfile.TemporaryDirectory() as folder:
-        callbacks = [watch, *averaging(prepared.recipe, steps)]
-        trainer = build_trainer(prepared.recipe, callbacks, Path(folder), **SHORT, **ONE_PROCESS)
-        with doing("trying out a few steps", TIMED_STEPS + SHORT["limit_val_batches"], "batches") as watch.work:
-            trainer.fit(prepared.task, datamodule=prepared.data)
+    learn_from_pool_at_once(prepared)
+    with doing("trying out a few steps", TIMED_STEPS + SHORT["limit_val_batches"], "batches") as watch.work:
+        try_steps(prepared, steps, [watch, *averaging(prepared.recipe, steps)], **SHORT)
     return watch
 
 

@@ -18,6 +18,7 @@ from vision_train.processes import gather_objects, launched_rank, leave_process_
 from vision_train.recipe import Recipe, load_recipe, write_recipe
 from vision_train.recipe.installed import check_installed
 from vision_train.recipe.trainer_keys import AUTO
+from vision_train.run.automatic import settle_automatic
 from vision_train.run.checked import (
     CheckedPhases,
     check_beginning,
@@ -74,12 +75,13 @@ def fit(
     """
     asked = recipe.trainer.get("precision")
     recipe, precision = settle_precision(recipe)
-    plan = make_plan(recipe, {})
     threads = settle_threads(recipe)
-    for phase in plan.known():
+    for phase in make_plan(recipe, {}).known():
         check_installed(phase.recipe)
     beside = run_dir.parent if run_dir else RUNS
     CONTENTS.recall(beside)
+    found = settle_automatic(recipe)
+    recipe, plan = found.recipe, make_plan(found.recipe, {})
     checked = check_phases(plan)
     result = checked.scanned[plan.known()[-1].name]
     settled = {name: getattr(result.recipe, name) for name in ("data", "augment", "model")}
@@ -92,8 +94,9 @@ def fit(
         for name, scanned in checked.scanned.items():
             directory.phase(name).mkdir(parents=True)
             write_recipe(directory.phase(name) / "recipe.yaml", scanned.recipe)
-        for remark in recipe.semi.notes:
+        for remark in [*found.notes, *recipe.semi.notes]:
             console.print(f"note: {remark}")
+        directory.write_artefacts(found.artefacts)
     try:
         _run_plan(directory, plan, checked, console)
     except UserError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,6 +42,7 @@ from vision_train.run.early_stopping import StopEarly
 from vision_train.run.freezing import keeping_frozen, release_in_words
 from vision_train.run.last_checkpoint import progress
 from vision_train.run.learnt import learnt_before
+from vision_train.run.memory import peak_memory
 from vision_train.run.meter import Meter
 from vision_train.run.progress import PassProgress, ProgressDisplay
 from vision_train.run.steps import EndAtStep, TrainingSteps, count_steps, going_on, limits_of, set_length, tell
@@ -271,7 +271,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     others = installed_callbacks(recipe)
     passes = PassProgress(data.noun)
     watching = [*others, bad_samples, meter, display, passes, *([early] if early else []), keeper]
-    trainer = build_trainer(recipe, [*_training(prepared, steps), *watching], folder)
+    trainer = build_trainer(recipe, [*acting_on_weights(prepared, steps), *watching], folder)
     set_length(trainer, steps)
     tell(task, data, steps)
     task.validated_every = trainer.check_val_every_n_epoch or 1
@@ -292,7 +292,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     return PhaseResult(figures, task.artefacts(), list(task.warnings), skipped, task.guesses, stopped)
 
 
-def _training(prepared: Prepared, steps: TrainingSteps) -> list[Callback]:
+def acting_on_weights(prepared: Prepared, steps: TrainingSteps) -> list[Callback]:
     """What acts on the weights and on the length of training, in the order in which it has to act."""
     recipe, norm = prepared.recipe, prepared.recipe.optim.clip_each_norm
     callbacks: list[Callback] = [RandomState(recipe.seed)]
@@ -328,17 +328,3 @@ def _figures(trainer: Trainer, meter: Meter, keeper: EpochCheckpoints, task: Tas
         "train/peak_memory_bytes": peak_memory(),
         "model/parameters": sum(parameter.numel() for parameter in task.network.parameters()),
     }
-
-
-def peak_memory() -> int:
-    """Most memory this process has used so far, in bytes: the GPU's where one is used, else the process's own."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -189,6 +189,12 @@ def _pretraining_of(recipe: Recipe) -> list[Recipe]:
             )
         named.add(chain[0].run.pretrain)
         earlier = load_recipe(chain[0].run.pretrain, runnable=False)
+        if earlier.run.automatic:
+            raise UserError(
+                f"run.pretrain={chain[0].run.pretrain}: leaves {' and '.join(earlier.run.automatic)} to the machine, "
+                "which only the recipe that is asked for may; set numbers there, or train it first and name its run as "
+                "model.checkpoint"
+            )
         hardware = {key: value for key, value in recipe.trainer.items() if key in HARDWARE}
         kept = {key: value for key, value in earlier.trainer.items() if key not in HARDWARE}
         data = earlier.data.with_samples_of(recipe.data) if any(earlier.data.unset()) else earlier.data

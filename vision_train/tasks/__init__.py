@@ -48,10 +48,12 @@ def task_packages() -> dict[str, str]:
 def task_options(task: str) -> ModuleType:
     """Import the options of a task.
 
-    ``Method`` is the type of the recipe's section and ``DATA`` the task's kind of data. ``WEIGHTS``, if it is there,
-    names a function as ``module:function`` that describes weights of the task's networks, and ``SETTLE`` one that fills
-    in a recipe what files say of the network. ``VIEWS``, if it is there, names one that makes the views of test-time
-    augmentation. ``SEMI_METHODS``, if it is there, lists the methods by which the task learns from unlabelled samples.
+    ``Method`` is the type of the recipe's section and ``DATA`` the task's kind of data. ``GOAL``, if it is there, says
+    what training makes of the data, such as ``a classifier``, and ``SUGGESTED`` names a built-in recipe to start from.
+    ``WEIGHTS``, if it is there, names a function as ``module:function`` that describes weights of the task's networks,
+    and ``SETTLE`` one that fills in a recipe what files say of the network. ``VIEWS``, if it is there, names one that
+    makes the views of test-time augmentation. ``SEMI_METHODS``, if it is there, lists the methods by which the task
+    learns from unlabelled samples.
 
     Raises:
         UserError: The package that adds the task cannot be imported.
@@ -122,6 +124,18 @@ def kind_of_data(task: str) -> KindOfData:
     """The kind of data that a task trains on."""
     kind: KindOfData = task_options(task).DATA
     return kind
+
+
+def goal_of(task: str) -> str:
+    """What training makes of the data, in words."""
+    goal: str = getattr(task_options(task), "GOAL", task)
+    return goal
+
+
+def suggested_recipe(task: str) -> str | None:
+    """The built-in recipe that a task suggests to start from."""
+    name: str | None = getattr(task_options(task), "SUGGESTED", None)
+    return name
 
 
 def kinds_of_data() -> list[KindOfData]:

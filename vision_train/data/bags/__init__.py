@@ -91,7 +91,9 @@ class Section(DataSection):
 BAGS = KindOfData(
     section=Section,
     noun="bags",
+    given="bags of features with a class each",
     implementation="vision_train.data.bags.build",
+    look="vision_train.data.bags.look:look",
     id_column="slide_id",
     renamed={"on_bad_bag": "on_bad"},
     report="vision_train.report.bags",

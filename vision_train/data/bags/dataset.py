@@ -11,7 +11,8 @@ from torch import Tensor
 from vision_train.data.bags.bag import Bag, read_bag
 from vision_train.data.bags.join import bad_bags
 from vision_train.data.bags.samples import BagSample
-from vision_train.data.dataset import Batch, ClassLabels, OnBad, SampleDataset
+from vision_train.data.dataset import Batch, ClassLabels, SampleDataset
+from vision_train.data.kind import OnBad
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError
 

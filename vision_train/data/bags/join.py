@@ -12,7 +12,7 @@ from vision_train.data.bags.ids import match_tables
 from vision_train.data.bags.index import BagIndex
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.tables import Labels, SlideSplits
-from vision_train.data.dataset import SKIP_BAD, OnBad
+from vision_train.data.kind import SKIP_BAD, OnBad
 from vision_train.data.labels import is_missing, labels_were_floats, several_in_one, whole_numbers
 from vision_train.errors import UserError
 from vision_train.wording import MOST_NAMED, first_named

@@ -10,9 +10,9 @@ from vision_train.data.bags.bag import BagEntry
 from vision_train.data.bags.index import patches_folders
 from vision_train.data.bags.samples import BagSample
 from vision_train.data.bags.tools.embed import id_of_image
-from vision_train.data.dataset import OnBad
-from vision_train.data.decode import IMAGE_ENDINGS, decode_large
-from vision_train.data.folders import Listing
+from vision_train.data.decode import decode_large
+from vision_train.data.folders import IMAGE_ENDINGS, Listing
+from vision_train.data.kind import OnBad
 from vision_train.errors import UserError
 from vision_train.wording import first_named
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vision_train.data.bags.digits import Variant
-    from vision_train.data.dataset import OnBad
+    from vision_train.data.kind import OnBad
 
 SMALLEST_TILE = 16
 

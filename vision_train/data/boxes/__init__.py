@@ -168,7 +168,9 @@ def _split_problems(key: str, value: str | dict[str, str] | None) -> Iterator[tu
 BOXES = KindOfData(
     section=Section,
     noun="images",
+    given="images with boxes",
     implementation="vision_train.data.boxes.build",
+    look="vision_train.data.boxes.look:look",
     report="vision_train.report.boxes",
     results="vision_train.data.boxes.results",
     verbs="vision_train.data.boxes.verbs",

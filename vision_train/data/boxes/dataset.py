@@ -18,7 +18,8 @@ from vision_train.data.annotated_images import annotated_pixels, refused_image
 from vision_train.data.boxes import Mixing
 from vision_train.data.boxes.annotations import Annotated, BoxSample
 from vision_train.data.corners import Corners
-from vision_train.data.dataset import Batch, OnBad, SampleDataset
+from vision_train.data.dataset import Batch, SampleDataset
+from vision_train.data.kind import OnBad
 from vision_train.data.sample import ImageSample, Pixels
 from vision_train.data.sampler import Position
 from vision_train.errors import BadSampleError, UserError

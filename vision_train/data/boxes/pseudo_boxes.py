@@ -12,7 +12,8 @@ from augment.geometry import View
 from vision_train.data.annotated_images import refused_image
 from vision_train.data.boxes.dataset import original_pixels
 from vision_train.data.boxes.two_views import Views, collated
-from vision_train.data.dataset import Batch, OnBad, SampleDataset
+from vision_train.data.dataset import Batch, SampleDataset
+from vision_train.data.kind import OnBad
 from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError

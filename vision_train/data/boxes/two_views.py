@@ -13,7 +13,8 @@ from augment.detection import erase
 from augment.geometry import Boxes, View
 from vision_train.data.annotated_images import refused_image
 from vision_train.data.boxes.dataset import Transform, original_pixels, pad_images
-from vision_train.data.dataset import Batch, OnBad, SampleDataset
+from vision_train.data.dataset import Batch, SampleDataset
+from vision_train.data.kind import OnBad
 from vision_train.data.sample import ImageSample
 from vision_train.data.sampler import Position
 from vision_train.errors import UserError

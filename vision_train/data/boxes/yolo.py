@@ -13,9 +13,9 @@ import yaml
 
 from vision_train.data.boxes.annotations import Listed, ListedBox, ListedImage
 from vision_train.data.corners import Corners
-from vision_train.data.decode import IMAGE_ENDINGS
 from vision_train.data.find_images import picture_size
 from vision_train.data.findings import Findings
+from vision_train.data.folders import IMAGE_ENDINGS
 from vision_train.data.kind import SPLITS
 from vision_train.data.labels import class_name
 from vision_train.data.sources import list_images_in

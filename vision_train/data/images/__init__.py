@@ -36,7 +36,9 @@ class Section(ImageFolderSection):
 IMAGES = KindOfData(
     section=Section,
     noun="images",
+    given="images with a class each",
     implementation="vision_train.data.images.build",
+    look="vision_train.data.images.look:look",
     renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",
     verbs="vision_train.data.images.verbs",

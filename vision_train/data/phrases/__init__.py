@@ -114,7 +114,9 @@ class Section(DataSection):
 PHRASES = KindOfData(
     section=Section,
     noun="expressions",
+    given="expressions with a box each",
     implementation="vision_train.data.phrases.build",
+    look="vision_train.data.phrases.look:look",
     splits=(*SPLITS, "testA", "testB"),
     id_column="expression",
     takes_text=True,

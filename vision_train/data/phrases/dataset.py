@@ -14,7 +14,8 @@ from augment.detection import relative_boxes
 from augment.geometry import View, clip_boxes
 from augment.grounding import Square
 from vision_train.data.annotated_images import annotated_pixels, refused_image
-from vision_train.data.dataset import Batch, OnBad, SampleDataset
+from vision_train.data.dataset import Batch, SampleDataset
+from vision_train.data.kind import OnBad
 from vision_train.data.phrases.annotations import GivenBox, PhraseSample, Referred
 from vision_train.data.phrases.tokens import WordPieces
 from vision_train.data.sample import Pixels

@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vision_train.data.phrases import VOCABULARY, WHOLE_TOKENIZER
 from vision_train.errors import UserError
 from vision_train.files import printable, read_mapping, write_json, write_text
 from vision_train.wording import first_named
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PADDING, UNKNOWN, START, END, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Pieces that no text holds, in the order of their ids in a vocabulary of our own."""
@@ -81,6 +81,8 @@ class WordPieces:
             texts: B texts. Nothing in them has a meaning of its own: `[SEP]` is three pieces, `a ||| b` is plain text.
             length: L; the first L - 2 pieces of a text are kept.
         """
+        import torch
+
         ids = torch.full((len(texts), length), self._padding)
         for row, text in zip(ids, texts, strict=True):
             framed = [self._start, *self.pieces(text)[: length - 2], self._end]

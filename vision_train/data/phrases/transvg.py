@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vision_train.data.findings import Findings
 from vision_train.data.phrases.annotations import Listed, ListedFile, Part, part_called
 from vision_train.errors import UserError
@@ -81,6 +79,8 @@ def _expression(entry: Any, part: Part, place: str, are_corners: bool) -> Listed
 
 
 def _entries(path: Path) -> list[Any]:
+    import torch
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -97,6 +97,8 @@ def _entries(path: Path) -> list[Any]:
 
 def _asked_for(path: Path) -> list[str]:
     """What reading a file would import, found without doing so."""
+    import torch
+
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # noqa: BLE001 - damaged files raise anything

@@ -7,7 +7,8 @@ from typing import Any
 
 from augment.geometry import View
 from vision_train.data.annotated_images import annotated_pixels, refused_image
-from vision_train.data.dataset import Batch, OnBad, SampleDataset
+from vision_train.data.dataset import Batch, SampleDataset
+from vision_train.data.kind import OnBad
 from vision_train.data.phrases.annotations import PhraseSample
 from vision_train.data.phrases.dataset import Preparation, Transform, collated, prepared
 from vision_train.data.sampler import Position

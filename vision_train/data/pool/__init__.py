@@ -41,7 +41,9 @@ class Section(ImageFolderSection):
 POOL = KindOfData(
     section=Section,
     noun="images",
+    given="images without labels",
     implementation="vision_train.data.pool.build",
+    look="vision_train.data.pool.look:look",
     judged="val",
     renamed={"on_bad_image": "on_bad"},
     report="vision_train.report.images",

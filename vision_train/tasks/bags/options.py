@@ -10,6 +10,10 @@ from vision_train.data.kind import Problems
 
 DATA = BAGS
 """The kind of data that the task trains on."""
+GOAL = "a classifier of bags"
+"""What training makes of them."""
+SUGGESTED = "acmil/slides"
+"""The built-in recipe to start from."""
 WEIGHTS = "models.mil.published:describe"
 """The function that describes weights of the task's networks, for ``vision-train inspect``."""
 
@@ -75,6 +79,12 @@ class Method:
                 yield f"model.{key}", "is for networks that see images; bags have no use for it"
         if recipe.optim.layer_decay is not None:
             yield "optim.layer_decay", "is set, but networks for bags have no layers to tell apart; leave it null"
+        if "optim.lr" in recipe.run.automatic:
+            yield (
+                "run.automatic",
+                "has optim.lr, but the loss of bags also falls where a network learns to find nothing in them, and the "
+                "range test takes the rate that brings that about; set optim.lr to a number",
+            )
         if self.class_weights == "balanced" and recipe.data.balance == "classes":
             both = "is `balanced` beside data.balance=classes; each alone lets all classes count alike"
             yield "method.class_weights", f"{both}: set one of them to none"

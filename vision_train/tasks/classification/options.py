@@ -10,6 +10,10 @@ from vision_train.data.kind import Problems
 
 DATA = IMAGES
 """The kind of data that the task trains on."""
+GOAL = "a classifier"
+"""What training makes of them."""
+SUGGESTED = "classification/vit_small"
+"""The built-in recipe to start from."""
 VIEWS = "vision_train.tasks.classification.views:augmented_views"
 """What makes the views of test-time augmentation."""
 SEMI_METHODS = ("mean_teacher", "freematch", "fixmatch", "softmatch", "self_training", "active_rounds")

@@ -10,6 +10,8 @@ from vision_train.data.kind import Problems
 
 DATA = BOXES
 """The kind of data that the task trains on."""
+GOAL = "a visual branch to start from"
+"""What training makes of them."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ WEIGHTS = "models.detr.published:describe"
 """The function that describes weights of detectors, for ``vision-train inspect``."""
 DATA = BOXES
 """The kind of data that the task trains on."""
+GOAL = "a detector"
+"""What training makes of them."""
+SUGGESTED = "relation_detr/finetune_resnet50"
+"""The built-in recipe to start from."""
 SEMI_METHODS = ("mean_teacher", "self_training", "active_rounds")
 """How the task learns from unlabelled images."""
 

@@ -14,6 +14,8 @@ SETTLE = "vision_train.tasks.grounding.text_sizes:settle"
 """The function that fills in what files say of the network."""
 DATA = PHRASES
 """The kind of data that the task trains on."""
+GOAL = "a finder of what is said"
+"""What training makes of them."""
 SEMI_METHODS = ("mean_teacher", "self_training", "active_rounds")
 """How the task learns from expressions without boxes."""
 

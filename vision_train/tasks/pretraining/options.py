@@ -10,6 +10,10 @@ from vision_train.data.pool import POOL
 
 DATA = POOL
 """The kind of data that the task trains on."""
+GOAL = "weights to start from"
+"""What training makes of them."""
+SUGGESTED = "droppos/vit_small"
+"""The built-in recipe to start from."""
 
 
 @dataclass(frozen=True)

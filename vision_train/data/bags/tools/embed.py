@@ -18,8 +18,8 @@ from vision_train.data.bags.index import slide_id
 from vision_train.data.bags.stored import COORDS, BadBagError, StoredBag, array_in_memory
 from vision_train.data.bags.tools.tiles import Corners, Pixels, select_tiles
 from vision_train.data.bags.tools.writing import write_bag
-from vision_train.data.dataset import OnBad
 from vision_train.data.decode import BadImageError, decode_large
+from vision_train.data.kind import OnBad
 from vision_train.errors import UserError
 from vision_train.files import check_writable
 from vision_train.wording import first_named

@@ -14,7 +14,7 @@ from vision_train.data.bags.index import BagIndex
 from vision_train.data.bags.join import bad_bags
 from vision_train.data.bags.stored import COORDS, LABEL, BadBagError, StoredArray, StoredBag
 from vision_train.data.bags.tools.writing import STORED_AS, write_bag
-from vision_train.data.dataset import OnBad
+from vision_train.data.kind import OnBad
 from vision_train.errors import UserError
 from vision_train.files import check_writable
 
