@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
+from timm.data.auto_augment import RandAugment
 from timm.data.random_erasing import RandomErasing
-from torchvision.transforms import Compose, InterpolationMode, Normalize, ToTensor
-from torchvision.transforms import functional as torchvision_functional
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from augment.geometry import (
     IDENTITY,
@@ -35,12 +32,11 @@ from augment.geometry import (
 )
 from augment.published import crop_as_published, resize_as_published
 from augment.reduced import factor_for, resize_original_part
+from augment.timm_operations import Channels, seeded_globals, timm_rand_augment
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer release when imported
 import albumentations
 import cv2
-
-Channels = tuple[float, float, float]
 
 _OPENCV_FLAG: dict[Interpolation, int] = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 _MODE = {flag: mode for mode, flag in _OPENCV_FLAG.items()}
@@ -88,7 +84,7 @@ def train_pipeline(
     steps: list[albumentations.BasicTransform] = [crop, flip] if flip else [crop]
     moves = False
     if rand_augment is not None:
-        augment = _timm_rand_augment(rand_augment, min(size), mean, interpolation)
+        augment = timm_rand_augment(rand_augment, min(size), mean, interpolation)
         moves = any(operation.name.startswith(_MOVES_PIXELS) for operation in augment.ops)
         steps.append(_RandAugment(augment))
     if color_jitter:
@@ -152,7 +148,7 @@ class TrainPipeline:
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
         tensor = torch.from_numpy(channels_first).float().mul_(self.scale).sub_(self.shift)
         if self.erase is not None:
-            with _seeded_globals(self.pixels.py_random.getrandbits(32)):
+            with seeded_globals(self.pixels.py_random.getrandbits(32)):
                 tensor = self.erase(tensor)
         if not self.tracked:
             return View(tensor, None, None, view.text)
@@ -316,40 +312,3 @@ class _RandAugment(albumentations.ImageOnlyTransform):
         finally:
             random.setstate(state)
         return np.asarray(image)
-
-
-def _timm_rand_augment(config: str, shorter_side: int, mean: Channels, interpolation: Interpolation) -> RandAugment:
-    hparams = {
-        # As timm's own training transform sets them.
-        "translate_const": int(shorter_side * 0.45),
-        "img_mean": tuple(min(255, round(255 * channel)) for channel in mean),
-        "interpolation": torchvision_functional.pil_modes_mapping[InterpolationMode(interpolation)],
-    }
-    try:
-        augment = rand_augment_transform(config, hparams)
-    except (AssertionError, ValueError, LookupError) as error:
-        raise ValueError(
-            f"rand_augment `{config}` is not one of timm's configurations, such as rand-m9-mstd0.5-inc1"
-        ) from error
-    for operation in augment.ops:
-        if operation.aug_fn is posterize:
-            operation.aug_fn = _posterize
-    return augment
-
-
-def _posterize(image: Image.Image, bits_to_keep: int, **fill: Any) -> Image.Image:
-    """Posterise as timm does, which may keep no bits: that makes black, and an error since Pillow 13."""
-    return posterize(image, bits_to_keep, **fill) if bits_to_keep > 0 else Image.new(image.mode, image.size)
-
-
-@contextmanager
-def _seeded_globals(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python and torch (CPU), which timm draws from, and put back their states."""
-    states = random.getstate(), torch.get_rng_state()
-    random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        torch.set_rng_state(states[1])
