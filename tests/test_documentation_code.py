@@ -83,7 +83,9 @@ def commands(text: str) -> Iterator[Command]:
     for number, line in enumerate(lines):
         if (found := COMMAND.match(line.strip())) and line.startswith("$ ") >= typed:
             following = lines[number + 1] if number + 1 < len(lines) else ""
-            yield Command(shlex.split(found["command"], comments=True)[1:], following.startswith("Error"))
+            words = shlex.split(found["command"], comments=True)[1:]
+            own = words[: words.index(">")] if ">" in words else words  # what follows is the shell's
+            yield Command(own, following.startswith("Error"))
 
 
 def parsed(words: list[str]) -> tuple[str, list[str]]:
