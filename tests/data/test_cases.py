@@ -79,4 +79,4 @@ def test_cases_that_given_splits_share_are_counted_and_named() -> None:
     (note,) = shared_cases(divide_by_cases([*given, *apart], None), "bags")
     named = ", ".join(f"case a{number} (train and val)" for number in range(10))
     assert note == f"cases with bags in several splits, so the test metrics may be too high: {named}, ... (12 in all)"
-    assert shared_cases({"train": [apart[0]], "test": [apart[1]]}) == []
+    assert shared_cases({"train": [apart[0]], "test": [apart[1]]}, "bags") == []

@@ -370,7 +370,7 @@ def test_a_damaged_run(run, refused):
     (run / "classes.json").write_text("[")
     refused("evaluate", run, says="classes.json: is damaged")
     (run / "recipe.yaml").write_text("a: [")
-    refused("evaluate", run, says="recipe.yaml:1: not valid YAML")
+    refused("evaluate", run, says=r"recipe.yaml:2: not valid YAML")
 
 
 def test_a_run_asked_for_another_network(run, refused):

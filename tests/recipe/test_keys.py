@@ -31,7 +31,11 @@ def test_every_key_of_a_recipe_is_explained():
     ("name", "kind", "default"),
     [
         ("extends", "text or a list of texts", "null"),
-        ("task", "classification | pretraining | bags | detection | dense_detection | grounding", "required"),
+        (
+            "task",
+            "classification | pretraining | bags | detection | dense_detection | grounding | regression",
+            "required",
+        ),
         ("data", "", ""),
         ("data.on_bad", "error | skip", "error"),
         ("augment.train.crop_scale", "a list of 2 numbers or null", "null"),

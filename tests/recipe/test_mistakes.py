@@ -63,7 +63,12 @@ def plant(plain: dict[str, Any], mistakes: dict[tuple[str, ...], str]) -> dict[t
 
 
 # What a section that may be left out demands where it is there.
-DEMANDED = ("optim.ema.decay=0.5", "run.early_stopping.patience=3", "model.freeze_first.epochs=1")
+DEMANDED = (
+    "optim.ema.decay=0.5",
+    "run.early_stopping.patience=3",
+    "model.freeze_first.epochs=1",
+    "data.fold={number: 1, of: 3}",
+)
 
 
 @given(planted())
@@ -148,7 +153,7 @@ def test_rounds_have_no_voters_of_the_user_s_whatever_the_task(name, voters):
             "trainer.accelerator=gpus",
             "trainer.accelerator: is `gpus`; expected auto | cpu | gpu | cuda | mps | tpu; did you",
         ),
-        ("trainer.precision=bf17", "trainer.precision: is `bf17`; expected 32-true | "),
+        ("trainer.precision=bf17", "trainer.precision: is `bf17`; expected auto | 32-true | "),
         ("trainer.devices=0", "trainer.devices: names no device"),
         ("trainer.logger=true", "trainer.logger: is not for a recipe to set: every run writes metrics.jsonl"),
         ("trainer.max_epoch=3", "trainer.max_epoch: unknown key; did you mean trainer.max_epochs?"),

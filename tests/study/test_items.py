@@ -12,6 +12,7 @@ from vision_train.errors import UserError
 from vision_train.report import measured_samples as samples
 from vision_train.statistics import Resampled, registered_statistic, resample_statistic, statistic
 from vision_train.study.judgement import Pair, compare_pair
+from vision_train.study.plan import Draw
 from vision_train.study.study import Run
 from vision_train.tasks.bags import scores as bag_scores
 from vision_train.tasks.bags.results import result_artefacts
@@ -95,7 +96,7 @@ def test_items_that_do_not_fit_together_are_refused(parts, says):
 
 def run(folder: Path, items: Items, seed: int = 0) -> Run:
     write_artefact(folder / "artefacts", items)
-    return Run(folder.name, folder / "fit.yaml", seed, folder, folder / "log.txt", "test/auroc")
+    return Run(folder.name, folder / "fit.yaml", Draw(seed), folder, folder / "log.txt", "test/auroc")
 
 
 def scored(generator: np.random.Generator, bags: int, **more) -> Items:

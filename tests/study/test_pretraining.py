@@ -10,7 +10,7 @@ from rich.console import Console
 from vision_train.recipe import load_recipe
 from vision_train.run.fit import fit
 from vision_train.study.execution import fit_arguments
-from vision_train.study.plan import make_plan
+from vision_train.study.plan import Draw, make_plan
 from vision_train.study.resolved import resolve_arms
 from vision_train.study.study import Run, Study
 
@@ -35,7 +35,7 @@ def test_an_arm_that_starts_from_a_shared_run_repeats_one_with_a_phase_of_its_ow
     plan = make_plan(["first.yaml", "second.yaml"], 3, None)
     study = Study(Path("study ${of} [odd]=name").absolute(), plan, resolve_arms(plan))
     with study.opened("vision-train compare ..."):
-        shared = train(study.run(arm=1, cell=0, seed=2))
+        shared = train(study.run(arm=1, cell=0, draw=Draw(2)))
     own = fit(load_recipe("second.yaml", ["seed=2"]), run_dir=Path("own"), command=[], console=Console(quiet=True))
     whole = json.loads(own.summary.read_text())
     clock = {"train/samples_per_second", "train/data_wait", "train/seconds", "train/peak_memory_bytes"}

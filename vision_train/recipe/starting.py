@@ -16,7 +16,7 @@ from vision_train.recipe.load import load_recipe
 from vision_train.recipe.overview import Entry
 from vision_train.recipe.plain import to_yaml
 from vision_train.recipe.recipe import Recipe
-from vision_train.tasks import semi_methods, suggested_recipe
+from vision_train.tasks import kind_of_data, semi_methods, suggested_recipe
 
 WIDTH = 100
 """Columns of the file that is written."""
@@ -62,8 +62,11 @@ class Choices:
 
 
 def offered_tasks(listed: Sequence[Entry]) -> dict[str, str]:
-    """Tasks that a recipe for one's own data is there for -> what one has and wants, in words."""
-    own = [entry for entry in listed if not entry.bundled]
+    """Tasks that a recipe for one's own data is there for -> what one has and wants, in words.
+
+    Left out are those whose kind of data nobody can look at without training.
+    """
+    own = [entry for entry in listed if not entry.bundled and kind_of_data(entry.task).look]
     plain = sorted(own, key=lambda entry: entry.uses_pool)
     titles = {entry.task: entry.group for entry in reversed(plain)}
     return {entry.task: titles[entry.task] for entry in own}

@@ -16,7 +16,7 @@ from vision_train.recipe.layers import KeyPath, Mistake, Origin, join_keys, show
 from vision_train.recipe.recipe import Recipe
 from vision_train.recipe.trainer_keys import OWNED, REFUSED_STRATEGIES, TrainerKeys, ends_by_steps, trainer_problems
 
-MOST_KEYS_LISTED = 16
+MOST_KEYS_LISTED = 18
 """A longer section (`trainer`) is not listed in a message; `recipes --explain` lists it."""
 
 _WRONG: Any = object()
