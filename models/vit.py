@@ -168,6 +168,26 @@ def initialise_head(model: nn.Module, std: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
+@torch.no_grad()
+def scale_outputs(model: nn.Module, scale: Tensor, shift: Tensor) -> None:
+    """Let the classifier of a model give ``output * scale + shift``, so that nothing is left to do behind it.
+
+    Args:
+        model: A timm model; of several classifiers, whose outputs it averages, all are changed.
+        scale: D, one for each output.
+        shift: D.
+
+    Raises:
+        ValueError: A classifier has no weight and bias for it.
+    """
+    classifier: Any = model.get_classifier()  # type: ignore[operator]  # timm's models have it
+    for head in classifier if isinstance(classifier, tuple) else (classifier,):
+        if not isinstance(head, nn.Linear | nn.Conv2d) or head.bias is None:
+            raise ValueError(f"its last layer is a {type(head).__name__} that no scale and shift can be put into")
+        head.weight.mul_(scale.view(-1, *[1] * (head.weight.ndim - 1)))
+        head.bias.mul_(scale).add_(shift)
+
+
 def adapt_published(state: Mapping[str, Tensor], model: nn.Module) -> Adapted:
     """Rename and resize published weights to fit a timm model; a pure function.
 

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from models.families import guess_family
 from models.positions import fit_positions, made_for
-from models.vit import adapt_published, build_model, head_names
+from models.vit import adapt_published, build_model, head_names, scale_outputs
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mixpro"
 SMALL = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -211,3 +211,22 @@ class TestGuessFamily:
         for file, family in {"vit_tiny": "ViT", "swin_tiny": "Swin"}.items():
             names = [name.removeprefix("sd.") for name in load_file(GOLDEN / f"{file}.safetensors")]
             assert guess_family(names) == family
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "deit_tiny_distilled_patch16_224"])
+def test_outputs_are_scaled_and_shifted_by_the_classifier_alone(name):
+    size = 224 if "224" in name else 160
+    model, images = build_model(name, num_classes=3, image_size=(size, size)).eval(), torch.rand(2, 3, size, size)
+    scale, shift = torch.tensor([2.0, 0.5, 10.0]), torch.tensor([1.0, -4.0, 100.0])
+    with torch.inference_mode():
+        expected = model(images) * scale + shift
+    scale_outputs(model, scale, shift)
+    with torch.inference_mode():
+        assert torch.allclose(model(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_last_layer_without_bias_is_refused():
+    model = build_model("test_resnet", num_classes=3, image_size=(160, 160))
+    model.fc.bias = None
+    with pytest.raises(ValueError, match="last layer"):
+        scale_outputs(model, torch.ones(3), torch.zeros(3))

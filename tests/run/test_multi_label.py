@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import timm
+import torch
 from rich.console import Console
 
 from vision_train.artefacts import Items, read_artefact
+from vision_train.checkpoints import read_weights
 from vision_train.data.toy.signs import make_signs
 from vision_train.recipe import load_recipe
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.export.verb import export_run
 from vision_train.run.fit import fit
 from vision_train.run.predict import predict_run
+from vision_train.tasks.class_curves import THRESHOLDS
 
 QUIET = Console(quiet=True)
 SMALL = ["model.name=vit", "model.args={patch_size: 16, embed_dim: 12, depth: 1, num_heads: 1}", "data.batch_size=32"]
@@ -82,12 +86,17 @@ def test_predictions_go_by_the_thresholds_of_validation(run, signs, tmp_path):
         assert [float(row[name]) for name in names] == pytest.approx(items.columns["probabilities"][place], abs=1e-5)
 
 
-def test_an_exported_program_gives_probabilities(run, tmp_path):
+def test_an_exported_program_gives_logits_of_each_class(run, tmp_path):
     file, description = export_run(run, "onnx", out=tmp_path / "signs.onnx", size=None, console=QUIET)
     card = json.loads(description.read_text())
-    assert [*card["outputs"]] == ["probabilities"]
-    assert len(card["thresholds"]) == len(card["classes"]) == 5
+    assert [*card["outputs"]] == ["logits"]
+    assert "sigmoid" in card["outputs"]["logits"]
+    chosen = read_weights(run).facts["calibration"][THRESHOLDS]
+    assert dict(zip(card["classes"], card["thresholds"], strict=True)) == pytest.approx(chosen)
     image = np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)
     (found,) = onnxruntime.InferenceSession(str(file)).run(None, {"image": image})
-    assert ((found > 0) & (found < 1)).all()
-    assert not np.isclose(found.sum(), 1)
+    exported = tmp_path / "signs"
+    export_run(run, "timm", out=exported, size=None, console=QUIET)
+    model = timm.create_model(f"local-dir:{exported}", pretrained=True).eval()
+    with torch.inference_mode():
+        assert found == pytest.approx(model(torch.from_numpy(image)).numpy(), abs=1e-4)

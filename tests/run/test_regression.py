@@ -5,9 +5,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+import timm
 import torch
+from PIL import Image
 from rich.console import Console
+from transformers import AutoModelForImageClassification
 
 from vision_train.checkpoints import read_weights
 from vision_train.data.toy.discs import TABLE_NAME, discs_samples, make_discs
@@ -75,3 +79,35 @@ def test_predictions_and_an_exported_program_agree(run, discs, tmp_path):
     folder, description = export_run(run, "safetensors", out=tmp_path / "exported", size=None, console=QUIET)
     assert json.loads(description.read_text())["classes"] == ["diameter"]
     assert torch.is_tensor(next(iter(read_weights(folder / "weights.safetensors").state.values())))
+
+
+@pytest.mark.parametrize("format", ["timm", "hf", "onnx"])
+def test_what_others_load_gives_units_by_itself(run, discs, tmp_path, format):
+    place, _ = export_run(
+        run, format, out=tmp_path / f"exported{'.onnx' * (format == 'onnx')}", size=None, console=QUIET
+    )
+    model = timm.create_model(f"local-dir:{export_run_as_timm(run, tmp_path)}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    items = json.loads((run / "artefacts" / "test_items.json").read_text())
+    shown = [discs / name for name in items["ids"][:4]]
+    images = torch.stack([transform(Image.open(image).convert("RGB")) for image in shown])
+    found = outputs_of(format, place, images)
+    assert found.tolist() == [pytest.approx(numbers, abs=1e-2) for numbers in items["columns"]["predicted"][:4]]
+    assert found.min() > 1  # diameters in pixels; standardised ones lie about 0
+
+
+def export_run_as_timm(run: Path, folder: Path) -> Path:
+    """A folder of timm, which says how images are prepared."""
+    place = folder / "of_timm"
+    export_run(run, "timm", out=place, size=None, console=QUIET)
+    return place
+
+
+def outputs_of(format: str, place: Path, images: torch.Tensor) -> torch.Tensor:
+    """What another library computes of prepared images."""
+    if format == "onnx":
+        return torch.from_numpy(onnxruntime.InferenceSession(str(place)).run(None, {"image": images.numpy()})[0])
+    with torch.inference_mode():
+        if format == "hf":
+            return AutoModelForImageClassification.from_pretrained(place, local_files_only=True).eval()(images).logits
+        return timm.create_model(f"local-dir:{place}", pretrained=True).eval()(images)

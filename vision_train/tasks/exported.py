@@ -30,22 +30,15 @@ def _difference(expected: Tensor, found: Tensor) -> float:
     return difference if difference == difference else float("inf")
 
 
-def as_it_is(output: Tensor) -> Tensor:
-    """The output of a network to which nothing is done."""
-    return output
-
-
 @dataclass(frozen=True)
 class TimmModel:
-    """The network as timm builds it by a name."""
+    """The network as timm builds it by a name; it gives what the program gives."""
 
     call: TimmCall
     state: dict[str, Tensor]
     """Its weights by timm's names."""
     pixels: dict[str, Any]
     """How images are prepared, as timm's configuration says it."""
-    finish: Callable[[Tensor], Tensor] = as_it_is
-    """From what the model gives to the output of the program."""
 
 
 @dataclass(frozen=True)

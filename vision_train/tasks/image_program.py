@@ -15,7 +15,7 @@ from models.timm_call import TimmCall, timm_call
 from vision_train.errors import UserError
 from vision_train.recipe.preprocessing import Preprocessing, resized_size
 from vision_train.recipe.recipe import Recipe
-from vision_train.tasks.exported import Exported, TimmModel, as_it_is
+from vision_train.tasks.exported import Exported, TimmModel
 
 
 class ImageProgram(nn.Module):
@@ -24,17 +24,16 @@ class ImageProgram(nn.Module):
     Args:
         network: Put into evaluation mode, in float32 on the CPU.
         call: From the network and images to the output.
-        finish: What is done to the output.
     """
 
-    def __init__(self, network: nn.Module, call: Callable[..., Tensor], finish: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, network: nn.Module, call: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.network, self.call, self.finish = network.cpu().float(), call, finish
+        self.network, self.call = network.cpu().float(), call
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """The output."""
-        return (self.finish(self.call(self.network, image)),)
+        return (self.call(self.network, image),)
 
 
 def image_program(
@@ -48,7 +47,6 @@ def image_program(
     timm: tuple[TimmCall | None, str],
     state: dict[str, Tensor],
     pipeline: str | None,
-    finish: Callable[[Tensor], Tensor] = as_it_is,
 ) -> Exported:
     """A network with normalised images as its input.
 
@@ -62,13 +60,12 @@ def image_program(
         timm: The call of timm that builds the same, or None and why there is none.
         state: Weights by the names of that.
         pipeline: What hubs call its use; None where they have no word for it.
-        finish: From what the network of timm gives to the output.
 
     Raises:
         UserError: The network does not take images of this size.
     """
     pixels, own = recipe.augment.preprocessing, recipe.data.height_and_width
-    module, size = ImageProgram(network, call, finish), size or own
+    module, size = ImageProgram(network, call), size or own
     _check_size(module, size, own)
     name, meaning = output
     described = {
@@ -82,7 +79,7 @@ def image_program(
         "preprocessing": image_preprocessing(pixels, size),
     }
     made, reason = timm
-    as_timm = None if made is None or size != own else TimmModel(made, state, timm_pixels(pixels, size), finish)
+    as_timm = None if made is None or size != own else TimmModel(made, state, timm_pixels(pixels, size))
     return Exported(
         module,
         partial(draw_images, size),

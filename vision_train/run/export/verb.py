@@ -11,10 +11,11 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from vision_train.checkpoints import load_weights, names_of, read_weights
+from vision_train.checkpoints import names_of, read_weights
 from vision_train.errors import UserError
 from vision_train.files import write_json, write_text
 from vision_train.recipe import Recipe
+from vision_train.run.best_weights import load_best
 from vision_train.run.directory import open_run
 from vision_train.run.export.compared import compare
 from vision_train.run.export.format import Format, Subject
@@ -96,15 +97,22 @@ def export_run(
 def _subject(run: Path, recipe: Recipe, classes: list[str], size: tuple[int, int] | None) -> Subject:
     weights = read_weights(run)
     task = build_task(recipe, classes)
-    load_weights(task.network, run, min_matched_share=1.0)
+    load_best(task, run)
     own = weights.facts | ({"recipe": without_places(weights.recipe)} if weights.recipe else {})
-    rebuild = partial(_rebuilt, recipe, classes, size)
+    rebuild = partial(_rebuilt, recipe, classes, size, task.calibration)
     return Subject(task.exported(size), replace(weights, facts=own), rebuild)
 
 
-def _rebuilt(recipe: Recipe, classes: list[str], size: tuple[int, int] | None, state: Mapping[str, Tensor]) -> Exported:
+def _rebuilt(
+    recipe: Recipe,
+    classes: list[str],
+    size: tuple[int, int] | None,
+    calibration: dict[str, Any],
+    state: Mapping[str, Tensor],
+) -> Exported:
     task = build_task(recipe, classes)
     task.network.load_state_dict(state)
+    task.calibration = calibration
     return task.exported(size)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import timm
 import torch
 from timm.models import save_for_hf
-from torch import Tensor
 
 from vision_train.checkpoints import read_weights, write_weights
 from vision_train.files import write_json
@@ -57,19 +56,13 @@ def _write_timm(subject: Subject, folder: Path) -> None:
     write_json(folder / CONFIG, config)
 
 
-def _finished(subject: Subject, output: Tensor) -> Tensor:
-    """What a model of timm gives, as the program has it."""
-    assert subject.exported.timm is not None
-    return subject.exported.timm.finish(output)
-
-
 def _open_timm(subject: Subject, folder: Path) -> Runner:
     (output,) = subject.exported.outputs
     network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
     def run(inputs: Tensors) -> Ran:
         with torch.inference_mode():
-            return Ran({output: _finished(subject, network(*inputs.values()))}, [])
+            return Ran({output: network(*inputs.values())}, [])
 
     return run
 
@@ -85,7 +78,7 @@ def _open_transformers(subject: Subject, folder: Path) -> Runner:
     def run(inputs: Tensors) -> Ran:
         with torch.inference_mode():
             found = network(*inputs.values())
-        return Ran({output: _finished(subject, found.logits if classifies else found.pooler_output)}, [])
+        return Ran({output: found.logits if classifies else found.pooler_output}, [])
 
     return run
 

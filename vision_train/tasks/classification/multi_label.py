@@ -48,13 +48,16 @@ class MultiLabelTask(ClassificationTask):
         self._presence_weights: Tensor | None = None
 
     def exported(self, size: tuple[int, int] | None) -> Exported:
-        """Normalised images -> probabilities."""
+        """Normalised images -> logits."""
         return image_program(
             self.recipe,
             self.network,
             lambda network, image: network(image),
             size,
-            output=("probabilities", "batch x classes, float32: for each of `classes` by itself, whether it is there"),
+            output=(
+                "logits",
+                "batch x classes, float32; the sigmoid of each is the probability of that class by itself",
+            ),
             card={
                 "classes": self.classes,
                 "problem_type": "multi_label_classification",
@@ -63,7 +66,6 @@ class MultiLabelTask(ClassificationTask):
             timm=(self.named_by, self._not_timm),
             state=self.network.state_dict(),
             pipeline="image-classification",
-            finish=torch.sigmoid,
         )
 
     def on_train_start(self) -> None:

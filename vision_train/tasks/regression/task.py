@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt
-from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
+from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words, scale_outputs
 from vision_train.artefacts import Artefact, ImageGrid
 from vision_train.errors import UserError
 from vision_train.previews import LabelPanel, Pixels, Preview, PreviewRow
@@ -96,19 +97,27 @@ class RegressionTask(Task):
         return self.network, pooling_words(self.network)
 
     def exported(self, size: tuple[int, int] | None) -> Exported:
-        """Normalised images -> numbers in the units of the data."""
-        mean, deviation = self._standard()
+        """Normalised images -> numbers in the units of the data, which the last layer gives by itself.
+
+        Raises:
+            UserError: The last layer cannot.
+        """
+        network = copy.deepcopy(self.network)
+        mean, deviation = (each.to(self.device) for each in self._standard())
+        try:
+            scale_outputs(network, deviation, mean)
+        except ValueError as error:
+            raise UserError(f"model.name={self.recipe.model.name}: {error}; name another model") from error
         return image_program(
             self.recipe,
-            self.network,
+            network,
             lambda network, image: network(image),
             size,
             output=("numbers", "batch x numbers, float32, in the units of the data, in the order of `classes`"),
             card={"classes": self.classes, "problem_type": "regression"},
             timm=(self.named_by, self._not_timm),
-            state=self.network.state_dict(),
+            state=network.state_dict(),
             pipeline=None,
-            finish=lambda output: output * deviation + mean,
         )
 
     def on_fit_start(self) -> None:
