@@ -16,6 +16,15 @@ def all_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute on one core, where the time of the processor is what counts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(params=sorted({1, os.cpu_count() or 1}), ids="{} threads".format)
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     """Number of threads that PyTorch computes on: one, and every core."""

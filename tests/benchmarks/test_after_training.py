@@ -8,7 +8,6 @@ the same loader; the time of the processor is taken, in turn, from the beginning
 
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from vision_train.run import phase as phase_module
 from vision_train.run.best_weights import load_best
 from vision_train.run.fit import fit
 from vision_train.run.phase import prepare, scan
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 IMAGES, SIZE, ROUNDS = 1_000, 128, 3
 CLASSES = 4
@@ -39,14 +40,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             natural_image((320, 240), generator).save(path, quality=90)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def plain_loop(run: Path) -> float:

@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,8 @@ from models.mil.acmil_mha import HEADS, AcmilMHA
 from models.mil.bags import BagNetwork
 from models.mil.losses import bag_loss, branch_loss, diversity_loss
 from models.mil.stkim import InstanceMasking, MaskDraw, MaskSampler
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FEATURES, WIDTH, ATTENTION_WIDTH, BRANCHES, CLASSES = 512, 256, 128, 5, 2
 MASKING = InstanceMasking(top_k=10, drop_ratio=0.6)
@@ -199,14 +201,6 @@ class MatrixProducts:
     def take(self) -> None:
         for left, right, result in self.products:
             torch.mm(left, right, out=result)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 CASES = [

@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from vision_train.progress import Work, doing, shown_on
@@ -63,3 +64,16 @@ def busy(text: str) -> Iterator[None]:
 def counted(counts: Mapping[str, int]) -> str:
     """Counts in words, such as ``100 train, 60 val``."""
     return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def say_written(counts: Mapping[str, int], noun: str, folder: Path, following: str) -> None:
+    """Say what a command wrote to a folder, and which command of ours takes it.
+
+    Args:
+        counts: How many of each split.
+        noun: What they are, with what they come with.
+        folder: The folder.
+        following: The command, without the name of the program.
+    """
+    print(f"Wrote {sum(counts.values())} {noun} to {folder} ({counted(counts)}).")
+    print(f"Next: vision-train {following}")

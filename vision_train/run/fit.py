@@ -201,7 +201,7 @@ def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, conso
             figures = conclude(directory, finished, plan.shared if isinstance(plan, Parts) else (), console)
             if trackers:
                 trackers.close(figures)
-        gather_objects(None)  # whoever goes on finds a finished run, in all processes
+        gather_objects(None)  # all processes go on with a finished run
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from vision_train.run.trainer import build_trainer
 from vision_train.run.trial import learn_from_pool_at_once, try_steps
 
 USED_SHARE = 0.9
-"""Of the memory that is free; the rest is for what a trial of two steps does not meet, such as larger images."""
+"""Of the free memory. The rest stays free, because later steps may need more than the two that are tried."""
 GROWTH = 1.5
 """Least factor from one batch that is tried to the next."""
 TWO_STEPS = {

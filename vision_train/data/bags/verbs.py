@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from vision_train.cli.console import busy, counted
+from vision_train.cli.console import busy, say_written
 from vision_train.errors import UserError
 from vision_train.wording import count_of
 
@@ -46,9 +46,8 @@ def digit_bags(
         from vision_train.data.bags.digits import make_digit_bags
 
         counts = make_digit_bags(folder, cast("Variant", variant), seed)
-    typer.echo(f"Wrote {sum(counts.values())} bags to {folder} ({counted(counts)}).")
     tables = f"data.labels={folder / 'labels.csv'} data.splits={folder / 'splits_0.csv'}"
-    typer.echo(f"Next: vision-train fit acmil/digit_bags data.source=bags data.root={folder} {tables}")
+    say_written(counts, "bags", folder, f"fit acmil/digit_bags data.source=bags data.root={folder} {tables}")
 
 
 def repack(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vision_train.cli.console import busy, counted
+from vision_train.cli.console import busy, say_written
 
 
 def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
@@ -26,8 +26,7 @@ def digits(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or em
         from vision_train.data.toy.digits import make_digits
 
         counts = make_digits(folder)
-    typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
-    typer.echo(f"Next: vision-train fit quickstart data.source=images data.root={folder}")
+    say_written(counts, "images", folder, f"fit quickstart data.source=images data.root={folder}")
 
 
 def mnist(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
@@ -39,8 +38,7 @@ def mnist(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or emp
         from vision_train.data.toy.mnist import make_mnist
 
         counts = make_mnist(folder)
-    typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
-    typer.echo(f"Next: vision-train fit quickstart data.source=images data.root={folder}")
+    say_written(counts, "images", folder, f"fit quickstart data.source=images data.root={folder}")
 
 
 def signs(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
@@ -52,5 +50,6 @@ def signs(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or emp
         from vision_train.data.toy.signs import make_signs
 
         counts = make_signs(folder)
-    typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
-    typer.echo(f"Next: vision-train fit multilabel/signs data.source=images data.labels={folder / 'labels.csv'}")
+    say_written(
+        counts, "images", folder, f"fit multilabel/signs data.source=images data.labels={folder / 'labels.csv'}"
+    )

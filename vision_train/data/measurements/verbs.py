@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vision_train.cli.console import busy, counted
+from vision_train.cli.console import busy, say_written
 
 
 def add_verbs(data: typer.Typer, make: typer.Typer) -> None:
@@ -24,5 +24,4 @@ def discs(folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or emp
         from vision_train.data.toy.discs import TABLE_NAME, make_discs
 
         counts = make_discs(folder)
-    typer.echo(f"Wrote {sum(counts.values())} images to {folder} ({counted(counts)}).")
-    typer.echo(f"Next: vision-train fit regression/discs data.source=table data.labels={folder / TABLE_NAME}")
+    say_written(counts, "images", folder, f"fit regression/discs data.source=table data.labels={folder / TABLE_NAME}")

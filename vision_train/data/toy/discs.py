@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.random import RandomState
-from PIL import Image
 
 from vision_train.data.sample import ImageSample
+from vision_train.data.toy.folder import drawn_samples, write_with_table
 from vision_train.data.toy.shapes import shape_mask
-from vision_train.errors import UserError
-from vision_train.files import refuse_full, write_text
 
 COUNTS = {"train": 600, "val": 150, "test": 150}
 """Pictures of each split."""
@@ -30,11 +28,7 @@ TABLE_NAME = "diameters.csv"
 @cache
 def discs_samples() -> tuple[ImageSample, ...]:
     """Draw all pictures (48 48 3), with ids ``discs/train_0000`` and so on; truths are tuples of one number."""
-    return tuple(
-        _sample(split, number, RandomState(10_000 * offset + number))
-        for offset, (split, count) in enumerate(COUNTS.items(), start=1)
-        for number in range(count)
-    )
+    return drawn_samples(COUNTS, _sample)
 
 
 def _sample(split: str, number: int, random: RandomState) -> ImageSample:
@@ -63,15 +57,4 @@ def make_discs(folder: Path) -> dict[str, int]:
     Raises:
         UserError: ``folder`` is not an empty folder, or cannot be written.
     """
-    refuse_full(folder)
-    lines = [f"path,{DIAMETER},split"]
-    try:
-        (folder / "images").mkdir(parents=True)
-        for sample in discs_samples():
-            name = f"images/{sample.id.rpartition('/')[2]}.png"
-            Image.fromarray(np.asarray(sample.image)).save(folder / name)
-            lines.append(f"{name},{sample.truth[0]:g},{sample.split}")
-        write_text(folder / TABLE_NAME, "\n".join([*lines, ""]))
-    except OSError as error:
-        raise UserError(f"cannot write images to {folder}: {error.strerror}") from error
-    return dict(COUNTS)
+    return write_with_table(discs_samples(), folder, TABLE_NAME, DIAMETER, lambda numbers: f"{numbers[0]:g}")

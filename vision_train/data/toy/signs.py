@@ -12,14 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from PIL import Image
 
 from vision_train.data.kind import BETWEEN_LABELS
 from vision_train.data.label_sets import LabelSet
 from vision_train.data.sample import ImageSample
+from vision_train.data.toy.folder import drawn_samples, write_with_table
 from vision_train.data.toy.shapes import shape_mask
-from vision_train.errors import UserError
-from vision_train.files import refuse_full, write_text
 
 COUNTS = {"train": 1000, "val": 250, "test": 250}
 """Pictures of each split."""
@@ -35,11 +33,7 @@ NOISE, GRAIN = 0.15, 0.05
 @cache
 def signs_samples() -> tuple[ImageSample, ...]:
     """Draw all pictures (48 48 3), with ids ``signs/train_0000`` and so on."""
-    return tuple(
-        _sample(split, number, RandomState(10_000 * offset + number))
-        for offset, (split, count) in enumerate(COUNTS.items(), start=1)
-        for number in range(count)
-    )
+    return drawn_samples(COUNTS, _sample)
 
 
 def _sample(split: str, number: int, random: RandomState) -> ImageSample:
@@ -81,15 +75,6 @@ def make_signs(folder: Path) -> dict[str, int]:
     Raises:
         UserError: ``folder`` is not an empty folder, or cannot be written.
     """
-    refuse_full(folder)
-    lines = ["path,label,split"]
-    try:
-        (folder / "images").mkdir(parents=True)
-        for sample in signs_samples():
-            name = f"images/{sample.id.rpartition('/')[2]}.png"
-            Image.fromarray(np.asarray(sample.image)).save(folder / name)
-            lines.append(f"{name},{BETWEEN_LABELS.join(sample.truth.present)},{sample.split}")
-        write_text(folder / "labels.csv", "\n".join([*lines, ""]))
-    except OSError as error:
-        raise UserError(f"cannot write images to {folder}: {error.strerror}") from error
-    return dict(COUNTS)
+    return write_with_table(
+        signs_samples(), folder, "labels.csv", "label", lambda held: BETWEEN_LABELS.join(held.present)
+    )

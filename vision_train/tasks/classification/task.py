@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from models.attention_row import attention_source
 from models.lora import projections
-from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt
-from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words
+from models.vit import adapt_published, head_names, pooling_words
 from vision_train.artefacts import Artefact
 from vision_train.checkpoints import LoadReport
 from vision_train.errors import UserError
@@ -36,8 +35,8 @@ from vision_train.tasks.classification.pool import ACCEPTED, PoolLearning
 from vision_train.tasks.classification.preview import preview_mixing
 from vision_train.tasks.classification.telling import TellingImages
 from vision_train.tasks.exported import Exported
+from vision_train.tasks.image_network import build_image_network, installed_attention
 from vision_train.tasks.image_program import image_program, timm_call_of
-from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.learning import Learnt
 from vision_train.tasks.predicted import Predicted, class_shares, likely_classes
 from vision_train.tasks.scores import Scores, ScoreTable
@@ -59,20 +58,7 @@ def build(recipe: Recipe, classes: Sequence[str]) -> ClassificationTask:
         UserError: The model does not exist, refuses its arguments or does not take images of this size; its attention
             cannot be computed as asked; the mixing does not suit it.
     """
-    model = recipe.model
-    try:
-        network = build_model(
-            model.name, num_classes=len(classes), image_size=recipe.data.height_and_width, **model.args
-        )
-    except ValueError as error:
-        raise UserError(f"model.name={model.name}: {error}") from error
-    if model.positions == "sincos":
-        try:
-            fix_positions(network)
-        except ValueError as error:
-            raise UserError(f"model.positions=sincos: {error}; leave it `learned`") from error
-    if model.head_std is not None:
-        initialise_head(network, model.head_std)
+    network = build_image_network(recipe, len(classes))
     kind = ClassificationTask
     if recipe.data.multi_label:
         from vision_train.tasks.classification.multi_label import MultiLabelTask as kind  # it is a child of this class

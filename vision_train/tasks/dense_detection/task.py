@@ -34,8 +34,8 @@ from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.box_preview import NOTE, preview_rows
 from vision_train.tasks.dense_detection.scores import FIELDS, METRICS, artefacts, metrics, score_batch
 from vision_train.tasks.exported import Exported
+from vision_train.tasks.image_network import installed_attention
 from vision_train.tasks.image_program import draw_images
-from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.scores import Scores, ScoreTable
 from vision_train.tasks.single_map import KEYS, build_backbone, stride_of
 

@@ -60,7 +60,7 @@ from vision_train.tasks.detection.thresholds import (
 )
 from vision_train.tasks.detection.worst_images import WorstImages
 from vision_train.tasks.exported import Exported
-from vision_train.tasks.installed import installed_attention
+from vision_train.tasks.image_network import installed_attention
 from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.teaching import LABELLED, POOL, PSEUDO_LABELLED, Teaching
 

@@ -54,7 +54,7 @@ from vision_train.tasks.grounding.results import (
     true_shares,
 )
 from vision_train.tasks.grounding.worst import WorstExpressions, darkened
-from vision_train.tasks.installed import installed_attention
+from vision_train.tasks.image_network import installed_attention
 from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.teaching import LABELLED, POOL, PSEUDO_LABELLED, Teaching
 

@@ -24,8 +24,8 @@ from vision_train.recipe.recipe import Recipe
 from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.exported import Exported
+from vision_train.tasks.image_network import installed_attention
 from vision_train.tasks.image_program import image_program, timm_call_of
-from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.pretraining import scores as sheet
 from vision_train.tasks.pretraining.pictures import PositionPictures
 from vision_train.tasks.pretraining.probe import ProbeFeatures

@@ -13,9 +13,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.positions import fix_positions
 from models.timm_attention import AttentionReceipt
-from models.vit import adapt_published, build_model, head_names, initialise_head, pooling_words, scale_outputs
+from models.vit import adapt_published, head_names, pooling_words, scale_outputs
 from vision_train.artefacts import Artefact, ImageGrid
 from vision_train.errors import UserError
 from vision_train.previews import LabelPanel, Pixels, Preview, PreviewRow
@@ -24,8 +23,8 @@ from vision_train.tasks.base import Batch, Task
 from vision_train.tasks.chance import LEARN_MORE
 from vision_train.tasks.exported import Exported
 from vision_train.tasks.gallery import Gallery
+from vision_train.tasks.image_network import build_image_network, installed_attention
 from vision_train.tasks.image_program import image_program, timm_call_of
-from vision_train.tasks.installed import installed_attention
 from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.regression import scores as sheet
 from vision_train.tasks.scores import Scores, ScoreTable
@@ -49,20 +48,7 @@ def build(recipe: Recipe, classes: Sequence[str]) -> RegressionTask:
         UserError: The model does not exist, refuses its arguments or does not take images of this size; its attention
             cannot be computed as asked.
     """
-    model = recipe.model
-    try:
-        network = build_model(
-            model.name, num_classes=len(classes), image_size=recipe.data.height_and_width, **model.args
-        )
-    except ValueError as error:
-        raise UserError(f"model.name={model.name}: {error}") from error
-    if model.positions == "sincos":
-        try:
-            fix_positions(network)
-        except ValueError as error:
-            raise UserError(f"model.positions=sincos: {error}; leave it `learned`") from error
-    if model.head_std is not None:
-        initialise_head(network, model.head_std)
+    network = build_image_network(recipe, len(classes))
     return RegressionTask(recipe, network, classes, installed_attention(network, recipe))
 
 
