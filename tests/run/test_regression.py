@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 from transformers import AutoModelForImageClassification
 
+import vision_train
 from vision_train.checkpoints import read_weights
 from vision_train.data.toy.discs import TABLE_NAME, discs_samples, make_discs
 from vision_train.recipe import load_recipe
@@ -79,6 +80,15 @@ def test_predictions_and_an_exported_program_agree(run, discs, tmp_path):
     folder, description = export_run(run, "safetensors", out=tmp_path / "exported", size=None, console=QUIET)
     assert json.loads(description.read_text())["classes"] == ["diameter"]
     assert torch.is_tensor(next(iter(read_weights(folder / "weights.safetensors").state.values())))
+
+
+def test_a_network_that_is_loaded_gives_units(run, discs):
+    loaded = vision_train.load(run)
+    items = json.loads((run / "artefacts" / "test_items.json").read_text())
+    with Image.open(discs / items["ids"][0]) as image, torch.inference_mode():
+        found = loaded.network(loaded.transform(image)[None])
+    assert found.tolist() == [pytest.approx(items["columns"]["predicted"][0], abs=1e-2)]
+    assert not loaded.network.training
 
 
 @pytest.mark.parametrize("format", ["timm", "hf", "onnx"])

@@ -47,7 +47,7 @@ def load_network(run: Path) -> LoadedRun:
     load_best(task, run)
     make = getattr(recipe.kind.load(), "image_transform", None)
     transform = None if make is None else _of_any_image(make(recipe))
-    return LoadedRun(task.network.eval(), transform, classes)
+    return LoadedRun(task.delivered(), transform, classes)
 
 
 def picture_of(image: Any) -> Image.Image:

@@ -82,7 +82,8 @@ def parts_of(effective: int) -> list[int]:
     def growing() -> Iterator[int]:
         last = 1.0
         for batch in range(min(2, effective), effective):
-            if effective % batch == 0 and batch >= GROWTH * last and effective >= GROWTH * batch:
+            even = batch % 2 <= effective % 2  # partners in reverse order need even batches
+            if even and effective % batch == 0 and batch >= GROWTH * last and effective >= GROWTH * batch:
                 yield batch
                 last = batch
         yield effective

@@ -7,7 +7,6 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -24,6 +23,7 @@ from vision_train.previews import Pixels, Preview, PreviewRow
 from vision_train.recipe.recipe import Recipe
 from vision_train.semi.teacher import Start
 from vision_train.tasks.exported import Exported
+from vision_train.tasks.gallery import pixels_of
 from vision_train.tasks.labels_pool import LabelsPool
 from vision_train.tasks.predicted import Predicted
 from vision_train.tasks.scores import Collected
@@ -233,6 +233,10 @@ class Task(LabelsPool, LightningModule):
         """What the last test pass has to show."""
         return self._artefacts
 
+    def delivered(self) -> nn.Module:
+        """The network as code outside of training gets it, in evaluation mode."""
+        return self.network.eval()
+
     def prediction_notes(self) -> list[str]:
         """What the reader of predictions should know of how they came about, such as a threshold."""
         return []
@@ -268,10 +272,7 @@ class Task(LabelsPool, LightningModule):
 
     def pixels_of(self, image: Tensor) -> Pixels:
         """A normalised image, 3 H W -> H W 3, uint8."""
-        pixels = self.recipe.augment.preprocessing
-        mean, std = (torch.tensor(values, dtype=torch.float32) for values in (pixels.mean, pixels.std))
-        levels = (image.detach().float().cpu().permute(1, 2, 0) * std + mean).clamp(0, 1) * 255
-        return np.asarray(levels.round().to(torch.uint8))
+        return pixels_of(image, self.recipe.augment.preprocessing)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimiser, with its schedule advanced at every optimiser step."""
@@ -298,14 +299,13 @@ class Task(LabelsPool, LightningModule):
             self.teaching.load_state_dict(checkpoint["teaching"])
 
     def judge_teaching(self, scores: Any, measured: Mapping[str, float]) -> dict[str, float]:
-        """Judge at a validation what the pool does. Called by all processes where :attr:`teaching` is not None.
+        """Judge at a validation what the pool does; returns figures for the log, by names without a prefix.
+
+        Called by all processes where :attr:`teaching` is not None.
 
         Args:
             scores: What the collection of :meth:`new_scores` gathered.
             measured: Its metrics.
-
-        Returns:
-            Figures for the log, without a prefix.
         """
         return {}
 

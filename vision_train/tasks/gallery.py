@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from vision_train.previews import Pixels
 from vision_train.processes import gather_objects
+from vision_train.recipe.preprocessing import Preprocessing
 
 Entry = TypeVar("Entry")
 
@@ -50,3 +56,10 @@ class Gallery(Generic[Entry]):
 
     def _places(self) -> list[tuple[Any, str]]:
         return [(rank, name) for name, (rank, _) in self._kept.items()]
+
+
+def pixels_of(image: Tensor, preprocessing: Preprocessing) -> Pixels:
+    """What a normalised image (3 H W) looks like, H W 3, uint8."""
+    mean, std = (torch.tensor(values, dtype=torch.float32) for values in (preprocessing.mean, preprocessing.std))
+    levels = (image.detach().float().cpu().permute(1, 2, 0) * std + mean).clamp(0, 1) * 255
+    return np.asarray(levels.round().to(torch.uint8))

@@ -88,12 +88,7 @@ class RegressionTask(Task):
         Raises:
             UserError: The last layer cannot.
         """
-        network = copy.deepcopy(self.network)
-        mean, deviation = (each.to(self.device) for each in self._standard())
-        try:
-            scale_outputs(network, deviation, mean)
-        except ValueError as error:
-            raise UserError(f"model.name={self.recipe.model.name}: {error}; name another model") from error
+        network = self.delivered()
         return image_program(
             self.recipe,
             network,
@@ -105,6 +100,20 @@ class RegressionTask(Task):
             state=network.state_dict(),
             pipeline=None,
         )
+
+    def delivered(self) -> nn.Module:
+        """A copy of the network whose last layer gives numbers in the units of the data.
+
+        Raises:
+            UserError: The last layer cannot.
+        """
+        network = copy.deepcopy(self.network).eval()
+        mean, deviation = (each.to(self.device) for each in self._standard())
+        try:
+            scale_outputs(network, deviation, mean)
+        except ValueError as error:
+            raise UserError(f"model.name={self.recipe.model.name}: {error}; name another model") from error
+        return network
 
     def on_fit_start(self) -> None:
         """Find what the numbers to learn from are standardised by."""
