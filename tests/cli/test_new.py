@@ -77,12 +77,24 @@ def write_features() -> None:
         csv.writer(file).writerows([["slide_id", "label"], *rows])
 
 
+def write_numbers() -> None:
+    names = [f"{number}.png" for number in range(12)]
+    write_images(*(f"people/{name}" for name in names))
+    rows = [f"{name},{20 + number},{150 + number}" for number, name in enumerate(names)]
+    Path("people/people.csv").write_text("\n".join(["path,age,height", *rows]))
+
+
 OPTIONS: dict[str, tuple[Callable[[], None], list[str], str]] = {
     "classification": (write_classes, ["--data", "photos"], "12 images of 2 classes: cat 6, dog 6"),
     "pretraining": (write_pool, ["--data", "pool"], "8 images"),
     "bags": (write_features, ["--data", "features", "--labels", "features.csv"], "12 bags of 2 classes"),
     "detection": (write_boxes, ["--data", "boxes"], "12 images with 12 boxes of 2 classes: car 6, van 6"),
     "grounding": (write_expressions, ["--data", "said"], "60 expressions of 60 images"),
+    "regression": (
+        write_numbers,
+        ["data.targets=[age]", "--labels", "people/people.csv"],
+        "age from 20 to 31, mean 25.5",
+    ),
 }
 """Task -> its data, the options that name them, and what is found."""
 
@@ -201,9 +213,26 @@ def test_a_file_of_labels_is_added_to_a_folder():
     assert (data["root"], data["labels"]) == ("loose", "labels.csv")
 
 
+@pytest.mark.usefixtures("terminal")
+def test_a_key_that_the_data_ask_for_can_be_typed_and_corrected():
+    write_numbers()
+    typed = "people/people.csv\ndata.targets=[weight]\ndata.targets=[age]\n\n"
+    result = run("mine.yaml", "optim.lr=1e-4", "--task", "regression", typed=typed)
+    assert result.exit_code == 0, result.stderr
+    assert "data.targets" in result.stdout
+    assert "no column weight" in result.stdout
+    recipe = load_recipe("mine.yaml")
+    assert (recipe.data.targets, recipe.optim.lr) == (["age"], 1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
+        (["data.targets=[age]"], ["recipe.yaml data.targets=[age]"]),
+        (
+            ["--yes", "mine.yaml", "optim.rl=1", "--task", "classification", "--data", "photos"],
+            ["optim.rl", "unknown key"],
+        ),
         ([], ["--yes", "--task", "--data"]),
         (["--yes"], ["--task", "classification"]),
         (["--yes", "--task", "classification"], ["--data"]),

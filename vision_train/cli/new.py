@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 def new(
     file: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml"),
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Further keys that the recipe is to set.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="What is to be learned, such as classification.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the data (data.root).")] = None,
     labels: Annotated[Path | None, typer.Option(help="File of the labels, where they lie apart (data.labels).")] = None,
@@ -44,6 +47,8 @@ def new(
 
       vision-train new photos.yaml --task classification --data photos --yes
 
+      vision-train new ages.yaml data.targets=[age] --task regression --labels ages.csv --yes
+
       vision-train new boxes.yaml --task detection --data boxes --unlabelled pool --checkpoint detector.pth --yes
     """
     from vision_train.cli.console import plain_console
@@ -58,7 +63,7 @@ def new(
             "new asks questions, and there is no terminal to answer at; give --yes with --task and --data, and what "
             "else `vision-train new --help` names"
         )
-    given = _Given(task, data, labels, unlabelled, recipe, checkpoint)
+    given = _Given(task, data, labels, unlabelled, recipe, checkpoint, tuple(overrides or ()))
     console = plain_console()
     listed = entries()
     with shown_on(console):
@@ -80,9 +85,12 @@ class _Given:
     unlabelled: Path | None
     recipe: str | None
     checkpoint: str | None
+    overrides: tuple[str, ...]
 
 
 def _check_file(file: Path, *, force: bool) -> None:
+    if "=" in file.name and file.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{file}: is a key; name the recipe to write before it: vision-train new recipe.yaml {file}")
     if file.suffix not in (".yaml", ".yml"):
         raise UserError(f"{file}: a recipe is a YAML file; call it {file.name}.yaml")
     if file.is_dir():
@@ -109,7 +117,7 @@ def _chosen(given: _Given, listed: Sequence[Entry], console: Console) -> tuple[C
     if given.unlabelled is not None and not takes_pool(task):
         raise UserError(f"--unlabelled {given.unlabelled}: {task} learns from no pool beside its data; leave it out")
     base = _base(listed, task, given.recipe, pool=given.unlabelled is not None)
-    choices = _choices(given, base, given.data, given.labels)
+    choices = _choices(given, base)
     found = _look(choices, console)
     return choices, [*found, *_pool_there(given.unlabelled)]
 
@@ -124,7 +132,7 @@ def _asked(given: _Given, listed: Sequence[Entry], console: Console) -> tuple[Ch
     else:
         task = chosen_task(listed, given.task)
     base = _base(listed, task, given.recipe, pool=False)
-    root, labels, found = _place(given, base, console)
+    given, found = _place(given, base, console)
     pool = given.unlabelled
     if pool is None and takes_pool(task):
         answer = _ask("3. A folder or list of more, without labels? Enter for none", "")
@@ -141,24 +149,33 @@ def _asked(given: _Given, listed: Sequence[Entry], console: Console) -> tuple[Ch
         checkpoint = (
             _ask("   Which weights? A file, a run, `timm` for those of timm; Enter for random ones", "") or None
         )
-    given = _Given(task, root, labels, pool, name, checkpoint)
-    return _choices(given, _base(listed, task, name, pool=pool is not None), root, labels), found
+    given = replace(given, unlabelled=pool, checkpoint=checkpoint)
+    return _choices(given, _base(listed, task, name, pool=pool is not None)), found
 
 
-def _place(given: _Given, base: str, console: Console) -> tuple[Path | None, Path | None, list[str]]:
+def _place(given: _Given, base: str, console: Console) -> tuple[_Given, list[str]]:
     """Where the data are; asked again until they can be read. A file of labels is added to a folder named before."""
-    root, labels = given.data, given.labels
-    question = "2. Where are they? A folder, or a file that lists them"
+    asked = given
+    if given.data is None and given.labels is None:
+        given = _told(given, asked, _ask("2. Where are they? A folder, or a file that lists them", None))
     while True:
-        if root is None and labels is None:
-            answer = Path(_ask(question, None)).expanduser()
-            root, labels = (None, answer) if answer.is_file() else (answer, None)
         try:
-            return root, labels, _look(_choices(given, base, root, labels), console)
+            return given, _look(_choices(given, base), console)
         except UserError as error:
             console.print(f"   {error}")
-        answer = Path(_ask("   Another folder, or a file with the labels of these", None)).expanduser()
-        root, labels = (root, answer) if answer.is_file() else (answer, None)
+        answer = _ask("   Another folder, a file with the labels of these, or KEY=VALUE", None)
+        given = _told(given, asked, answer)
+
+
+def _told(given: _Given, asked: _Given, answer: str) -> _Given:
+    """With the folder, file of labels or key that somebody typed.
+
+    Another folder has other labels. Another key takes the place of one that was typed before, which may be wrong.
+    """
+    path = Path(answer).expanduser()
+    if "=" in answer and not path.exists():
+        return replace(given, overrides=(*asked.overrides, answer))
+    return replace(given, labels=path) if path.is_file() else replace(given, data=path, labels=None)
 
 
 def _base(listed: Sequence[Entry], task: str, recipe: str | None, *, pool: bool) -> str:
@@ -181,11 +198,11 @@ def _base(listed: Sequence[Entry], task: str, recipe: str | None, *, pool: bool)
     return recipe
 
 
-def _choices(given: _Given, base: str, root: Path | None, labels: Path | None) -> Choices:
+def _choices(given: _Given, base: str) -> Choices:
     from vision_train.recipe.starting import Choices
 
-    root_named, labels_named, pool = (None if path is None else str(path) for path in (root, labels, given.unlabelled))
-    return Choices(base, root_named, labels_named, pool, given.checkpoint)
+    root, labels, pool = (None if path is None else str(path) for path in (given.data, given.labels, given.unlabelled))
+    return Choices(base, root, labels, pool, given.checkpoint, given.overrides)
 
 
 def _look(choices: Choices, console: Console) -> list[str]:

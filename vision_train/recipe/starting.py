@@ -11,10 +11,11 @@ from vision_train.errors import UserError
 from vision_train.recipe.catalogue import nearest_names
 from vision_train.recipe.comments import Comments, with_comments
 from vision_train.recipe.keys import section_keys
-from vision_train.recipe.layers import KeyPath, join_keys
+from vision_train.recipe.layers import KeyPath, Layer, LayeredValues, Origin, join_keys
 from vision_train.recipe.load import load_recipe
 from vision_train.recipe.overview import Entry
 from vision_train.recipe.plain import to_yaml
+from vision_train.recipe.read import override_layer
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks import kind_of_data, semi_methods, suggested_recipe
 
@@ -36,6 +37,8 @@ class Choices:
     """Samples without labels; None where there are none."""
     checkpoint: str | None
     """Weights to start from; None for random ones."""
+    overrides: tuple[str, ...] = ()
+    """`key.path=value` each, which is to stand in the recipe as well."""
 
     def values(self, base: Recipe) -> dict[str, Any]:
         """What they say in a recipe that extends ``base``: one level of keys inside the sections.
@@ -115,8 +118,11 @@ def composed(choices: Choices, file: str, found: Sequence[str]) -> str:
         file: The file that it is written to, for the commands that it names.
         found: What the data are, in sentences.
     """
-    base = load_recipe(choices.recipe, runnable=False)
-    sections = choices.values(base)
+    base = load_recipe(choices.recipe, choices.overrides, runnable=False)
+    layered = LayeredValues(Origin(file))
+    layered.add(Layer(Origin(file), choices.values(base)))
+    for place, override in enumerate(choices.overrides, start=1):
+        layered.add(override_layer(override, place))
     meanings = {key.path: key.text for key in section_keys(base.task)}
 
     def stands_with(path: KeyPath) -> Comments:
@@ -124,7 +130,7 @@ def composed(choices: Choices, file: str, found: Sequence[str]) -> str:
             return Comments(beside=f"# all that is not said here: `vision-train recipes {choices.recipe}`")
         return Comments(above=_comment(_first_sentence(meanings.get(path, "")), 2)) if len(path) == 2 else Comments()
 
-    return with_comments(to_yaml({"extends": choices.recipe, **sections}), _head(file, found), stands_with)
+    return with_comments(to_yaml({"extends": choices.recipe, **layered.merged.values}), _head(file, found), stands_with)
 
 
 def _head(file: str, found: Sequence[str]) -> list[str]:
@@ -153,4 +159,5 @@ def _first_sentence(text: str) -> str:
 def overrides_of(choices: Choices) -> list[str]:
     """The same as keys of a command line, such as to look at the data before a file is there."""
     data = {"root": choices.root, "labels": choices.labels}
-    return [f"{join_keys(('data', key))}={value}" for key, value in data.items() if value is not None]
+    named = [f"{join_keys(('data', key))}={value}" for key, value in data.items() if value is not None]
+    return [*named, *choices.overrides]

@@ -52,6 +52,7 @@ MEASUREMENTS = KindOfData(
     noun="images",
     given="images with a number each",
     implementation="vision_train.data.measurements.build",
+    look="vision_train.data.measurements.look:look",
     report="vision_train.report.images",
     verbs="vision_train.data.measurements.verbs",
 )
