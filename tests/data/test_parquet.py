@@ -12,10 +12,13 @@ import torch
 import yaml
 from PIL import Image
 
+from augment.pipeline import train_pipeline
 from vision_train.data import stored_images
+from vision_train.data.image_dataset import original_view
 from vision_train.data.images import Section
 from vision_train.data.images.build import build
 from vision_train.data.label_sets import LabelSet
+from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_folder, read_samples
 from vision_train.data.stored_images import StoredImage
 from vision_train.data.stored_tables import Wanted, read_stored
@@ -248,3 +251,17 @@ def test_the_source_is_named_to_who_left_it_out(hub: Path) -> None:
     for read_other in (lambda: read_folder(hub), lambda: read_samples(Section(root=str(hub / "data")))):
         with pytest.raises(UserError, match=r"data\.source=parquet"):
             read_other()
+
+
+def test_photographs_in_rows_are_reduced_as_those_in_files_are(tmp_path: Path) -> None:
+    photograph = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    photograph.resize((600, 450)).save(tmp_path / "a.jpg")
+    row = {"bytes": (tmp_path / "a.jpg").read_bytes(), "path": "a.jpg"}
+    parquet.write_table(pyarrow.table({"image": [row]}), tmp_path / "train.parquet")
+    inside = ImageSample("row", StoredImage(str(tmp_path / "train.parquet"), 0, 0, 0, "image"))
+    apart = ImageSample("file", str(tmp_path / "a.jpg"))
+    pipeline = train_pipeline(32, (0.0,) * 3, (1.0,) * 3)
+    stored, filed = (original_view(sample, [(pipeline, 0)], reduced=True) for sample in (inside, apart))
+    assert stored.original_size == (450, 600)
+    assert stored.image.shape[0] < 450
+    np.testing.assert_array_equal(stored.image, filed.image)

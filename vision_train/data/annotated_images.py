@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vision_train.data.decode import decode_large, decode_stored
+from vision_train.data.decode import decode, decode_large, stored_content
 from vision_train.data.kind import SKIP_BAD
 from vision_train.data.sample import Pixels
 from vision_train.data.stored_images import StoredImage
@@ -22,7 +22,7 @@ def annotated_pixels(image: str | StoredImage | Pixels, annotated: tuple[int, in
         BadSampleError: It cannot be read, or is of another size than its annotations say.
     """
     if isinstance(image, StoredImage):
-        pixels = decode_stored(image)
+        pixels = decode(stored_content(image))
     else:
         pixels = decode_large(image) if isinstance(image, str) else image
     height, width = pixels.shape[:2]

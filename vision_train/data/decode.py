@@ -88,11 +88,11 @@ def decode(path: str | Path | bytes) -> NDArray[np.uint8]:
         raise BadImageError(f"damaged ({error})") from error
 
 
-def decode_stored(image: StoredImage) -> NDArray[np.uint8]:
-    """Decode an image whose bytes stand in a file of many, as :func:`decode` does.
+def stored_content(image: StoredImage) -> bytes:
+    """The bytes of an image that stand in a file of many.
 
     Raises:
-        BadImageError: As :func:`decode`, or there are no bytes.
+        BadImageError: There are none, or the file cannot be read.
     """
     try:
         content = image.read()
@@ -100,7 +100,7 @@ def decode_stored(image: StoredImage) -> NDArray[np.uint8]:
         raise BadImageError(str(error)) from error
     if content is None:
         raise BadImageError("the row holds no bytes of an image; save the data set with its images inside")
-    return decode(content)
+    return content
 
 
 def decode_large(path: str | Path) -> NDArray[np.uint8]:
@@ -113,11 +113,11 @@ def decode_large(path: str | Path) -> NDArray[np.uint8]:
         return decode(path)
 
 
-def decode_reduced(path: str | Path, factor_for: Callable[[tuple[int, int]], int]) -> View[NDArray[np.uint8]]:
+def decode_reduced(path: str | Path | bytes, factor_for: Callable[[tuple[int, int]], int]) -> View[NDArray[np.uint8]]:
     """Decode an image file at a fraction of its size where it is a JPEG of colours or greys; else as :func:`decode`.
 
     Args:
-        path: Any file that Pillow reads.
+        path: Any file that Pillow reads, or its content.
         factor_for: Says for height and width of the upright image by how much both may be divided: 1, 2, 4 or 8.
 
     Raises:
@@ -125,7 +125,8 @@ def decode_reduced(path: str | Path, factor_for: Callable[[tuple[int, int]], int
     """
     view = None
     with contextlib.suppress(OSError, *_DAMAGED):  # decode explains what is wrong
-        if (content := Path(path).read_bytes())[:2] == _JPEG_START:
+        content = path if isinstance(path, bytes) else Path(path).read_bytes()
+        if content[:2] == _JPEG_START:
             view = _reduced_jpeg(content, factor_for)
     return View.whole(decode(path)) if view is None else view
 

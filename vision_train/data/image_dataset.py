@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from augment.geometry import View
 from augment.pipeline import TrainPipeline, eval_pipeline, train_pipeline
 from vision_train.data.dataset import Batch, SampleDataset
-from vision_train.data.decode import JPEG_ENDINGS, decode, decode_reduced, decode_stored
+from vision_train.data.decode import JPEG_ENDINGS, decode, decode_reduced, stored_content
 from vision_train.data.dim_images import dim_images
 from vision_train.data.image_section import ImageSection
 from vision_train.data.kind import SKIP_BAD, OnBad
@@ -100,9 +101,19 @@ def original_pixels(sample: ImageSample) -> Pixels:
     Raises:
         BadSampleError: It cannot be read.
     """
-    if isinstance(sample.image, StoredImage):
-        return decode_stored(sample.image)
-    return decode(sample.image) if isinstance(sample.image, str) else sample.image
+    encoded = _encoded(sample.image)
+    return encoded if isinstance(encoded, np.ndarray) else decode(encoded)
+
+
+def _may_be_jpeg(sample: Sample) -> bool:
+    """Whether an image seems to be a JPEG; what the rows of a table hold is not known before they are read."""
+    image = getattr(sample, "image", None)
+    return isinstance(image, StoredImage) or sample.place.lower().endswith(JPEG_ENDINGS)
+
+
+def _encoded(image: str | StoredImage | Pixels) -> str | bytes | Pixels:
+    """The file or the bytes that an image is decoded from, or its pixels."""
+    return stored_content(image) if isinstance(image, StoredImage) else image
 
 
 def original_view(sample: ImageSample, draws: Sequence[tuple[Transform, int]], *, reduced: bool) -> View[Pixels]:
@@ -117,9 +128,12 @@ def original_view(sample: ImageSample, draws: Sequence[tuple[Transform, int]], *
         BadSampleError: It cannot be read.
     """
     training = [(transform, seed) for transform, seed in draws if isinstance(transform, TrainPipeline)]
-    if not reduced or len(training) < len(draws) or not isinstance(sample.image, str):
-        return View.whole(original_pixels(sample))
-    return decode_reduced(sample.image, lambda size: min(each.factor(size, seed) for each, seed in training))
+    encoded = _encoded(sample.image)
+    if isinstance(encoded, np.ndarray):
+        return View.whole(encoded)
+    if not reduced or len(training) < len(draws):
+        return View.whole(decode(encoded))
+    return decode_reduced(encoded, lambda size: min(each.factor(size, seed) for each, seed in training))
 
 
 class TwoViewDataset(ImageDataset):
@@ -233,9 +247,9 @@ class ImageDataModule(SampleDataModule):
         self._eval_transform = eval_transform(section, augment)
         self._collate_truth = collate_truth
         self.warnings += dim_images([sample.place for samples in splits.values() for sample in samples])
-        learnt = [sample.place for stream in self.streams.values() for sample in splits.get(stream.split, ())]
+        learnt = [sample for stream in self.streams.values() for sample in splits.get(stream.split, ())]
         self._reduced = section.decode == "reduced"
-        if self._reduced and any(place.lower().endswith(JPEG_ENDINGS) for place in learnt):
+        if self._reduced and any(map(_may_be_jpeg, learnt)):
             self.notes.append(REDUCED)
 
     def make_dataset(self, samples: Sequence[Any], *, stream: str | None, alone: bool) -> ImageDataset:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vision_train.data.content import CONTENTS, Shared
-from vision_train.data.decode import BadImageError, decode, decode_stored
+from vision_train.data.decode import BadImageError, decode, stored_content
 from vision_train.data.sample import ImageSample, Pixels, Sample
 from vision_train.data.stored_images import StoredImage
 
@@ -80,7 +80,7 @@ def pictures_of(samples: Sequence[Sample]) -> Pictures:
     others = {sample.identity: sample.image for sample in images if not isinstance(sample.image, str)}
     for identity, image in others.items():
         try:
-            found[identity] = describe(decode_stored(image) if isinstance(image, StoredImage) else image)
+            found[identity] = describe(decode(stored_content(image)) if isinstance(image, StoredImage) else image)
         except BadImageError:
             continue  # told when it is read to learn from
     return found
