@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from vision_train.data.fold_section import Fold
+from vision_train.data.folds import with_fold
 from vision_train.data.image_tables import read_csv
 from vision_train.data.images import Section
 from vision_train.data.images.build import build
@@ -136,6 +138,39 @@ def test_splits_hold_about_the_same_share_of_every_class() -> None:
         assert max(shares) / min(shares) < 1.3, name
     again = divide_label_sets(samples[::-1], {"val": 0.2, "test": 0.1})
     assert {each.id for each in again["val"]} == {each.id for each in splits["val"]}
+
+
+def test_images_of_a_group_stay_together(tmp_path: Path) -> None:
+    for number in range(24):
+        (tmp_path / f"{number}.png").write_bytes(bytes([number]))
+    lines = [f"{number}.png,{'cat|dog' if number % 3 else 'dog'},patient {number // 4}" for number in range(24)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,group", *lines]))
+    found = read_label_sets(tmp_path / "labels.csv", None).samples
+    splits = divide_label_sets(found, {"val": 0.2, "test": 0.2})
+    groups = [{sample.group for sample in members} for members in splits.values()]
+    assert all(groups)
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 6
+
+
+@pytest.mark.parametrize("group", [1, 3])
+def test_folds_hold_whole_groups_and_each_class_in_like_shares(group: int) -> None:
+    names = [("rare",) if number % 20 == 0 else ("often",) if number % 2 else () for number in range(300)]
+    found = [
+        ImageSample(f"{n:03d}", "", bearing(*names[n]), group=None if group == 1 else str(n // group))
+        for n in range(300)
+    ]
+    for seed in range(4):
+        folds = [
+            [each for each in with_fold(found, Section(fold=Fold(number=number, of=5)), seed) if each.split == "test"]
+            for number in range(1, 6)
+        ]
+        assert sorted(each.id for fold in folds for each in fold) == [each.id for each in found]
+        assert sum(len({each.group or each.id for each in fold}) for fold in folds) == 300 // group
+        for name in ("rare", "often"):
+            held = [sum(name in each.truth.present for each in fold) for fold in folds]
+            assert max(held) - min(held) <= (0 if name == "rare" else group), (name, held)
+    with pytest.raises(UserError, match=r"20 folds of rare \(15\).*--folds to 15"):
+        with_fold(found, Section(fold=Fold(number=1, of=20)), 0)
 
 
 def test_the_few_images_of_a_rare_class_stay_to_be_learnt_from() -> None:

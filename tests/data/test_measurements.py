@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from vision_train.data.fold_section import Fold
 from vision_train.data.measurements import Section
 from vision_train.data.measurements.build import all_samples, build
 from vision_train.data.toy.discs import COUNTS, TABLE_NAME, make_discs
@@ -60,6 +61,41 @@ def test_missing_numbers_stop_or_are_counted(tmp_path: Path) -> None:
     module = build(recipe(text, tmp_path, on_bad="skip"))
     assert sum(module.counts.values()) == 9
     assert "left out 1 image without a number" in module.notes[0]
+
+
+def test_images_of_a_group_stay_together_and_shared_groups_are_told(tmp_path: Path) -> None:
+    text = "path,age,group\n" + "\n".join(f"{n}.png,{n},patient {n // 2}" for n in range(10))
+    for number in range(10):
+        (tmp_path / f"{number}.png").write_bytes(bytes([number]))
+    module = build(recipe(text, tmp_path))
+    groups = [{sample.group for sample in module.samples(split)} for split in ("train", "val", "test")]
+    assert module.classes == ["age"]
+    assert [len(each) for each in groups] == [3, 1, 1]
+    named = "path,age,group,split\n" + "\n".join(
+        f"{n}.png,{n},{n // 2},{'test' if n == 9 else 'val' if n < 2 else 'train'}" for n in range(10)
+    )
+    assert any("several splits" in note and "4" in note for note in build(recipe(named, tmp_path)).notes)
+
+
+def test_folds_test_every_image_once_with_its_group(tmp_path: Path) -> None:
+    text = "path,age,group\n" + "\n".join(f"{n}.png,{n},{n // 2}" for n in range(10))
+    tested = [
+        {sample.id for sample in build(recipe(text, tmp_path, fold=Fold(number=number, of=5))).samples("test")}
+        for number in range(1, 6)
+    ]
+    assert sorted(name for names in tested for name in names) == sorted(f"{n}.png" for n in range(10))
+    assert {frozenset(int(name[0]) // 2 for name in names) for names in tested} == {frozenset({n}) for n in range(5)}
+
+
+def test_an_earlier_run_is_measured_on_its_own_columns_in_its_own_order(tmp_path: Path) -> None:
+    text = "path,a,b\n" + "\n".join(f"{n}.png,{n},{n + 100}" for n in range(10))
+    asked = recipe(text, tmp_path, targets=["b", "a"])
+    module = build(asked, ["a", "b"])
+    assert module.classes == ["a", "b"]
+    assert {each.id: each.truth for each in module.samples("train")}["3.png"] == (3.0, 103.0)
+    for targets in (["b"], ["a", "b", "c"]):
+        with pytest.raises(UserError, match=r"data\.targets=.*the run has learnt \[a,b\]"):
+            build(recipe(text, tmp_path, targets=targets), ["a", "b"])
 
 
 def test_drawn_discs_are_the_same_from_a_table(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from augment.pipeline import train_pipeline
-from vision_train.data import stored_images
+from vision_train.data import stored_content, stored_images
 from vision_train.data.image_dataset import original_view
 from vision_train.data.images import Section
 from vision_train.data.images.build import build
@@ -25,6 +25,7 @@ from vision_train.data.stored_tables import Wanted, read_stored
 from vision_train.data.unlabelled import list_pool
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
+from vision_train.run.leakage import check_overlap
 
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `parquet`)")
 from pyarrow import ipc, parquet  # noqa: E402
@@ -265,3 +266,42 @@ def test_photographs_in_rows_are_reduced_as_those_in_files_are(tmp_path: Path) -
     assert stored.original_size == (450, 600)
     assert stored.image.shape[0] < 450
     np.testing.assert_array_equal(stored.image, filed.image)
+
+
+def test_common_words_of_names_do_not_hide_the_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write(tmp_path / f"flowers-{split}.parquet", table([(0, 0), (1, 1)]))
+    assert {sample.split for sample in read(tmp_path)} == {"train", "test"}
+
+
+@pytest.mark.parametrize("names", [["train", "test_private"], ["flowers_train_1"], ["train", "more"]])
+def test_files_of_which_the_split_is_not_clear_are_refused(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        write(tmp_path / f"{name}.parquet", table([(0, 0), (1, 1)]))
+    with pytest.raises(UserError, match=rf"{names[-1]}.*begin the names"):
+        read(tmp_path)
+    assert len(read(tmp_path, labelled=False)) == 2 * len(names), "a pool has no splits"
+
+
+def test_a_copy_of_a_training_row_among_those_of_the_test_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "train.parquet", table([(number, number % 3) for number in range(9)]))
+    write(tmp_path / "test.parquet", table([(number, number % 3) for number in range(7, 13)]))
+    values = {"source": "parquet", "root": str(tmp_path), "image_size": 8, "workers": 0}
+    recipe = Recipe(task="classification", data=Section(**values), method=None)
+    with pytest.raises(UserError, match=r"2 of 6 test images are copies.*test\.parquet#0.*allow_overlap"):
+        check_overlap(build(recipe))
+    monkeypatch.setattr(stored_content, "MOST_BYTES", 10)
+    data = build(recipe)
+    check_overlap(data)
+    assert any("not looked for" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    "features", ["{image: image}", "[image]", "[{name: label, dtype: {class_label: {names: {a: x}}}}]"]
+)
+def test_what_a_readme_says_in_another_way_is_not_read(tmp_path: Path, features: str) -> None:
+    write(tmp_path / "train.parquet", table([(0, "cat"), (1, "dog")], said=False))
+    (tmp_path / "README.md").write_text(f"---\ndataset_info: {{features: {features}}}\n---\n")
+    assert [sample.truth for sample in read(tmp_path)] == ["cat", "dog"]

@@ -450,6 +450,21 @@ def test_shards_hold_every_image_once_and_a_whole_one_is_left_alone(images_run, 
         predict(images_run, photos, shard=Shard(1, 4), force=False)
 
 
+def test_a_list_that_has_grown_is_another_one(images_run, photos):
+    Path("list.txt").write_text(PHOTOS[0])
+    predict(images_run, Path("list.txt"), shard=Shard(1, 1), force=False)
+    Path("list.txt").write_text("\n".join(PHOTOS))
+    with pytest.raises(UserError, match=r"is of another prediction: contents was .*--force"):
+        predict(images_run, Path("list.txt"), shard=Shard(1, 1), force=False)
+
+
+def test_a_mistaken_input_does_not_hold_up_the_right_one(images_run, photos):
+    with pytest.raises(UserError, match=r"lisst\.txt"):
+        predict(images_run, Path("lisst.txt"), shard=Shard(1, 1), force=False)
+    predict(images_run, photos, shard=Shard(1, 1), force=False)
+    assert len(rows("out-00001-of-00001.csv")) == 3
+
+
 def test_a_shard_that_was_cut_short_is_begun_anew(images_run, photos, monkeypatch):
     def cut(*_):
         raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """Classification of images with several labels: loss, metrics, thresholds, mixing, predictions and refusals."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from torchmetrics.classification import MultilabelAveragePrecision
 
 from augment.labels import mix_targets, multi_hot_targets
 from vision_train.artefacts import Items, Matrix, Table
+from vision_train.data.label_sets import LabelSet
+from vision_train.data.sample import ImageSample
 from vision_train.errors import UserError
 from vision_train.previews import LabelPanel
 from vision_train.recipe import load_recipe
@@ -138,9 +141,20 @@ def test_a_mixed_step_trains():
 
 def test_balanced_weights_are_the_absences_for_each_presence():
     task = made("method.class_weights=balanced")
-    task.class_counts, task.training_samples = [50, 20, 10, 80], 100
+    truths = [
+        LabelSet(
+            tuple(name for name, borne in zip(CLASSES, (50, 20, 10, 40), strict=True) if number < borne),
+            ("fish",) if number >= 90 else (),
+        )
+        for number in range(100)
+    ]
+    samples = [ImageSample(str(number), "", truth) for number, truth in enumerate(truths)]
+    task._trainer = SimpleNamespace(datamodule=SimpleNamespace(samples={"train": samples}.get))
     task.on_train_start()
-    assert task._presence_weights.tolist() == pytest.approx([1.0, 4.0, 9.0, 0.25])
+    lacked = {name: 100 - borne for name, borne in zip(CLASSES, (50, 20, 10, 40), strict=True)}
+    lacked["fish"] -= 10  # of these nobody knows
+    expected = [lacked[name] / borne for name, borne in zip(CLASSES, (50, 20, 10, 40), strict=True)]
+    assert task._presence_weights.tolist() == pytest.approx(expected)
 
 
 def test_predictions_name_the_classes_above_their_thresholds():

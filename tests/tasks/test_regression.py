@@ -126,6 +126,13 @@ def test_an_exported_network_gives_units(task):
     assert torch.allclose(exported.run(inputs)["numbers"], expected, rtol=1e-5)
 
 
+def test_a_network_whose_outputs_are_not_those_of_its_last_layer_gives_no_units():
+    built = build(load_recipe("regression/discs", ["model.name=volo_d1_224"]), NAMES)
+    built.calibration = {MEAN: [100.0, 5.0], DEVIATION: [20.0, 0.5]}
+    with pytest.raises(UserError, match=r"model\.name=volo_d1_224: .*last layer.*another model"):
+        built.delivered()
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

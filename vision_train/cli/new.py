@@ -89,6 +89,8 @@ class _Given:
 
 
 def _check_file(file: Path, *, force: bool) -> None:
+    from vision_train.files import check_writable
+
     if "=" in file.name and file.suffix not in (".yaml", ".yml"):
         raise UserError(f"{file}: is a key; name the recipe to write before it: vision-train new recipe.yaml {file}")
     if file.suffix not in (".yaml", ".yml"):
@@ -99,6 +101,7 @@ def _check_file(file: Path, *, force: bool) -> None:
         raise UserError(f"{file}: is there already; name another file, or give --force to write over it")
     if not file.parent.is_dir():
         raise UserError(f"{file.parent}: no such folder; make it, or name another one")
+    check_writable(file.parent, "FILE")
 
 
 def _at_a_terminal() -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vision_train.data.sample import Sample
+from vision_train.data.stored_content import row_digests
 from vision_train.files import write_text
 from vision_train.progress import doing
 
@@ -102,8 +103,9 @@ class Contents:
         """Find the contents that occur in more than one list.
 
         Args:
-            lists: Samples by the name of their list. What :attr:`Sample.file` names is compared by its bytes, anything
-                else by its identity.
+            lists: Samples by the name of their list. What :attr:`Sample.file` names is compared by its bytes, and so
+                is what stands in rows of files (:mod:`vision_train.data.stored_content`); anything else by its
+                identity.
 
         Returns:
             The samples of each such content, in the order of the lists.
@@ -203,10 +205,11 @@ def _nodes(lists: Mapping[str, Sequence[Sample]]) -> list[_Node]:
     members = [(name, sample, sample.file) for name, samples in lists.items() for sample in samples]
     paths = list(dict.fromkeys(path for _, _, path in members if path is not None))
     files = dict(zip(paths, _in_threads(_described, paths), strict=True))
+    rows = row_digests(sample for _, sample, _ in members)
     nodes: dict[Hashable, _Node] = {}
     for name, sample, path in members:
         file = None if path is None else files[path]
-        key = sample.identity if file is None else file.place
+        key = rows.get(sample.identity, sample.identity) if file is None else file.place
         nodes.setdefault(key, _Node(file)).members.append((name, sample))
     return list(nodes.values())
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from vision_train.data.sample import ImageSample
+from vision_train.data.sample import ImageSample, Sample
 from vision_train.data.splits import Splits, by_split, cut_shares, shares_to_cut
 from vision_train.errors import UserError
 from vision_train.seeds import derive_seed
+
+S = TypeVar("S", bound=Sample)
 
 
 class DividedSection(Protocol):
@@ -53,7 +55,7 @@ def divide_images(samples: Sequence[ImageSample], section: DividedSection) -> tu
     if again:
         del wanted["test"]
     if wanted:
-        splits |= _cut(splits["train"], wanted, section)
+        splits |= cut_together(splits["train"], wanted, section)
         notes.append(f"{' and '.join(wanted)} cut from the training images")
     if again:
         splits["test"] = splits["val"]
@@ -61,11 +63,18 @@ def divide_images(samples: Sequence[ImageSample], section: DividedSection) -> tu
     return splits, notes
 
 
-def _cut(train: Sequence[ImageSample], wanted: Mapping[str, float], section: DividedSection) -> Splits:
-    groups: dict[str, list[ImageSample]] = {}
-    for sample in train:
-        groups.setdefault(sample.group or sample.id, []).append(sample)
-    units = [Together(name, tuple(members)) for name, members in groups.items()]
+def cut_together(train: Sequence[ImageSample], wanted: Mapping[str, float], section: DividedSection) -> Splits:
+    """Cut splits from training images by their ids alone; those of one group stay together.
+
+    Args:
+        train: The images.
+        wanted: Share of each split to cut.
+        section: The recipe's ``data``.
+
+    Raises:
+        UserError: There are too few images.
+    """
+    units = [Together(name, tuple(members)) for name, members in grouped(train).items()]
     if len(units) <= len(wanted):
         raise UserError(
             f"{section.named()}: {len(units)} image(s) or groups of them are too few to cut {' and '.join(wanted)} "
@@ -73,6 +82,14 @@ def _cut(train: Sequence[ImageSample], wanted: Mapping[str, float], section: Div
         )
     cut = cut_shares(units, wanted)
     return {name: [sample for unit in members for sample in unit.members] for name, members in cut.items()}
+
+
+def grouped(samples: Sequence[S]) -> dict[str, list[S]]:
+    """Samples by their group; one without is a group of its own."""
+    groups: dict[str, list[S]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group or sample.id, []).append(sample)
+    return groups
 
 
 def drawn_order(length: int, seed: int, purpose: str) -> list[int]:

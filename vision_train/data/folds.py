@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_train.data.fold_section import Fold
+from vision_train.data.label_set_folds import stratified_folds
+from vision_train.data.label_sets import LabelSet
 from vision_train.data.sample import Sample
 from vision_train.errors import UserError
 from vision_train.seeds import derive_seed
@@ -35,8 +37,8 @@ def with_fold(samples: list[S], section: FoldedSection, seed: int) -> list[S]:
     """Samples of which those of the fold that ``data.fold`` names are the test split; as they are without one.
 
     Folds are drawn with the seed and depend on the ids, groups and classes alone, whatever the order of the samples.
-    Samples of one group are in one fold. Where samples have a class, folds hold it in like shares. A split ``val`` that
-    the samples name stays; else it is cut from the samples of the other folds, as without folds.
+    Samples of one group are in one fold. Where samples have a class, or several, folds hold it in like shares. A split
+    ``val`` that the samples name stays; else it is cut from the samples of the other folds, as without folds.
 
     Args:
         samples: All labelled samples of a source.
@@ -69,8 +71,10 @@ def _folds_of(samples: Sequence[Sample], section: FoldedSection, seed: int) -> N
     count, random = section.fold.of, derive_seed(seed, "folds") % LARGEST_SEED
     groups = np.unique([sample.group or sample.id for sample in samples], return_inverse=True)[1]
     alone = len(set(groups.tolist())) == len(samples)
+    if samples and all(isinstance(sample.truth, LabelSet) for sample in samples):
+        return _folds_of_label_sets(samples, groups, section, random)
     labels = [sample.truth for sample in samples] if all(isinstance(each.truth, str) for each in samples) else None
-    _refuse_few(groups, labels, section)
+    _refuse_few(groups, [[label] for label in labels or ["all samples"] * len(groups)], section)
     if labels is None:
         cutting = GroupKFold(count, shuffle=True, random_state=random)
     elif alone:  # the same with groups takes a step of Python for each sample
@@ -87,13 +91,25 @@ def _folds_of(samples: Sequence[Sample], section: FoldedSection, seed: int) -> N
     return folds
 
 
-def _refuse_few(groups: NDArray[np.int64], labels: list[str] | None, section: FoldedSection) -> None:
+def _folds_of_label_sets(
+    samples: Sequence[Sample], groups: NDArray[np.int64], section: FoldedSection, seed: int
+) -> NDArray[np.int64]:
+    assert section.fold is not None
+    truths = [sample.truth for sample in samples]
+    _refuse_few(groups, [["all samples", *truth.present] for truth in truths], section)
+    names = sorted({name for truth in truths for name in truth.present})
+    present = np.array([[name in truth.present for name in names] for truth in truths], dtype=bool)
+    return stratified_folds(present, groups, section.fold.of, np.random.default_rng(seed))
+
+
+def _refuse_few(groups: NDArray[np.int64], labels: Sequence[Sequence[str]], section: FoldedSection) -> None:
     """Refuse classes, or samples, of which there are fewer groups than folds."""
     assert section.fold is not None
     count = section.fold.of
     held: dict[str, set[int]] = {}
-    for label, group in zip(labels or ["all samples"] * len(groups), groups.tolist(), strict=True):
-        held.setdefault(label, set()).add(group)
+    for names, group in zip(labels, groups.tolist(), strict=True):
+        for name in names:
+            held.setdefault(name, set()).add(group)
     few = {label: len(found) for label, found in (held or {"all samples": set()}).items() if len(found) < count}
     if not few:
         return

@@ -39,6 +39,12 @@ class ListedFile:
     path: str
     cells: dict[str, str]
 
+    @property
+    def group(self) -> str | None:
+        """What the column ``group`` says; None where it says nothing, or there is none."""
+        written = self.cells.get("group", "")
+        return None if is_missing(written) else written
+
 
 def read_csv(
     table: Path,
@@ -80,7 +86,7 @@ def read_csv(
             file.path,
             labels[file.line] if file.line in known else None,
             splits.get(file.line),
-            None if is_missing(file.cells.get("group", "")) else file.cells["group"],
+            file.group,
         )
         for file in files
         if file.line in known or not labelled

@@ -33,7 +33,7 @@ YES, NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false"
 def read_label_sets(
     table: Path, root: Path | None, on_bad: OnBad = "error", *, declared: Collection[str] = ()
 ) -> FoundImages:
-    """Read a csv with a column ``path`` and the labels of each image; ``split`` may say its split.
+    """Read a csv with a column ``path`` and the labels of each image; ``split`` and ``group`` may say what is together.
 
     With a column ``label``, its cells hold names of classes divided by ``|``; an empty cell says that none is there.
     Without one, each further column is a class, with 1 where it is there and 0 where it is not. Where such a cell is
@@ -67,7 +67,7 @@ def read_label_sets(
     truths = read(table, files, names, declared, on_bad, notes)
     return FoundImages(
         [
-            ImageSample(file.name, file.path, truths[file.line], splits.get(file.line))
+            ImageSample(file.name, file.path, truths[file.line], splits.get(file.line), file.group)
             for file in files
             if file.line in truths
         ],

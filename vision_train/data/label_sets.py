@@ -6,18 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from vision_train.data.classes import class_order
-from vision_train.data.sample import Divisible
+from vision_train.data.divide import grouped
+from vision_train.data.sample import Divisible, Sample
 from vision_train.data.splits import Splits, by_split, cut_shares, shares_to_cut
 from vision_train.errors import UserError
 from vision_train.seeds import derive_seed
 from vision_train.wording import first_named
 
-S = TypeVar("S", bound=Divisible)
+S = TypeVar("S", bound=Sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ def divide_label_sets(samples: list[S], shares: Mapping[str, float] | None) -> S
 
     As :func:`vision_train.data.classes.divide`, but a sample is cut with the rarest class that it bears, so that rare
     classes are divided first (the order of iterative stratification: Sechidis and others, ECML PKDD 2011). Which
-    samples go where depends on their ids and labels alone. Too few samples to leave one in each split stay in train.
+    samples go where depends on their ids and labels alone. Those of one group stay together, with the labels of all of
+    them. Too few groups to leave one in each split stay in train.
 
     Args:
         samples: From one source; those without a split count as training samples.
@@ -108,28 +110,44 @@ def divide_label_sets(samples: list[S], shares: Mapping[str, float] | None) -> S
         raise UserError(
             f"{len(splits['train'])} training image(s) are too few to cut {' and '.join(wanted)} from; add images"
         )
-    train: list[S] = []
-    for members in _by_rarest(splits["train"]).values():
+    held: dict[str, list[_Unit]] = {name: [] for name in (*wanted, "train")}
+    for members in _by_rarest(_units(splits["train"])).values():
         cut = cut_shares(members, wanted) if len(members) > len(wanted) else {"train": members}
-        train += cut.pop("train")
-        for name, taken in cut.items():
-            splits[name] += taken
-    for name in wanted:
-        if not splits[name]:
-            raise UserError(
-                f"the labels of {len(samples)} images are too different to cut {name} from; name the split of each "
-                "image in a column `split`"
-            )
-    return {**splits, "train": train}
+        for name, units in cut.items():
+            held[name] += units
+    if empty := [name for name in wanted if not held[name]]:
+        raise UserError(
+            f"the labels of {len(samples)} images are too different to cut {empty[0]} from; name the split of each "
+            "image in a column `split`"
+        )
+    return splits | {name: [sample for unit in units for sample in unit.members] for name, units in held.items()}
 
 
-def _by_rarest(samples: list[S]) -> dict[str, list[S]]:
-    """Samples by the rarest class that each bears; those that bear none under an empty name."""
-    counts = Counter(name for sample in samples for name in sample.truth.present)
-    groups: dict[str, list[S]] = {}
-    for sample in samples:
-        rarest = min(sample.truth.present, key=lambda name: (counts[name], name), default="")
-        groups.setdefault(rarest, []).append(sample)
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Samples that stay in one split, and the classes that any of them bears."""
+
+    id: str
+    present: frozenset[str]
+    members: tuple[Any, ...]
+    truth: None = None
+    split: None = None
+
+
+def _units(samples: Sequence[Sample]) -> list[_Unit]:
+    return [
+        _Unit(name, frozenset(chain.from_iterable(sample.truth.present for sample in members)), tuple(members))
+        for name, members in grouped(samples).items()
+    ]
+
+
+def _by_rarest(units: Sequence[_Unit]) -> dict[str, list[_Unit]]:
+    """Units by the rarest class that each bears; those that bear none under an empty name."""
+    counts = Counter(name for unit in units for name in unit.present)
+    groups: dict[str, list[_Unit]] = {}
+    for unit in units:
+        rarest = min(unit.present, key=lambda name: (counts[name], name), default="")
+        groups.setdefault(rarest, []).append(unit)
     return {name: groups[name] for name in sorted(groups)}
 
 

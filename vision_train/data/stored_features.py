@@ -83,8 +83,10 @@ def class_names(described: Any) -> tuple[str, ...]:
         return class_names(described["feature"])
     names = described.get("names", ())
     if isinstance(names, Mapping):  # of a README: {'0': cat, '1': dog}
+        if not all(str(key).isdecimal() for key in names):
+            return ()
         names = [names[key] for key in sorted(names, key=lambda key: int(key))]
-    return tuple(str(name) for name in names or ())
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
 
 def _described(schema: Any, file: Path, root: Path) -> dict[str, Any]:
@@ -121,13 +123,16 @@ def _of_readme(front: str, readme: Path) -> dict[str, Any]:
         return {}
     if isinstance(info, list):  # one for each configuration
         info = info[0] if len(info) == 1 else {}
-    found = {}
-    for column in info.get("features") or ():
+    listed_columns = info.get("features") if isinstance(info, Mapping) else None
+    found: dict[str, Any] = {}
+    for column in listed_columns if isinstance(listed_columns, list) else ():
+        if not isinstance(column, Mapping):
+            continue
         kind = column.get("dtype")
         listed = column.get("sequence") or column.get("list")
         if isinstance(listed, Mapping):
             kind = listed
-        found[column.get("name")] = (
+        found[str(column.get("name"))] = (
             kind.get("class_label") if isinstance(kind, Mapping) else {"_type": str(kind).title()}
         )
     return {name: value for name, value in found.items() if value}

@@ -17,7 +17,7 @@ from vision_train.data.kind import SKIP_BAD, OnBad
 from vision_train.data.label_sets import LabelSet
 from vision_train.data.labels import class_name, is_missing
 from vision_train.data.sample import ImageSample
-from vision_train.data.splits import split_called
+from vision_train.data.splits import mentions_split, splits_called
 from vision_train.data.stored_features import Features, features_of
 from vision_train.data.stored_images import ARROW, PARQUET, StoredImage, arrow_errors, open_columns, stored_files
 from vision_train.errors import UserError
@@ -33,6 +33,8 @@ class _Shard:
 
     file: Path
     split: str | None
+    named_by_folder: bool
+    """Whether its folder says the split."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def read_stored(root: Path, on_bad: OnBad, wanted: Wanted) -> FoundImages:
     notes: list[str] = []
     without: list[tuple[str, str]] = []
     by_split: dict[str | None, list[_Shard]] = defaultdict(list)
-    for shard in _shards(root):
+    for shard in _shards(root, divided=wanted.labelled):
         by_split[shard.split].append(shard)
     for split, shards in by_split.items():
         found = [each for shard in shards for each in _rows(shard, root, wanted)]
@@ -86,37 +88,74 @@ def read_stored(root: Path, on_bad: OnBad, wanted: Wanted) -> FoundImages:
     return FoundImages(samples, notes)
 
 
-def _shards(root: Path) -> list[_Shard]:
+def _shards(root: Path, *, divided: bool) -> list[_Shard]:
     files = list(stored_files(root))
     if not files:
         raise UserError(f"{printable(str(root))}: no {PARQUET} or {ARROW} files in it; set data.root to their folder")
     if len({file.suffix for file in files}) > 1:
         raise UserError(f"{printable(str(root))}: holds {PARQUET} and {ARROW} files; name the folder of one kind")
-    shards, bases = [], set()
-    groups: dict[tuple[Path, str, int], set[int]] = defaultdict(set)
-    for file in files:
-        found = _SHARD.fullmatch(file.stem)
-        assert found is not None
-        name = found["name"] or found["alone"]
-        if found["count"]:
-            groups[file.parent, name, int(found["count"])].add(int(found["number"]))
-        split = split_called(name)
-        above = split_called(file.parent.name) if split is None and file.parent != root else None
-        bases.add(file.parent.parent if above else file.parent)
-        shards.append(_Shard(file, split or above))
+    shards = _with_splits(root, files)
+    bases = {shard.file.parent.parent if shard.named_by_folder else shard.file.parent for shard in shards}
     if len(bases) > 1:
         named = first_named([str(base.relative_to(root)) or "." for base in sorted(bases)])
         raise UserError(
             f"{printable(str(root))}: its files lie in several folders, {named}, which are data sets of their own; "
             "name one of them as data.root"
         )
-    for (folder, name, count), numbers in groups.items():
+    _refuse_absent(files)
+    if divided and root.is_dir():
+        _refuse_unclear(root, shards)
+    return shards
+
+
+def _with_splits(root: Path, files: Sequence[Path]) -> list[_Shard]:
+    """Files with the splits that their names say, or else the folders that they lie in."""
+    names = {file: _parts_of(file)[0] for file in files}
+    of_names = splits_called(list(dict.fromkeys(names.values())))
+    of_folders = splits_called(list(dict.fromkeys(file.parent.name for file in files if file.parent != root)))
+    shards = []
+    for file, name in names.items():
+        above = of_folders.get(file.parent.name) if name not in of_names and file.parent != root else None
+        shards.append(_Shard(file, of_names.get(name, above), named_by_folder=above is not None))
+    return shards
+
+
+def _parts_of(file: Path) -> tuple[str, int | None, int]:
+    """Name of a file without its number, its number, and how many there are of that name; None and 0 without one."""
+    found = _SHARD.fullmatch(file.stem)
+    assert found is not None
+    if found["count"] is None:
+        return found["alone"], None, 0
+    return found["name"], int(found["number"]), int(found["count"])
+
+
+def _refuse_absent(files: Sequence[Path]) -> None:
+    """Refuse files of which one lacks by their numbers."""
+    numbered: dict[tuple[Path, str, int], set[int]] = defaultdict(set)
+    for file in files:
+        name, number, count = _parts_of(file)
+        if number is not None:
+            numbered[file.parent, name, count].add(number)
+    for (folder, name, count), numbers in numbered.items():
         if absent := sorted({*range(count)} - numbers):
             raise UserError(
                 f"{printable(str(folder))}: {name} has {count} files by their names, and number {absent[0]:05d} is "
                 "missing; download it again"
             )
-    return shards
+
+
+def _refuse_unclear(root: Path, shards: Sequence[_Shard]) -> None:
+    """Refuse files whose split is not clear: what they hold to test on would be trained on."""
+    without = [shard.file for shard in shards if shard.split is None]
+    named = [shard.file for shard in shards if shard.split is not None]
+    doubtful = [file for file in without if named or mentions_split(file.stem)]
+    if doubtful:
+        shown = first_named([str(file.relative_to(root)) for file in doubtful])
+        beside = f", beside {first_named([str(file.relative_to(root)) for file in named])}" if named else ""
+        raise UserError(
+            f"{printable(str(root))}: which split {shown} is does not show{beside}; begin the names of all files with "
+            "train, val or test, as in train-00000.parquet, or move those out that are not to be used"
+        )
 
 
 def _rows(shard: _Shard, root: Path, wanted: Wanted) -> Iterator[tuple[ImageSample, str | None]]:

@@ -10,6 +10,7 @@ from vision_train.data.kind import LABELLED, is_test
 from vision_train.data.module import POOL_SPLIT, PSEUDO_SPLIT, SampleDataModule
 from vision_train.data.pictures import Pictures, look_alike, pictures_of, same_pixels, too_many
 from vision_train.data.sample import Sample
+from vision_train.data.stored_content import unread
 from vision_train.errors import UserError
 from vision_train.wording import count_of
 
@@ -106,6 +107,8 @@ def check_overlap(data: SampleDataModule) -> None:
     beside = {name for names in data.companions.values() for name in names}
     trained_on = {stream.split for stream in data.streams.values()}
     groups = CONTENTS.shared(splits)
+    if many := unread(sample for samples in splits.values() for sample in samples):
+        data.notes.append(f"copies of {data.noun} in several splits were not looked for: that is to read {many}")
     for first, second in combinations(splits, 2):
         if splits[first] is splits[second] or (is_test(first) and is_test(second)):
             continue  # both names mean one split, or parts of it, and the code that named it said so

@@ -87,7 +87,10 @@ def predict_run(
     files = files_of(shard, out or DEFAULT, directory, inputs, overrides)
     with files.held():
         if not force and (whole := files.finished()):
-            console.print(f"{files.out}: is finished, {whole['predictions']:,} predictions; left as it is")
+            console.print(
+                f"{files.out}: is finished, {whole['predictions']:,} predictions; left as it is. If images have come "
+                "into a folder since, give --force"
+            )
             return
         if not force and files.out.exists() and not files.manifest.exists():
             raise UserError(f"--out {files.out}: exists without a manifest; {FORCE}")

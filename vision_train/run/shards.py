@@ -74,6 +74,8 @@ class ShardFiles:
         """
         if not self.manifest.exists():
             return None
+        if not self.out.is_file():
+            return None  # nothing is lost, whatever was asked for then
         remedy = "delete it and its table to predict this shard anew"
         found = read_mapping(self.manifest, remedy)
         differing = [key for key, value in self.asked.items() if found.get(key) != value]
@@ -83,7 +85,7 @@ class ShardFiles:
                 f"{self.manifest}: is of another prediction: {named}. Name another --out, or give --force to write "
                 "over it"
             )
-        return found if found.get("finished") is True and self.out.is_file() else None
+        return found if found.get("finished") is True else None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -105,9 +107,7 @@ class ShardFiles:
 
     def finish(self, predictions: int, skipped: int) -> None:
         """Say that the table is whole, once it is."""
-        with self.out.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._write(finished=True, predictions=predictions, skipped=skipped, sha256=digest)
+        self._write(finished=True, predictions=predictions, skipped=skipped, sha256=_digest(self.out))
 
     def _write(self, **state: Any) -> None:
         write_json(self.manifest, {"vision_train": __version__, "out": self.out.name, **self.asked, **state})
@@ -125,14 +125,23 @@ def files_of(
         inputs: As typed.
         keys: Recipe keys that are changed.
     """
-    with directory.best.open("rb") as weights:
-        digest = hashlib.file_digest(weights, "sha256").hexdigest()
     asked = {
         "run": str(directory.path),
-        "weights": digest,
+        "weights": _digest(directory.best),
         "inputs": [escape_name(str(each)) for each in inputs],
+        "contents": [_content(each) for each in inputs],
         "keys": list(keys),
         "shard": shard.number,
         "of": shard.of,
     }
     return ShardFiles(shard, shard.place(out), asked)
+
+
+def _content(place: Path) -> str | None:
+    """What a list or an image holds; None for a folder, whose files may be too many to be listed once more."""
+    return _digest(place)[:12] if place.is_file() else None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

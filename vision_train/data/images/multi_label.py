@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from vision_train.data.cases import shared_cases
 from vision_train.data.dataset import Batch
 from vision_train.data.folds import with_fold
 from vision_train.data.image_dataset import ImageDataModule
@@ -88,7 +89,8 @@ def build_label_sets(recipe: Recipe, classes: list[str] | None, only: str | None
     )
     if len(splits["train"]) < len(all_of_train):
         module.drawn_from["train"] = all_of_train
-    module.notes += [*found.notes, *without_positives(splits, names), *notes]
+    together = [] if only else shared_cases(splits, LabelSetDataModule.noun)
+    module.notes += [*found.notes, *without_positives(splits, names), *notes, *together]
     return module
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vision_train.data.fold_section import Fold
 from vision_train.data.image_section import ImageSection
 from vision_train.data.kind import IDENTITY, PLACE, KindOfData, Problems, share_problems
 
@@ -22,6 +23,9 @@ class Section(ImageSection):
     """Folder that the paths of `labels` are relative to; null takes the folder of the csv."""
     labels: str | None = field(default=None, metadata=PLACE)
     """Csv file with the columns `path`, those of `targets` and, if you like, `split`."""
+    fold: Fold | None = field(default=None, metadata=IDENTITY)
+    """Test on one of several folds, drawn with the seed, and train on the others, as `compare --folds` does; null takes
+    the test split."""
     targets: list[str] | None = field(default=None, metadata=IDENTITY)
     """Columns of the numbers to predict; null takes the only column beside `path` and `split`."""
     splits: dict[str, float] | None = field(default=None, metadata=IDENTITY)
@@ -53,6 +57,7 @@ MEASUREMENTS = KindOfData(
     given="images with a number each",
     implementation="vision_train.data.measurements.build",
     look="vision_train.data.measurements.look:look",
+    takes_shares=True,
     report="vision_train.report.images",
     verbs="vision_train.data.measurements.verbs",
 )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
+from vision_train.data.cases import shared_cases
 from vision_train.data.dataset import Batch
+from vision_train.data.divide import cut_together
+from vision_train.data.folds import with_fold
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, image_transform, loose, picture_sources
-from vision_train.data.measurements import Section
+from vision_train.data.measurements import TABLE, Section
 from vision_train.data.measurements.reading import ranges_in_words, read_measurements
 from vision_train.data.sample import ImageSample
-from vision_train.data.splits import Splits, by_split, cut_shares, shares_to_cut, whole_split
-from vision_train.errors import UserError
+from vision_train.data.splits import Splits, by_split, shares_to_cut, whole_split
 from vision_train.files import printable
 from vision_train.recipe.recipe import Recipe
 
@@ -41,9 +45,9 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     """
     section: Section = recipe.data
     samples, names, notes = read_measurements(section, classes)
-    splits = whole_split(samples, only) if only else _divide(samples, section)
+    splits = whole_split(samples, only) if only else _divide(samples, section, recipe.seed)
     module = MeasurementDataModule(section, recipe.augment, recipe.seed, splits, names, collate_numbers)
-    module.notes += notes
+    module.notes += [*notes, *([] if only else shared_cases(splits, MeasurementDataModule.noun))]
     return module
 
 
@@ -57,12 +61,9 @@ def collate_numbers(truths: list[tuple[float, ...]]) -> Batch:
     return {"target": torch.tensor(truths, dtype=torch.float32)}
 
 
-def _divide(samples: list[ImageSample], section: Section) -> Splits:
-    splits = by_split(samples)
+def _divide(samples: list[ImageSample], section: Section, seed: int) -> Splits:
+    if section.fold is not None and section.source != TABLE:  # the usual split of drawn discs is no promise
+        samples = [replace(sample, split=None) for sample in samples]
+    splits = by_split(with_fold(samples, section, seed))
     wanted = shares_to_cut(splits, section.splits)
-    if wanted and len(splits["train"]) <= len(wanted):
-        raise UserError(
-            f"{section.named()}: {len(splits['train'])} training image(s) are too few to cut {' and '.join(wanted)} "
-            "from; add images"
-        )
-    return {**splits, **cut_shares(splits["train"], wanted)} if wanted else splits
+    return splits | cut_together(splits["train"], wanted, section) if wanted else splits

@@ -18,7 +18,7 @@ from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.wording import count_of, first_named
 
-NO_NUMBERS = frozenset({"", "path", "split"})
+NO_NUMBERS = frozenset({"", "path", "split", "group"})
 """Columns beside those of numbers."""
 
 
@@ -32,13 +32,20 @@ def read_measurements(
         known: Names of the numbers of an earlier run.
 
     Raises:
-        UserError: The table cannot be read, or lacks a number or the column that holds it.
+        UserError: The table cannot be read, or lacks a number or the column that holds it; or the numbers are not
+            those of the earlier run.
     """
+    targets = [DIAMETER] if section.source != TABLE else section.targets
+    if known and targets and {*targets} != {*known}:
+        raise UserError(
+            f"data.targets=[{','.join(targets)}]: the run has learnt [{','.join(known)}]; leave the key out, and call "
+            "the columns of another table like those"
+        )
     if section.source != TABLE:
         return list(discs_samples()), [DIAMETER], []
     assert section.labels is not None, "the section demands it"
     table, root = Path(section.labels), None if section.root is None else Path(section.root)
-    columns = _columns(table, section.targets or known)
+    columns = _columns(table, known or targets)
     listed, notes = listed_files(table, root, *columns.values())
     if not listed:
         raise UserError(f"{table}: no lines below the header")
@@ -49,7 +56,7 @@ def read_measurements(
         notes.append(_without_number(table, missing, skip=section.on_bad == "skip"))
     left_out = {file.line for file in missing}
     samples = [
-        ImageSample(file.name, file.path, _numbers(table, file, columns), splits.get(file.line))
+        ImageSample(file.name, file.path, _numbers(table, file, columns), splits.get(file.line), file.group)
         for file in files
         if file.line not in left_out
     ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,11 +70,14 @@ class MultiLabelTask(ClassificationTask):
         )
 
     def on_train_start(self) -> None:
-        """Weigh the presence of each class by how many training images lack it for each that bears it."""
+        """Weigh the presence of each class by how many training images are known to lack it for each that bears it."""
         if self.recipe.method.class_weights == "none":
             return
-        borne = torch.tensor(self.class_counts, dtype=torch.float64)
-        lacked = self.training_samples - borne
+        truths = [sample.truth for sample in cast(Any, self.trainer).datamodule.samples("train")]
+        present = Counter(name for truth in truths for name in truth.present)
+        unknown = Counter(name for truth in truths for name in truth.unknown)
+        borne = torch.tensor([present[name] for name in self.classes], dtype=torch.float64)
+        lacked = len(truths) - borne - torch.tensor([unknown[name] for name in self.classes])
         self._presence_weights = (lacked / borne.clamp_min(1)).float().to(self.device)
 
     def labelled_loss(self, step: MixedStep) -> Tensor:

@@ -105,14 +105,25 @@ class RegressionTask(Task):
         """A copy of the network whose last layer gives numbers in the units of the data.
 
         Raises:
-            UserError: The last layer cannot.
+            UserError: The last layer cannot, or what the network gives is not what its last layer gives.
         """
         network = copy.deepcopy(self.network).eval()
         mean, deviation = (each.to(self.device) for each in self._standard())
+        random = torch.Generator().manual_seed(0)
+        image = torch.rand(2, 3, *self.recipe.data.height_and_width, generator=random).to(self.device)
+        with torch.no_grad():
+            expected = self._in_units(network(image))
         try:
             scale_outputs(network, deviation, mean)
         except ValueError as error:
             raise UserError(f"model.name={self.recipe.model.name}: {error}; name another model") from error
+        with torch.no_grad():
+            found = network(image)
+        if not torch.allclose((found - mean) / deviation, (expected - mean) / deviation, rtol=1e-3, atol=1e-3):
+            raise UserError(
+                f"model.name={self.recipe.model.name}: its outputs are not those of its last layer alone, which is to "
+                "give them units; name another model"
+            )
         return network
 
     def on_fit_start(self) -> None:

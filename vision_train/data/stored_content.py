@@ -1,0 +1,62 @@
+"""What images hold whose bytes stand in rows of Parquet and Arrow files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from vision_train.data.sample import ImageSample, Sample
+from vision_train.data.stored_images import StoredImage
+from vision_train.progress import doing
+
+MOST_BYTES = 4 * 2**30
+"""Of files whose rows are compared; to read more takes more than some seconds."""
+
+
+def row_digests(samples: Iterable[Sample]) -> dict[str, str]:
+    """A digest of the bytes of each image that stands in a row, by the identity of its sample.
+
+    Those of more than :data:`MOST_BYTES` are not read, nor are rows that cannot be.
+    """
+    rows = _rows(samples)
+    if not rows or too_much(rows.values()):
+        return {}
+    found = {}
+    with doing("comparing images"):
+        # In the order of the files, of which a group of rows is read at a time.
+        for identity, image in sorted(rows.items(), key=lambda item: (item[1].file, item[1].row)):
+            if digest := _digest(image, Path(image.file).stat().st_mtime_ns):
+                found[identity] = digest
+    return found
+
+
+def unread(samples: Iterable[Sample]) -> str:
+    """Of which size the files are whose rows are too many to be compared, in words; empty where they are compared."""
+    rows = _rows(samples)
+    return f"{_size(rows.values()) / 2**30:.1f} GiB of Parquet or Arrow files" if too_much(rows.values()) else ""
+
+
+def too_much(rows: Iterable[StoredImage]) -> bool:
+    """Whether the files of these rows are too large to be read as a whole."""
+    return _size(rows) > MOST_BYTES
+
+
+def _rows(samples: Iterable[Sample]) -> dict[str, StoredImage]:
+    stored = [sample for sample in samples if isinstance(sample, ImageSample)]
+    return {sample.identity: sample.image for sample in stored if isinstance(sample.image, StoredImage)}
+
+
+def _size(rows: Iterable[StoredImage]) -> int:
+    return sum(Path(file).stat().st_size for file in {image.file for image in rows})
+
+
+@cache
+def _digest(image: StoredImage, changed: int) -> str | None:
+    """A digest of the row of a file that was changed at this time; None of a row that cannot be read."""
+    try:
+        content = image.read()
+    except OSError:
+        return None  # told when it is read to learn from
+    return None if content is None else hashlib.sha256(content).hexdigest()
