@@ -1,6 +1,8 @@
 """What every test relies on: fixed seeds, one thread, no window, no network; and other processes to train with."""
 
 import contextlib
+import functools
+import importlib.metadata
 import multiprocessing
 import os
 import pickle
@@ -35,6 +37,10 @@ hypothesis.settings.register_profile(
     "tests", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("tests")
+
+# Lightning looks through all installed packages for each Trainer that it makes, of which a short run makes six. What is
+# installed does not change while tests run.
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
 
 SEED = 0
 LONGEST = tuple(Path(__file__).parent / folder for folder in ("run", "e2e", "study"))

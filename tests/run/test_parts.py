@@ -93,9 +93,12 @@ def test_parts_follow_the_run_which_stays_what_was_asked_for(tiny):
     assert [folder.name for folder in _phase_folders(directory.path)] == ["fit"], "what its weights owe"
 
 
-@pytest.fixture
-def whole(tiny: str) -> RunDirectory:
-    return run(tiny, run_dir="whole")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_text: str) -> RunDirectory:
+    """A run that nothing has cut short."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(tiny_text)
+    return run(str(folder / "tiny.yaml"), run_dir=str(folder / "whole"))
 
 
 @pytest.mark.parametrize("step", [1, 7, 10, 15, 19])
