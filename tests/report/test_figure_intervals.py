@@ -7,13 +7,14 @@ import pytest
 
 from vision_train.artefacts import Items, Metric, Recomputed
 from vision_train.report.figure_intervals import figure_intervals
+from vision_train.report.headline import headline_tiles
 from vision_train.report.record import RunRecord
 from vision_train.statistics import wilson_interval
 
 METRICS = (
     Metric("accuracy", "accuracy", "percent", is_proportion=True),
     Metric("auroc", "AUROC", is_share=True),
-    Metric("loss", "loss", better="less"),
+    Metric("loss", "loss", better="less", is_positive=True),
     Metric("probe", "accuracy of other items", "percent", is_proportion=True),
 )
 
@@ -62,8 +63,33 @@ def test_metrics_that_are_no_share_of_items_have_intervals_too():
     assert intervals["test/loss"].low < loss < intervals["test/loss"].high
 
 
+def test_what_cannot_be_below_0_has_an_interval_that_is_not_either():
+    losses = [0.0] * 8 + [3.0, 5.0]
+    found = Items("test_items", [str(index) for index in range(10)], {"loss": losses, "gain": losses})
+    intervals = figure_intervals(record(found, loss=0.8, gain=0.8))
+    assert intervals["test/gain"].low < 0 < intervals["test/loss"].low < 0.8 < intervals["test/loss"].high
+    low, high = intervals["test/loss"]
+    assert low * high == pytest.approx(0.8**2), "symmetric on the log scale"
+
+
+@pytest.mark.parametrize("hits", [0.0, 1.0])
+def test_groups_that_are_all_right_or_all_wrong_have_the_interval_of_so_many_items(hits):
+    groups = [str(index // 10) for index in range(100)]
+    assert figure_intervals(record(items(groups=groups, hits=hits), accuracy=hits)) == {
+        "test/accuracy": wilson_interval(hits, 10)
+    }
+
+
 @pytest.mark.parametrize(
     "figures", [{"auroc": 0.123}, {"odd": 0.5}, {"accuracy": float("nan")}, {"samples": 100}, {"probe": 0.5}]
 )
 def test_figures_that_the_items_do_not_say_have_none(figures):
     assert figure_intervals(record(items(), **figures)) == {}
+
+
+def test_a_figure_at_its_end_says_why_it_has_no_interval():
+    found = items()
+    found.columns["probabilities"] = [[1.0 - label, float(label)] for label in found.columns["label"]]
+    perfect = record(found, auroc=1.0)
+    (tile,) = headline_tiles(perfect, figure_intervals(perfect))
+    assert "no interval" in tile.note

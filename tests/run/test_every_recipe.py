@@ -78,7 +78,7 @@ def test_recipe_trains_two_steps(name, data, tmp_path):
 
 
 def _trained_in_two() -> list[str]:
-    """One recipe for each task, family of models and method; sizes of a model differ in nothing that processes share."""
+    """One recipe for each task, family of models and method: the size of a model is nothing that processes share."""
     kinds = dict[tuple[str, str, str, bool], str]()
     for name in sorted(RECIPES, key=lambda name: name.startswith("studies/")):
         recipe = load_recipe(name, runnable=False)

@@ -33,7 +33,8 @@ def figure_intervals(record: RunRecord) -> dict[str, Interval]:
     """Intervals of the figures of the tested split: what other test items of the kind might have shown.
 
     A share of single items has Wilson's interval; items of one group, such as those of a patient, are no single
-    items. All other metrics are recomputed on resampled groups.
+    items. All other metrics are recomputed on resampled groups. Where every item is right, or none, no resample
+    differs: the share then has Wilson's interval of as many items as there are groups.
 
     Args:
         record: The run.
@@ -62,7 +63,9 @@ def _interval(record: RunRecord, items: Items, name: str, value: float) -> Inter
     resampled = _resampled(items, name)
     if resampled is None or not abs(resampled.observed - value) < SAME:
         return None  # the items are not those of this figure
-    return bootstrap_interval(resampled, share=described.is_share)
+    if described.is_proportion and value in (0, 1):
+        return wilson_interval(value, resampled.groups)
+    return bootstrap_interval(resampled, share=described.is_share, positive=described.is_positive)
 
 
 def _resampled(items: Items, name: str) -> Resampled | None:

@@ -68,6 +68,8 @@ class Described:
     shown: bool = True
     is_share: bool = False
     """Lies in [0, 1]."""
+    is_positive: bool = False
+    """Cannot be below 0."""
 
 
 ENGINE: dict[str, Described] = {
@@ -102,7 +104,14 @@ def describe(name: str, metrics: Metrics) -> Described:
     if (metric := metrics.get(own)) is None:
         return Described(own.replace("_", " "))
     is_share = metric.is_share or metric.format == "percent"
-    return Described(metric.title, FORMATS[metric.format], metric.is_proportion, metric.shown != "never", is_share)
+    return Described(
+        metric.title,
+        FORMATS[metric.format],
+        metric.is_proportion,
+        metric.shown != "never",
+        is_share,
+        metric.is_positive,
+    )
 
 
 def metric_title(name: str, metrics: Metrics) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from vision_train.statistics.intervals import SIGNIFICANCE, Interval, share_interval
+from vision_train.statistics.intervals import SIGNIFICANCE, Interval, positive_interval, share_interval
 from vision_train.statistics.metrics import Columns, Statistic
 
 RESAMPLES = 2_000
@@ -97,7 +97,9 @@ def _draws(groups: int, items: int, resamples: int, seed: int) -> Iterator[np.nd
         yield np.array([np.bincount(generator.integers(groups, size=groups), minlength=groups) for _ in rows], float)
 
 
-def bootstrap_interval(resampled: Resampled, comparisons: int = 1, *, share: bool = False) -> Interval | None:
+def bootstrap_interval(
+    resampled: Resampled, comparisons: int = 1, *, share: bool = False, positive: bool = False
+) -> Interval | None:
     """Student's t interval with the bootstrap's standard error: what other test samples of the kind might have shown.
 
     Percentiles of the resamples are too narrow for few groups: their variance is smaller by 1/n, and they ignore that
@@ -108,6 +110,7 @@ def bootstrap_interval(resampled: Resampled, comparisons: int = 1, *, share: boo
         comparisons: How many share the level of 5 % (Bonferroni).
         share: Whether the metric lies in [0, 1]; the interval then does too, and there is none where all resamples are
             alike, as with an AUROC of exactly 1: they do not say how far off it could be.
+        positive: Whether the metric cannot be below 0; nor is the interval then.
 
     Returns:
         None where there are fewer than two groups, or the metric is undefined on these samples or in more than 5 % of
@@ -123,4 +126,6 @@ def bootstrap_interval(resampled: Resampled, comparisons: int = 1, *, share: boo
     )
     if share:
         return share_interval(resampled.observed, float(half)) if half > 0 else None
+    if positive:
+        return positive_interval(resampled.observed, float(half))
     return Interval(float(resampled.observed - half), float(resampled.observed + half))

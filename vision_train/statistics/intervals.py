@@ -51,6 +51,19 @@ def share_interval(share: float, half: float) -> Interval:
     return Interval(float(special.expit(middle - reach)), float(special.expit(middle + reach)))
 
 
+def positive_interval(value: float, half: float) -> Interval:
+    """An interval of what cannot be below 0: symmetric on the log scale, where it is as wide at the value.
+
+    Args:
+        value: The estimate, at least 0.
+        half: Half the width that the interval would have if it were symmetric about the value (delta method).
+    """
+    if value <= 0:
+        return Interval(0.0, value + half)
+    factor = math.exp(half / value)
+    return Interval(value / factor, value * factor)
+
+
 def overlap_of(folds: int | None) -> float:
     """Test samples of a fold for each sample that its run learns from: what dependent folds add to the error of a mean.
 

@@ -15,9 +15,9 @@ from vision_train.statistics import Columns, statistic
 from vision_train.tasks.learning import LUCK
 from vision_train.tasks.scores import Scores
 
-LOSS = Metric("loss", "loss", better="less")
-MAE = Metric("mae", "mean absolute error", better="less", shown="always")
-RMSE = Metric("rmse", "root mean squared error", better="less")
+LOSS = Metric("loss", "loss", better="less", is_positive=True)
+MAE = Metric("mae", "mean absolute error", better="less", is_positive=True, shown="always")
+RMSE = Metric("rmse", "root mean squared error", better="less", is_positive=True)
 R2 = Metric("r2", "R²")
 PEARSON = Metric("pearson", "Pearson's correlation")
 SPEARMAN = Metric("spearman", "Spearman's rank correlation")
