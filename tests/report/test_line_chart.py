@@ -128,3 +128,9 @@ def test_points_that_nothing_joins_are_drawn_alone_and_not_read_off():
     hover = json.loads(unescape(re.search(r'data-chart="([^"]*)"', drawn)[1]))
     assert [line["x"] for line in hover["lines"]] == [[1.0, 3.0]]
     assert drawn.index("ideal") < drawn.index("images"), "what the pointer reads comes first in the legend"
+
+
+def test_there_is_no_half_of_an_epoch():
+    drawn = line_chart(LineChart("Loss", [Line("val", [0, 1, 2], [1, 2, 1])], "epoch"))
+    marks = re.findall(r'text-anchor="middle">([\d.]+)<', drawn)
+    assert marks == ["0", "1", "2"]

@@ -60,10 +60,13 @@ def line_chart(chart: LineChart) -> Markup:
     ys = [value for line in lines for values in (line.y, *(line.spread or ())) for value in values]
     ys = [value for value in ys if math.isfinite(value)]
     bottom, bounded = HIGH if chart.unit_square else LOW, chart.bounded or written is format_percent
+    counted = not chart.unit_square and all(value == round(value) for value in xs)
     x_scale = Scale(*((0.0, 1.0) if chart.unit_square else chart.x_range or _x_range(xs)), LEFT, RIGHT)
     y_range = (0.0, 1.0) if chart.unit_square else chart.y_range or _y_range(ys, bounded)
     y_ticks = ticks(*y_range)
     y_scale = Scale(y_ticks[0], y_ticks[-1], bottom, TOP)
+    # There is no half of an epoch.
+    x_ticks = [tick for tick in ticks(x_scale.low, x_scale.high) if not counted or tick == round(tick)]
     thinned = [thin(line) for line in lines]
     ends = "; ".join(
         f"{len(line.x)} points of {line.name}" if line.scattered else f"{line.name} ends at {_last(line, written)}"
@@ -72,7 +75,7 @@ def line_chart(chart: LineChart) -> Markup:
     drawn = [_draw(index, line, band, x_scale, y_scale) for index, (line, band) in enumerate(thinned)]
     body = [
         _bars(chart.counts, x_scale, y_scale),
-        _axes(x_scale, y_scale, y_ticks, chart.x_label, written),
+        _axes(x_scale, y_scale, x_ticks, y_ticks, chart.x_label, written),
         _upright(chart.y_label, bottom),
         *drawn,
         *(_mark(mark, x_scale, y_scale) for mark in chart.marks),
@@ -178,7 +181,9 @@ def _mark(mark: Mark, x_scale: Scale, y_scale: Scale) -> Markup:
     )
 
 
-def _axes(x_scale: Scale, y_scale: Scale, y_ticks: list[float], x_label: str, written: NumberFormat) -> Markup:
+def _axes(
+    x_scale: Scale, y_scale: Scale, x_ticks: list[float], y_ticks: list[float], x_label: str, written: NumberFormat
+) -> Markup:
     parts = []
     for tick in y_ticks:
         y = y_scale(tick)
@@ -186,7 +191,7 @@ def _axes(x_scale: Scale, y_scale: Scale, y_ticks: list[float], x_label: str, wr
         label = tick_label(tick, written)
         parts.append(f'<line class="{kind}" x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>')
-    for tick in ticks(x_scale.low, x_scale.high):
+    for tick in x_ticks:
         if x_scale.low - 1e-9 <= tick <= x_scale.high + 1e-9:
             place = f'x="{x_scale(tick):.1f}" y="{y_scale.start + 18:g}"'
             parts.append(f'<text {place} text-anchor="middle">{tick_label(tick)}</text>')
