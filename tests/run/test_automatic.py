@@ -176,17 +176,23 @@ def test_a_dry_run_says_what_was_found(tiny, room_for):
     assert not list(Path.cwd().glob("runs"))
 
 
-def test_a_process_that_another_one_started_takes_what_that_found(tiny, monkeypatch):
-    recipe = load_recipe(tiny, [*SAME, "data.batch_size=auto", "optim.lr=auto"])
+BATCH, RATE = "data.batch_size=auto", "optim.lr=auto"
+
+
+@pytest.mark.parametrize("left_open", [(BATCH,), (RATE,), (BATCH, RATE)], ids=["batch", "rate", "both"])
+def test_a_process_that_another_one_started_takes_what_that_found(tiny, monkeypatch, left_open):
+    recipe = load_recipe(tiny, [*SAME, *left_open])
     first = fit(recipe, run_dir=Path("run"), command=[], console=QUIET)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv(PASSED_ON, str(first.path))
-    monkeypatch.setattr(batches, "largest_batch", None)
+    monkeypatch.setattr("vision_train.run.automatic.largest_batch", None)
+    monkeypatch.setattr("vision_train.run.automatic.find_rate", None)
     theirs, kept = settle_automatic(recipe).recipe, load_recipe(RunDirectory(first.path).recipe)
     assert theirs.optim == kept.optim
     assert theirs.run == kept.run
     assert theirs.data.batch_size == kept.data.batch_size
-    assert theirs.trainer["accumulate_grad_batches"] == kept.trainer["accumulate_grad_batches"]
+    # A recipe that leaves only the rate open says nothing of accumulation.
+    assert theirs.trainer == kept.trainer
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS"])
@@ -194,6 +200,11 @@ def test_processes_of_a_launcher_are_refused(tiny, monkeypatch, name):
     monkeypatch.setenv(name, "2")
     with pytest.raises(UserError, match=r"optim\.lr.*2 processes.*--dry-run"):
         settle_automatic(load_recipe(tiny, ["optim.lr=auto"]))
+
+
+def test_several_machines_are_refused_without_a_launcher_too(tiny):
+    with pytest.raises(UserError, match=r"optim\.lr.*several machines.*--dry-run"):
+        settle_automatic(load_recipe(tiny, ["optim.lr=auto", "trainer.num_nodes=2", "trainer.strategy=ddp"]))
 
 
 def test_a_recipe_that_comes_first_may_leave_nothing_open(tiny):
