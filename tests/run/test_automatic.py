@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from vision_train.run.directory import PASSED_ON, RunDirectory
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit, resume
 from vision_train.run.largest_batch import largest_batch, parts_of
-from vision_train.run.range_test import LOWEST, STEPS, find_rate, judged
+from vision_train.run.range_test import HIGHEST, LOWEST, STEPS, RangeTest, find_rate, judged
 from vision_train.tasks.classification.task import ClassificationTask
 
 QUIET = Console(quiet=True)
@@ -111,8 +112,9 @@ def test_the_rate_is_a_third_of_that_with_the_smallest_loss():
     rates = [10 ** (place / 10 - 6) for place in range(70)]
     # Falls evenly to 1e-2 and rises from there on.
     losses = [2 - place / 40 if place <= 40 else 1 + (place - 40) / 5 for place in range(70)]
-    found = judged(rates, losses)
-    assert 2e-3 < found.chosen < 5e-3
+    chosen = judged(rates, losses)
+    assert 2e-3 < chosen < 5e-3
+    found = RangeTest(rates, losses, losses, chosen, "a step had 8 samples")
     curve = found.curve()
     assert isinstance(curve, Curve)
     (changes,) = curve.lines.values()
@@ -124,8 +126,62 @@ def test_the_rate_is_a_third_of_that_with_the_smallest_loss():
 
 
 def test_a_loss_that_never_falls_says_nothing():
-    with pytest.raises(UserError, match=r"optim\.lr=auto.*set optim\.lr to a number"):
-        judged([1e-6, 1e-5, 1e-4], [2.0, 2.0, 2.1])
+    with pytest.raises(UserError, match=r"optim\.lr=auto.*fell from 2 .*set optim\.lr to a number"):
+        judged([1e-6] * 20, [2.0] * 19 + [2.1])
+
+
+@pytest.mark.parametrize("finite", [0, 5, 10])
+def test_a_loss_that_is_not_finite_from_the_first_steps_on_is_said(tiny, monkeypatch, finite):
+    original = ClassificationTask.training_step
+
+    def training_step(self, batch, index):
+        loss = original(self, batch, index)
+        return loss if self.trainer.global_step < finite else loss * float("nan")
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+    with pytest.raises(UserError, match=rf"optim\.lr=auto.*no finite number in step {finite + 1} .*number"):
+        find_rate(load_recipe(tiny, SAME))
+
+
+def test_a_test_ends_within_an_epoch_however_long_that_is(tiny, monkeypatch):
+    """Its rates would grow beyond the highest, where the loss does not: here it falls all the way."""
+    original = ClassificationTask.training_step
+
+    def training_step(self, batch, index):
+        return original(self, batch, index) * 0 + 1 / (1 + self.trainer.global_step)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+    _, test = find_rate(
+        load_recipe(tiny, [*SAME, "data.batch_size=2", "data.labels_per_class=12"])
+    )  # 60 steps an epoch
+    assert len(test.rates) == STEPS
+    assert test.rates[-1] == pytest.approx(HIGHEST)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"), [("null", "the same rate"), ("64", r"64 makes it (.*) for 32 and (.*) for 64")]
+)
+def test_a_rate_belongs_to_the_batch_of_its_test(tiny, monkeypatch, reference, said):
+    """That of one process, whatever the run has."""
+    seen = []
+    original = ClassificationTask.training_step
+
+    def training_step(self, batch, index):
+        seen.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return original(self, batch, index)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+    two = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+    recipe, test = find_rate(load_recipe(tiny, [*SAME, *two, f"optim.lr_reference_batch={reference}"]))
+    factor = 1 if reference == "null" else 32 / 64
+    assert seen == pytest.approx([rate * factor for rate in test.rates])
+    assert "a step had 32 samples" in test.batch
+    assert (found := re.search(said, test.batch))
+    assert [float(rate) for rate in found.groups()] == pytest.approx(
+        [recipe.optim.lr / 2, recipe.optim.lr] if found.groups() else [], rel=0.05
+    )
+    assert test.batch in test.curve().note
+    assert recipe.trainer["devices"] == 2
 
 
 def test_rates_grow_evenly_and_groups_keep_their_proportions(tiny, monkeypatch):

@@ -49,7 +49,7 @@ def settle_automatic(recipe: Recipe) -> Settled:
         notes.append(_batch_in_words(alone, tried))
     if "optim.lr" in recipe.run.automatic:
         alone, test = find_rate(alone)
-        notes.append(f"optim.lr=auto: {alone.optim.lr:g}, by a range test of {len(test.rates)} steps")
+        notes.append(f"optim.lr=auto: {alone.optim.lr:g}, by a range test of {len(test.rates)} steps; {test.batch}")
         artefacts.append(test.curve())
     return Settled(replace(alone, run=replace(recipe.run, automatic=[])), notes, artefacts)
 
