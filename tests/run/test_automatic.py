@@ -3,10 +3,15 @@
 import io
 import json
 import re
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from vision_train.artefacts import Curve
@@ -19,7 +24,7 @@ from vision_train.run.automatic import settle_automatic
 from vision_train.run.directory import PASSED_ON, RunDirectory
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit, resume
-from vision_train.run.largest_batch import largest_batch, parts_of
+from vision_train.run.largest_batch import largest_batch, parts_of, tried_for
 from vision_train.run.range_test import HIGHEST, LOWEST, STEPS, RangeTest, find_rate, judged
 from vision_train.tasks.classification.task import ClassificationTask
 
@@ -35,16 +40,29 @@ def losses_of(run: Path) -> list[float]:
     return [line["val/loss"] for line in read_metrics(run / "metrics.jsonl") if "val/loss" in line]
 
 
+def of_gpu() -> None:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def of_processor() -> torch.Tensor:
+    """Asks for more than any processor can address, and is refused in torch's own words."""
+    return torch.empty(2**60, dtype=torch.uint8)
+
+
+def of_numpy() -> np.ndarray:
+    return np.empty(2**60, dtype=np.uint8)
+
+
 @pytest.fixture
 def room_for(monkeypatch):
     """Let training run out of memory with more samples than this in a batch."""
 
-    def limit(most: int) -> None:
+    def limit(most: int, fail: Callable[[], object] = of_gpu) -> None:
         original = ClassificationTask.training_step
 
         def training_step(self, batch, index):
             if len(batch["label"]) > most:
-                raise torch.OutOfMemoryError("out of memory")
+                fail()
             return original(self, batch, index)
 
         monkeypatch.setattr(ClassificationTask, "training_step", training_step)
@@ -74,6 +92,40 @@ def test_the_largest_part_that_fits_is_taken_and_the_effective_batch_stays(tiny,
     recipe, tried = largest_batch(load_recipe(tiny, ["trainer.accumulate_grad_batches=2"]))
     assert (recipe.data.batch_size, recipe.trainer["accumulate_grad_batches"]) == (8, 8)
     assert [(each.batch, each.bytes is None) for each in tried] == [(2, False), (4, False), (8, False), (16, True)]
+
+
+@pytest.mark.parametrize(
+    ("effective", "expected"), [(1, [1]), (3, [2, 3]), (16, [2, 4, 8, 16]), (61, [2, 4, 8, 16, 32, 61])]
+)
+def test_a_small_batch_is_tried_before_a_large_one(effective, expected):
+    assert tried_for(parts_of(effective)) == expected
+
+
+@given(st.integers(min_value=1, max_value=5000))
+def test_what_is_tried_holds_all_parts_and_never_grows_far_at_once(effective):
+    tried = tried_for(parts_of(effective))
+    assert {*parts_of(effective)} <= {*tried}
+    assert tried[0] <= 2
+    assert all(one < other < 3 * one for one, other in pairwise(tried))
+
+
+@pytest.mark.parametrize("fail", [of_processor, of_numpy])
+def test_too_little_memory_of_a_processor_ends_the_search_as_that_of_a_gpu_does(tiny, room_for, fail):
+    room_for(5, fail)
+    recipe, tried = largest_batch(load_recipe(tiny, ["data.batch_size=8"]))
+    assert (recipe.data.batch_size, [each.bytes is None for each in tried]) == (4, [False, False, True])
+
+
+def test_other_errors_are_no_lack_of_memory(tiny, room_for):
+    room_for(2, lambda: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        largest_batch(load_recipe(tiny))
+
+
+def test_a_batch_without_a_part_that_fits_is_refused_with_one_that_has(tiny, room_for):
+    room_for(5)
+    with pytest.raises(UserError, match=r"4 samples fit.*not 13,.*of the 13 of a step.*data\.batch_size=8"):
+        largest_batch(load_recipe(tiny, [*SAME, "data.batch_size=13"]))
 
 
 def test_a_part_is_not_tried_that_would_take_more_than_is_free(tiny, monkeypatch):
