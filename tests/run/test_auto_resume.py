@@ -10,10 +10,12 @@ import pytest
 from rich.console import Console
 
 from vision_train.errors import UserError
-from vision_train.files import mark_output
+from vision_train.files import OUTPUT_MARK, mark_output
 from vision_train.locks import take
 from vision_train.recipe import load_recipe
 from vision_train.run.auto_resume import settle_place
+from vision_train.run.directory import PASSED_ON, RunDirectory, is_empty
+from vision_train.run.fit import fit
 from vision_train.run.requeue import environment_plugins, queued_again
 from vision_train.run.trainer import build_trainer
 
@@ -41,7 +43,7 @@ LAST = "phases/fit/checkpoints/last.ckpt"
 def test_what_the_same_command_finds(tmp_path, files, found):
     run = begun(tmp_path / "run", "vision-train fit mine.yaml --run-dir run --auto-resume", *files)
     assert settle_place(run, COMMAND) == found
-    assert run.exists() == (found != "nothing"), "one killed before its first checkpoint is begun anew"
+    assert is_empty(run) == (found == "nothing"), "one killed before its first checkpoint is begun anew"
 
 
 def test_nothing_there_and_what_was_killed_at_once(tmp_path):
@@ -51,7 +53,8 @@ def test_nothing_there_and_what_was_killed_at_once(tmp_path):
     mark_output(half)
     (half / ".recipe.yaml.7.tmp").touch()
     assert settle_place(half, COMMAND) == "nothing"
-    assert not half.exists()
+    assert is_empty(half)
+    assert settle_place(half, COMMAND) == "nothing"
 
 
 def test_a_run_of_another_command_and_foreign_files_are_refused(tmp_path):
@@ -71,6 +74,49 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="another process is training"):
         settle_place(run, COMMAND)
     lock.release()
+
+
+def test_a_run_behind_a_link_is_begun_anew(tmp_path):
+    begun(tmp_path / "disk")
+    run = tmp_path / "run"
+    run.symlink_to(tmp_path / "disk", target_is_directory=True)
+    assert settle_place(run, COMMAND) == "nothing"
+    assert run.is_symlink()
+    assert is_empty(run)
+
+
+def test_a_run_that_another_process_has_just_begun_is_left_alone(tmp_path, monkeypatch):
+    """The same command, started twice: between the first file of a run and its training nothing lets it go."""
+    seen = []
+
+    def train(directory, *_):
+        with pytest.raises(UserError, match="another process is training"):
+            settle_place(directory.path, COMMAND)
+        seen.extend(each.name for each in directory.path.iterdir())
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vision_train.run.fit._run_plan", train)
+    monkeypatch.setattr("vision_train.run.directory.write_recipe", lambda *_: train(RunDirectory(tmp_path / "run")))
+    recipe = load_recipe("quickstart", ["trainer.max_epochs=1"])
+    monkeypatch.setenv(PASSED_ON, "")  # what it is set to ends with the test
+    fit(recipe, run_dir=tmp_path / "run", command=COMMAND, console=Console(quiet=True))
+    assert seen.count(OUTPUT_MARK) == 2
+    assert "environment.json" in seen
+
+
+def test_a_run_that_went_on_in_the_meantime_is_not_cleared(tmp_path, monkeypatch):
+    """Another process has trained it, and let it go, after this one looked and before it holds it."""
+    run = begun(tmp_path / "run")
+    held = RunDirectory.held
+
+    def late(directory):
+        (run / LAST).parent.mkdir(parents=True)
+        (run / LAST).touch()
+        return held(directory)
+
+    monkeypatch.setattr(RunDirectory, "held", late)
+    assert settle_place(run, COMMAND) == "unfinished"
+    assert (run / LAST).exists()
 
 
 def test_a_later_process_decides_as_the_first_and_touches_nothing(tmp_path, monkeypatch):

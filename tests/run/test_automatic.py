@@ -2,10 +2,16 @@
 
 import io
 import json
+import re
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from vision_train.artefacts import Curve
@@ -18,8 +24,8 @@ from vision_train.run.automatic import settle_automatic
 from vision_train.run.directory import PASSED_ON, RunDirectory
 from vision_train.run.dry_run import dry_run
 from vision_train.run.fit import fit, resume
-from vision_train.run.largest_batch import largest_batch, parts_of
-from vision_train.run.range_test import LOWEST, STEPS, find_rate, judged
+from vision_train.run.largest_batch import largest_batch, parts_of, tried_for
+from vision_train.run.range_test import HIGHEST, LOWEST, STEPS, RangeTest, find_rate, judged
 from vision_train.tasks.classification.task import ClassificationTask
 
 QUIET = Console(quiet=True)
@@ -34,16 +40,29 @@ def losses_of(run: Path) -> list[float]:
     return [line["val/loss"] for line in read_metrics(run / "metrics.jsonl") if "val/loss" in line]
 
 
+def of_gpu() -> None:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def of_processor() -> torch.Tensor:
+    """Asks for more than any processor can address, and is refused in torch's own words."""
+    return torch.empty(2**60, dtype=torch.uint8)
+
+
+def of_numpy() -> np.ndarray:
+    return np.empty(2**60, dtype=np.uint8)
+
+
 @pytest.fixture
 def room_for(monkeypatch):
     """Let training run out of memory with more samples than this in a batch."""
 
-    def limit(most: int) -> None:
+    def limit(most: int, fail: Callable[[], object] = of_gpu) -> None:
         original = ClassificationTask.training_step
 
         def training_step(self, batch, index):
             if len(batch["label"]) > most:
-                raise torch.OutOfMemoryError("out of memory")
+                fail()
             return original(self, batch, index)
 
         monkeypatch.setattr(ClassificationTask, "training_step", training_step)
@@ -73,6 +92,40 @@ def test_the_largest_part_that_fits_is_taken_and_the_effective_batch_stays(tiny,
     recipe, tried = largest_batch(load_recipe(tiny, ["trainer.accumulate_grad_batches=2"]))
     assert (recipe.data.batch_size, recipe.trainer["accumulate_grad_batches"]) == (8, 8)
     assert [(each.batch, each.bytes is None) for each in tried] == [(2, False), (4, False), (8, False), (16, True)]
+
+
+@pytest.mark.parametrize(
+    ("effective", "expected"), [(1, [1]), (3, [2, 3]), (16, [2, 4, 8, 16]), (61, [2, 4, 8, 16, 32, 61])]
+)
+def test_a_small_batch_is_tried_before_a_large_one(effective, expected):
+    assert tried_for(parts_of(effective)) == expected
+
+
+@given(st.integers(min_value=1, max_value=5000))
+def test_what_is_tried_holds_all_parts_and_never_grows_far_at_once(effective):
+    tried = tried_for(parts_of(effective))
+    assert {*parts_of(effective)} <= {*tried}
+    assert tried[0] <= 2
+    assert all(one < other < 3 * one for one, other in pairwise(tried))
+
+
+@pytest.mark.parametrize("fail", [of_processor, of_numpy])
+def test_too_little_memory_of_a_processor_ends_the_search_as_that_of_a_gpu_does(tiny, room_for, fail):
+    room_for(5, fail)
+    recipe, tried = largest_batch(load_recipe(tiny, ["data.batch_size=8"]))
+    assert (recipe.data.batch_size, [each.bytes is None for each in tried]) == (4, [False, False, True])
+
+
+def test_other_errors_are_no_lack_of_memory(tiny, room_for):
+    room_for(2, lambda: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        largest_batch(load_recipe(tiny))
+
+
+def test_a_batch_without_a_part_that_fits_is_refused_with_one_that_has(tiny, room_for):
+    room_for(5)
+    with pytest.raises(UserError, match=r"4 samples fit.*not 13,.*of the 13 of a step.*data\.batch_size=8"):
+        largest_batch(load_recipe(tiny, [*SAME, "data.batch_size=13"]))
 
 
 def test_a_part_is_not_tried_that_would_take_more_than_is_free(tiny, monkeypatch):
@@ -111,8 +164,9 @@ def test_the_rate_is_a_third_of_that_with_the_smallest_loss():
     rates = [10 ** (place / 10 - 6) for place in range(70)]
     # Falls evenly to 1e-2 and rises from there on.
     losses = [2 - place / 40 if place <= 40 else 1 + (place - 40) / 5 for place in range(70)]
-    found = judged(rates, losses)
-    assert 2e-3 < found.chosen < 5e-3
+    chosen = judged(rates, losses)
+    assert 2e-3 < chosen < 5e-3
+    found = RangeTest(rates, losses, losses, chosen, "a step had 8 samples")
     curve = found.curve()
     assert isinstance(curve, Curve)
     (changes,) = curve.lines.values()
@@ -124,8 +178,62 @@ def test_the_rate_is_a_third_of_that_with_the_smallest_loss():
 
 
 def test_a_loss_that_never_falls_says_nothing():
-    with pytest.raises(UserError, match=r"optim\.lr=auto.*set optim\.lr to a number"):
-        judged([1e-6, 1e-5, 1e-4], [2.0, 2.0, 2.1])
+    with pytest.raises(UserError, match=r"optim\.lr=auto.*fell from 2 .*set optim\.lr to a number"):
+        judged([1e-6] * 20, [2.0] * 19 + [2.1])
+
+
+@pytest.mark.parametrize("finite", [0, 5, 10])
+def test_a_loss_that_is_not_finite_from_the_first_steps_on_is_said(tiny, monkeypatch, finite):
+    original = ClassificationTask.training_step
+
+    def training_step(self, batch, index):
+        loss = original(self, batch, index)
+        return loss if self.trainer.global_step < finite else loss * float("nan")
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+    with pytest.raises(UserError, match=rf"optim\.lr=auto.*no finite number in step {finite + 1} .*number"):
+        find_rate(load_recipe(tiny, SAME))
+
+
+def test_a_test_ends_within_an_epoch_however_long_that_is(tiny, monkeypatch):
+    """Its rates would grow beyond the highest, where the loss does not: here it falls all the way."""
+    original = ClassificationTask.training_step
+
+    def training_step(self, batch, index):
+        return original(self, batch, index) * 0 + 1 / (1 + self.trainer.global_step)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+    _, test = find_rate(
+        load_recipe(tiny, [*SAME, "data.batch_size=2", "data.labels_per_class=12"])
+    )  # 60 steps an epoch
+    assert len(test.rates) == STEPS
+    assert test.rates[-1] == pytest.approx(HIGHEST)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"), [("null", "the same rate"), ("64", r"64 makes it (.*) for 32 and (.*) for 64")]
+)
+def test_a_rate_belongs_to_the_batch_of_its_test(tiny, monkeypatch, reference, said):
+    """That of one process, whatever the run has."""
+    seen = []
+    original = ClassificationTask.training_step
+
+    def training_step(self, batch, index):
+        seen.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return original(self, batch, index)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", training_step)
+    two = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+    recipe, test = find_rate(load_recipe(tiny, [*SAME, *two, f"optim.lr_reference_batch={reference}"]))
+    factor = 1 if reference == "null" else 32 / 64
+    assert seen == pytest.approx([rate * factor for rate in test.rates])
+    assert "a step had 32 samples" in test.batch
+    assert (found := re.search(said, test.batch))
+    assert [float(rate) for rate in found.groups()] == pytest.approx(
+        [recipe.optim.lr / 2, recipe.optim.lr] if found.groups() else [], rel=0.05
+    )
+    assert test.batch in test.curve().note
+    assert recipe.trainer["devices"] == 2
 
 
 def test_rates_grow_evenly_and_groups_keep_their_proportions(tiny, monkeypatch):
@@ -176,17 +284,23 @@ def test_a_dry_run_says_what_was_found(tiny, room_for):
     assert not list(Path.cwd().glob("runs"))
 
 
-def test_a_process_that_another_one_started_takes_what_that_found(tiny, monkeypatch):
-    recipe = load_recipe(tiny, [*SAME, "data.batch_size=auto", "optim.lr=auto"])
+BATCH, RATE = "data.batch_size=auto", "optim.lr=auto"
+
+
+@pytest.mark.parametrize("left_open", [(BATCH,), (RATE,), (BATCH, RATE)], ids=["batch", "rate", "both"])
+def test_a_process_that_another_one_started_takes_what_that_found(tiny, monkeypatch, left_open):
+    recipe = load_recipe(tiny, [*SAME, *left_open])
     first = fit(recipe, run_dir=Path("run"), command=[], console=QUIET)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv(PASSED_ON, str(first.path))
-    monkeypatch.setattr(batches, "largest_batch", None)
+    monkeypatch.setattr("vision_train.run.automatic.largest_batch", None)
+    monkeypatch.setattr("vision_train.run.automatic.find_rate", None)
     theirs, kept = settle_automatic(recipe).recipe, load_recipe(RunDirectory(first.path).recipe)
     assert theirs.optim == kept.optim
     assert theirs.run == kept.run
     assert theirs.data.batch_size == kept.data.batch_size
-    assert theirs.trainer["accumulate_grad_batches"] == kept.trainer["accumulate_grad_batches"]
+    # A recipe that leaves only the rate open says nothing of accumulation.
+    assert theirs.trainer == kept.trainer
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS"])
@@ -194,6 +308,11 @@ def test_processes_of_a_launcher_are_refused(tiny, monkeypatch, name):
     monkeypatch.setenv(name, "2")
     with pytest.raises(UserError, match=r"optim\.lr.*2 processes.*--dry-run"):
         settle_automatic(load_recipe(tiny, ["optim.lr=auto"]))
+
+
+def test_several_machines_are_refused_without_a_launcher_too(tiny):
+    with pytest.raises(UserError, match=r"optim\.lr.*several machines.*--dry-run"):
+        settle_automatic(load_recipe(tiny, ["optim.lr=auto", "trainer.num_nodes=2", "trainer.strategy=ddp"]))
 
 
 def test_a_recipe_that_comes_first_may_leave_nothing_open(tiny):

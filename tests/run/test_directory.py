@@ -1,5 +1,6 @@
 """What is left where a new run fails, and who may train in a run."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from vision_train.run.precision import Precision
 from vision_train.threads import Count
 
 
-def created(run_dir: Path | None = None) -> RunDirectory:
+def creating(run_dir: Path | None = None) -> AbstractContextManager[RunDirectory]:
     return create_run(
         load_recipe("quickstart"), ["cat", "dog"], run_dir, [], Count(2, "a test"), Precision("32-true", "a test")
     )
+
+
+def created(run_dir: Path | None = None) -> RunDirectory:
+    with creating(run_dir) as directory:
+        return directory
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +56,27 @@ def test_the_folder_of_runs_is_never_read_as_data() -> None:
     assert Path("runs").is_dir()
     Path("cat").mkdir()
     assert [folder.name for folder in Listing(Path(), ["png"], "images").folders(Path())] == ["cat"]
+
+
+def test_a_folder_behind_a_link_is_emptied_and_the_link_stays() -> None:
+    Path("disk").mkdir()
+    Path("run").symlink_to("disk", target_is_directory=True)
+    with creating(Path("run")) as directory:
+        (directory.path / "log.txt").symlink_to(Path("elsewhere.txt").absolute())
+        Path("elsewhere.txt").touch()
+        directory.discard()
+    assert Path("run").is_symlink()
+    assert Path("elsewhere.txt").exists()
+    assert created(Path("run")).recipe.is_file(), "what was discarded is not in the way"
+
+
+def test_a_run_is_held_from_its_first_file_on() -> None:
+    with creating(Path("run")) as directory:
+        with pytest.raises(UserError, match="another process is training this run"), directory.held():
+            pass
+        directory.clear()  # nobody else may be let in by that
+        with pytest.raises(UserError, match="another process is training this run"), creating(Path("run")):
+            pass
 
 
 def _hold(path: Path, held: Any, done: Any) -> None:

@@ -1,6 +1,8 @@
 """``trainer.precision=auto``: which format each device gets, and where it is kept."""
 
 import json
+import platform
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from rich.console import Console
 
+from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.run.fit import fit
 from vision_train.run.precision import FULL, MIXED, precision_of
@@ -21,9 +24,17 @@ def processor(monkeypatch: pytest.MonkeyPatch, *, amx: bool = False, avx512: boo
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
 
 
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@pytest.mark.skipif(not CPUINFO.exists() or platform.machine() != "x86_64", reason="reads what Linux says of an x86")
 def test_torch_says_what_this_processor_has() -> None:
-    assert isinstance(torch.cpu._is_amx_tile_supported(), bool)
-    assert isinstance(torch.cpu._is_avx512_bf16_supported(), bool)
+    """Private functions of torch are asked; what they say is what the system says, whatever the machine has."""
+    (flags, *_) = (line.split(":")[1].split() for line in CPUINFO.read_text().splitlines() if line.startswith("flags"))
+    assert torch.cpu._is_amx_tile_supported() == ("amx_tile" in flags)
+    assert torch.cpu._is_avx512_bf16_supported() == ("avx512_bf16" in flags)
+    chosen = precision_of(CPUAccelerator())
+    assert chosen.name == (MIXED if {"amx_tile", "avx512_bf16"} & {*flags} else FULL)
 
 
 @pytest.mark.parametrize(
@@ -80,3 +91,27 @@ def test_a_run_says_and_keeps_what_was_chosen(
     processor(monkeypatch)
     stored = load_recipe(directory.recipe, runnable=False)
     assert settle_precision(stored)[0].trainer["precision"] == MIXED
+
+
+def _fit_on(rank: int, run_dir: Path, amx: tuple[bool, bool]) -> None:
+    """Train as on two machines, of which each has AMX or not."""
+    short = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
+    two = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu", "trainer.limit_test_batches=1")
+    recipe = load_recipe("quickstart", [*short, *two, "trainer.precision=auto"])
+    with pytest.MonkeyPatch.context() as patch:
+        processor(patch, amx=amx[rank])
+        if amx[0] == amx[1]:
+            fit(recipe, run_dir=run_dir, command=[], console=Console(quiet=True))
+            return
+        message = rf"trainer\.precision=auto.*{FULL} on .* and {MIXED} on "
+        with pytest.raises(UserError, match=message) as caught:
+            fit(recipe, run_dir=run_dir, command=[], console=Console(quiet=True))
+        assert caught.value.shared
+
+
+@pytest.mark.parametrize("amx", [(True, False), (False, True), (True, True)])
+def test_machines_of_two_kinds_do_not_train_together_in_two_formats(
+    tmp_path: Path, two_processes: Callable[..., None], amx: tuple[bool, bool]
+) -> None:
+    two_processes(_fit_on, tmp_path / "run", amx)
+    assert (tmp_path / "run").exists() == (amx[0] == amx[1]), "what was refused leaves nothing behind"

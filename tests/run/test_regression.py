@@ -19,9 +19,9 @@ from vision_train.data.toy.discs import TABLE_NAME, discs_samples, make_discs
 from vision_train.recipe import load_recipe
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.export.verb import export_run
-from vision_train.run.fit import fit
+from vision_train.run.fit import fit, resume
 from vision_train.run.predict import predict_run
-from vision_train.tasks.regression.task import DEVIATION, MEAN
+from vision_train.tasks.regression.task import DEVIATION, MEAN, RegressionTask
 
 QUIET = Console(quiet=True)
 SMALL = [
@@ -58,6 +58,27 @@ def test_the_weights_keep_what_the_numbers_were_standardised_by(run):
     kept = read_weights(run).facts["calibration"]
     assert kept[MEAN] == pytest.approx([numbers.mean()])
     assert kept[DEVIATION] == pytest.approx([numbers.std()])
+
+
+def test_a_resumed_run_keeps_its_standard_where_the_numbers_changed(discs, tmp_path, cut_short):
+    """The weights mean nothing by another one: what they predict would jump."""
+    table = tmp_path / "table.csv"
+    rows = list(csv.DictReader((discs / TABLE_NAME).open()))
+
+    def write(factor: float) -> None:
+        lines = [f"{discs / row['path']},{factor * float(row['diameter'])},{row['split']}" for row in rows]
+        table.write_text("\n".join(["path,diameter,split", *lines]))
+
+    write(1)
+    keys = [*SMALL, "data.source=table", f"data.labels={table}", "trainer.limit_train_batches=2"]
+    with cut_short(RegressionTask, 3):  # in the second epoch
+        fit(load_recipe("regression/discs", keys), run_dir=tmp_path / "run", command=[], console=QUIET)
+    before = read_weights(tmp_path / "run").facts["calibration"]
+    write(10)
+    resume(tmp_path / "run", console=QUIET, accept=["data.samples"])
+    assert read_weights(tmp_path / "run").facts["calibration"] == before
+    last = torch.load(tmp_path / "run/phases/fit/checkpoints/last.ckpt", weights_only=True)
+    assert (last["epoch"], last["calibration"]) == (1, before)
 
 
 def test_evaluation_repeats_the_test(run):

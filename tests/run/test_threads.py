@@ -29,7 +29,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def begun(*overrides: str) -> RunDirectory:
     recipe = load_recipe("quickstart", overrides)
-    return create_run(recipe, ["cat", "dog"], None, [], settle_threads(recipe), Precision("32-true", "a test"))
+    threads, precision = settle_threads(recipe), Precision("32-true", "a test")
+    with create_run(recipe, ["cat", "dog"], None, [], threads, precision) as directory:
+        return directory
 
 
 def go_on(directory: RunDirectory) -> str:

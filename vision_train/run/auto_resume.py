@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from vision_train.errors import UserError
 from vision_train.files import OUTPUT_MARK, read_mapping
-from vision_train.locks import is_free
 from vision_train.processes import launched_rank
-from vision_train.run.directory import RunDirectory, refuse_taken
+from vision_train.run.directory import LOCK, RunDirectory, is_empty, refuse_taken
 
 AUTO_RESUME = "--auto-resume"
 Found = Literal["nothing", "unfinished", "finished"]
@@ -32,25 +30,30 @@ def settle_place(run_dir: Path, command: Sequence[str]) -> Found:
         UserError: Something else lies there, a run of another command, or one that another process trains.
     """
     directory = RunDirectory(run_dir.absolute())
-    finished, begun = directory.summary.is_file(), any(run_dir.glob("phases/*/checkpoints/last.ckpt"))
-    if launched_rank() == 0 and directory.environment.is_file():
+    found = _state_of(directory)
+    if launched_rank() > 0:
+        return found
+    if directory.environment.is_file():
         _refuse_other_command(directory, command)
-    elif launched_rank() == 0 and not _is_half_made(directory):
+    elif not _is_half_made(directory):
         refuse_taken(run_dir)
-    if finished:
+    if found == "nothing" and run_dir.is_dir() and not is_empty(run_dir):
+        with directory.held():
+            # Another process may have trained it, and let it go, since this one looked.
+            if (found := _state_of(directory)) == "nothing":
+                directory.clear()
+    return found
+
+
+def _state_of(directory: RunDirectory) -> Found:
+    if directory.summary.is_file():
         return "finished"
-    if begun:
-        return "unfinished"
-    if launched_rank() == 0 and run_dir.is_dir() and any(run_dir.iterdir()):
-        if not is_free(lock := run_dir / ".lock"):
-            raise UserError(f"{run_dir}: another process is training this run ({lock} is held); wait until it ends")
-        shutil.rmtree(run_dir)
-    return "nothing"
+    return "unfinished" if any(directory.path.glob("phases/*/checkpoints/last.ckpt")) else "nothing"
 
 
 def _is_half_made(directory: RunDirectory) -> bool:
     """Whether the process that made a run was killed at once."""
-    made = {OUTPUT_MARK, directory.recipe.name, directory.classes.name}
+    made = {OUTPUT_MARK, LOCK, directory.recipe.name, directory.classes.name}
     names = {each.name for each in directory.path.iterdir()} if directory.path.is_dir() else set()
     return OUTPUT_MARK in names and all(name in made or name.endswith(".tmp") for name in names)
 

@@ -33,16 +33,14 @@ def settle_automatic(recipe: Recipe) -> Settled:
     A process that another one of the run has started takes what that has found.
 
     Raises:
-        UserError: Nothing was found, training fails, or a launcher started several processes, which would find
-            different values.
+        UserError: Nothing was found, training fails, or a launcher started several processes, or there are several
+            machines, which would find different values.
     """
     if not recipe.run.automatic:
         return Settled(recipe)
     if launched_rank() > 0 and PASSED_ON in os.environ:
         kept = load_recipe(RunDirectory(Path(os.environ[PASSED_ON])).recipe, runnable=False)
-        trainer = {**recipe.trainer, **{key: kept.trainer[key] for key in ("accumulate_grad_batches",)}}
-        data = replace(recipe.data, batch_size=kept.data.batch_size)
-        return Settled(replace(recipe, data=data, trainer=trainer, optim=kept.optim, run=kept.run))
+        return Settled(_as_found(recipe, kept))
     _refuse_launched(recipe)
     # Weights matter to neither memory nor, as it is refused beside run.pretrain, to the rate.
     alone, notes, artefacts = replace(recipe, run=replace(recipe.run, pretrain=None, automatic=[])), [], []
@@ -51,17 +49,28 @@ def settle_automatic(recipe: Recipe) -> Settled:
         notes.append(_batch_in_words(alone, tried))
     if "optim.lr" in recipe.run.automatic:
         alone, test = find_rate(alone)
-        notes.append(f"optim.lr=auto: {alone.optim.lr:g}, by a range test of {len(test.rates)} steps")
+        notes.append(f"optim.lr=auto: {alone.optim.lr:g}, by a range test of {len(test.rates)} steps; {test.batch}")
         artefacts.append(test.curve())
     return Settled(replace(alone, run=replace(recipe.run, automatic=[])), notes, artefacts)
 
 
+def _as_found(recipe: Recipe, kept: Recipe) -> Recipe:
+    """A recipe with what another process has found, and with nothing else of what that has kept."""
+    found = replace(recipe, run=replace(recipe.run, automatic=[]))
+    if "data.batch_size" in recipe.run.automatic:
+        trainer = {**recipe.trainer, "accumulate_grad_batches": kept.trainer["accumulate_grad_batches"]}
+        found = replace(found, data=replace(recipe.data, batch_size=kept.data.batch_size), trainer=trainer)
+    return replace(found, optim=kept.optim) if "optim.lr" in recipe.run.automatic else found
+
+
 def _refuse_launched(recipe: Recipe) -> None:
     started = max(int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-    if started > 1:
+    # Without a launcher, Lightning starts the processes of its own machine; another machine knows nothing of them.
+    if started > 1 or recipe.trainer.get("num_nodes", 1) > 1:
+        who = f"{started} processes that a launcher started" if started > 1 else "the processes of several machines"
         raise UserError(
-            f"run.automatic={recipe.run.automatic}: {started} processes that a launcher started would each find values "
-            "of their own; find them in one process with --dry-run, and set the keys to those"
+            f"run.automatic={recipe.run.automatic}: {who} would each find values of their own; find them in one "
+            "process with --dry-run trainer.num_nodes=1, and set the keys to those"
         )
 
 

@@ -137,6 +137,11 @@ class EpochCheckpoints(Checkpoint):
         if pl_module.calibration:
             checkpoint[CALIBRATION] = pl_module.calibration
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Give the weights back what was decided of them: until the next validation nothing else does."""
+        assert isinstance(pl_module, Task)
+        pl_module.calibration = dict(checkpoint.get(CALIBRATION) or {})
+
     def state_dict(self) -> dict[str, Any]:
         return {"value": self.best_value, "epoch": self.best_epoch, "metrics": self.best_metrics, "kept": self.kept}
 

@@ -7,7 +7,7 @@ from typing import Any
 from vision_train import __version__
 from vision_train.data.module import SampleDataModule
 from vision_train.data.sample import brief_truth
-from vision_train.run.directory import package_versions
+from vision_train.run.environment import package_versions
 from vision_train.run.sample_lists import digest_of_truths
 from vision_train.run.steps import TrainingSteps
 

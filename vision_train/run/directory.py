@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import shlex
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vision_train import __version__
 from vision_train.artefacts import Artefact, Codec, Metric, write_artefact
 from vision_train.errors import UserError
 from vision_train.files import OUTPUT_MARK, mark_output, read_mapping, write_json
 from vision_train.locks import alone
 from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, write_recipe
-from vision_train.threads import Count, waiting
+from vision_train.run.environment import environment
+from vision_train.threads import Count
 
 if TYPE_CHECKING:
     from vision_train.run.precision import Precision
@@ -31,13 +28,11 @@ RUNS = Path("runs")
 PASSED_ON = "VISION_TRAIN_RUN_DIRECTORY"
 """Environment variable by which the first process tells those it starts where the run directory is."""
 
+LOCK = ".lock"
+"""File that the process which trains the run holds; it stays."""
+
 WORTH_KEEPING = 60.0
 """Seconds of training after which the log of a failed run is worth more than a tidy folder."""
-
-RECORDED_PACKAGES = (
-    *("torch", "torchvision", "xformers", "pytorch-lightning", "timm", "albumentations", "torchmetrics"),
-    *("omegaconf", "numpy", "pillow", "scikit-learn"),
-)
 
 
 @dataclass(frozen=True)
@@ -147,8 +142,16 @@ class RunDirectory:
     def held(self) -> AbstractContextManager[None]:
         """Keep other processes from training this run meanwhile; a UserError if another one trains it."""
         return alone(
-            self.path / ".lock", f"{self.path}: another process is training this run; wait until it ends, or stop it"
+            self.path / LOCK, f"{self.path}: another process is training this run; wait until it ends, or stop it"
         )
+
+    def clear(self) -> None:
+        """Remove what lies here, for a process that holds the run; the folder itself may be a link to another disk."""
+        for entry in self.path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK:  # without it, another process could hold the run as well
+                entry.unlink()
 
     def discard(self) -> None:
         """Remove a new run that failed before its first checkpoint, so that nothing half-made is left.
@@ -156,6 +159,9 @@ class RunDirectory:
         One that had trained for a while is kept all the same: its log says what happened.
         """
         if self.seconds_so_far() < WORTH_KEEPING and not any(self.path.rglob("*.ckpt")):
+            if self.path.is_symlink():
+                self.clear()
+                return
             shutil.rmtree(self.path, ignore_errors=True)
             for folder in self.made:
                 with suppress(OSError):  # another run has come to lie in it
@@ -211,6 +217,7 @@ def open_unfinished(path: Path) -> RunDirectory:
     return directory
 
 
+@contextmanager
 def create_run(
     recipe: Recipe,
     classes: list[str],
@@ -218,8 +225,10 @@ def create_run(
     command: list[str],
     threads: Count,
     precision: Precision,
-) -> RunDirectory:
-    """Create and fill the directory of a new run. Only the first process creates; those it starts are told the name.
+) -> Iterator[RunDirectory]:
+    """Create and fill the directory of a new run, and hold it in this context.
+
+    Only the first process creates and holds; those it starts are told the name.
 
     Args:
         recipe: The resolved recipe; its name and the next free number make the path ``runs/<name>/<n>``.
@@ -230,29 +239,39 @@ def create_run(
         precision: In which number format, for the record.
 
     Raises:
-        UserError: The path is taken or cannot be written, or processes started by someone else were not told a path.
+        UserError: The path is taken or cannot be written, another process has just begun a run there, or processes
+            started by someone else were not told a path.
     """
     if launched_rank() > 0:
         told = run_dir or os.environ.get(PASSED_ON)
         if told is None:
             raise UserError("processes started from outside must share one directory; name it with --run-dir")
-        return RunDirectory(Path(told).absolute())
+        yield RunDirectory(Path(told).absolute())
+        return
     made = _absent((run_dir or RUNS / recipe.name / "0").absolute().parent)
-    path = _claim(recipe.name, run_dir)
-    os.environ[PASSED_ON] = str(path)
-    directory = RunDirectory(path, made)
-    if RUNS.absolute() in made:
-        mark_output(RUNS)  # it may lie among images, and is left out of them while it is empty too
-    mark_output(path)
-    write_recipe(directory.recipe, recipe)
-    write_json(directory.classes, classes)
-    write_json(directory.environment, environment(recipe, command, threads, precision))
-    return directory
+    directory = RunDirectory(_claim(recipe.name, run_dir), made)
+    # From before the first file on: another process would take a run that nobody holds for one that was killed.
+    with directory.held():
+        if run_dir is not None:
+            refuse_taken(run_dir)
+        os.environ[PASSED_ON] = str(directory.path)
+        if RUNS.absolute() in made:
+            mark_output(RUNS)  # it may lie among images, and is left out of them while it is empty too
+        mark_output(directory.path)
+        write_recipe(directory.recipe, recipe)
+        write_json(directory.classes, classes)
+        write_json(directory.environment, environment(recipe, command, threads, precision))
+        yield directory
 
 
 def _absent(folder: Path) -> tuple[Path, ...]:
     """A folder and those around it, as far as they are not there yet."""
     return tuple(place for place in (folder, *folder.parents) if not place.exists())
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing lies in a folder, or the lock alone of a run that was cleared away."""
+    return all(entry.name == LOCK for entry in folder.iterdir())
 
 
 def refuse_taken(run_dir: Path) -> None:
@@ -261,7 +280,7 @@ def refuse_taken(run_dir: Path) -> None:
     Raises:
         UserError: It is there, and is not an empty folder.
     """
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    if run_dir.exists() and not (run_dir.is_dir() and is_empty(run_dir)):
         raise UserError(f"{run_dir}: exists and is not empty; name another --run-dir, or continue with --resume")
 
 
@@ -287,44 +306,3 @@ def _claim(name: str, run_dir: Path | None) -> Path:
         raise UserError(
             f"{place}: cannot be created ({error.strerror}); name a writable place with --run-dir"
         ) from error
-
-
-def package_versions() -> dict[str, str | None]:
-    """Versions of the packages that a result depends on; None for one that is not installed, such as an extra."""
-    packages: dict[str, str | None] = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            packages[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            packages[package] = None
-    return packages
-
-
-def environment(recipe: Recipe, command: list[str], threads: Count, precision: Precision) -> dict[str, Any]:
-    """What the run ran on: versions, platform, devices asked for, threads, command line."""
-    import torch
-
-    accelerated = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
-    return {
-        "vision_train": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": package_versions(),
-        "device": torch.cuda.get_device_name() if accelerated else _processor(),
-        "processors": os.cpu_count(),
-        "threads": threads.count,
-        "threads_by": threads.because,
-        "waiting_threads": waiting(),
-        "precision": precision.name,
-        "precision_by": precision.because,
-        "command": shlex.join(["vision-train", *command]) if command else "",
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -87,23 +87,24 @@ def fit(
     result = checked.scanned[plan.known()[-1].name]
     settled = {name: getattr(result.recipe, name) for name in ("data", "augment", "model")}
     # The last phase may train a part of what was asked for.
-    directory = create_run(replace(recipe, **settled), result.data.classes, run_dir, command, threads, precision)
-    if launched_rank() == 0:
-        if asked == AUTO:
-            console.print(f"trainer.precision={precision.name}: {precision.because}")
-        CONTENTS.keep(beside)
-        for name, scanned in checked.scanned.items():
-            directory.phase(name).mkdir(parents=True)
-            write_recipe(directory.phase(name) / "recipe.yaml", scanned.recipe)
-        for remark in [*found.notes, *recipe.semi.notes]:
-            console.print(f"note: {remark}")
-        directory.write_artefacts(found.artefacts)
-    try:
-        _run_plan(directory, plan, checked, console)
-    except UserError:
+    whole = replace(recipe, **settled)
+    with create_run(whole, result.data.classes, run_dir, command, threads, precision) as directory:
         if launched_rank() == 0:
-            directory.discard()
-        raise
+            if asked == AUTO:
+                console.print(f"trainer.precision={precision.name}: {precision.because}")
+            CONTENTS.keep(beside)
+            for name, scanned in checked.scanned.items():
+                directory.phase(name).mkdir(parents=True)
+                write_recipe(directory.phase(name) / "recipe.yaml", scanned.recipe)
+            for remark in [*found.notes, *recipe.semi.notes]:
+                console.print(f"note: {remark}")
+            directory.write_artefacts(found.artefacts)
+        try:
+            _run_plan(directory, plan, checked, console)
+        except UserError:
+            if launched_rank() == 0:
+                directory.discard()
+            raise
     return directory
 
 
@@ -134,7 +135,8 @@ def resume(run: Path, *, console: Console, accept: Sequence[str] = (), make_plan
         scanned = {phase.name: _scan_again(directory, phase) for phase in phases}
         keep_phases_apart(phases, scanned)
         check_overlaps(scanned.values())
-    _run_plan(directory, plan, CheckedPhases(scanned, accepted=accept), console)
+    with directory.held() if launched_rank() == 0 else nullcontext():
+        _run_plan(directory, plan, CheckedPhases(scanned, accepted=accept), console)
     return directory
 
 
@@ -173,13 +175,12 @@ def _kept_classes(directory: RunDirectory, phase: Phase) -> list[str] | None:
 
 
 def _run_plan(directory: RunDirectory, plan: Plan, checked: CheckedPhases, console: Console) -> None:
-    """Train what the plan asks for, phase after phase, and conclude the run."""
+    """Train what the plan asks for, phase after phase, and conclude the run, which the first process holds."""
     first_process = launched_rank() == 0
     console = console if first_process else Console(quiet=True)
     finished: list[FinishedPhase] = []
-    alone = directory.held() if first_process else nullcontext()
     said = logging_to(directory.path / "log.txt" if first_process else None)
-    with _process_group(), alone, said, queued_again(console), _trackers(directory, console) as trackers:
+    with _process_group(), said, queued_again(console), _trackers(directory, console) as trackers:
         log = MetricsLog(directory.metrics, directory.seconds_so_far(), trackers) if first_process else None
         while (phase := plan.next(finished)) is not None:
             if first_process:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.memory import is_oom_error
 
 from vision_train.errors import UserError
 from vision_train.progress import doing
@@ -23,6 +24,8 @@ USED_SHARE = 0.9
 """Of the free memory. The rest stays free, because later steps may need more than the two that are tried."""
 GROWTH = 1.5
 """Least factor from one batch that is tried to the next."""
+FIRST, FARTHEST = 2, 3
+"""Samples that are tried first, and the factor to the next batch from which on one between the two is tried."""
 TWO_STEPS = {
     **{"max_epochs": 2, "max_steps": -1, "limit_train_batches": 1, "limit_val_batches": 0},
     "accumulate_grad_batches": 1,
@@ -46,9 +49,10 @@ class Tried:
 def largest_batch(recipe: Recipe) -> tuple[Recipe, list[Tried]]:
     """Divide the effective batch of a recipe into the largest equal parts that fit, and accumulate them.
 
-    Parts are tried from small to large, two steps each with the optimiser's state, so that on a CPU, where nothing
-    raises, memory is never asked for that is not there: a part is tried if the one before, grown in proportion, leaves
-    a tenth of what is free.
+    Batches are tried from small to large, two steps each with the optimiser's state, so that on a CPU, where the
+    system may end a process without a word, memory is never asked for that is not there: a batch is tried if the one
+    before, grown in proportion, leaves a tenth of what is free. Where parts lie far apart, batches between them are
+    tried as a measure.
 
     Args:
         recipe: Its batch times what it accumulates is the effective batch of a process, which stays.
@@ -61,19 +65,30 @@ def largest_batch(recipe: Recipe) -> tuple[Recipe, list[Tried]]:
     """
     effective = recipe.data.batch_size * recipe.trainer.get("accumulate_grad_batches", 1)
     tried: list[Tried] = []
-    for batch in parts_of(effective):
+    for batch in tried_for(parts := parts_of(effective)):
         if tried and not _may_fit(recipe, tried[-1], batch):
             break
         tried.append(_two_steps(_with_batch(recipe, batch, effective), batch))
         if tried[-1].bytes is None:
             break
     fitting = [each.batch for each in tried if each.bytes is not None]
-    if not fitting:
-        raise UserError(
-            f"data.batch_size=auto: not even {tried[0].batch} samples fit into memory; lower the size of images or of "
-            "model.name, or set trainer.precision=bf16-mixed"
+    if not (possible := [batch for batch in fitting if batch in parts]):
+        raise UserError(_nothing_fits(fitting, parts[0], effective))
+    return _with_batch(recipe, possible[-1], effective), tried
+
+
+def _nothing_fits(fitting: list[int], smallest: int, effective: int) -> str:
+    if fitting:
+        power = 2 ** (effective.bit_length() - 1)
+        return (
+            f"data.batch_size=auto: {fitting[-1]} samples fit into memory, but not {smallest}, which is the smallest "
+            f"equal part of the {effective} of a step; give a step another number of them, as by "
+            f"data.batch_size={power} before data.batch_size=auto"
         )
-    return _with_batch(recipe, fitting[-1], effective), tried
+    return (
+        f"data.batch_size=auto: not even {min(FIRST, smallest)} samples fit into memory; lower the size of images or "
+        "of model.name, or set trainer.precision=bf16-mixed"
+    )
 
 
 def parts_of(effective: int) -> list[int]:
@@ -89,6 +104,21 @@ def parts_of(effective: int) -> list[int]:
         yield effective
 
     return list(growing())
+
+
+def tried_for(parts: list[int]) -> list[int]:
+    """Parts and batches between them, from few samples on, each less than three times the one before.
+
+    What one takes says little of one of a hundred times as many samples. Batches between are twice the one before, so
+    even, as partners in reverse order need them.
+    """
+    tried = [min(FIRST, parts[0])]
+    for part in parts:
+        while part >= FARTHEST * tried[-1]:
+            tried.append(2 * tried[-1])
+        if part > tried[-1]:
+            tried.append(part)
+    return tried
 
 
 def _with_batch(recipe: Recipe, batch: int, effective: int) -> Recipe:
@@ -110,10 +140,17 @@ def _two_steps(recipe: Recipe, batch: int) -> Tried:
         with logging_to(None), doing(f"trying a batch of {batch}"):
             twice = _train_twice(recipe)
         return Tried(batch, peak_memory() - before + twice)
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not _is_lack_of_memory(error):
+            raise
         return Tried(batch, None)
     finally:
         gc.collect()  # networks and their trainers hold one another
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether a GPU, a processor or Python has not enough memory, which torch raises as several types."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or is_oom_error(error)
 
 
 def _train_twice(recipe: Recipe) -> int:

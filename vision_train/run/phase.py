@@ -44,6 +44,7 @@ from vision_train.run.last_checkpoint import progress
 from vision_train.run.learnt import learnt_before
 from vision_train.run.memory import peak_memory
 from vision_train.run.meter import Meter
+from vision_train.run.precision import OneFormat
 from vision_train.run.progress import PassProgress, ProgressDisplay
 from vision_train.run.steps import EndAtStep, TrainingSteps, count_steps, going_on, limits_of, set_length, tell
 from vision_train.run.trainer import build_trainer, call_trainer
@@ -270,7 +271,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     # Before the meter, which writes down what they log.
     others = installed_callbacks(recipe)
     passes = PassProgress(data.noun)
-    watching = [*others, bad_samples, meter, display, passes, *([early] if early else []), keeper]
+    watching = [OneFormat(), *others, bad_samples, meter, display, passes, *([early] if early else []), keeper]
     trainer = build_trainer(recipe, [*acting_on_weights(prepared, steps), *watching], folder)
     set_length(trainer, steps)
     tell(task, data, steps)

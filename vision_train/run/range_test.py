@@ -14,8 +14,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vision_train.artefacts import Curve
 from vision_train.errors import UserError
+from vision_train.optim import learning_rate_factor
 from vision_train.progress import Work, doing
 from vision_train.recipe import Recipe
+from vision_train.recipe.optim_section import Optim
+from vision_train.run.inference import ONE_PROCESS
 from vision_train.run.log import logging_to
 from vision_train.run.phase import acting_on_weights, prepare, scan
 from vision_train.run.steps import count_steps
@@ -42,13 +45,15 @@ class RangeTest:
         rates: Learning rates, one a step.
         losses: The loss of each step.
         smoothed: Their moving averages, without the bias towards 0 of the first ones.
-        chosen: The rate that serves.
+        chosen: The rate that serves, as ``optim.lr``.
+        batch: In words, how many samples a step of the test had, and what that means for steps of the run.
     """
 
     rates: list[float]
     losses: list[float]
     smoothed: list[float]
     chosen: float
+    batch: str
 
     def curve(self) -> Curve:
         """How far the smoothed loss fell and rose, as far as it rose no more than it had fallen."""
@@ -65,7 +70,8 @@ class RangeTest:
             f"change of the training loss, from {start:.4g}",
             [math.log10(rate) for rate in rates],
             {"moving average": changes},
-            note=f"optim.lr=auto took {self.chosen:.2g}, a third of the rate at which the loss is smallest.",
+            note=f"optim.lr=auto took {self.chosen:.2g}, a third of the rate at which the loss is smallest. In the "
+            f"test {self.batch}.",
             marks={f"taken: {self.chosen:.2g}": [math.log10(self.chosen), changes[nearest]]},
         )
 
@@ -75,6 +81,9 @@ def find_rate(recipe: Recipe) -> tuple[Recipe, RangeTest]:
 
     Everything that a recipe trains is trained, also what `model.freeze_first` freezes at first. Rates of groups keep
     their proportions, and so do `min_lr` and `warmup_lr`.
+
+    The test trains in one process, with the batch of one. `optim.lr_reference_batch` scales rates of the test by that
+    batch, and those of the run by the batch of all its processes; without it both take the rate as it is.
 
     Returns:
         The recipe with the rate, and the test.
@@ -86,41 +95,70 @@ def find_rate(recipe: Recipe) -> tuple[Recipe, RangeTest]:
         recipe,
         model=replace(recipe.model, freeze_first=None),
         optim=replace(recipe.optim, schedule="constant", milestones=[], warmup_epochs=0.0, warmup_steps=0),
+        trainer={**recipe.trainer, **ONE_PROCESS},
     )
     with logging_to(None), doing("finding a learning rate", STEPS, "steps") as work:
         prepared = prepare(scan(once))
-        steps = count_steps(prepared.recipe, prepared.data, build_trainer(prepared.recipe, []))
+        of_test, of_run = (count_steps(each, prepared.data, build_trainer(each, [])) for each in (once, recipe))
         watch = _GrowingRate(once.optim.lr, work)
-        callbacks = [*acting_on_weights(prepared, replace(steps, total=STEPS)), watch]
-        epochs = math.ceil(STEPS / steps.per_epoch)
-        try_steps(prepared, steps, callbacks, max_epochs=epochs, limit_val_batches=0)
-    found = judged(watch.rates, watch.losses)
-    scale = found.chosen / recipe.optim.lr
-    optim = replace(
-        recipe.optim,
-        lr=found.chosen,
-        min_lr=recipe.optim.min_lr * scale,
-        warmup_lr=recipe.optim.warmup_lr * scale,
-    )
-    return replace(recipe, optim=optim), found
+        callbacks = [*acting_on_weights(prepared, replace(of_test, total=STEPS)), watch]
+        epochs = math.ceil(STEPS / of_test.per_epoch)
+        try_steps(prepared, of_test, callbacks, max_epochs=epochs, limit_val_batches=0)
+    rate = judged(watch.rates, watch.losses)
+    optim = _at_rate(recipe.optim, rate)
+    batch = _batches_in_words(optim, of_test.effective_batch, of_run.effective_batch)
+    return replace(recipe, optim=optim), RangeTest(watch.rates, watch.losses, _smoothed(watch.losses), rate, batch)
 
 
-def judged(rates: list[float], losses: list[float]) -> RangeTest:
+def _at_rate(optim: Optim, rate: float) -> Optim:
+    scale = rate / optim.lr
+    return replace(optim, lr=rate, min_lr=optim.min_lr * scale, warmup_lr=optim.warmup_lr * scale)
+
+
+def _batches_in_words(optim: Optim, test: int, run: int) -> str:
+    """What batch a rate was found with, and what becomes of it where a step of the run has another.
+
+    Args:
+        optim: With the rate.
+        test: Samples of a step of the test.
+        run: Samples of a step of the run, over all its processes.
+    """
+    said = f"a step had {test:,} samples"
+    if optim.lr_reference_batch is not None:
+        scaled = [f"{optim.lr * learning_rate_factor(optim, size):.2g} for {size:,}" for size in (test, run)]
+        made = " and ".join(dict.fromkeys(scaled))
+        return f"{said}; optim.lr_reference_batch={optim.lr_reference_batch} makes it {made}"
+    if run == test:
+        return said
+    return f"{said} and one of the run has {run:,}, at the same rate (optim.lr_reference_batch=null)"
+
+
+def judged(rates: list[float], losses: list[float]) -> float:
     """Read a rate off the losses of a test: a third of that at which the smoothed loss is smallest.
 
     Raises:
-        UserError: The loss has hardly fallen.
+        UserError: Too few losses are finite for an average, or the loss has hardly fallen.
     """
+    if len(losses) <= FIRST:
+        raise UserError(
+            f"optim.lr=auto: the training loss is no finite number in step {len(losses) + 1} of the range test, at a "
+            f"rate of {rate_at(len(losses)):.0e}, which is rarely the rate's fault; look at the labels and at "
+            "trainer.precision, or set optim.lr to a number"
+        )
     smoothed = _smoothed(losses)
-    least = min(range(min(FIRST, len(smoothed) - 1), len(smoothed)), key=smoothed.__getitem__)
-    highest = max(smoothed[min(FIRST, least) : least + 1])
+    least = min(range(FIRST, len(smoothed)), key=smoothed.__getitem__)
+    highest = max(smoothed[FIRST : least + 1])
     if highest - smoothed[least] < LEAST_FALL * abs(highest):
         raise UserError(
             f"optim.lr=auto: the training loss fell from {highest:.4g} to {smoothed[least]:.4g} at most while the rate "
             f"grew from {rates[0]:.0e} to {rates[-1]:.0e}, which says nothing; set optim.lr to a number"
         )
-    chosen = float(f"{rates[least] / 3:.2g}")
-    return RangeTest(rates, losses, smoothed, chosen)
+    return float(f"{rates[least] / 3:.2g}")
+
+
+def rate_at(step: int) -> float:
+    """The rate of a step of the test, counted from 0."""
+    return LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
 
 
 def _smoothed(losses: list[float]) -> list[float]:
@@ -132,7 +170,7 @@ def _smoothed(losses: list[float]) -> list[float]:
 
 
 class _GrowingRate(Callback):
-    """Takes each step at a higher rate than the one before, and ends where the loss has grown.
+    """Takes each step at a higher rate than the one before, and ends where the loss has grown, or at the last step.
 
     Args:
         written: The rate that the groups of the optimiser are scaled by.
@@ -146,7 +184,7 @@ class _GrowingRate(Callback):
         self._batches: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._rate = LOWEST * (HIGHEST / LOWEST) ** (trainer.global_step / (STEPS - 1))
+        self._rate = rate_at(trainer.global_step)
         (optimizer,) = trainer.optimizers
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._rate / self._written
@@ -166,4 +204,5 @@ class _GrowingRate(Callback):
         self._work.advance()
         smoothed = _smoothed(self.losses)
         diverged = smoothed[-1] > DIVERGED * min(smoothed[FIRST:], default=math.inf)
-        trainer.should_stop = trainer.should_stop or diverged
+        # An epoch may have many steps more, at rates that grow beyond all numbers.
+        trainer.should_stop = trainer.should_stop or diverged or len(self.rates) == STEPS

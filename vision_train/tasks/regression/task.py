@@ -56,7 +56,7 @@ class RegressionTask(Task):
     """Trains a network that maps images (B C H W) to D numbers, standardised by those that it learns from.
 
     Mean and deviation of the training numbers are known when training begins, and stay with the weights as their
-    calibration.
+    calibration, also where a run is resumed with other samples.
 
     Args:
         recipe: The checked recipe.
@@ -127,8 +127,10 @@ class RegressionTask(Task):
         return network
 
     def on_fit_start(self) -> None:
-        """Find what the numbers to learn from are standardised by."""
+        """Find what the numbers to learn from are standardised by; weights of a checkpoint keep what they learnt by."""
         super().on_fit_start()
+        if self.calibration:
+            return
         samples = cast(Any, self.trainer).datamodule.samples("train")
         numbers = torch.tensor([sample.truth for sample in samples], dtype=torch.float64)
         deviation = numbers.std(dim=0, correction=0)
