@@ -36,6 +36,12 @@ REFUSED = {
     "predict run . --out there.csv": "--out there.csv: exists; .*--force",
     "predict run . --images .": "--images: is for pictures",
     "predict run . data.on_bad=ignore": "data.on_bad: is `ignore`",
+    "export nowhere": "nowhere: no such run directory",
+    "export run --format caffe": "--format caffe: is unknown; there are onnx, torch-export",
+    "export run --out vit.pt": "--out vit.pt: does not end in .onnx",
+    "export run --out there.onnx": "there.onnx: is there already; .*--force",
+    "export run --size 0 224": "--size 0 224: must be at least 1 pixel",
+    "export run --push digits/of/me": "--push digits/of/me: is no name of a repository",
     "inspect no.pth": "no.pth: does not exist",
     "inspect run --features no.png": "--features no.png: no such image",
     "data embed nowhere bags --checkpoint no.pth": "nowhere: no such image",
@@ -66,6 +72,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("run/summary.json").write_text("{}")
     write_recipe(Path("run/recipe.yaml"), load_recipe("vit.yaml", ["data.root=gone"]))
     Path("there.csv").touch()
+    Path("there.onnx").touch()
     return tmp_path
 
 
@@ -83,7 +90,9 @@ def test_mistakes_are_told_before_anything_heavy_is_imported(place: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["fit vit.yaml data.root=empty", "evaluate run data.root=empty", "predict run empty"])
+@pytest.mark.parametrize(
+    "verb", ["fit vit.yaml data.root=empty", "evaluate run data.root=empty", "predict run empty", "export run"]
+)
 def test_a_verb_says_what_it_does_before_it_imports_what_is_heavy(place: Path, verb: str) -> None:
     """Its libraries are replaced by ones that cannot be imported: the line is there all the same."""
     Path("empty").mkdir()
