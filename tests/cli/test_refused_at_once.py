@@ -11,11 +11,12 @@ import pytest
 
 from vision_train.recipe import load_recipe, write_recipe
 
-HEAVY = ("torch", "pytorch_lightning", "timm")
+HEAVY = ("torch", "pytorch_lightning", "timm", "albumentations", "h5py", "cv2")
 REFUSED = {
     "fit vit.yaml data.root=nowhere": "data.root .*/nowhere: no such folder; say where the images are",
     "fit vit.yaml data.root=. data.labels=no.csv": "data.labels .*/no.csv: no such file .* data.labels",
     "fit vit.yaml data.root=. model.checkpoint=no.pth": "model.checkpoint .*/no.pth: does not exist",
+    "fit semi.yaml data.root=. data.unlabelled=nopool": "data.unlabelled .*/nopool: no such .*`rest` or `labelled`",
     "fit vit.yaml data.root=nowhere --dry-run": "data.root .*/nowhere: no such folder",
     "fit vit.yaml data.root=. optim.lrr=1": "optim.lrr: unknown key",
     "fit vit.yaml data.root=. run.pretrain=wrong.yaml": "optim.lrr: unknown key",
@@ -45,6 +46,13 @@ REFUSED = {
     "inspect no.pth": "no.pth: does not exist",
     "inspect run --features no.png": "--features no.png: no such image",
     "data embed nowhere bags --checkpoint no.pth": "nowhere: no such image",
+    "data embed . bags --checkpoint no.pth": "no.pth: no such file or run directory; .*--checkpoint",
+    "data check nowhere": "nowhere: no such folder of a data set or file of annotations",
+    "data check . --images nowhere": "nowhere: no such folder; .*--images",
+    "data correlation nowhere": "nowhere: no such file of annotations",
+    "data repack nowhere out": "nowhere: no such file or folder of features",
+    "data oracle nowhere": "nowhere: no such run directory",
+    "data oracle run": "run: gave no boxes to a pool",
 }
 PROBE = """
 import json, sys, time
@@ -66,6 +74,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("vit.yaml").write_text("extends: classification/vit_small\n")
     Path("other.yaml").write_text("extends: classification/vit_small\noptim: {lr: 1e-5}\n")
+    Path("semi.yaml").write_text("extends: semi/classification\n")
     Path("wrong.yaml").write_text("extends: classification/vit_small\noptim: {lrr: 1}\n")
     Path("run/checkpoints").mkdir(parents=True)
     Path("run/checkpoints/best.ckpt").touch()

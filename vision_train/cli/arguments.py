@@ -13,6 +13,20 @@ OVERRIDE = re.compile(r"[A-Za-z_][\w-]*\.[\w.-]+\s*=")
 """How ``section.key=value`` begins."""
 
 
+def refuse_absent(place: Path, what: str) -> None:
+    """Refuse a place that is not there.
+
+    Args:
+        place: As it was typed.
+        what: What should be there, and how to mend it where that is not plain.
+
+    Raises:
+        UserError: It is absent.
+    """
+    if not place.exists():
+        raise UserError(f"{printable(str(place))}: no such {what}")
+
+
 def divide_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Files and folders first, then recipe keys to change; a file that exists is one, whatever it is called.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,13 @@ def _absent_data(recipe: Recipe) -> list[str]:
     for each in fields(recipe.data):
         value = getattr(recipe.data, each.name)
         # Other paths of the section have readers with remedies of their own.
-        if not {*each.metadata} >= {"identity", "path"}:
+        if "path" not in each.metadata or not each.metadata.keys() & {"identity", "words"}:
             continue
+        words = each.metadata.get("words", ())
         for place in _paths(value):
-            if not Path(place).exists():
+            if place not in words and not Path(place).exists():
                 root = each.name == "root"
-                said.append(_root_absent(recipe, place) if root else _absent(f"data.{each.name}", place))
+                said.append(_root_absent(recipe, place) if root else _absent(f"data.{each.name}", place, words))
     return said
 
 
@@ -62,8 +64,9 @@ def _root_absent(recipe: Recipe, root: str) -> str:
     return f"data.root {printable(root)}: no such folder; say where the {recipe.kind.noun} are with data.root=FOLDER"
 
 
-def _absent(key: str, place: str) -> str:
-    return f"{key} {printable(place)}: no such file or folder; name one that is there with {key}"
+def _absent(key: str, place: str, words: Sequence[str]) -> str:
+    said = f"{key} {printable(place)}: no such file or folder; name one that is there with {key}"
+    return said + (f", or say {' or '.join(f'`{word}`' for word in words)}" if words else "")
 
 
 def _absent_weights(recipe: Recipe) -> list[str]:
