@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from pytorch_lightning.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator
+
+if TYPE_CHECKING:
+    from pytorch_lightning.accelerators import Accelerator
 
 MIXED, FULL = "bf16-mixed", "32-true"
 
@@ -21,15 +24,26 @@ class Precision:
 
 
 def precision_of(accelerator: Accelerator) -> Precision:
-    """The format that a kind of device gets under ``auto``.
+    """The format that the devices of an accelerator get under ``auto``."""
+    from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
+
+    kinds = {CUDAAccelerator: "cuda", CPUAccelerator: "cpu"}
+    return precision_on(next((kind for each, kind in kinds.items() if isinstance(accelerator, each)), "another"))
+
+
+def precision_on(kind: str) -> Precision:
+    """The format that a kind of device gets under ``auto``, asked without Lightning, which takes seconds to import.
 
     Nothing is measured: the same device always gets the same one.
+
+    Args:
+        kind: As torch calls it: ``cuda``, ``cpu``, ``mps``.
     """
-    if isinstance(accelerator, CUDAAccelerator):
+    if kind == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Precision(MIXED, f"{torch.cuda.get_device_name()} multiplies bfloat16 itself")
         return Precision(FULL, f"{torch.cuda.get_device_name()} does not multiply bfloat16 itself")
-    if isinstance(accelerator, CPUAccelerator):
+    if kind == "cpu":
         if unit := _unit_of_processor():
             return Precision(MIXED, f"this processor multiplies bfloat16 itself ({unit})")
         return Precision(FULL, "this processor does not multiply bfloat16 itself, as AMX and AVX-512 BF16 do")
