@@ -37,6 +37,6 @@ def divide_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     files = [each for each in arguments if each not in keys]
     if not files:
         raise UserError("nothing to predict on; name files or folders after the run")
-    if absent := [file for file in files if not Path(file).exists()]:
-        raise UserError(f"{printable(absent[0])}: no such file or folder; name what is to be predicted on")
+    for file in files:
+        refuse_absent(Path(file), "file or folder; name what is to be predicted on")
     return files, keys

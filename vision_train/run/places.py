@@ -9,8 +9,27 @@ from typing import Any
 
 from vision_train.errors import UserError
 from vision_train.files import printable
+from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, load_recipe
+from vision_train.recipe.installed import check_installed
 from vision_train.recipe.remote import is_remote
+from vision_train.run.directory import refuse_taken
+
+
+def check_fit(recipe: Recipe, run_dir: Path | None) -> None:
+    """Refuse to train what names places or packages that are not there, or to where another run lies.
+
+    Args:
+        recipe: Of the run.
+        run_dir: Where it is to go; None for a new place of its own.
+
+    Raises:
+        UserError: It is so.
+    """
+    check_installed(recipe)
+    check_places(recipe)
+    if run_dir is not None and launched_rank() == 0:  # which has filled it before others come here
+        refuse_taken(run_dir)
 
 
 def check_places(recipe: Recipe) -> None:
