@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 import vision_train
+from vision_train.api.inputs import place_of
 from vision_train.api.loaded import picture_of
 from vision_train.api.overrides import as_typed
-from vision_train.api.run import _place
 from vision_train.data.decode import decode
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
@@ -126,7 +126,7 @@ def test_names_with_other_line_ends_are_read_back(run, tmp_path):
 def test_the_place_of_an_image_stands_for_its_file_in_ids_with_texts():
     places = {"/t/00000000.png": 0, "/t/00000001.png": 1}
     given = ["/t/00000001.png", "/t/00000001.png#2", "/other/00000001.png", "a#b"]
-    assert [_place(name, places) for name in given] == [1, "1#2", "/other/00000001.png", "a#b"]
+    assert [place_of(name, places) for name in given] == [1, "1#2", "/other/00000001.png", "a#b"]
 
 
 def test_the_loaded_network_answers_as_predict_does(run):

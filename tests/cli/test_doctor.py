@@ -1,6 +1,7 @@
 """``vision-train doctor``: what it reports of a sound machine, and what it advises for broken ones."""
 
 import json
+import subprocess
 import sys
 import types
 import warnings
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import typer
+from pytorch_lightning.accelerators import CPUAccelerator
 from typer.testing import CliRunner
 
 from vision_train.cli.doctor import (
@@ -23,6 +25,7 @@ from vision_train.cli.doctor import (
     doctor,
 )
 from vision_train.errors import UserError
+from vision_train.run.precision import precision_of
 
 module = sys.modules["vision_train.cli.doctor"]
 app = typer.Typer()
@@ -164,6 +167,8 @@ def show_gpu(monkeypatch, major: int):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: properties.name)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: major >= 8)
 
 
 def test_attention_is_told_for_each_device(monkeypatch):
@@ -178,7 +183,7 @@ def test_attention_is_told_for_each_device(monkeypatch):
     assert facts["cuda:0 float16, learned bias"] == "xformers"
 
 
-@pytest.mark.parametrize(("major", "bf16", "precision"), [(9, True, "bf16-mixed"), (7, False, "16-mixed")])
+@pytest.mark.parametrize(("major", "bf16", "precision"), [(9, True, "bf16-mixed"), (7, False, "32-true")])
 def test_gpus_are_described(monkeypatch, major, bf16, precision):
     show_gpu(monkeypatch, major)
     monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.zeros(shape))
@@ -186,6 +191,28 @@ def test_gpus_are_described(monkeypatch, major, bf16, precision):
     assert found.facts["cuda:0"] == {"name": "A GPU", "memory_gib": 24.0, "bf16": bf16}
     assert found.facts["precision"] == precision
     assert found.problems == []
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "precision", "why"),
+    [(True, True, "bf16-mixed", "AMX"), (False, True, "bf16-mixed", "AVX-512"), (False, False, "32-true", "does not")],
+)
+def test_the_precision_is_that_of_training_on_this_processor(monkeypatch, amx, avx512, precision, why):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    facts = check_devices().facts
+    assert facts["precision"] == precision
+    assert why in facts["precision_by"]
+    assert precision == precision_of(CPUAccelerator()).name
+
+
+def test_the_precision_is_found_without_lightning():
+    code = "import sys; from vision_train.run.precision import precision_on; precision_on('cpu'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torch" in done.stdout.split()
+    assert "pytorch_lightning" not in done.stdout.split()
 
 
 def test_gpu_that_refuses_work(monkeypatch):
@@ -205,7 +232,6 @@ def test_driver_too_old_is_a_warning(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", unavailable)
     found = check_devices()
-    assert found.facts["precision"] == "32-true"
     assert "driver on your system is too old" in found.warnings[0].what
     assert found.problems == []
 

@@ -220,3 +220,10 @@ def test_a_mistake_is_one_message_and_exit_2(arguments: list[str], message: str)
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stdout == ""
+
+
+def test_the_page_shows_what_the_verb_prints():
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    shown = re.search(r"^\$ vision-train recipes (--explain \S+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    assert run(*shown[1].split()).stdout == shown[2]

@@ -11,11 +11,12 @@ import pytest
 
 from vision_train.recipe import load_recipe, write_recipe
 
-HEAVY = ("torch", "pytorch_lightning", "timm")
+HEAVY = ("torch", "pytorch_lightning", "timm", "albumentations", "h5py", "cv2")
 REFUSED = {
     "fit vit.yaml data.root=nowhere": "data.root .*/nowhere: no such folder; say where the images are",
     "fit vit.yaml data.root=. data.labels=no.csv": "data.labels .*/no.csv: no such file .* data.labels",
     "fit vit.yaml data.root=. model.checkpoint=no.pth": "model.checkpoint .*/no.pth: does not exist",
+    "fit semi.yaml data.root=. data.unlabelled=nopool": "data.unlabelled .*/nopool: no such .*`rest` or `labelled`",
     "fit vit.yaml data.root=nowhere --dry-run": "data.root .*/nowhere: no such folder",
     "fit vit.yaml data.root=. optim.lrr=1": "optim.lrr: unknown key",
     "fit vit.yaml data.root=. run.pretrain=wrong.yaml": "optim.lrr: unknown key",
@@ -36,9 +37,22 @@ REFUSED = {
     "predict run . --out there.csv": "--out there.csv: exists; .*--force",
     "predict run . --images .": "--images: is for pictures",
     "predict run . data.on_bad=ignore": "data.on_bad: is `ignore`",
+    "export nowhere": "nowhere: no such run directory",
+    "export run --format caffe": "--format caffe: is unknown; there are onnx, torch-export",
+    "export run --out vit.pt": "--out vit.pt: does not end in .onnx",
+    "export run --out there.onnx": "there.onnx: is there already; .*--force",
+    "export run --size 0 224": "--size 0 224: must be at least 1 pixel",
+    "export run --push digits/of/me": "--push digits/of/me: is no name of a repository",
     "inspect no.pth": "no.pth: does not exist",
     "inspect run --features no.png": "--features no.png: no such image",
     "data embed nowhere bags --checkpoint no.pth": "nowhere: no such image",
+    "data embed . bags --checkpoint no.pth": "no.pth: no such file or run directory; .*--checkpoint",
+    "data check nowhere": "nowhere: no such folder of a data set or file of annotations",
+    "data check . --images nowhere": "nowhere: no such folder; .*--images",
+    "data correlation nowhere": "nowhere: no such file of annotations",
+    "data repack nowhere out": "nowhere: no such file or folder of features",
+    "data oracle nowhere": "nowhere: no such run directory",
+    "data oracle run": "run: gave no boxes to a pool",
 }
 PROBE = """
 import json, sys, time
@@ -60,12 +74,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("vit.yaml").write_text("extends: classification/vit_small\n")
     Path("other.yaml").write_text("extends: classification/vit_small\noptim: {lr: 1e-5}\n")
+    Path("semi.yaml").write_text("extends: semi/classification\n")
     Path("wrong.yaml").write_text("extends: classification/vit_small\noptim: {lrr: 1}\n")
     Path("run/checkpoints").mkdir(parents=True)
     Path("run/checkpoints/best.ckpt").touch()
     Path("run/summary.json").write_text("{}")
     write_recipe(Path("run/recipe.yaml"), load_recipe("vit.yaml", ["data.root=gone"]))
     Path("there.csv").touch()
+    Path("there.onnx").touch()
     return tmp_path
 
 
@@ -83,7 +99,9 @@ def test_mistakes_are_told_before_anything_heavy_is_imported(place: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["fit vit.yaml data.root=empty", "evaluate run data.root=empty", "predict run empty"])
+@pytest.mark.parametrize(
+    "verb", ["fit vit.yaml data.root=empty", "evaluate run data.root=empty", "predict run empty", "export run"]
+)
 def test_a_verb_says_what_it_does_before_it_imports_what_is_heavy(place: Path, verb: str) -> None:
     """Its libraries are replaced by ones that cannot be imported: the line is there all the same."""
     Path("empty").mkdir()

@@ -83,7 +83,7 @@ def test_a_file_of_another_kind_and_a_list_of_nothing(name: str, content: bytes,
 
 
 def test_what_is_not_there():
-    refused("data.unlabelled=labeled", says=("data.unlabelled=", "labeled", "no such folder or list", "name a folder"))
+    refused("data.unlabelled=labeled", says=("data.unlabelled ", "labeled", "no such file or folder", "`labelled`"))
 
 
 def test_a_method_without_a_pool():

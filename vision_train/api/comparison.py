@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from vision_train.api.overrides import Overrides, as_typed
+from vision_train.cli.console import console_for, loading
 from vision_train.errors import UserError
+from vision_train.files import check_writable
+from vision_train.progress import shown_on
 from vision_train.threads import prepare_environment
 
 TEMPLATES = "vision_train.api"
@@ -73,22 +76,28 @@ def compare(
     Raises:
         UserError: Recipes cannot be compared, or runs failed; those that did not are kept.
     """
-    from rich.console import Console
-
-    from vision_train.cli.console import plain_console
-    from vision_train.study.conduct import conduct
+    from vision_train.run.places import check_places
     from vision_train.study.plan import make_plan
-    from vision_train.study.writing import verdicts
 
     if isinstance(recipes, str | PathLike):
         raise UserError(f"{recipes}: is one recipe; give a list of two or more")
     prepare_environment()
     arguments, folder = [*(fspath(recipe) for recipe in recipes), *as_typed(overrides)], Path(out)
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: must be at least 1")
     plan = make_plan(arguments, seeds, grid, folds)
+    check_writable(folder, "--out")
+    for of_arm in (each for arm in plan.arms for each in arm.recipes):
+        check_places(of_arm)
     typed = ["vision-train", "compare", *arguments, "--seeds", str(plan.seeds)]
     typed += ["--folds", str(folds)] if folds else []
     typed += ["--grid", grid] if grid else []
     command = shlex.join([*typed, "--out", fspath(out), "--jobs", str(jobs)])
-    console = Console(quiet=True) if quiet else plain_console()
-    result = conduct(plan, folder, jobs=jobs, command=command, console=console)
+    console = console_for(quiet=quiet)
+    with shown_on(console):
+        with loading(f"compare {' '.join(arm.name for arm in plan.arms)}"):
+            from vision_train.study.conduct import conduct
+            from vision_train.study.writing import verdicts
+
+        result = conduct(plan, folder, jobs=jobs, command=command, console=console)
     return Comparison(folder, verdicts(result))

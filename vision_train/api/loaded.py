@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vision_train.cli.console import loading
 from vision_train.errors import UserError
+from vision_train.progress import doing, shown_on
 
 if TYPE_CHECKING:
     from PIL import Image
+    from rich.console import Console
     from torch import Tensor, nn
 
 
@@ -27,24 +30,32 @@ class LoadedRun:
     """Names in the order of the outputs."""
 
 
-def load_network(run: Path) -> LoadedRun:
+def load_network(run: Path, console: Console) -> LoadedRun:
     """Build the network of a run and read its best weights.
+
+    Args:
+        run: A run directory.
+        console: Where to report.
 
     Raises:
         UserError: There is no such run, or it has no weights yet.
     """
-    from models.lora import remove_adapters
-    from vision_train.run.best_weights import load_best
     from vision_train.run.directory import open_run
     from vision_train.run.inference import load_for_inference
-    from vision_train.run.phase import build_task
 
     directory = open_run(run, with_weights=True)
     recipe = load_for_inference(directory.recipe)
-    classes = directory.read_classes()
-    task = build_task(recipe, classes)
-    remove_adapters(task.network)
-    load_best(task, run)
+    with shown_on(console):
+        with loading(f"load {run}"):
+            from models.lora import remove_adapters
+            from vision_train.run.best_weights import load_best
+            from vision_train.run.phase import build_task
+
+        with doing(f"loading {recipe.model.name}"):
+            classes = directory.read_classes()
+            task = build_task(recipe, classes)
+            remove_adapters(task.network)
+            load_best(task, run)
     make = getattr(recipe.kind.load(), "image_transform", None)
     transform = None if make is None else _of_any_image(make(recipe))
     return LoadedRun(task.delivered(), transform, classes)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from vision_train.api.comparison import TEMPLATES
+from vision_train.api.inputs import as_files, place_of
 from vision_train.api.loaded import LoadedRun, load_network
 from vision_train.api.overrides import Overrides, as_typed
-from vision_train.errors import UserError
+from vision_train.cli.console import console_for, loading
+from vision_train.progress import shown_on
 from vision_train.threads import prepare_environment
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from vision_train.run.directory import RunDirectory
+    from vision_train.tasks import Views
 
 PathText = str | PathLike[str]
 
@@ -84,27 +84,49 @@ class Run:
         Raises:
             UserError: The run is finished, or cannot go on.
         """
-        from vision_train.run.fit import resume
+        from vision_train.run.directory import open_unfinished
 
-        resume(self.path, console=_console(quiet=quiet), accept=accept)
+        open_unfinished(self.path)
+        console = console_for(quiet=quiet)
+        with shown_on(console):
+            with loading(f"resume {self.path}"):
+                from vision_train.run.fit import resume
+
+            resume(self.path, console=console, accept=accept)
         return self
 
-    def evaluate(self, split: str | None = None, overrides: Overrides | None = None) -> dict[str, float | int]:
+    def evaluate(
+        self,
+        split: str | None = None,
+        overrides: Overrides | None = None,
+        *,
+        tta: Views | None = None,
+        quiet: bool = False,
+    ) -> dict[str, float | int]:
         """Measure the best weights on a split; nothing is written.
 
         Args:
             split: A split of the data; None for the one that the run was measured on.
             overrides: Keys to change, such as ``{"data.root": "other_photos"}``.
+            tta: Test-time augmentation: average the class probabilities over ``flips`` or ``five-crop`` of each image.
+            quiet: Print nothing.
 
         Returns:
-            ``<split>/<metric>``, and the number of samples.
+            ``<split>/<metric>``, and the number of samples. With ``tta`` ``<split>_tta_<views>/<metric>``.
 
         Raises:
-            UserError: The run has no weights yet, or its data cannot be read.
+            UserError: The run has no weights yet, its data cannot be read, or its task averages no views.
         """
-        from vision_train.run.evaluate import evaluate_run
+        from vision_train.run.inference import check_evaluation
 
-        return evaluate_run(self.path, split, as_typed(overrides))
+        typed = as_typed(overrides)
+        check_evaluation(self.path, split, typed, tta)
+        console = console_for(quiet=quiet)
+        with shown_on(console):
+            with loading(f"evaluate {self.path}"):
+                from vision_train.run.evaluate import evaluate_run
+
+            return evaluate_run(self.path, split, typed, console, tta)
 
     def predict(
         self,
@@ -113,6 +135,7 @@ class Run:
         texts: Sequence[str] = (),
         render: PathText | None = None,
         overrides: Overrides | None = None,
+        quiet: bool = False,
     ) -> list[dict[str, Any]]:
         """Predict with the best weights.
 
@@ -122,6 +145,7 @@ class Run:
             texts: What is looked for in each image; only for runs that take a text.
             render: Folder for pictures of the predictions.
             overrides: Keys to change, such as ``{"data.on_bad": "skip"}``.
+            quiet: Print nothing.
 
         Returns:
             A mapping for each sample, as in ``predictions.jsonl``. The id of an image in memory is its place, from 0;
@@ -130,29 +154,33 @@ class Run:
         Raises:
             UserError: There is nothing to predict on, or an input cannot be used.
         """
-        from vision_train.recipe import load_recipe
-        from vision_train.run.predict import predict_run
+        from vision_train.run.inference import check_prediction
 
-        with TemporaryDirectory() as folder, _as_files(inputs) as (paths, places):
-            out = Path(folder) / "predictions.jsonl"
-            predict_run(
-                self.path,
-                paths,
-                overrides=as_typed(overrides),
-                out=out,
-                render=None if render is None else Path(render),
-                images=None,
-                texts=list(texts),
-                console=_console(quiet=True),
-            )
-            with out.open(encoding="utf-8") as lines:  # splitlines() would end lines at signs within texts too
-                rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        key = load_recipe(self._directory.recipe, runnable=False).kind.id_column
-        return [{**row, key: _place(row[key], places)} for row in rows]
+        typed = as_typed(overrides)
+        drawn = None if render is None else Path(render)
+        options: dict[str, Any] = {"out": None, "render": drawn, "images": None, "texts": list(texts)}
+        recipe = check_prediction(self.path, typed, **options, force=False)
+        console = console_for(quiet=quiet)
+        with shown_on(console), as_files(inputs) as (paths, places), TemporaryFile("w+", encoding="utf-8") as lines:
+            with loading(f"predict {self.path}"):
+                from vision_train.run.predict import predict_run
 
-    def load(self) -> LoadedRun:
-        """Build the network with the best weights, for use in your own code."""
-        return load_network(self.path)
+            predict_run(self.path, paths, overrides=typed, console=console, lines=lines, **options)
+            lines.seek(0)
+            rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        key = recipe.kind.id_column
+        return [{**row, key: place_of(row[key], places)} for row in rows]
+
+    def load(self, *, quiet: bool = False) -> LoadedRun:
+        """Build the network with the best weights, for use in your own code.
+
+        Args:
+            quiet: Print nothing.
+
+        Raises:
+            UserError: The run has no weights yet.
+        """
+        return load_network(self.path, console_for(quiet=quiet))
 
     def __repr__(self) -> str:
         return f"Run({fspath(self.path)!r})"
@@ -186,72 +214,51 @@ def fit(
         UserError: The recipe, the data or the weights are not as they should be.
     """
     from vision_train.recipe import load_recipe
+    from vision_train.run.places import check_fit
 
     prepare_environment()
     typed = as_typed(overrides)
     loaded = load_recipe(fspath(recipe), typed)
-
-    from vision_train.run.fit import fit as fit_run
-
     folder = None if run_dir is None else Path(run_dir)
+    check_fit(loaded, folder)
     command = ["fit", fspath(recipe), *typed]
-    return Run(fit_run(loaded, run_dir=folder, command=command, console=_console(quiet=quiet)).path)
+    console = console_for(quiet=quiet)
+    with shown_on(console):
+        with loading(f"fit {loaded.name}"):
+            from vision_train.run.fit import fit as fit_run
+
+        return Run(fit_run(loaded, run_dir=folder, command=command, console=console).path)
 
 
 def evaluate(
-    run: Run | PathText, split: str | None = None, overrides: Overrides | None = None
+    run: Run | PathText,
+    split: str | None = None,
+    overrides: Overrides | None = None,
+    *,
+    tta: Views | None = None,
+    quiet: bool = False,
 ) -> dict[str, float | int]:
     """Measure a run; see :meth:`Run.evaluate`."""
-    return _opened(run).evaluate(split, overrides)
+    return _opened(run).evaluate(split, overrides, tta=tta, quiet=quiet)
 
 
-def predict(run: Run | PathText, inputs: Any, **options: Any) -> list[dict[str, Any]]:
+def predict(
+    run: Run | PathText,
+    inputs: Any,
+    *,
+    texts: Sequence[str] = (),
+    render: PathText | None = None,
+    overrides: Overrides | None = None,
+    quiet: bool = False,
+) -> list[dict[str, Any]]:
     """Predict with a run; see :meth:`Run.predict`."""
-    return _opened(run).predict(inputs, **options)
+    return _opened(run).predict(inputs, texts=texts, render=render, overrides=overrides, quiet=quiet)
 
 
-def load(run: Run | PathText) -> LoadedRun:
+def load(run: Run | PathText, *, quiet: bool = False) -> LoadedRun:
     """Build the network of a run; see :meth:`Run.load`."""
-    return _opened(run).load()
+    return _opened(run).load(quiet=quiet)
 
 
 def _opened(run: Run | PathText) -> Run:
     return run if isinstance(run, Run) else Run(run)
-
-
-def _console(*, quiet: bool) -> Console:
-    from rich.console import Console
-
-    from vision_train.cli.console import plain_console
-
-    return Console(quiet=True) if quiet else plain_console()
-
-
-def _place(name: str, places: Mapping[str, int]) -> str | int:
-    """The id of a sample by the place of its image in memory; another stays as it is."""
-    file, number, text = name.rpartition("#")
-    return places[name] if name in places else f"{places[file]}{number}{text}" if file in places else name
-
-
-@contextmanager
-def _as_files(inputs: Any) -> Iterator[tuple[list[Path], dict[str, int]]]:
-    """Paths of the inputs; images in memory are written as PNG, which loses nothing, and read as all others are.
-
-    Yields:
-        The paths, and the place of each image in memory by its path.
-    """
-    several = [inputs] if isinstance(inputs, str | PathLike) or not isinstance(inputs, list | tuple) else list(inputs)
-    if not several:
-        raise UserError("there is nothing to predict on; give a path or an image, or a list of these")
-    if all(isinstance(each, str | PathLike) for each in several):
-        yield [Path(each) for each in several], {}
-        return
-    from vision_train.api.loaded import picture_of
-
-    if any(isinstance(each, str | PathLike) for each in several):
-        raise UserError("some inputs are paths and others are images in memory; give one kind at a time")
-    with TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{place:08d}.png" for place in range(len(several))]
-        for path, image in zip(paths, several, strict=True):
-            picture_of(image).save(path)
-        yield paths, {str(path): place for place, path in enumerate(paths)}

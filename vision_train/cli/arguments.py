@@ -13,6 +13,20 @@ OVERRIDE = re.compile(r"[A-Za-z_][\w-]*\.[\w.-]+\s*=")
 """How ``section.key=value`` begins."""
 
 
+def refuse_absent(place: Path, what: str) -> None:
+    """Refuse a place that is not there.
+
+    Args:
+        place: As it was typed.
+        what: What should be there, and how to mend it where that is not plain.
+
+    Raises:
+        UserError: It is absent.
+    """
+    if not place.exists():
+        raise UserError(f"{printable(str(place))}: no such {what}")
+
+
 def divide_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Files and folders first, then recipe keys to change; a file that exists is one, whatever it is called.
 
@@ -23,6 +37,6 @@ def divide_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     files = [each for each in arguments if each not in keys]
     if not files:
         raise UserError("nothing to predict on; name files or folders after the run")
-    if absent := [file for file in files if not Path(file).exists()]:
-        raise UserError(f"{printable(absent[0])}: no such file or folder; name what is to be predicted on")
+    for file in files:
+        refuse_absent(Path(file), "file or folder; name what is to be predicted on")
     return files, keys

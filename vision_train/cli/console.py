@@ -49,6 +49,13 @@ def plain_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
+def console_for(*, quiet: bool) -> Console:
+    """Where a call from Python reports: standard output, or nowhere."""
+    from rich.console import Console
+
+    return Console(quiet=True) if quiet else plain_console()
+
+
 def loading(verb: str) -> AbstractContextManager[Work]:
     """Say that libraries are imported for a verb, which takes seconds; said before the first of them is."""
     return doing(f"{verb}: loading PyTorch and Lightning", at_once="torch" not in sys.modules)

@@ -182,10 +182,19 @@ def check_devices() -> Findings:
         _check_gpu(index, found)
     if torch.backends.mps.is_available():
         found.facts["mps"] = True
-    bf16 = all(found.facts[f"cuda:{index}"]["bf16"] for index in range(count))
-    precision = "32-true" if not count else "bf16-mixed" if bf16 else "16-mixed"
-    found.facts["precision"] = precision
+    found.facts |= _precision("cuda" if count else "mps" if "mps" in found.facts else "cpu")
     return found
+
+
+def _precision(kind: str) -> dict[str, str]:
+    """What ``trainer.precision=auto`` takes on the devices that training takes by itself, and why."""
+    from vision_train.run.precision import precision_on
+
+    try:
+        chosen = precision_on(kind)
+    except RuntimeError as error:  # a GPU that refuses work, which is told by itself
+        return {"precision": f"unknown: {str(error).splitlines()[0]}"}
+    return {"precision": chosen.name, "precision_by": chosen.because}
 
 
 def _check_gpu(index: int, found: Findings) -> None:

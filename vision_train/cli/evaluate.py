@@ -47,7 +47,8 @@ def evaluate(
     from vision_train.progress import shown_on
     from vision_train.run.inference import check_evaluation
 
-    check_evaluation(run, split, overrides or [])
+    views = tta.value if tta else None
+    check_evaluation(run, split, overrides or [], views)
     console = plain_console(stderr=True)
     with shown_on(console):
         with loading(f"evaluate {run}"):
@@ -55,7 +56,7 @@ def evaluate(
             from vision_train.run.directory import open_run
             from vision_train.run.evaluate import evaluate_run
 
-        figures = evaluate_run(run, split, overrides or [], console, tta.value if tta else None)
+        figures = evaluate_run(run, split, overrides or [], console, views)
     if as_json:
         print(json.dumps(finite(figures)))
         return

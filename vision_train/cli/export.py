@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +48,15 @@ def export(
 
       vision-train export runs/relation_detr/shapes/0 --format torch-export --out detector.pt2 --size 480 640
     """
-    from vision_train.cli.console import plain_console
-    from vision_train.run.export.verb import export_run
+    from vision_train.cli.console import loading, plain_console
+    from vision_train.progress import shown_on
+    from vision_train.run.export.asked import check_export
 
-    export_run(run, written_as, out=out, size=size, force=force, repository=push, console=plain_console())
+    options: dict[str, Any] = {"out": out, "size": size, "force": force, "repository": push}
+    check_export(run, written_as, **options)
+    console = plain_console()
+    with shown_on(console):
+        with loading(f"export {run}"):
+            from vision_train.run.export.verb import export_run
+
+        export_run(run, written_as, console=console, **options)

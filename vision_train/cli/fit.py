@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vision_train.errors import UserError
-from vision_train.processes import launched_rank
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,15 +98,10 @@ def _resume(run: Path, accept: Sequence[str], console: Console) -> None:
 def _start(name: str, overrides: Sequence[str], run_dir: Path | None, dry_run: bool, console: Console) -> None:
     from vision_train.cli.console import loading
     from vision_train.recipe import load_recipe
-    from vision_train.recipe.installed import check_installed
-    from vision_train.run.directory import refuse_taken
-    from vision_train.run.places import check_places
+    from vision_train.run.places import check_fit
 
     recipe = load_recipe(name, overrides)
-    check_installed(recipe)
-    check_places(recipe)
-    if run_dir is not None and launched_rank() == 0:  # which has filled it before others come here
-        refuse_taken(run_dir)
+    check_fit(recipe, run_dir)
     with loading(f"fit {recipe.name}"):
         from vision_train.run.dry_run import dry_run as try_out
         from vision_train.run.fit import fit

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 """Where runs are numbered, below the working directory."""
+PSEUDO_LABELS = "pseudo_labels.csv"
+"""File in the folder of a phase: the labels that the pool has got for it, written before it begins."""
 PASSED_ON = "VISION_TRAIN_RUN_DIRECTORY"
 """Environment variable by which the first process tells those it starts where the run directory is."""
 
@@ -91,6 +93,11 @@ class RunDirectory:
     def phase(self, name: str) -> Path:
         """Folder of one training phase."""
         return self.path / "phases" / name
+
+    def pseudo_labels(self) -> list[Path]:
+        """What the pool got of labels before the phases of the run, the oldest first."""
+        found = self.path.glob(f"phases/*/{PSEUDO_LABELS}")
+        return sorted(found, key=lambda file: file.stat().st_mtime)
 
     def read_classes(self) -> list[str]:
         """The label map.

@@ -14,6 +14,7 @@ from vision_train.run.places import check_root
 from vision_train.run.predictions import ENDINGS, RESULTS, check_outputs
 from vision_train.run.shards import Shard
 from vision_train.run.texts import check_texts
+from vision_train.tasks import check_views
 
 DEFAULT = Path("predictions.jsonl")
 """Where predictions of several samples go that nobody named a place for."""
@@ -42,14 +43,18 @@ def load_for_inference(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     )
 
 
-def check_evaluation(run: Path, split: str | None, overrides: Sequence[str]) -> None:
-    """Refuse to evaluate what is no finished run, on a split or data that are not there.
+def check_evaluation(run: Path, split: str | None, overrides: Sequence[str], views: str | None = None) -> None:
+    """Refuse to evaluate what is no finished run, on a split or data that are not there, or views that there are not.
+
+    The arguments are those of :func:`vision_train.run.evaluate.evaluate_run`.
 
     Raises:
         UserError: One of them is so.
     """
     recipe = load_for_inference(open_run(run, with_weights=True).recipe, overrides)
     check_split(recipe, split or recipe.kind.judged)
+    if views is not None:
+        check_views(recipe, views)
     check_root(recipe)
 
 

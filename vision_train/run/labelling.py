@@ -22,11 +22,11 @@ from vision_train.errors import UserError
 from vision_train.processes import gather_objects, launched_rank
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
-from vision_train.run.directory import RunDirectory, open_run, relative
+from vision_train.run.directory import PSEUDO_LABELS, RunDirectory, open_run, relative
 from vision_train.run.inference import load_for_inference
 from vision_train.run.label_accuracy import LabelAccuracy, known_samples, label_accuracy, truths_of
 from vision_train.run.phase import Scanned, prepare
-from vision_train.run.plan import PSEUDO_LABELS, FinishedPhase, Phase
+from vision_train.run.plan import FinishedPhase, Phase
 from vision_train.run.progress import PassProgress
 from vision_train.run.run_phase import warn
 from vision_train.run.trainer import build_trainer, call_trainer

@@ -11,8 +11,9 @@ from vision_train.errors import UserError
 from vision_train.metrics_log import part_of
 from vision_train.recipe import load_recipe
 from vision_train.recipe.remote import is_remote
+from vision_train.run.directory import PSEUDO_LABELS
 from vision_train.run.leakage import keep_apart
-from vision_train.run.plan import LAST, PSEUDO_LABELS
+from vision_train.run.plan import LAST
 from vision_train.run.sample_lists import (
     SAMPLES_FILE,
     SampleLists,

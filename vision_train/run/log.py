@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOGGERS = ("vision_train", "pytorch_lightning", "lightning_fabric", "py.warnings")
+OURS = ("vision_train", "pytorch_lightning", "lightning_fabric", "py.warnings")
+LIBRARIES = ("onnxscript", "onnx_ir", "torch.onnx")
+"""What writes exports remarks on its own insides, and its warnings reach the terminal where nobody takes them."""
+LOGGERS = (*OURS, *LIBRARIES)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ from vision_train.run.last_checkpoint import progress
 from vision_train.run.learnt import learnt_before
 from vision_train.run.memory import peak_memory
 from vision_train.run.meter import Meter
-from vision_train.run.precision import OneFormat
+from vision_train.run.one_format import OneFormat
 from vision_train.run.progress import PassProgress, ProgressDisplay
 from vision_train.run.steps import EndAtStep, TrainingSteps, count_steps, going_on, limits_of, set_length, tell
 from vision_train.run.trainer import build_trainer, call_trainer

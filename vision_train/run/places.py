@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from vision_train.errors import UserError
 from vision_train.files import printable
+from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, load_recipe
+from vision_train.recipe.installed import check_installed
 from vision_train.recipe.remote import is_remote
+from vision_train.run.directory import refuse_taken
+
+
+def check_fit(recipe: Recipe, run_dir: Path | None) -> None:
+    """Refuse to train what names places or packages that are not there, or to where another run lies.
+
+    Args:
+        recipe: Of the run.
+        run_dir: Where it is to go; None for a new place of its own.
+
+    Raises:
+        UserError: It is so.
+    """
+    check_installed(recipe)
+    check_places(recipe)
+    if run_dir is not None and launched_rank() == 0:  # which has filled it before others come here
+        refuse_taken(run_dir)
 
 
 def check_places(recipe: Recipe) -> None:
@@ -43,12 +63,13 @@ def _absent_data(recipe: Recipe) -> list[str]:
     for each in fields(recipe.data):
         value = getattr(recipe.data, each.name)
         # Other paths of the section have readers with remedies of their own.
-        if not {*each.metadata} >= {"identity", "path"}:
+        if "path" not in each.metadata or not each.metadata.keys() & {"identity", "words"}:
             continue
+        words = each.metadata.get("words", ())
         for place in _paths(value):
-            if not Path(place).exists():
+            if place not in words and not Path(place).exists():
                 root = each.name == "root"
-                said.append(_root_absent(recipe, place) if root else _absent(f"data.{each.name}", place))
+                said.append(_root_absent(recipe, place) if root else _absent(f"data.{each.name}", place, words))
     return said
 
 
@@ -62,8 +83,9 @@ def _root_absent(recipe: Recipe, root: str) -> str:
     return f"data.root {printable(root)}: no such folder; say where the {recipe.kind.noun} are with data.root=FOLDER"
 
 
-def _absent(key: str, place: str) -> str:
-    return f"{key} {printable(place)}: no such file or folder; name one that is there with {key}"
+def _absent(key: str, place: str, words: Sequence[str]) -> str:
+    said = f"{key} {printable(place)}: no such file or folder; name one that is there with {key}"
+    return said + (f", or say {' or '.join(f'`{word}`' for word in words)}" if words else "")
 
 
 def _absent_weights(recipe: Recipe) -> list[str]:

@@ -17,8 +17,6 @@ from vision_train.run.trainer import HARDWARE
 
 LAST = "fit"
 """Name of the phase that trains the recipe itself, or the last part of it."""
-PSEUDO_LABELS = "pseudo_labels.csv"
-"""File in the folder of a phase: the labels that the pool has got for it, written before it begins."""
 PRETRAIN = "pretrain"
 """How the names of phases begin that train what ``run.pretrain`` names."""
 

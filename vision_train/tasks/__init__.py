@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from vision_train.errors import UserError
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vision_train.recipe.recipe import Recipe
     from vision_train.tasks.augmented_views import AugmentedViews
 
+Views = Literal["flips", "five-crop"]
+"""Views of an image, over which a task may average its answers."""
 ENTRY_POINTS = "vision_train.tasks"
 """Group of the entry points by which other packages add tasks: ``NAME = "PACKAGE"``."""
 OWN = {
@@ -100,13 +102,27 @@ def augmented_views(recipe: Recipe, name: str) -> AugmentedViews:
     Raises:
         UserError: The task averages over no views.
     """
+    views: AugmentedViews = _function(check_views(recipe, name))(recipe, name)
+    return views
+
+
+def check_views(recipe: Recipe, name: str) -> str:
+    """Refuse views of test-time augmentation that are none, or over which the task of a recipe averages nothing.
+
+    Returns:
+        The function that makes them, as ``module:function``.
+
+    Raises:
+        UserError: It is so.
+    """
+    if name not in get_args(Views):
+        raise UserError(f"--tta {name}: is unknown; there are {', '.join(get_args(Views))}")
     if (place := getattr(task_options(recipe.task), "VIEWS", None)) is None:
         raise UserError(
             f"--tta {name}: task={recipe.task} does not say what its answers on several views are averaged to; "
             "evaluate without --tta"
         )
-    views: AugmentedViews = _function(place)(recipe, name)
-    return views
+    return str(place)
 
 
 def _function(place: str) -> Callable[..., Any]:

@@ -108,8 +108,6 @@ def timm_call_of(recipe: Recipe, classes: int, **changed: Any) -> tuple[TimmCall
 
 
 def _check_size(module: nn.Module, size: tuple[int, int], own: tuple[int, int]) -> None:
-    if min(size) < 1:
-        raise UserError(f"--size {size[0]} {size[1]}: must be at least 1 pixel each")
     try:
         with torch.inference_mode():
             module(draw_images(size, torch.Generator().manual_seed(0))["image"])

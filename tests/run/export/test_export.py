@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +15,16 @@ from PIL import Image
 from rich.console import Console
 from torch import nn
 
+from vision_train import progress
 from vision_train.checkpoints import load_weights
 from vision_train.errors import UserError
+from vision_train.progress import Work
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
-from vision_train.run.export import programs, verb
+from vision_train.run.export import programs
+from vision_train.run.export.codec import Codec, Ran, Runner
 from vision_train.run.export.compared import compare
-from vision_train.run.export.format import Format, Ran, Runner
+from vision_train.run.export.format import Format
 from vision_train.run.export.formats import FORMATS
 from vision_train.run.export.verb import export_run
 from vision_train.run.fit import fit
@@ -51,10 +54,41 @@ def traced_once() -> Iterator[None]:
         yield
 
 
+class Noted:
+    """A display that notes what is done."""
+
+    console = QUIET
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def opened(self, work: Work, *, at_once: bool) -> None:
+        self.texts.append(work.text)
+
+    def changed(self, work: Work) -> None: ...
+    def closed(self, work: Work) -> None: ...
+    def told(self) -> None: ...
+
+
 @pytest.fixture(scope="module")
-def files(run, traced_once, tmp_path_factory) -> tuple[Path, Path]:
+def noted() -> Noted:
+    return Noted()
+
+
+@pytest.fixture(scope="module")
+def files(run, traced_once, noted, tmp_path_factory) -> tuple[Path, Path]:
     out = tmp_path_factory.mktemp("exported") / "new" / "detector.onnx"
-    return export_run(run, "onnx", out=out, size=None, console=QUIET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "_display_for", lambda console: noted)
+        with progress.shown_on(QUIET):
+            return export_run(run, "onnx", out=out, size=None, console=QUIET)
+
+
+@pytest.mark.slow
+def test_it_says_what_it_does_while_it_writes_and_compares(files, noted):
+    steps = ["translating it to ONNX", "folding its constants", "listing images", "comparing with PyTorch"]
+    assert [text for text in noted.texts if text in steps] == steps
+    assert any(text.startswith("writing ") for text in noted.texts)
 
 
 @pytest.fixture(scope="module")
@@ -154,18 +188,26 @@ def doubled(error: float = 0.0) -> Runner:
     return lambda inputs: Ran({"y": 2 * inputs["x"] + error}, [])
 
 
-def off_by(error: float) -> Format:
-    return Format(".txt", (), lambda _, path: path.write_text("x"), lambda *_: doubled(error))
+@pytest.fixture
+def text(monkeypatch) -> Callable[[float], None]:
+    """Offers a format of text whose programs are off by an error."""
+    monkeypatch.setitem(FORMATS, "text", Format(".txt", (), "vision_train.run.export.programs:TEXT"))
+
+    def off_by(error: float) -> None:
+        codec = Codec(lambda _, path: path.write_text("x"), lambda *_: doubled(error))
+        monkeypatch.setattr(programs, "TEXT", codec, raising=False)
+
+    return off_by
 
 
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
-def test_a_program_that_deviates_is_refused_and_leaves_no_file(run, tmp_path, monkeypatch, error):
-    monkeypatch.setitem(verb.FORMATS, "text", off_by(error))
+def test_a_program_that_deviates_is_refused_and_leaves_no_file(run, text, tmp_path, monkeypatch, error):
+    text(error)
     monkeypatch.setattr("vision_train.tasks.detection.task.DetectionTask.exported", lambda *_: DOUBLED)
     with pytest.raises(UserError, match=r"a\.txt: .*nothing was written.*--format"):
         export_run(run, "text", out=tmp_path / "a.txt", size=None, console=QUIET)
     assert [*tmp_path.iterdir()] == []
-    monkeypatch.setitem(verb.FORMATS, "text", off_by(1e-6))
+    text(1e-6)
     export_run(run, "text", out=tmp_path / "a.txt", size=None, console=QUIET)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "a.txt.json", "a.txt.md"]
 

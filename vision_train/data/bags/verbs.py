@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from vision_train.cli.arguments import refuse_absent
 from vision_train.cli.console import busy, say_written
 from vision_train.errors import UserError
 from vision_train.wording import count_of
@@ -65,6 +66,7 @@ def repack(
     Example: vision-train data repack features/ fast/
     """
     policy = _policy("--on-bad-bag", on_bad_bag)
+    refuse_absent(source, "file or folder of features")
 
     from vision_train.cli.console import loading, plain_console
     from vision_train.progress import doing, shown_on
@@ -130,8 +132,8 @@ def embed(
     Use TRIDENT to embed slides (.svs, .ndpi, ...); its features are read as they are.
     """
     policy = _policy("--on-bad-image", on_bad_image)
-    if not images.exists():
-        raise UserError(f"{images}: no such image, folder or csv file")
+    refuse_absent(images, "image, folder or csv file")
+    refuse_absent(checkpoint, "file or run directory; name the encoder's weights with --checkpoint")
 
     from vision_train.cli.console import loading, plain_console
     from vision_train.progress import doing, shown_on

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vision_train.cli.arguments import refuse_absent
 from vision_train.cli.console import busy, counted, loading, plain_console
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def check(
     """
     from vision_train.progress import shown_on
 
+    refuse_absent(place, "folder of a data set or file of annotations")
+    if images is not None:
+        refuse_absent(images, "folder; name that of the images with --images")
     console = plain_console()
     with shown_on(console):
         with loading(f"data check {place}"):
@@ -70,6 +74,7 @@ def correlation(
     """
     from vision_train.progress import doing, shown_on
 
+    refuse_absent(file, "file of annotations")
     console = plain_console()
     with shown_on(console):
         with loading(f"data correlation {file}"):

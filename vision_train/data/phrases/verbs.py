@@ -25,20 +25,21 @@ def oracle(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that g
 
     Example: vision-train data oracle runs/actress-referring/1
     """
+    from vision_train.recipe import load_recipe
+    from vision_train.run.directory import open_run
+    from vision_train.run.places import check_root
+
+    directory = open_run(run)
+    files = directory.pseudo_labels()
+    if not files:
+        raise UserError(f"{run}: gave no boxes to a pool between phases; name a run of self_training or active_rounds")
+    recipe = load_recipe(directory.recipe, runnable=False)
+    check_root(recipe)
     with busy(f"data oracle {run}"):
         from vision_train.data.phrases.build import all_samples
         from vision_train.data.phrases.oracle import judge, table
-        from vision_train.recipe import load_recipe
-        from vision_train.run.directory import open_run
-        from vision_train.run.plan import PSEUDO_LABELS
 
-        directory = open_run(run)
-        files = sorted(directory.path.glob(f"phases/*/{PSEUDO_LABELS}"), key=lambda file: file.stat().st_mtime)
-        if not files:
-            raise UserError(
-                f"{run}: gave no boxes to a pool between phases; name a run of self_training or active_rounds"
-            )
-        truths = {sample.id: sample.truth.box for sample in all_samples(load_recipe(directory.recipe, runnable=False))}
+        truths = {sample.id: sample.truth.box for sample in all_samples(recipe)}
     console = plain_console()
     for file in files:
         console.print(table(file.parent.name, judge(file, truths)))

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from vision_train.errors import UserError
-from vision_train.run.export.format import Runner
+from vision_train.progress import doing
+from vision_train.run.export.codec import Runner
 from vision_train.run.export.ranking import Ranking
 from vision_train.tasks.exported import Exported, Tensors
 
@@ -56,10 +57,12 @@ def _differences(
     exported: Exported, run: Runner, tried: Sequence[Tensors], generator: torch.Generator
 ) -> Iterator[float]:
     """How far what was written is from PyTorch on the inputs that can be compared."""
-    for inputs in tried:
-        difference = _difference(exported, run, inputs, generator)
-        if difference is not None:
-            yield difference
+    with doing("comparing with PyTorch", len(tried), "inputs") as work:
+        for inputs in tried:
+            difference = _difference(exported, run, inputs, generator)
+            if difference is not None:
+                yield difference
+            work.advance()
 
 
 def _difference(exported: Exported, run: Runner, inputs: Tensors, generator: torch.Generator) -> float | None:

@@ -1,41 +1,17 @@
-"""What a format of exported networks is."""
+"""What a format of exported networks is, as far as it decides what can be asked for; light, as verbs ask it first."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, cast
 
-from torch import Tensor
-
-from vision_train.checkpoints import Weights
 from vision_train.errors import UserError
-from vision_train.tasks.exported import Exported, Tensors
 
-
-class Ran(NamedTuple):
-    """What a written network made of inputs."""
-
-    outputs: Tensors
-    chosen: list[Tensor]
-    """Indices that it took where it chose the best of a list, in the order of the program."""
-
-
-Runner = Callable[[Tensors], Ran]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is exported."""
-
-    exported: Exported
-    """The network as its task gives it away."""
-    weights: Weights
-    """Its weights by our names."""
-    rebuild: Callable[[Mapping[str, Tensor]], Exported]
-    """From weights by our names to a new network that is filled with them."""
+if TYPE_CHECKING:
+    from vision_train.run.export.codec import Codec
+    from vision_train.tasks.exported import Exported
 
 
 @dataclass(frozen=True)
@@ -46,18 +22,17 @@ class Format:
     """The ending of the file; empty if the format is a folder."""
     packages: tuple[str, ...]
     """Packages that write and check it; the extra `export` installs them."""
-    write: Callable[[Subject, Path], None]
-    """Writes the file, or into the empty folder."""
-    open: Callable[[Subject, Path], Runner]
-    """What was written, as a function of inputs by name."""
+    codec: str
+    """Its :class:`vision_train.run.export.codec.Codec`, as ``module:name``; imported late."""
     is_program: bool = False
     """Whether it holds a program of fixed steps."""
     is_timm: bool = False
     """Whether it names a model of timm."""
-    library: str = ""
-    """What hubs call the library that loads it; empty for ours."""
-    use: str = ""
-    """Python that loads it, with places for ``name`` of the file or folder, ``repository`` and ``call``."""
+
+    def load(self) -> Codec:
+        """Import what writes and opens it."""
+        module, _, name = self.codec.partition(":")
+        return cast("Codec", getattr(importlib.import_module(module), name))
 
     def check_installed(self, name: str) -> None:
         """Refuse a format whose packages are not there.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from vision_train.run.export.format import Format
-from vision_train.run.export.programs import ONNX, PROGRAM
-from vision_train.run.export.weights import SAFETENSORS, TIMM, TRANSFORMERS
+
+_PROGRAMS, _WEIGHTS = "vision_train.run.export.programs", "vision_train.run.export.weights"
 
 FORMATS: dict[str, Format] = {
-    "onnx": ONNX,
-    "torch-export": PROGRAM,
-    "safetensors": SAFETENSORS,
-    "timm": TIMM,
-    "hf": TRANSFORMERS,
+    "onnx": Format(".onnx", ("onnx", "onnxruntime", "onnxscript"), f"{_PROGRAMS}:ONNX", is_program=True),
+    "torch-export": Format(".pt2", (), f"{_PROGRAMS}:PROGRAM", is_program=True),
+    "safetensors": Format("", (), f"{_WEIGHTS}:SAFETENSORS"),
+    "timm": Format("", (), f"{_WEIGHTS}:TIMM", is_timm=True),
+    "hf": Format("", ("transformers",), f"{_WEIGHTS}:TRANSFORMERS", is_timm=True),
 }

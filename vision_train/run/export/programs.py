@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import logging
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
-from vision_train.run.export.format import Format, Ran, Runner, Subject
+from vision_train.progress import doing
+from vision_train.run.export.codec import Codec, Ran, Runner, Subject
 from vision_train.run.export.ranking import Ranking
 from vision_train.tasks.exported import Exported, Tensors
 
@@ -27,7 +25,7 @@ def traced(exported: Exported) -> ExportedProgram:
     examples = exported.draw(torch.Generator().manual_seed(0))
     # AUTO, since guards that hold for every batch size are refused where the size is declared to be free.
     free = {name: dict.fromkeys(exported.free_of(name), torch.export.Dim.AUTO) for name in examples}
-    with torch.no_grad():
+    with torch.no_grad(), doing("tracing the network"):
         return torch.export.export(exported.module, tuple(examples.values()), dynamic_shapes=free)
 
 
@@ -36,18 +34,22 @@ def _write_onnx(subject: Subject, path: Path) -> None:
 
     exported = subject.exported
     names = list(exported.draw(torch.Generator().manual_seed(0)))
-    with _quiet():
-        program = torch.onnx.export(
-            traced(exported),
+    program = traced(exported)
+    with warnings.catch_warnings(), doing("translating it to ONNX"):
+        warnings.simplefilter("ignore")  # the exporter's remarks about its own insides
+        translated = torch.onnx.export(
+            program,
             input_names=names,
             output_names=list(exported.outputs),
             opset_version=OPSET,
             dynamo=True,
             optimize=False,  # by patterns, which takes longer than all else; see below
+            verbose=False,  # prints
         )
-    assert program is not None
-    _simplify(program.model)
-    model = program.model_proto
+    assert translated is not None
+    with doing("folding its constants"):
+        _simplify(translated.model)
+    model = translated.model_proto
     onnx.helper.set_model_props(model, {key: _text(value) for key, value in exported.card.items()})
     for each in (*model.graph.input, *model.graph.output):
         for dimension, counted in exported.free_of(each.name).items():
@@ -117,20 +119,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own insides from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 _USE_ONNX = """\
 import json
 
@@ -150,13 +138,5 @@ card = json.load(open("{name}.json"))
 program = torch.export.load("{name}").module()
 outputs = program(*inputs)  # tensors in the order of card["inputs"]; what comes out: card["outputs"]"""
 
-ONNX = Format(
-    ".onnx",
-    ("onnx", "onnxruntime", "onnxscript"),
-    _write_onnx,
-    _open_onnx,
-    is_program=True,
-    library="onnx",
-    use=_USE_ONNX,
-)
-PROGRAM = Format(".pt2", (), _write_program, _open_program, is_program=True, library="pytorch", use=_USE_PROGRAM)
+ONNX = Codec(_write_onnx, _open_onnx, library="onnx", use=_USE_ONNX)
+PROGRAM = Codec(_write_program, _open_program, library="pytorch", use=_USE_PROGRAM)

@@ -12,19 +12,16 @@ from rich.console import Console
 from torch import Tensor
 
 from vision_train.checkpoints import names_of, read_weights
-from vision_train.errors import UserError
 from vision_train.files import write_json, write_text
+from vision_train.progress import doing
 from vision_train.recipe import Recipe
 from vision_train.run.best_weights import load_best
-from vision_train.run.directory import open_run
+from vision_train.run.export.asked import check_export
+from vision_train.run.export.codec import Codec, Subject
 from vision_train.run.export.compared import compare
-from vision_train.run.export.format import Format, Subject
-from vision_train.run.export.formats import FORMATS
 from vision_train.run.export.model_card import Card, model_card, without_places
 from vision_train.run.export.place import Place
-from vision_train.run.export.push import check_push, push
 from vision_train.run.export.samples import own_samples
-from vision_train.run.inference import load_for_inference
 from vision_train.run.log import logging_to
 from vision_train.run.phase import build_task
 from vision_train.tasks.exported import Exported
@@ -58,39 +55,37 @@ def export_run(
         UserError: There is no such run or format, the format does not suit its network, the place cannot be written or
             holds something, a package or the hub's token is missing, or what was written computes something else.
     """
-    if name not in FORMATS:
-        raise UserError(f"--format {name}: is unknown; there are {', '.join(FORMATS)}")
-    written_as = FORMATS[name]
-    directory = open_run(run, with_weights=True)
-    if repository is not None:
-        check_push(repository)
-    # What computes attention is a matter of the program that runs the file.
-    recipe = load_for_inference(directory.recipe, ["model.attention=auto"])
-    place = Place.of(out, Path(recipe.name).name, name, written_as.suffix)
-    place.check(force=force)
-    written_as.check_installed(name)
-    classes = directory.read_classes()
-    subject = _subject(run, recipe, classes, size)
+    asked = check_export(run, name, out=out, size=size, force=force, repository=repository)
+    recipe, written_as, place = asked.recipe, asked.written_as, asked.place
+    classes, codec = asked.directory.read_classes(), written_as.load()
+    with doing(f"loading {recipe.model.name}"):
+        subject = _subject(run, recipe, classes, size)
     written_as.check_suits(name, subject.exported)
     with logging_to(None), place.staged() as stage:
         console.print(f"exporting {recipe.model.name} as {name}; a large network takes a minute or two")
-        written_as.write(subject, stage.content)
+        with doing(f"writing {place.path}"):
+            codec.write(subject, stage.content)
         tried = own_samples(recipe, classes, subject.exported)
-        compared, on_own = compare(subject.exported, written_as.open(subject, stage.content), place.path, tried.inputs)
+        with doing(f"opening {place.path}"):
+            runner = codec.open(subject, stage.content)
+        compared, on_own = compare(subject.exported, runner, place.path, tried.inputs)
         words = (
             tried.words if on_own or not tried.inputs else f"drawn inputs: {tried.words} are on the edge of a choice"
         )
         card = {**subject.exported.card, "format": name, "run": str(run)}
         found = {"largest_difference": compared, "compared_on": words}
         write_json(stage.description, without_places({**card, **found}))
-        write_text(stage.card, _card(run, recipe, written_as, subject, place, repository))
+        write_text(stage.card, _card(run, recipe, codec, subject, place, repository))
         written = stage.keep()
     console.print(
         f"{place.path}: computes what PyTorch does (largest difference {compared:.1e} on {words}); described in "
         f"{place.description}"
     )
     if repository is not None:
-        push(repository, place.in_repository(written), f"{recipe.name} as {name}", console)
+        from vision_train.run.export.push import push
+
+        with doing(f"sending it to {repository}"):
+            push(repository, place.in_repository(written), f"{recipe.name} as {name}", console)
     return place.path, place.description
 
 
@@ -116,7 +111,7 @@ def _rebuilt(
     return task.exported(size)
 
 
-def _card(run: Path, recipe: Recipe, written_as: Format, subject: Subject, place: Place, repository: str | None) -> str:
+def _card(run: Path, recipe: Recipe, codec: Codec, subject: Subject, place: Place, repository: str | None) -> str:
     places: dict[str, Any] = {
         "name": place.path.name,
         "folder": repository or place.path.name,
@@ -128,9 +123,9 @@ def _card(run: Path, recipe: Recipe, written_as: Format, subject: Subject, place
         run,
         recipe,
         Card(
-            library=written_as.library or "vision-train",
+            library=codec.library or "vision-train",
             pipeline=subject.exported.pipeline,
-            use=written_as.use.format(**places),
+            use=codec.use.format(**places),
             described=subject.exported.card,
             description=place.in_repository([place.description])[0][0],
         ),

@@ -11,7 +11,7 @@ from timm.models import save_for_hf
 
 from vision_train.checkpoints import read_weights, write_weights
 from vision_train.files import write_json
-from vision_train.run.export.format import Format, Ran, Runner, Subject
+from vision_train.run.export.codec import Codec, Ran, Runner, Subject
 from vision_train.tasks.exported import Tensors
 
 OURS, CONFIG = "weights.safetensors", "config.json"
@@ -100,8 +100,6 @@ processor = AutoImageProcessor.from_pretrained("{folder}")
 model = {auto}.from_pretrained("{folder}").eval()
 output = model(**processor(image))  # image: of PIL, in RGB"""
 
-SAFETENSORS = Format("", (), _write_ours, _open_ours, use=_USE_OURS)
-TIMM = Format("", (), _write_timm, _open_timm, is_timm=True, library="timm", use=_USE_TIMM)
-TRANSFORMERS = Format(
-    "", ("transformers",), _write_timm, _open_transformers, is_timm=True, library="transformers", use=_USE_TRANSFORMERS
-)
+SAFETENSORS = Codec(_write_ours, _open_ours, use=_USE_OURS)
+TIMM = Codec(_write_timm, _open_timm, library="timm", use=_USE_TIMM)
+TRANSFORMERS = Codec(_write_timm, _open_transformers, library="transformers", use=_USE_TRANSFORMERS)

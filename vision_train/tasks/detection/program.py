@@ -12,7 +12,6 @@ from torch.nn.functional import interpolate
 
 from models.detr.deployed import DeployedDetector
 from models.detr.network import RelationDetr
-from vision_train.errors import UserError
 from vision_train.recipe.preprocessing import Preprocessing
 from vision_train.recipe.recipe import Recipe
 from vision_train.tasks.exported import Exported, Tensors
@@ -40,14 +39,9 @@ def exported(
         classes: Names of the classes.
         size: Height and width of the images; None takes the short and the long side of the recipe.
         top: Boxes of an image.
-
-    Raises:
-        UserError: The size is none.
     """
     data, pixels = recipe.data, recipe.augment.preprocessing
     height, width = size or (data.short_side, data.long_side)
-    if min(height, width) < 1:
-        raise UserError(f"--size {height} {width}: must be at least 1 pixel each")
     module = DeployedDetector(network.cpu().float(), pixels.mean, pixels.std, top)
     card: dict[str, Any] = {
         "task": recipe.task,
