@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ import vision_train
 from vision_train.checkpoints import read_weights
 from vision_train.data.toy.discs import TABLE_NAME, discs_samples, make_discs
 from vision_train.recipe import load_recipe
+from vision_train.run.directory import PASSED_ON, RunDirectory
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.export.verb import export_run
 from vision_train.run.fit import fit, resume
@@ -79,6 +83,35 @@ def test_a_resumed_run_keeps_its_standard_where_the_numbers_changed(discs, tmp_p
     assert read_weights(tmp_path / "run").facts["calibration"] == before
     last = torch.load(tmp_path / "run/phases/fit/checkpoints/last.ckpt", weights_only=True)
     assert (last["epoch"], last["calibration"]) == (1, before)
+
+
+def _fit_as_started(rank: int, keys: Sequence[str], run_dir: Path) -> None:
+    """Fit as Lightning does, which starts the second process once the first has made the directory."""
+    while rank and not RunDirectory(run_dir).environment.is_file():
+        time.sleep(0.05)
+    os.environ |= {PASSED_ON: str(run_dir)} if rank else {}
+    fit(load_recipe("regression/discs", keys), run_dir=run_dir, command=[], console=QUIET)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_numbers_as_one_at_a_rate_that_the_first_finds(tmp_path, two_processes):
+    keys = [*SMALL, "model.args={patch_size: 16, embed_dim: 48, depth: 1, num_heads: 2}"]
+    keys += ["trainer.limit_train_batches=null", "trainer.max_epochs=1"]
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=25", "optim.lr=auto"]
+    two_processes(_fit_as_started, [*keys, *two], tmp_path / "two")
+    found = load_recipe(tmp_path / "two" / "recipe.yaml")
+    assert found.run.automatic == []
+    assert 1e-4 < found.optim.lr != load_recipe("regression/discs").optim.lr
+    assert "one of the run has 50" in json.loads((tmp_path / "two/artefacts/range_test.json").read_text())["note"]
+    _fit_as_started(0, [*keys, f"optim.lr={found.optim.lr}"], tmp_path / "one")
+    ours, theirs = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("two", "one"))
+    assert ours["train/steps"] == theirs["train/steps"] == 12
+    for name in ("val/loss", "val/mae", "test/loss", "test/mae", "test/r2"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
+    standards = [read_weights(tmp_path / name).facts["calibration"] for name in ("two", "one")]
+    assert standards[0] == standards[1]
+    items = json.loads((tmp_path / "two" / "artefacts" / "test_items.json").read_text())["ids"]
+    assert len(set(items)) == len(items) == 150  # each counted once
 
 
 def test_evaluation_repeats_the_test(run):
