@@ -12,7 +12,7 @@ from vision_train.cli.console import write_anywhere
 from vision_train.progress import doing, fitted, format_seconds, shown_on
 from vision_train.progress_bars import Bars, shortened
 
-FIGURES = ("loss 12.3456", "12,345 samples/s", ("13% waiting for data", "13% wait"))
+FIGURES = ("loss 12.3456", "12,345 samples/s", ("13 % waiting for data", "13 % wait"))
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
@@ -47,14 +47,14 @@ def bar(width: int, text: str, figures=FIGURES) -> str:
 def test_a_bar_of_training_fits_80_columns_and_has_all_figures():
     line = bar(80, "epoch 12/300")
     assert len(line) <= 80
-    for told in ("epoch 12/300 ", " 41% ", " loss 12.3456 ", " 12,345 samples/s ", " 13% wait ", " 3:25:45 left"):
+    for told in ("epoch 12/300 ", " 41 % ", " loss 12.3456 ", " 12,345 samples/s ", " 13 % wait ", " 3:25:45 left"):
         assert told in line
 
 
 def test_a_wide_terminal_gets_a_longer_bar_and_words():
     narrow, wide = bar(80, "epoch 12/300"), bar(200, "epoch 12/300")
     assert 180 < len(wide) <= 200
-    assert " 13% waiting for data " in wide
+    assert " 13 % waiting for data " in wide
     assert wide.count("━") > narrow.count("━") + 40
 
 
@@ -63,7 +63,7 @@ def test_long_names_leave_room_for_share_and_time(width):
     line = bar(width, "classification/vit_small data.labels_per_class=5 seed 12 epoch 12/300")
     assert len(line) <= width
     assert "12/300" in line
-    assert "41% " in line
+    assert "41 % " in line
     assert "3:25:45 left" in line
 
 
@@ -105,7 +105,7 @@ def test_slow_work_is_told_once_a_minute_at_least(clock):
             clock[0] += 1
             work.advance(1, 0, *FIGURES)
     assert len(console.file.getvalue().splitlines()) == 3
-    assert "1%  loss 12.3456  12,345 samples/s  13% waiting for data  " in console.file.getvalue()
+    assert "1 %  loss 12.3456  12,345 samples/s  13 % waiting for data  " in console.file.getvalue()
 
 
 def test_short_work_is_not_told_in_a_pipe_and_long_work_is(monkeypatch):

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 from vision_train.processes import launched_rank
+from vision_train.wording import percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ SECONDS_BETWEEN_LINES = 10.0
 """In a pipe; a line also waits for :data:`SHARE_BETWEEN_LINES` of the work, but no longer than for the next one."""
 SHARE_BETWEEN_LINES = 0.1
 LONGEST_SILENCE = 60.0
-LEAST_BAR = 8
+LEAST_BAR = 6
 """Columns."""
 
 
@@ -237,7 +238,7 @@ class Lines:
         self._last[work] = (now, share)
         told = [figure if isinstance(figure, str) else figure[0] for figure in work.counts()]
         if not work.unit and work.share is not None:
-            told.insert(0, f"{work.share:.0%}")
+            told.insert(0, percent(work.share))
         if (left := work.seconds_left()) is not None:
             told.append(f"{format_seconds(left)} left")
         self._say(fitted([work.text, *told], None))

@@ -12,9 +12,10 @@ from rich.table import Column
 from rich.text import Text
 
 from vision_train.progress import LEAST_BAR, SECONDS_UNTOLD, Figure, Work
+from vision_train.wording import percent
 
 REFRESHES_PER_SECOND = 4
-BESIDE = LEAST_BAR + len("100%") + len("0:12:34 left") + 4
+BESIDE = LEAST_BAR + len("100 %") + len("0:12:34 left") + 4
 """Columns of what stands beside the description and the figures, with the spaces between."""
 
 
@@ -95,11 +96,11 @@ class _Figures(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         work: Work = task.fields["work"]
-        percent = [] if work.share is None else [f"{work.share:4.0%}"]
+        done = [] if work.share is None else [f"{percent(work.share):>5}"]
         left = work.seconds_left()
         clock = [f"{_clock(left)} left"] if left is not None else [_clock(time.monotonic() - work.began)]
         room = self._console.width - len(task.description) - BESIDE
-        return Text(" ".join([*percent, *chosen(work.counts(), room), *clock]))
+        return Text(" ".join([*done, *chosen(work.counts(), room), *clock]))
 
 
 def shortened(text: str, width: int) -> str:

@@ -29,3 +29,13 @@ def count_of(count: int, noun: str) -> str:
         noun: What they are, in the plural, which ends in s.
     """
     return f"{count:,} {_PLURAL.sub('', noun) if count == 1 else noun}"
+
+
+def percent(share: float, decimals: int = 0) -> str:
+    """A share of 1 in percent, as everything that is read has it: with a space, such as ``67 %``.
+
+    Args:
+        share: The share.
+        decimals: Of the percentage.
+    """
+    return f"{100 * share:.{decimals}f} %"

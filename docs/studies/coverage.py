@@ -174,7 +174,7 @@ def main() -> None:
     for case in CASES:
         began = time.monotonic()
         found = coverage(case, options.studies, options.resamples, options.seed)
-        row = f"| {case.title} | {found.truth:.3f} | {found.ours:.1%} | {found.percentile:.1%} |"
+        row = f"| {case.title} | {found.truth:.3f} | {100 * found.ours:.1f} % | {100 * found.percentile:.1f} % |"
         print(row, f"{time.monotonic() - began:.0f} |", flush=True)
 
 

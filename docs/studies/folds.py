@@ -85,7 +85,9 @@ def main() -> None:
     ):
         corrected, plain = shares_found(asked.studies, asked.seed, samples, folds, seeds, gain)
         better = "equal" if gain == 0 else "better"
-        print(f"| {samples} | {folds} | {seeds} | {better} | {corrected:.1%} | {plain:.1%} |", flush=True)
+        print(
+            f"| {samples} | {folds} | {seeds} | {better} | {100 * corrected:.1f} % | {100 * plain:.1f} % |", flush=True
+        )
     print(f"\n{asked.studies} studies each, {time.monotonic() - began:.0f} s")
 
 

@@ -146,7 +146,7 @@ def digits_run(tmp_path: Path) -> Path:
     accuracy = write_result_artefacts(folder / "artefacts", [str(k) for k in range(10)], 30, 0.96, noise)
     scans = load_digits()
     pictures = [np.repeat((scan * 15.9).astype(np.uint8)[..., None], 3, axis=2) for scan in scans.images[:24]]
-    captions = [f"{k % 10}, taken for {(k + 3) % 10} (97%)\nscan-{k:04d}" for k in scans.target[:24]]
+    captions = [f"{k % 10}, taken for {(k + 3) % 10} (97 %)\nscan-{k:04d}" for k in scans.target[:24]]
     note = "Wrong predictions with the highest loss."
     write_artefact(folder / "artefacts", ImageGrid("test_mistakes", "Worst mistakes on test", pictures, captions, note))
     write_artefact(folder / "artefacts", checkpoint_table("fit_checkpoint"))
@@ -177,7 +177,7 @@ def two_phase_run(tmp_path: Path) -> Path:
     classes = [f"{k:03d}.{kind}_of_the_forest" for k, kind in enumerate(["Warbler", "Finch", "Wren", "Tern"] * 50)]
     accuracy = write_result_artefacts(folder / "artefacts", classes, 30, 0.85, noise)
     photograph = Image.effect_mandelbrot((224, 160), (-2, -1, 1, 1), 60).convert("RGB")
-    captions = ["001.Finch_of_the_forest, taken for 003.Tern_of_the_forest (88%)\nimages/photo.jpg"] * 9
+    captions = ["001.Finch_of_the_forest, taken for 003.Tern_of_the_forest (88 %)\nimages/photo.jpg"] * 9
     write_artefact(
         folder / "artefacts", ImageGrid("test_mistakes", "Worst mistakes", [np.asarray(photograph)] * 9, captions)
     )

@@ -38,7 +38,7 @@ def test_training_ends_early_and_the_run_says_when_and_why(tiny):
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["train/epochs"], summary["train/planned_epochs"], summary["train/steps"]) == (3, 9, 9)
     reason = json.loads((run / "phases" / "fit" / "phase.json").read_text())["stopped_early"]
-    assert "after epoch 3 of 9: val/accuracy has not improved by more than 0.9 in 2 validations" in reason
+    assert "after epoch 3 of 9: val accuracy has not improved by more than 90.0 % in 2 validations" in reason
     assert f"best epoch is {summary['train/best_epoch'] + 1}" in reason
     assert "`cosine` had not ended" in reason
     assert reason in said.getvalue()

@@ -55,8 +55,8 @@ def test_labels_that_are_not_kept_do_not_count():
 def test_the_sentence_says_on_what_the_estimate_rests():
     said = found("1" * 90 + "0" * 10 + "0" * 100, "1" * 100 + "0" * 100, burn_in=0.7).sentence
     assert said == (
-        "Estimated on 200 validation images: of the 100 whose labels the same networks and rule keep, 90% are right "
-        "(83% to 94%). The burn-in has 70% of all validation labels right."
+        "Estimated on 200 validation images: of the 100 whose labels the same networks and rule keep, 90 % are right "
+        "(83 % to 94 %). The burn-in has 70 % of all validation labels right."
     )
     assert "burn-in" not in found("1111").sentence
     assert "not known" in found("1111", "0000").sentence
@@ -69,8 +69,8 @@ def test_the_burn_in_of_the_same_arm_is_what_labels_are_held_against():
 @pytest.mark.parametrize(
     ("right", "burn_in", "words"),
     [
-        ("1" * 60 + "0" * 40, None, "60% are right on 100 validation images (50% to 69%); train longer"),
-        ("1" * 85 + "0" * 15, 0.97, "the burn-in has 97% of all right"),
+        ("1" * 60 + "0" * 40, None, "60 % are right on 100 validation images (50 % to 69 %); train longer"),
+        ("1" * 85 + "0" * 15, 0.97, "the burn-in has 97 % of all right"),
         ("1" * 85 + "0" * 15, 0.9, ""),
         ("1" * 85 + "0" * 15, None, ""),
     ],

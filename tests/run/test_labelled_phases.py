@@ -30,6 +30,7 @@ from vision_train.run.plan import LAST
 from vision_train.semi.combine import PAPER_LIKE
 from vision_train.tasks.classification import asked
 from vision_train.tasks.classification.task import ClassificationTask
+from vision_train.wording import percent
 
 QUIET = Console(quiet=True)
 TINY = """
@@ -124,7 +125,7 @@ class TestActiveRounds:
         assert said.getvalue().count(asked) == 2
         assert said.getvalue().count(f"Estimated on {images} validation images: of the ") == 2
         burn_in = json.loads((rounds.phase("burn-in") / "phase.json").read_text())["figures"]["val/accuracy"]
-        assert f"The burn-in has {burn_in:.0%} of all validation labels right" in said.getvalue()
+        assert f"The burn-in has {percent(burn_in)} of all validation labels right" in said.getvalue()
 
     def test_item_8_nothing_that_is_labelled_or_measured_on_gets_a_pseudo_label(self, rounds):
         learnt = json.dumps([row["path"] for row in rows(rounds)])

@@ -78,7 +78,7 @@ def test_copies_of_labelled_images_are_counted_and_stay():
     data = cleared()
     assert data.pool_copies == 1
     assert data.counts["unlabelled"] == 13
-    assert any("copies of labelled images: 1 image (7.7%)" in note for note in data.notes)
+    assert any("copies of labelled images: 1 image (7.7 %)" in note for note in data.notes)
 
 
 def test_item_7_smaller_copies_of_measured_images_are_warned_of_and_stay():

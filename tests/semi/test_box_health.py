@@ -57,7 +57,7 @@ def test_agreement_of_student_and_teacher_is_told_and_strangers_are_said():
     found = counts.figures()
     assert found.agreement == 0.3
     said = {sign.figure: sign for sign in BoxMonitor(NAMES, EVEN).judge(Reading(found)).signs}
-    assert "30%" in said["agreement"].message
+    assert "30 %" in said["agreement"].message
     assert not said["agreement"].stops
 
 

@@ -10,7 +10,7 @@ from vision_train.semi.health import PoolFigures
 from vision_train.semi.health_log import ADDED, HealthLog
 from vision_train.semi.monitor import Judgement, Sign
 
-DOUBT = Sign("agreement", "student and teacher agree on 40% of the pool; lower optim.lr")
+DOUBT = Sign("agreement", "student and teacher agree on 40 % of the pool; lower optim.lr")
 COLLAPSE = Sign("classes of pseudo-labels", "pseudo-labels gather in few classes", stops=True)
 
 
@@ -49,7 +49,7 @@ def test_figures_and_classes():
     assert math.isnan(accuracy[0])
     assert "after 2 of 3 validations" in curve.note
     assert classes.rows == [["cat", 0.5, 0.75, 0.75, 0.5], ["dog", 0.5, 0.25, 0.25, 0.25]]
-    assert "25% of pseudo-labels would have to change class" in classes.note
+    assert "25 % of pseudo-labels would have to change class" in classes.note
 
 
 def test_a_run_in_health_says_so_and_has_no_table_of_signs():

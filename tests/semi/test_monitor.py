@@ -98,7 +98,7 @@ def test_collapse_to_one_class_is_stopped_at_once():
     judgement = Monitor(NAMES, EVEN).judge(Reading(pool_of(logits, torch.ones(400))))
     assert judgement.stop
     assert "classes of pseudo-labels" in figures(judgement)
-    assert "90%" in judgement.messages[0]
+    assert "90 %" in judgement.messages[0]
 
 
 def test_rare_classes_of_the_labelled_set_are_no_collapse():

@@ -55,7 +55,7 @@ def test_a_result_at_chance_is_told(correct, told):
 
 def test_what_helps_depends_on_whether_training_learnt():
     (text,) = said([20, 20], 40, learnt(0.69))
-    assert "balanced accuracy on test is 50.0%" in text
+    assert "balanced accuracy on test is 50.0 %" in text
     assert "Little was learnt" in text
     assert all(key in text for key in ("optim.lr", "trainer.max_epochs", "model.checkpoint"))
     (text,) = said([20, 20], 40, learnt(0.1))

@@ -19,6 +19,7 @@ from vision_train.checkpoints.prefixes import Found, under_prefix
 from vision_train.checkpoints.read import Weights, read_weights
 from vision_train.checkpoints.report import Entry, LoadReport, Outcome
 from vision_train.errors import UserError
+from vision_train.wording import percent
 
 Adapt = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]
 """Renames and resizes published weights for a model, without side effects; raises ValueError where it cannot. An
@@ -244,6 +245,6 @@ def _too_little(report: LoadReport, model: nn.Module, weights: Weights, wanted: 
         remedy = f"Name {belongs}, or list under model.fresh what it need not fill"
     theirs, ours = ", ".join(list(weights.state)[:3]), ", ".join(list(model.state_dict())[:3])
     return (
-        f"That is less than the {wanted:.0%} asked for (model.min_matched_share). The file looks like {family} "
+        f"That is less than the {percent(wanted)} asked for (model.min_matched_share). The file looks like {family} "
         f"(it begins with {theirs}; {type(model).__name__} with {ours}). {remedy}"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_train.artefacts import Metric
+from vision_train.wording import percent
 
 
 def format_number(value: float) -> str:
@@ -26,7 +27,7 @@ def format_rate(value: float) -> str:
 
 def format_percent(value: float) -> str:
     """A share in [0, 1] as a percentage with one decimal."""
-    return f"{100 * value:.1f} %" if math.isfinite(value) else format_number(value)
+    return percent(value, 1) if math.isfinite(value) else format_number(value)
 
 
 def format_duration(seconds: float) -> str:
@@ -116,10 +117,15 @@ def describe(name: str, metrics: Metrics) -> Described:
 
 def metric_title(name: str, metrics: Metrics) -> str:
     """Readable title of a metric, with or without its split: ``test/accuracy`` -> ``Test accuracy``."""
+    full = name_in_words(name, metrics)
+    return full[:1].upper() + full[1:]
+
+
+def name_in_words(name: str, metrics: Metrics) -> str:
+    """The same within a sentence: ``test/accuracy`` -> ``test accuracy``."""
     split = name.rpartition("/")[0].replace("_", " ")
     title = describe(name, metrics).title
-    full = f"{split} {title}" if split else title
-    return full[:1].upper() + full[1:]
+    return f"{split} {title}" if split else title
 
 
 def in_words(name: str, value: float, metrics: Metrics) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 
+from vision_train.artefacts import Metric
 from vision_train.recipe import Recipe
 from vision_train.recipe.run_section import EarlyStopping as Patience
 from vision_train.recipe.run_section import Select
+from vision_train.report.formats import metric_format, name_in_words
 
 
 class StopEarly(EarlyStopping):
@@ -41,21 +44,24 @@ class StopEarly(EarlyStopping):
         """Go on counting, with the patience of today's recipe."""
         super().load_state_dict({**state_dict, "patience": self.patience})
 
-    def in_words(self, trainer: Trainer, recipe: Recipe, best_epoch: int | None) -> str:
+    def in_words(self, trainer: Trainer, recipe: Recipe, best_epoch: int | None, described: Collection[Metric]) -> str:
         """When and why training ended, and what of its schedule is missing; empty where it went to its end.
 
         Args:
             trainer: After training.
             recipe: Of the phase.
             best_epoch: The epoch that is kept, from 0.
+            described: What the task says of its metrics.
         """
         if self.wait_count < self.patience or trainer.current_epoch >= (trainer.max_epochs or 0):
             return ""
-        more = f" by more than {abs(self.min_delta):g}" if self.min_delta else ""
+        metrics, change = {metric.name: metric for metric in described}, abs(self.min_delta)
+        title, written = name_in_words(self.monitor, metrics), metric_format(self.monitor, metrics)
+        more = f" by more than {written(change)}" if change else ""
         best = "" if best_epoch is None else f" The best epoch is {best_epoch + 1}."
         said = (
-            f"training ended early, after epoch {trainer.current_epoch} of {trainer.max_epochs}: {self.monitor} has "
-            f"not improved{more} in {self.wait_count} validations (run.early_stopping).{best}"
+            f"training ended early, after epoch {trainer.current_epoch} of {trainer.max_epochs}: {title} has not "
+            f"improved{more} in {self.wait_count} validations (run.early_stopping).{best}"
         )
         if recipe.optim.schedule == "constant":
             return said

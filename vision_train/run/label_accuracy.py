@@ -6,6 +6,7 @@ so, since these networks have learnt the mistakes of the pool and none of valida
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from vision_train.semi.answers import Answer
 from vision_train.semi.health import Estimate, estimated_accuracy
 from vision_train.semi.label_file import PseudoLabel
 from vision_train.semi.monitor import DOUBTFUL
-from vision_train.wording import count_of
+from vision_train.wording import count_of, percent
 
 MOST_ASKED = 1000
 """Validation samples that are asked about at most, whatever the pool: an accuracy of 80 % has a standard error of 1.3
@@ -59,10 +60,12 @@ class LabelAccuracy:
         if self.estimate is None:
             return f"How many are right is not known: the same rule keeps no label of {asked}."
         kept, (low, high) = round(self.estimate.images), self.estimate.interval
-        beside = "" if self.burn_in is None else f" The burn-in has {self.burn_in:.0%} of all validation labels right."
+        beside = (
+            "" if self.burn_in is None else f" The burn-in has {percent(self.burn_in)} of all validation labels right."
+        )
         return (
             f"Estimated on {asked}: of the {kept:,} whose labels the same networks and rule keep, "
-            f"{self.estimate.accuracy:.0%} are right ({low:.0%} to {high:.0%}).{beside}"
+            f"{percent(self.estimate.accuracy)} are right ({percent(low)} to {percent(high)}).{beside}"
         )
 
     def warning(self, fewer: str) -> str:
@@ -74,14 +77,16 @@ class LabelAccuracy:
         found = self.estimate
         if found is None:
             return ""
-        below = self.burn_in is not None and found.interval.high < self.burn_in
+        burn_in = math.nan if self.burn_in is None else self.burn_in  # nothing is below what is not known
+        below = found.interval.high < burn_in
         if found.accuracy >= DOUBTFUL and not below:
             return ""
         (low, high), kept = found.interval, count_of(round(found.images), f"validation {self.noun}")
-        beside = f", and the burn-in has {self.burn_in:.0%} of all right" if below else ""
+        beside = f", and the burn-in has {percent(burn_in)} of all right" if below else ""
         return (
-            f"of pseudo-labels such as are learnt from, {found.accuracy:.0%} are right on {kept} ({low:.0%} to "
-            f"{high:.0%}){beside}; train longer before the pool is labelled (semi.burn_in), or keep fewer ({fewer})"
+            f"of pseudo-labels such as are learnt from, {percent(found.accuracy)} are right on {kept} "
+            f"({percent(low)} to {percent(high)}){beside}; train longer before the pool is labelled (semi.burn_in), or "
+            f"keep fewer ({fewer})"
         )
 
 

@@ -12,7 +12,7 @@ from vision_train.data.pictures import Pictures, look_alike, pictures_of, same_p
 from vision_train.data.sample import Sample
 from vision_train.data.stored_content import unread
 from vision_train.errors import UserError
-from vision_train.wording import count_of
+from vision_train.wording import count_of, percent
 
 MOST_NAMED = 3
 """Copies that a message names."""
@@ -46,7 +46,7 @@ def clear_pool(data: SampleDataModule) -> None:
     if data.pool_copies:
         share = data.pool_copies / data.counts[POOL_SPLIT]
         copies = count_of(data.pool_copies, data.noun)
-        data.notes.append(f"the pool has copies of labelled {data.noun}: {copies} ({share:.1%})")
+        data.notes.append(f"the pool has copies of labelled {data.noun}: {copies} ({percent(share, 1)})")
     measured = [sample for name in MEASURED for sample in lists.get(name, [])]
     if alike := look_alike(data.samples(POOL_SPLIT), measured, pictures):
         data.warnings.append(

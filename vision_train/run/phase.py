@@ -280,7 +280,7 @@ def fit_phase(prepared: Prepared, folder: Path, name: str, log: MetricsLog | Non
     with shown_on(console):
         start = last if last.exists() else None
         call_trainer(trainer, "fit", task, datamodule=data, ckpt_path=start, weights_only=True)
-        stopped = early.in_words(trainer, recipe, keeper.best_epoch) if early else ""
+        stopped = early.in_words(trainer, recipe, keeper.best_epoch, task.metrics) if early else ""
         remove_adapters(task.network)  # what is read of a checkpoint has them merged; so has what is measured
         load_best(task, checkpoints / "best.ckpt")
         task.test_split = recipe.kind.judged

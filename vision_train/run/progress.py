@@ -18,8 +18,9 @@ from vision_train.progress import Figure, Work, doing, fitted, format_seconds, w
 from vision_train.recipe import Recipe
 from vision_train.report.formats import describe, in_words
 from vision_train.run.meter import Meter, samples_in
+from vision_train.wording import percent
 
-_EPOCH = re.compile(r"epoch (\d+)/(\d+)(?:  (\d+)%)?(?:  |$)")
+_EPOCH = re.compile(r"epoch (\d+)/(\d+)(?:  (\d+) ?%)?(?:  |$)")
 """How lines begin that say how far training is: at the end of an epoch, or with the share of all steps within one."""
 
 
@@ -76,7 +77,7 @@ class ProgressDisplay(Callback):
     def _figures(self) -> list[Figure]:
         now = self.meter.running()
         loss = [f"loss {self.meter.latest['train/loss']:.4f}"] if self.meter.latest else []
-        waiting = f"{now['data_wait']:.0%}"
+        waiting = percent(now["data_wait"])
         return [
             *loss,
             f"{now['samples_per_second']:,.0f} samples/s",
@@ -180,8 +181,8 @@ def epoch_reached(said: str) -> EpochReached | None:
     """Read what a run printed to a file: the last of its lines that names an epoch."""
     for line in reversed(said.splitlines()):
         if found := _EPOCH.match(line):
-            number, of, percent = found.groups()
-            share = int(percent) / 100 if percent else int(number) / int(of)
+            number, of, hundredths = found.groups()
+            share = int(hundredths) / 100 if hundredths else int(number) / int(of)
             return EpochReached(int(number), int(of), share)
     return None
 

@@ -17,6 +17,7 @@ from vision_train.run.steps import limits_of
 from vision_train.seeds import derive_seed
 from vision_train.semi.rounds import Round, check_restarts, schedule_rounds
 from vision_train.semi.teacher import BURN_IN_SHARES, Start
+from vision_train.wording import percent
 
 BURN_IN = "burn-in"
 """Name of the phase on labelled samples alone."""
@@ -49,9 +50,9 @@ def divided(asked: Phase, stored: Mapping[str, Recipe]) -> list[Phase]:
             check_restarts(schedule)
         except ValueError as error:
             raise UserError(
-                f"semi.rounds.reinitialise: rounds are shorter than the burn-in, {share:.0%} of the training, and what "
-                "begins anew would not be trained to the end; lower semi.rounds.count or semi.burn_in, or let values "
-                "`shrink_perturb`"
+                f"semi.rounds.reinitialise: rounds are shorter than the burn-in, {percent(share)} of the training, and "
+                "what begins anew would not be trained to the end; lower semi.rounds.count or semi.burn_in, or let "
+                "values `shrink_perturb`"
             ) from error
     return _rounds(asked, schedule)
 

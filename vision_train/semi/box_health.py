@@ -16,6 +16,7 @@ from vision_train.artefacts import Table
 from vision_train.semi.boxes import Judged
 from vision_train.semi.health import PoolCounts, PoolFigures, distance_to_prior, normalised_entropy
 from vision_train.semi.monitor import COLLAPSED, UNEVEN, Monitor, Reading, Rule, Sign
+from vision_train.wording import percent
 
 SIDES = (8, 16, 32, 64, 128, 256, 512)
 """Where the bins of the histogram of sizes part, in pixels of the original: the root of a box's area."""
@@ -166,8 +167,8 @@ class BoxMonitor(Monitor):
         if entropy < UNEVEN * expected:
             yield Sign(
                 "classes of pseudo-boxes",
-                f"pseudo-boxes gather in few classes: {distance_to_prior(shares, self.prior):.0%} of them would have "
-                f"to change class for the frequencies of the labelled boxes; label more {self.noun} of the other "
+                f"pseudo-boxes gather in few classes: {percent(distance_to_prior(shares, self.prior))} of them would "
+                f"have to change class for the frequencies of the labelled boxes; label more {self.noun} of the other "
                 f"classes, or train longer on labelled {self.noun} alone (semi.burn_in)",
                 stops=entropy < COLLAPSED * expected,
             )
@@ -178,8 +179,8 @@ class BoxMonitor(Monitor):
         if distance > OTHER_SIZES:
             yield Sign(
                 "sizes of pseudo-boxes",
-                f"{distance:.0%} of the pseudo-boxes would have to be of another size for the sizes of labelled boxes; "
-                f"look whether the pool shows objects from another distance, and leave out {self.noun} that do",
+                f"{percent(distance)} of the pseudo-boxes would have to be of another size for the sizes of labelled "
+                f"boxes; look whether the pool shows objects from another distance, and leave out {self.noun} that do",
             )
 
 

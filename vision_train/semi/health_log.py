@@ -11,6 +11,7 @@ from vision_train.artefacts import Artefact, Curve, Table
 from vision_train.files import finite
 from vision_train.semi.health import PoolFigures, distance_to_prior
 from vision_train.semi.monitor import Judgement, Sign
+from vision_train.wording import percent
 
 PREFIX = "pool_"
 """Before the names of the artefacts, and after ``val/`` in the log."""
@@ -112,7 +113,9 @@ class HealthLog:
         distance = distance_to_prior(last.label_shares, prior)
         note = ""
         if not math.isnan(distance):
-            note = f"{distance:.0%} of pseudo-labels would have to change class for the frequencies of labelled ones."
+            note = (
+                f"{percent(distance)} of pseudo-labels would have to change class for the frequencies of labelled ones."
+            )
         return Table(
             f"{PREFIX}classes", "Classes of pseudo-labels before the last validation", columns, rows, note, columns[1:]
         )

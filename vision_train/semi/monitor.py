@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from vision_train.semi.consistency import MOST
 from vision_train.semi.health import Estimate, PoolFigures, distance_to_prior, normalised_entropy
-from vision_train.wording import count_of
+from vision_train.wording import count_of, percent
 
 ALIKE = 0.02
 """Difference of mean confidences up to which validation images and pool are told apart by nothing that matters: of a
@@ -186,8 +186,8 @@ class Monitor:
         elif self.fixed_threshold and self.readings == 1 and reading.pool.accepted > FLOOD:
             yield Sign(
                 "accepted share",
-                f"the threshold accepted {reading.pool.accepted:.1%} of the pool at once, so it sorts nothing out; "
-                "raise it (semi.threshold)",
+                f"the threshold accepted {percent(reading.pool.accepted, 1)} of the pool at once, so it sorts nothing "
+                "out; raise it (semi.threshold)",
             )
 
     def _accuracy(self, reading: Reading) -> Iterator[Sign]:
@@ -196,9 +196,9 @@ class Monitor:
         if found is not None and found.accuracy < DOUBTFUL:
             yield Sign(
                 "accuracy of accepted labels",
-                f"of labels that the teacher would accept, {found.accuracy:.0%} are right on validation {self.noun} "
-                f"({found.interval.low:.0%} to {found.interval.high:.0%}); train longer on labelled "
-                f"{self.noun} alone before the pool is used (semi.burn_in){self._or_threshold('raise')}",
+                f"of labels that the teacher would accept, {percent(found.accuracy)} are right on validation "
+                f"{self.noun} ({percent(found.interval.low)} to {percent(found.interval.high)}); train longer on "
+                f"labelled {self.noun} alone before the pool is used (semi.burn_in){self._or_threshold('raise')}",
                 stops=self.wrong >= TWICE,
             )
 
@@ -223,7 +223,7 @@ class Monitor:
             change = "Use thresholds that follow each class (freematch), or train" if self.fixed_threshold else "Train"
             yield Sign(
                 "classes of pseudo-labels",
-                f"pseudo-labels gather in few classes: {distance:.0%} of them would have to change class for the "
+                f"pseudo-labels gather in few classes: {percent(distance)} of them would have to change class for the "
                 f"frequencies of the labelled {self.noun}. {change} longer on those alone (semi.burn_in)",
                 stops=found < COLLAPSED * expected,
             )
@@ -250,7 +250,7 @@ class Monitor:
         if agreement < STRANGERS:
             yield Sign(
                 "agreement",
-                f"student and teacher agree on {agreement:.0%} of the pool; the average follows too slowly or the "
+                f"student and teacher agree on {percent(agreement)} of the pool; the average follows too slowly or the "
                 "learning rate is too high: shorten the half-life, or lower optim.lr",
             )
         elif self.always_one and self.readings >= TWICE:
@@ -303,6 +303,6 @@ def origin_signs(
             Sign(ORIGIN, f"the pool looks like copies of training {noun}: {sure}; use {noun} that have no label yet")
         )
     if copies > COPIES * size:
-        counted = f"{count_of(copies, noun)} ({copies / size:.1%})"
+        counted = f"{count_of(copies, noun)} ({percent(copies / size, 1)})"
         signs.append(Sign("copies", f"the pool has copies of labelled {noun}: {counted}; leave them out"))
     return signs

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vision_train.tasks.class_balance import balanced_accuracy
 from vision_train.tasks.learning import Learnt, guessing
-from vision_train.wording import count_of
+from vision_train.wording import count_of, percent
 
 LEARN_MORE = (
     "Change optim.lr (lower it where the loss rose), train longer (trainer.max_steps or trainer.max_epochs), or start "
@@ -32,8 +32,8 @@ def chance_warnings(predicted: Tensor, labels: Tensor, split: str, learnt: Learn
         return []
     because = _cause(split, learnt, noun) if lucky < 1 else too_few(split, f"more {noun} of each class")
     return [
-        f"balanced accuracy on {split} is {reached:.1%}, which {count_of(len(labels), noun)} cannot tell from guessing "
-        f"({chance:.1%}). {because}"
+        f"balanced accuracy on {split} is {percent(reached, 1)}, which {count_of(len(labels), noun)} cannot tell from "
+        f"guessing ({percent(chance, 1)}). {because}"
     ]
 
 

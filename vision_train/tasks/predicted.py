@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vision_train.wording import percent
+
 
 @dataclass(frozen=True)
 class CsvRows:
@@ -42,7 +44,7 @@ def named_shares(row: Mapping[str, Any], classes: Sequence[str], shares: Sequenc
 
 def likely_classes(top: Mapping[str, float]) -> str:
     """Classes with their probabilities, in words."""
-    return ", ".join(f"{name} {share:.1%}" for name, share in top.items())
+    return ", ".join(f"{name} {percent(share, 1)}" for name, share in top.items())
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def test_accuracy_of_all_and_of_kept_boxes_and_what_scores_know(tmp_path):
     assert found.scores["robustness"].top_accuracy == 1.0, "of the one box of four that is a fifth or more"
     assert math.isnan(found.scores["same"].top_accuracy)
     assert "AUROC 0.75" in table("fit", found)
-    assert "; 100.0% right in its highest fifth" in table("fit", found)
+    assert "; 100.0 % right in its highest fifth" in table("fit", found)
     assert "same        AUROC is not defined (it is the same for all boxes), rank" in table("fit", found)
 
 

@@ -21,7 +21,7 @@ def bag(count: int, branches: int = 3, pictures: int = 0, **options) -> Attended
     coords = np.stack(np.divmod(np.arange(count), 250), axis=1)[:, ::-1] * 512
     shown = [np.full((256, 256, 3), 20 * number, np.uint8) for number in range(pictures)]
     given = {"attention": attention, "coords": coords, "patch_size_level0": 512, "pictures": shown, **options}
-    return AttendedBag("slide <7>", "tumour, taken for normal (97%)", **given)
+    return AttendedBag("slide <7>", "tumour, taken for normal (97 %)", **given)
 
 
 def block(*shown: AttendedBag) -> str:
@@ -46,7 +46,7 @@ def test_a_bag_is_its_map_its_branches_and_its_hottest_instances():
     hottest = int(shown.attention.mean(axis=0).argmax())
     x, y = shown.coords[hottest]
     assert f"rank 1\nattention {shown.attention.mean(axis=0)[hottest]:.4g}\nx {x}, y {y}" in markup
-    assert "slide &lt;7&gt; <span>tumour, taken for normal (97%)" in markup
+    assert "slide &lt;7&gt; <span>tumour, taken for normal (97 %)" in markup
     assert "300 tiles\nthe 10 hottest hold" in markup
     assert "other instances that have less attention" in markup
 

@@ -24,7 +24,7 @@ def opened(folder: Path, **options):
 
 
 def add(renderer, bag_id: str, pictures: list[np.ndarray] | None = None) -> None:
-    renderer.add(bag_id, AttendedBag(bag_id, "tumour (90%)", ATTENTION, COORDS, 16, pictures or []))
+    renderer.add(bag_id, AttendedBag(bag_id, "tumour (90 %)", ATTENTION, COORDS, 16, pictures or []))
 
 
 def test_every_bag_has_its_pictures_and_its_rows(tmp_path: Path):

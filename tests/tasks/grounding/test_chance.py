@@ -35,8 +35,8 @@ def test_the_commonest_of_several_places_is_guessing_too():
         for number in range(100)
     }
     (text,) = chance_warnings(found, "test")
-    assert "is 50.0%" in text
-    assert "(49.0%)" in text
+    assert "is 50.0 %" in text
+    assert "(49.0 %)" in text
 
 
 def test_images_are_counted_since_several_expressions_may_mean_one_object():

@@ -55,7 +55,7 @@ def test_accuracy_is_shown_at_each_iou_from_one_half_to_nine_tenths():
     assert isinstance(curve, Curve)
     assert curve.x == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
     assert curve.lines["accuracy"] == pytest.approx([1, *[2 / 3] * 6, 1 / 3, 1 / 3])
-    assert "63.0%" in curve.note
+    assert "63.0 %" in curve.note
 
 
 def test_tables_part_expressions_by_length_and_category_and_items_keep_images_together():

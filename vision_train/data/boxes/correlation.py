@@ -22,7 +22,7 @@ from vision_train.data.boxes.yolo import read_yolo
 from vision_train.data.corners import Corners
 from vision_train.data.findings import Findings
 from vision_train.errors import UserError
-from vision_train.wording import count_of
+from vision_train.wording import count_of, percent
 
 FEWEST = 2
 """Boxes of an image that can be compared."""
@@ -91,9 +91,9 @@ def shown(found: Correlation) -> list[str]:
     if found.single or found.constant:
         single = count_of(found.single, "images")
         lines.append(f"left out: {single} of fewer than two boxes, {found.constant:,} with a constant box")
-    lines.append("MC         images  exchanged")
+    lines.append("MC          images  exchanged")
     for number, (own, other) in enumerate(zip(*shares, strict=True)):
-        lines.append(f"{number / BINS:.1f} - {(number + 1) / BINS:.1f}  {own:6.1%}     {other:6.1%}")
+        lines.append(f"{number / BINS:.1f} - {(number + 1) / BINS:.1f}  {percent(own, 1):>7}    {percent(other, 1):>7}")
     return lines
 
 

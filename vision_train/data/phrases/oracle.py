@@ -18,7 +18,7 @@ from vision_train.data.corners import Corners
 from vision_train.errors import UserError
 from vision_train.semi.box_labels import BoxLabel
 from vision_train.semi.health import separation
-from vision_train.wording import count_of
+from vision_train.wording import count_of, percent
 
 RIGHT = 0.5
 """IoU from which on a box is right."""
@@ -101,10 +101,10 @@ def _of_score(values: NDArray[np.float64], ious: NDArray[np.float64]) -> OfScore
 
 def table(phase: str, found: OfPhase) -> str:
     """What was found of a phase, in lines."""
-    of_kept = f"{found.kept_accuracy:.1%} of the {found.kept:,} that were learnt from"
+    of_kept = f"{percent(found.kept_accuracy, 1)} of the {found.kept:,} that were learnt from"
     learnt = of_kept if found.kept else "none of them was learnt from"
     boxes = count_of(found.boxes, "boxes")
-    lines = [f"phase {phase}: {found.accuracy:.1%} of {boxes} are right (IoU {RIGHT}), and {learnt}"]
+    lines = [f"phase {phase}: {percent(found.accuracy, 1)} of {boxes} are right (IoU {RIGHT}), and {learnt}"]
     width = max(map(len, found.scores), default=0)
     return "\n".join([*lines, *(f"  {name:{width}}  {_in_words(each)}" for name, each in found.scores.items())])
 
@@ -114,5 +114,5 @@ def _in_words(score: OfScore) -> str:
         "is not defined" if math.isnan(each) else f"{each:.2f}" for each in (score.auroc, score.correlation)
     )
     why = f" ({score.undefined})" if score.undefined else ""
-    top = "" if math.isnan(score.top_accuracy) else f"; {score.top_accuracy:.1%} right in its highest fifth"
+    top = "" if math.isnan(score.top_accuracy) else f"; {percent(score.top_accuracy, 1)} right in its highest fifth"
     return f"AUROC {auroc}{why}, rank correlation with IoU {correlation}{top}"

@@ -17,6 +17,7 @@ from vision_train.artefacts import Artefact, Curve
 from vision_train.tasks.bags.scores import FIELDS
 from vision_train.tasks.gallery import Gallery
 from vision_train.tasks.scores import ScoreTable
+from vision_train.wording import percent
 
 SHOWN_OF_EACH = 2
 """Bags shown with the lowest loss of each class, and with the highest loss of all."""
@@ -112,4 +113,4 @@ def hottest_pictures(features: Tensor, attention: np.ndarray, encoder: str | Non
 
 def _captioned(shown: _Shown, classes: Sequence[str]) -> AttendedBag:
     taken = f", taken for {classes[shown.predicted]}" if shown.predicted != shown.label else ""
-    return replace(shown.bag, caption=f"{classes[shown.label]}{taken} ({shown.confidence:.0%})")
+    return replace(shown.bag, caption=f"{classes[shown.label]}{taken} ({percent(shown.confidence)})")

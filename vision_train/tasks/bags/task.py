@@ -33,6 +33,7 @@ from vision_train.tasks.exported import Exported
 from vision_train.tasks.learning import Learnt
 from vision_train.tasks.predicted import Predicted, class_shares, likely_classes
 from vision_train.tasks.scores import Scores, ScoreTable
+from vision_train.wording import percent
 
 UNKNOWN_WIDTH = 1024
 """Features of an instance where no data were read, as when a recipe is only looked at."""
@@ -249,7 +250,7 @@ class BagTask(Task):
             top = {self.classes[at]: value for at, value in zip(labels.tolist(), confidences.tolist(), strict=True)}
             label, confidence = next(iter(top.items()))
             row = {"label": label, "confidence": confidence, "top": top}
-            cells, drawing = class_shares(self.classes, shares.tolist()), f"{label} ({confidence:.0%})"
+            cells, drawing = class_shares(self.classes, shares.tolist()), f"{label} ({percent(confidence)})"
             said.append(
                 Predicted(
                     name,

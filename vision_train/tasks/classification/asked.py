@@ -17,7 +17,7 @@ from vision_train.semi.monitor import COLLAPSED, UNEVEN
 from vision_train.semi.pseudo_labels import teacher_probabilities
 from vision_train.semi.score import class_confidence, class_faithfulness, class_robustness, most_attended
 from vision_train.semi.voting import most_agreed, vote
-from vision_train.wording import first_named
+from vision_train.wording import first_named, percent
 
 
 def answer(
@@ -110,8 +110,9 @@ def judged(
     if found >= UNEVEN * expected:
         return list(labels), warnings
     warnings.append(
-        f"pseudo-labels gather in few classes: {distance_to_prior(shares, prior):.0%} of them would have to change "
-        "class for the frequencies of the labelled images; train longer before the pool is labelled (semi.burn_in)"
+        f"pseudo-labels gather in few classes: {percent(distance_to_prior(shares, prior))} of them would have to "
+        "change class for the frequencies of the labelled images; train longer before the pool is labelled "
+        "(semi.burn_in)"
     )
     if found >= COLLAPSED * expected:
         return list(labels), warnings

@@ -18,6 +18,7 @@ from vision_train.tasks.class_curves import PROBABILITY, curve_artefacts, stacke
 from vision_train.tasks.class_results import confusion_counts, confusion_matrix, per_class_table, summary_table
 from vision_train.tasks.reliability import BINS, reliability
 from vision_train.tasks.scores import Scores
+from vision_train.wording import percent
 
 LABELLED_LOSS = "labelled_loss"
 """What training logs of labelled images alone where it minimises a sum with the loss of a pool."""
@@ -57,7 +58,7 @@ def said_of(row: Tensor, classes: Sequence[str]) -> str:
     values = dict(zip(FIELDS, row.tolist(), strict=True))
     label, predicted = classes[int(values["label"])], classes[int(values["predicted"])]
     taken = f", taken for {predicted}" if predicted != label else ""
-    return f"{label}{taken} ({values['confidence']:.0%})"
+    return f"{label}{taken} ({percent(values['confidence'])})"
 
 
 def metrics(scores: Scores) -> dict[str, float]:

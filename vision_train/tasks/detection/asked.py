@@ -22,7 +22,7 @@ from vision_train.semi.monitor import COLLAPSED, UNEVEN
 from vision_train.semi.score import KeptBoxes, detection_confidence, detection_robustness, in_original_pixels
 from vision_train.tasks.base import Batch
 from vision_train.tasks.detection.teaching import find_candidates
-from vision_train.wording import first_named
+from vision_train.wording import first_named, percent
 
 NOTHING = "no object"
 """Beside which classes images are selected in which a network finds nothing."""
@@ -168,8 +168,8 @@ def judged(
         if found < UNEVEN * expected:
             stops |= found < COLLAPSED * expected
             warnings.append(
-                f"pseudo-boxes gather in few classes: {distance_to_prior(shares, prior):.0%} of them would have to "
-                f"change class for the frequencies of the labelled boxes; {EARLIER}"
+                f"pseudo-boxes gather in few classes: {percent(distance_to_prior(shares, prior))} of them would "
+                f"have to change class for the frequencies of the labelled boxes; {EARLIER}"
             )
     if not stops:
         return list(labels), warnings

@@ -22,6 +22,7 @@ from vision_train.semi.combine import SMALLEST_BOX
 from vision_train.semi.score import box_faithfulness, box_robustness, covered_share
 from vision_train.tasks.base import Batch
 from vision_train.tasks.grounding.boxes import original_corners
+from vision_train.wording import percent
 
 ALIKE = "alike"
 """What a checkpoint calls the share of the true validation boxes that are like their middle one."""
@@ -161,8 +162,8 @@ def judged(
     if not have_collapsed(found, true_alike):
         return list(labels), warnings
     warnings.append(
-        f"pseudo-boxes have collapsed: {found:.0%} of them are nearly one and the same box, and {true_alike:.0%} of "
-        f"the true validation boxes are; {EARLIER}. None of them is learnt from; the run goes on with labelled "
-        "expressions alone"
+        f"pseudo-boxes have collapsed: {percent(found)} of them are nearly one and the same box, and "
+        f"{percent(true_alike)} of the true validation boxes are; {EARLIER}. None of them is learnt from; the run "
+        "goes on with labelled expressions alone"
     )
     return [BoxLabel(each.id, "", kept=False, scores=each.scores, boxes=each.boxes) for each in labels], warnings

@@ -11,7 +11,7 @@ from vision_train.semi.alike import alike_share
 from vision_train.statistics import exact_bounds
 from vision_train.tasks.chance import LEARN_MORE, too_few
 from vision_train.tasks.grounding.results import ACCURACY, LEAST_IOU, Results, measure, true_shares
-from vision_train.wording import count_of
+from vision_train.wording import count_of, percent
 
 MOST = 1000
 """True boxes that are tried; of more, every second or third and so on."""
@@ -40,8 +40,8 @@ def chance_warnings(results: Results, split: str) -> list[str]:
     told = f"{count_of(len(results), 'expressions')} of {count_of(images, 'images')}"
     because = LEARN_MORE if lucky < 1 else too_few(split, "more images, with objects in other places,")
     return [
-        f"{ACCURACY.title} on {split} is {reached:.1%}, which {told} cannot tell from that of one and the same box for "
-        f"every expression ({constant:.1%}). {because}"
+        f"{ACCURACY.title} on {split} is {percent(reached, 1)}, which {told} cannot tell from that of one and the same "
+        f"box for every expression ({percent(constant, 1)}). {because}"
     ]
 
 

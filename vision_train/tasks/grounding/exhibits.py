@@ -10,7 +10,7 @@ import numpy as np
 from vision_train.artefacts import Artefact, Curve, Items, Table
 from vision_train.statistics import wilson_interval
 from vision_train.tasks.grounding.results import ACCURACY, MEAN_IOU, PhraseResult, Results, ious, measure, values
-from vision_train.wording import count_of
+from vision_train.wording import count_of, percent
 
 LENGTHS = ((1, 2), (3, 4), (5, 7), (8, 12))
 """Words of an expression, from and to; longer ones come last."""
@@ -50,7 +50,7 @@ def _by_threshold(results: Results, split: str) -> Curve:
     """How accuracy falls where boxes have to be more exact."""
     found = ious(results)
     shares = [float((found >= least).mean()) if len(found) else float("nan") for least in THRESHOLDS]
-    title, note = "Accuracy by the IoU that is asked for", f"Their mean is {np.mean(shares):.1%}."
+    title, note = "Accuracy by the IoU that is asked for", f"Their mean is {percent(float(np.mean(shares)), 1)}."
     return Curve(f"{split}_thresholds", title, "IoU", "accuracy", list(THRESHOLDS), {"accuracy": shares}, note)
 
 
