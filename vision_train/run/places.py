@@ -10,6 +10,7 @@ from vision_train.errors import UserError
 from vision_train.files import printable
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.recipe.remote import is_remote
+from vision_train.run.directory import RunDirectory
 
 
 def check_places(recipe: Recipe) -> None:
@@ -69,7 +70,14 @@ def _absent(key: str, place: str) -> str:
 def _absent_weights(recipe: Recipe) -> list[str]:
     starts = dict.fromkeys(recipe.model.start.values())
     return [
-        f"model.checkpoint {printable(file)}: does not exist; name a weights file, a folder of one or a run directory"
+        f"model.checkpoint {printable(file)}: does not exist; {_remedy(Path(file))}"
         for file in starts
         if not is_remote(file) and not Path(file).exists()
     ]
+
+
+def _remedy(file: Path) -> str:
+    run, named = RunDirectory(file.parent), "name a weights file, a folder of one or a run directory"
+    if file == run.weights:
+        return f"a run writes this file as it ends: wait for the end of {printable(str(run.path))}, or {named}"
+    return named
