@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -307,6 +308,7 @@ def environment(recipe: Recipe, command: list[str], threads: Count, precision: P
     accelerated = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
     return {
         "vision_train": __version__,
+        "began": datetime.now(UTC).isoformat(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": package_versions(),
