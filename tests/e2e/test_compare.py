@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -98,3 +99,35 @@ def test_emitted_commands_run_by_a_shell_and_collected_come_to_what_compare_find
         arm["values"] for arm in table["cells"][0]["arms"]
     ]
     assert collected["cells"][0]["comparisons"] == table["cells"][0]["comparisons"]
+
+
+@pytest.mark.slow
+def test_a_command_whose_start_has_not_ended_is_refused_and_succeeds_later(arms, cli):
+    Path("tuned.yaml").write_text("extends: tiny.yaml\nrun: {pretrain: wide.yaml}\nmodel: {args: {embed_dim: 16}}\n")
+    study = ("compare", "tiny.yaml", "tuned.yaml", "--seeds", "1", "data.root=photos")
+    Path("wide.yaml").write_text(Path("wide.yaml").read_text() + "data: {root: photos}\n")
+    lines = [shlex.split(line, comments=True)[1:] for line in cli(*study, "--emit").stdout.splitlines()]
+    plain, start, tuned = lines
+    folder, started = Path(start[-2]), Path(tuned[-2])
+
+    def trained(command: list[str]) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "vision_train", *command]
+        return subprocess.run(program, text=True, capture_output=True, check=False, timeout=DEADLINE)
+
+    assert trained(tuned).returncode == 2
+    assert trained(start).returncode == 0
+    for file in ("weights.safetensors", "summary.json"):  # as while it trains: it has the best of its epochs so far
+        (folder / file).unlink()
+    refused = trained(tuned)
+    assert refused.returncode == 2
+    assert f"wait for the end of {folder}" in refused.stderr
+    assert not started.exists()
+    shutil.rmtree(folder)
+    assert [trained(command).returncode for command in (start, tuned, plain, tuned)] == [0] * 4
+    collected = cli(*study, "--collect")
+    assert collected.exit_code == 0, collected.output
+    summary = started / "summary.json"
+    summary.write_text(summary.read_text().replace("test/accuracy", "test/other"))
+    emitted = cli(*study, "--emit")
+    assert (emitted.exit_code, emitted.stdout) == (0, "")
+    assert f"delete {started} to train it anew" in emitted.stderr

@@ -1,8 +1,13 @@
 """Recipes to plan studies with."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from tests.study.made_up_runs import study_of, with_pretraining
+from vision_train.study import conduct as room
 
 BASE = """
 description: Whole, so that no change of a shipped recipe moves what is expected of it.
@@ -26,3 +31,26 @@ def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("mixed.yaml").write_text("extends: plain.yaml\naugment: {mixing: {cutmix: 0.75}}\n")
     Path("fast.yaml").write_text("extends: plain.yaml\noptim: {lr: 0.01}\n")
     return tmp_path
+
+
+@pytest.fixture
+def conduct(recipes, monkeypatch):
+    """Conduct a study of made-up runs; returns what was said."""
+
+    def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=(), folds=None, change=None, **elsewhere):
+        study = with_pretraining(study_of(*arguments, seeds=seeds, grid=grid, folds=folds), *pretraining)
+        study = change(study) if change else study
+        monkeypatch.setattr(room, "resolve_arms", lambda plan: study.resolved)
+        console = Console(file=io.StringIO(), width=1000)
+        options = {"jobs": jobs, "console": console, "train": train}
+        command = "vision-train compare ..."
+        try:
+            if elsewhere.pop("emitted", False):
+                call.lines = room.emit(study.plan, Path("study"), command=command, console=console)
+            else:
+                room.conduct(study.plan, Path("study"), command=command, **options, **elsewhere)
+        finally:
+            call.said = console.file.getvalue()
+        return call.said
+
+    return call

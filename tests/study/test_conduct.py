@@ -1,142 +1,37 @@
 """Whole studies of made-up runs: what is trained, repeated and left out, and what is said and written."""
 
 import errno
-import io
 import json
 import re
-import shlex
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from vision_train.artefacts import Items, Metric, write_artefact
+from tests.study.made_up_runs import (
+    ARMS,
+    ITEMS,
+    MadeUpRuns,
+    accuracy,
+    begin_run,
+    phase,
+    study_of,
+    table,
+    write_run,
+)
 from vision_train.errors import UserError
-from vision_train.files import write_json
 from vision_train.locks import take
 from vision_train.progress import Work
 from vision_train.recipe import load_recipe
-from vision_train.study import conduct as room
 from vision_train.study import execution
-from vision_train.study.plan import make_plan
 from vision_train.study.processes import lock_of
-from vision_train.study.resolved import Phase, ResolvedArm
 from vision_train.study.results import _environment
 from vision_train.study.study import Study
-
-ARMS = ("plain.yaml", "mixed.yaml")
-ITEMS = [f"scan {index}" for index in range(100)]
-
-
-@dataclass
-class MadeUpRuns:
-    """Stands for training: every run of recipe ``name`` and a seed scores ``accuracy(name, seed)``."""
-
-    accuracy: Callable[[str, int], float | None]
-    failing: set[tuple[str, int]] = field(default_factory=set)
-    trained: list[tuple[str, int]] = field(default_factory=list)
-    commands: list[list[str]] = field(default_factory=list)
-    steps: dict[str, int] = field(default_factory=dict)
-    items: Callable[[int], list[str]] = lambda seed: ITEMS
-    """Seed -> ids of its test items."""
-
-    def __call__(self, arguments: Sequence[str], log: BinaryIO) -> int:
-        self.commands.append(list(arguments))
-        if arguments[1] == "--resume":
-            folder = Path(arguments[2])
-            name, seed = folder.parent.name, int(folder.name)
-        else:
-            recipe = load_recipe(arguments[1], arguments[2:-2], runnable=False)
-            name, seed, folder = recipe.name, recipe.seed, Path(arguments[-1])
-        self.trained.append((name, seed))
-        if (name, seed) in self.failing:
-            log.write(b"epoch 1/40\nError: the training loss is no longer finite;\n  lower optim.lr\n")
-            return 2
-        write_run(folder, self.accuracy(name, seed), self.steps.get(name, 100), self.items(seed))
-        return 0
-
-
-def write_run(folder: Path, accuracy: float | None, steps: int, items: list[str]) -> None:
-    """What ``compare`` reads of a finished run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = {"vision_train": "0.1.0", "packages": {"torch": "2.10.0"}, "device": "a CPU", "threads": 1}
-    (folder / "environment.json").write_text(json.dumps(environment))
-    if accuracy is not None:
-        hits = [float(index < round(accuracy * len(items))) for index in range(len(items))]
-        write_artefact(folder / "artefacts", Items("test_items", items, {"accuracy": hits}))
-        lines = [
-            {"phase": "fit", "epoch": e, "step": 10 * e + 10, "val/accuracy": accuracy / (3 - e)} for e in range(3)
-        ]
-        (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    figures = {"test/accuracy": accuracy, "train/steps": steps, "train/samples": 64 * steps, "train/seconds": 12.5}
-    figures |= {"train/peak_memory_bytes": 2**30, "model/parameters": 1000}
-    write_json(folder / "summary.json", figures)  # whole or not at all, as runs do: others look while they train
-
-
-def phase(name: str, recipe, images: str = "images", weights: str = "") -> Phase:
-    return Phase(name, recipe, 100, images, weights)
-
-
-METRICS = (Metric("accuracy", "accuracy", "percent"), Metric("loss", "loss", better="less"))
-
-
-def setting(recipe, phases=()) -> ResolvedArm:
-    """A setting that nothing was built for."""
-    return ResolvedArm((*phases, phase("fit", recipe)), 100, recipe.optim.lr, ("0", "1"), len(ITEMS), "digest", METRICS)
-
-
-def study_of(
-    *arguments: str, seeds: int = 3, grid: str | None = None, folder: str = "study", folds: int | None = None
-) -> Study:
-    """A study that nothing was built for, without pre-training."""
-    plan = make_plan(arguments, seeds, grid, folds)
-    return Study(Path(folder).absolute(), plan, [[setting(recipe) for recipe in arm.recipes] for arm in plan.arms])
-
-
-def with_pretraining(study: Study, *recipes: tuple[int, str]) -> Study:
-    """The study with a pre-training phase before some of its arms: pairs of an arm's place and a recipe."""
-    settings = [list(of_arm) for of_arm in study.resolved]
-    for arm, name in recipes:
-        settings[arm] = [setting(s.recipe, [phase("pretrain", load_recipe(name))]) for s in settings[arm]]
-    return replace(study, resolved=settings)
-
-
-def accuracy(name: str, seed: int) -> float:
-    gain = {"plain": 0.0, "mixed": 0.1, "fast": 0.05}.get(name, 0.0)
-    return round(0.5 + 0.05 * (seed % 4) + gain * (1 + 0.1 * (seed % 3)), 4)
-
-
-@pytest.fixture
-def conduct(recipes, monkeypatch):
-    """Conduct a study of made-up runs; returns what was said."""
-
-    def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=(), folds=None, change=None, **elsewhere):
-        study = with_pretraining(study_of(*arguments, seeds=seeds, grid=grid, folds=folds), *pretraining)
-        study = change(study) if change else study
-        monkeypatch.setattr(room, "resolve_arms", lambda plan: study.resolved)
-        console = Console(file=io.StringIO(), width=1000)
-        options = {"jobs": jobs, "console": console, "train": train}
-        command = "vision-train compare ..."
-        try:
-            if elsewhere.pop("emitted", False):
-                call.lines = room.emit(study.plan, Path("study"), command=command, console=console)
-            else:
-                room.conduct(study.plan, Path("study"), command=command, **options, **elsewhere)
-        finally:
-            call.said = console.file.getvalue()
-        return call.said
-
-    return call
-
-
-def table() -> dict:
-    return json.loads(Path("study/table.json").read_text())
 
 
 def test_seeds_alternate_between_the_arms_and_leave_every_file(conduct):
@@ -286,7 +181,7 @@ def test_pretraining_is_shared_between_arms_and_done_once_a_seed(conduct):
     each = ["plain", "pre", "mixed", "fast"]
     assert runs.trained == [(name, seed) for seed in range(2) for name in each]
     (digest,) = Path("study/pretrained").iterdir()
-    start = f'model.checkpoint="{digest.absolute()}/1"'
+    start = f'model.checkpoint="{digest.absolute()}/1/weights.safetensors"'
     assert [start in command for command in runs.commands[4:]] == [False, False, True, True]
     plain, mixed, fast = (arm["budget"] for arm in table()["cells"][0]["arms"])
     assert [plain["pretraining_steps"], mixed["pretraining_steps"], fast["pretraining_samples"]] == [0, 7, 7 * 64]
@@ -368,6 +263,7 @@ def folded_runs():
         assert Path(arguments[-1]).parts[-2:] == (str(recipe.seed), str(fold))
         value = round(accuracy(recipe.name, recipe.seed) + 0.02 * fold, 4)
         train.trained.append((recipe.name, recipe.seed, fold))
+        begin_run(Path(arguments[-1]), recipe)
         write_run(Path(arguments[-1]), value, 100, [f"fold {fold} {item}" for item in ITEMS])
         return 0
 
@@ -412,6 +308,7 @@ def test_folds_share_pretraining_that_is_not_of_a_fold(conduct, folded_runs):
         if "pretrained" not in arguments[-1]:
             return folded_runs(arguments, log)
         places.append(Path(arguments[-1]).name)
+        begin_run(Path(arguments[-1]), load_recipe(arguments[1], arguments[2:-2], runnable=False))
         write_run(Path(arguments[-1]), None, 7, [])
         return 0
 
@@ -419,44 +316,6 @@ def test_folds_share_pretraining_that_is_not_of_a_fold(conduct, folded_runs):
     Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
     conduct(train, *ARMS, seeds=2, folds=3, pretraining=[(1, "pre.yaml")])
     assert places == ["0", "1"]
-
-
-def made_elsewhere(lines: list[str], train) -> None:
-    """Bring the runs of emitted commands to their end, in the order of their lines."""
-    for line in lines:
-        program, *arguments = shlex.split(line, comments=True)
-        assert (program, arguments[-1]) == ("vision-train", "--auto-resume")
-        train(arguments[:-1], io.BytesIO())
-
-
-def without_the_machine(table: dict) -> dict:
-    return {key: value for key, value in table.items() if key not in ("command", "most_jobs")}
-
-
-def test_what_was_emitted_and_collected_is_what_compare_finds(conduct, recipes):
-    Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
-    options = {"seeds": 2, "pretraining": [(1, "pre.yaml")]}
-    said = conduct(None, *ARMS, emitted=True, **options)
-    lines = conduct.lines
-    assert len(lines) == 2 * 3
-    assert lines[2].endswith("# 3: mixed seed 0, after 2")
-    assert "6 commands, in any order, at once if you like; those that say `after N` once" in said
-    runs = MadeUpRuns(accuracy)
-    made_elsewhere(lines[:-1], runs)
-    with pytest.raises(UserError, match=r"1 of 6 runs have no result.*--emit(?s:.)*seed 1: not begun"):
-        conduct(None, *ARMS, collected=True, **options)
-    assert table()["runs"]["finished"] == 5
-    assert json.loads(Path("study/study.json").read_text()).get("looks", []) == []
-    conduct(None, *ARMS, emitted=True, **options)
-    assert [line.partition("  #")[0] for line in conduct.lines] == [lines[-1].partition("  #")[0]]
-    made_elsewhere(conduct.lines, runs)
-    conduct(None, *ARMS, collected=True, **options)
-    collected = table()
-    conduct(None, *ARMS, emitted=True, **options)
-    assert conduct.lines == []
-    shutil.rmtree("study")
-    conduct(MadeUpRuns(accuracy), *ARMS, **options)
-    assert without_the_machine(collected) == without_the_machine(table())
 
 
 def test_a_grid_of_names_is_drawn_without_an_axis(conduct):

@@ -13,7 +13,7 @@ from vision_train.report import measured_samples as samples
 from vision_train.statistics import Resampled, registered_statistic, resample_statistic, statistic
 from vision_train.study.judgement import Pair, compare_pair
 from vision_train.study.plan import Draw
-from vision_train.study.study import Run
+from vision_train.study.runs import Run
 from vision_train.tasks.bags import scores as bag_scores
 from vision_train.tasks.bags.results import result_artefacts
 from vision_train.tasks.classification.scores import FIELDS, artefacts, metrics, score_batch

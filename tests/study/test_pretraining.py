@@ -12,7 +12,8 @@ from vision_train.run.fit import fit
 from vision_train.study.execution import fit_arguments
 from vision_train.study.plan import Draw, make_plan
 from vision_train.study.resolved import resolve_arms
-from vision_train.study.study import Run, Study
+from vision_train.study.runs import Run
+from vision_train.study.study import Study
 
 ROUNDS = "data: {unlabelled: rest}\nsemi: {method: active_rounds, burn_in: 0.3, views: 0, rounds: {count: 1}}\n"
 SMALL = "model: {args: {embed_dim: 24, depth: 1}}\noptim: {warmup_epochs: 0}\ntrainer: {max_epochs: 2}\n"

@@ -1,11 +1,13 @@
 """What building the arms finds out before the first run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from vision_train.data.fold_section import Fold
 from vision_train.data.toy.folder import make_image_folder
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe, write_recipe
@@ -187,3 +189,70 @@ def test_folds_are_cut_alike_for_all_arms(recipes):
         build_folds("plain.yaml", "tuned.yaml")
     with pytest.raises(UserError, match=r"data\.source=digit_bags: names its own test split.*--folds"):
         build_folds("studies/acmil/digit_bags_abmil", "studies/acmil/digit_bags_mean")
+
+
+def in_folds(*arguments: str, seeds: int = 1):
+    return resolve_arms(make_plan(arguments, seeds, None, 5))
+
+
+def test_what_some_fold_lacks_is_said_before_the_first_run(recipes):
+    """One image alone bears `rare`: of five folds only the one that is tested on it has nothing to learn it from."""
+    make_image_folder(Path("photos"), classes=2, per_class=12, size=(24, 20))
+    images = sorted(path.relative_to("photos") for path in Path("photos").rglob("*.*"))
+    for rare in images:
+        lines = [f"{path},{path.parts[-2]}{'|rare' if path == rare else ''}" for path in images]
+        Path("photos.csv").write_text("\n".join(["path,label", *lines, ""]))
+        options = photos(
+            ", labels: photos.csv, multi_label: true", "run: {select: {metric: val/map}}", "method: {loss: bce}"
+        )
+        Path("several.yaml").write_text(options)
+        Path("faster.yaml").write_text("extends: several.yaml\noptim: {lr: 0.01}\n")
+        try:
+            scan(make_plan(["several.yaml", "faster.yaml"], 1, None, 5).arms[0].recipes[0])
+        except UserError:
+            continue  # the first fold, which is built whole, is tested on it
+        break
+    with pytest.raises(UserError, match=r"^several: seed 0 fold [2-5]: no training image bears rare"):
+        in_folds("several.yaml", "faster.yaml")
+
+
+def test_copies_that_another_fold_divides_are_refused_before_the_first_run(recipes):
+    make_image_folder(Path("photos"), classes=2, per_class=20, size=(24, 20))
+    Path("slow.yaml").write_text(photos())
+    Path("faster.yaml").write_text("extends: slow.yaml\noptim: {lr: 0.01}\n")
+    original = min(Path("photos").absolute().rglob("*.*"))
+    for number in range(20):  # the fold of an image depends on its place among all names
+        copy = original.with_name(f"{number:04}_copy{original.suffix}")
+        copy.write_bytes(original.read_bytes())
+        tested = fold_of("slow.yaml", "faster.yaml")
+        if len({tested[str(original)], tested[str(copy)], 1}) == 3:
+            break
+        copy.unlink()
+    with pytest.raises(UserError, match=r"^slow: seed 0 fold [2-5]: .*copies of"):
+        in_folds("slow.yaml", "faster.yaml")
+
+
+def fold_of(*arguments: str) -> dict[str, int]:
+    """Path of each image -> the number of the fold that is tested on it."""
+    first = make_plan(arguments, 1, None, 5).arms[0].recipes[0]
+    folds = [replace(first, data=replace(first.data, fold=Fold(number=number, of=5))) for number in range(1, 6)]
+    return {sample.image: recipe.data.fold.number for recipe in folds for sample in scan(recipe).data.samples("test")}
+
+
+def test_weights_that_saw_what_the_first_fold_validates_on_are_refused(recipes):
+    """Another fold tests these samples."""
+    make_image_folder(Path("photos"), classes=2, per_class=60, size=(24, 20))
+    Path("plain_photos.yaml").write_text(photos())
+    Path("started.yaml").write_text(photos("", "model: {checkpoint: before}"))
+    first = make_plan(["plain_photos.yaml", "started.yaml"], 1, None, 5).arms[0].recipes[0]
+    validated = scan(first).data.samples("val")
+    lines = [f"{Path(sample.image).relative_to(Path('photos').absolute())},{sample.truth}" for sample in validated]
+    Path("few.csv").write_text("\n".join(["path,label", *lines, ""]))
+    earlier = load_recipe("plain_photos.yaml", ["data.labels=few.csv"])
+    for folder in (Path("before/phases/fit"), Path("before")):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_recipe(folder / "recipe.yaml", earlier)
+    Path("before/checkpoints").mkdir()
+    save_file(prepare(scan(earlier)).task.network.state_dict(), "before/checkpoints/best.ckpt")
+    with pytest.raises(UserError, match=r"^started: \d samples that it is tested on, .*before learnt from; pre-train"):
+        in_folds("plain_photos.yaml", "started.yaml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ def environment(recipe: Recipe, command: list[str], threads: Count, precision: P
     accelerated = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
     return {
         "vision_train": __version__,
+        "began": datetime.now(UTC).isoformat(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": package_versions(),

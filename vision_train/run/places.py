@@ -13,7 +13,7 @@ from vision_train.processes import launched_rank
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.recipe.installed import check_installed
 from vision_train.recipe.remote import is_remote
-from vision_train.run.directory import refuse_taken
+from vision_train.run.directory import RunDirectory, refuse_taken
 
 
 def check_fit(recipe: Recipe, run_dir: Path | None) -> None:
@@ -91,7 +91,14 @@ def _absent(key: str, place: str, words: Sequence[str]) -> str:
 def _absent_weights(recipe: Recipe) -> list[str]:
     starts = dict.fromkeys(recipe.model.start.values())
     return [
-        f"model.checkpoint {printable(file)}: does not exist; name a weights file, a folder of one or a run directory"
+        f"model.checkpoint {printable(file)}: does not exist; {_remedy(Path(file))}"
         for file in starts
         if not is_remote(file) and not Path(file).exists()
     ]
+
+
+def _remedy(file: Path) -> str:
+    run, named = RunDirectory(file.parent), "name a weights file, a folder of one or a run directory"
+    if file == run.weights:
+        return f"a run writes this file as it ends: wait for the end of {printable(str(run.path))}, or {named}"
+    return named

@@ -65,7 +65,13 @@ def positive_interval(value: float, half: float) -> Interval:
 
 
 def overlap_of(folds: int | None) -> float:
-    """Test samples of a fold for each sample that its run learns from: what dependent folds add to the error of a mean.
+    """Tested samples for each that is not tested, 1/(k - 1): what dependent folds add to the error of a mean.
+
+    This is n2/n1 of Nadeau and Bengio, where n1 counts what the procedure of training is given. To cut validation from
+    it, to choose an epoch by that and to draw few labels are parts of the procedure, so these samples count, though no
+    gradient is taken of them. What is cut or not drawn makes runs share no more than the correction assumes; to count
+    only samples that are learnt from would widen the interval as runs share less (docs/statistics.md has both,
+    measured). A ``val`` that the data name lies in no fold and is not counted: every run has it.
 
     Args:
         folds: How many folds hold all samples; None for runs that are not folds of one another.
@@ -87,7 +93,7 @@ def mean_interval(
         values: At least two.
         comparisons: How many share the level of 5 % (Bonferroni).
         shares: Whether the values lie in [0, 1]; the interval then does too (:func:`share_interval`).
-        overlap: Test samples for each training sample (:func:`overlap_of`); 0 for independent values.
+        overlap: Tested samples for each that is not tested (:func:`overlap_of`); 0 for independent values.
 
     Raises:
         ValueError: Fewer than two values: one says nothing about how far another might lie.
@@ -117,7 +123,7 @@ def paired_test(
         first: Values in the order of the seeds.
         second: Values of the same seeds.
         comparisons: How many share the level of 5 % (Bonferroni).
-        overlap: Test samples for each training sample, where the pairs are folds; see :func:`mean_interval`.
+        overlap: Tested samples for each that is not tested, where the pairs are folds; see :func:`mean_interval`.
 
     Raises:
         ValueError: No pairs, or values that have no partner.

@@ -22,12 +22,14 @@ from vision_train.study import words
 from vision_train.study.elsewhere import jobs_of, refuse_missing, remarks_on
 from vision_train.study.execution import Execution, Outcome, Train
 from vision_train.study.learning import forget_curves
+from vision_train.study.own_runs import refuse_others
 from vision_train.study.page import State
 from vision_train.study.plan import Plan
 from vision_train.study.processes import RunProcesses
 from vision_train.study.resolved import resolve_arms
 from vision_train.study.results import StudyResult, collect, forget_figures, measured_value
-from vision_train.study.study import Run, Study
+from vision_train.study.runs import Run
+from vision_train.study.study import Study
 from vision_train.study.writing import verdicts, write_results
 from vision_train.threads import processors_of_each
 
@@ -93,8 +95,8 @@ def emit(plan: Plan, folder: Path, *, command: str, console: Console) -> list[st
         UserError: Arms cannot be built or compared, or the folder holds something else.
     """
     with _opened(plan, folder, command) as study:
-        jobs = jobs_of(study)
-    for remark in remarks_on(jobs):
+        jobs, runs = jobs_of(study), study.runs()
+    for remark in remarks_on(jobs, runs):
         console.print(remark)
     return [job.line for job in jobs]
 
@@ -110,6 +112,7 @@ def _opened(plan: Plan, folder: Path, command: str) -> Iterator[Study]:
     try:
         with study.opened(command):
             CONTENTS.keep(folder)
+            refuse_others(study.runs(), study.pretrained)
             yield study
     except OSError as error:
         raise UserError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vision_train.errors import UserError
 from vision_train.study.execution import begin_arguments
-from vision_train.study.study import Run, Study
+from vision_train.study.runs import Run
+from vision_train.study.study import Study
 
 MOST_NAMED = 10
 """Missing runs that a message lists."""
@@ -34,26 +35,38 @@ class Job:
 
 
 def jobs_of(study: Study) -> list[Job]:
-    """The commands of all runs that are not finished; what a run starts from stands before it."""
+    """The commands of all runs that are not finished; what a run starts from stands before it.
+
+    A run that measured nothing has none: its command would find it ended, and leave it alone.
+    """
     jobs: list[Job] = []
     line_of = dict[object, int]()
     for run in study.runs():
-        if not run.finished:
+        if not run.finished and not run.measured_nothing:
             after = None if run.start is None else line_of.get(run.start.folder)
             jobs.append(Job(len(jobs) + 1, run, after))
             line_of[run.folder] = len(jobs)
     return jobs
 
 
-def remarks_on(jobs: list[Job]) -> Iterator[str]:
-    """What a reader of the commands has to know."""
+def remarks_on(jobs: list[Job], runs: Sequence[Run]) -> Iterator[str]:
+    """What a reader of the commands has to know.
+
+    Args:
+        jobs: The commands.
+        runs: All runs of the study.
+    """
+    for run in runs:
+        if run.measured_nothing:
+            yield f"{run.name}: has no command, as it {_state(run)}"
     if not jobs:
-        yield "every run is finished; give the command with --collect instead of --emit"
+        if all(run.finished for run in runs):
+            yield "every run is finished; give the command with --collect instead of --emit"
         return
     first = [job for job in jobs if job.after is None]
     order = "in any order, at once if you like"
     if len(first) < len(jobs):
-        order += "; those that say `after N` once command N has ended"
+        order += "; those that say `after N` once command N has ended, before which they exit with 2"
     yield f"{len(jobs)} commands, {order}. The folder of the study has to lie at the same path wherever they run"
     yield "then give the same command with --collect instead of --emit"
 
@@ -67,7 +80,7 @@ def refuse_missing(runs: list[Run]) -> None:
     missing = [run for run in runs if not run.finished]
     if not missing:
         return
-    lines = [f"{run.name}: {_state(run)} ({run.folder})" for run in missing[:MOST_NAMED]]
+    lines = [f"{run.name}: {_state(run)}{_place(run)}" for run in missing[:MOST_NAMED]]
     if len(missing) > MOST_NAMED:
         lines.append(f"and {len(missing) - MOST_NAMED} more")
     raise UserError(
@@ -81,9 +94,13 @@ def refuse_missing(runs: list[Run]) -> None:
     )
 
 
+def _place(run: Run) -> str:
+    return "" if run.measured_nothing else f" ({run.folder})"
+
+
 def _state(run: Run) -> str:
-    if (run.folder / "summary.json").is_file():
-        return f"measured no finite {run.metric}"
+    if run.measured_nothing:
+        return f"measured no finite {run.metric}; delete {run.folder} to train it anew"
     if run.resumable:
         return "cut short or under way"
     return "begun, without a checkpoint yet" if run.folder.exists() else "not begun"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import signal
@@ -17,8 +16,7 @@ from typing import BinaryIO
 
 from vision_train.files import write_json
 from vision_train.locks import is_free, take
-from vision_train.recipe.plain import escaped
-from vision_train.study.study import Run
+from vision_train.study.runs import Run
 
 Train = Callable[[Sequence[str], BinaryIO], int]
 """Runs a command line of ``vision-train`` with a log to write to; returns the exit code."""
@@ -149,13 +147,7 @@ def fit_arguments(run: Run) -> list[str]:
 
 def begin_arguments(run: Run) -> list[str]:
     """The command line that starts a run."""
-    start = []
-    if run.start:
-        # As the phases of one run would hand over, but from a run of its own that several may start from.
-        start = [f"model.checkpoint={json.dumps(escaped(str(run.start.folder.absolute())))}"]
-    fold = [] if run.draw.fold is None else [f"data.fold.number={run.draw.fold}"]
-    overrides = [f"seed={run.seed}", *fold, "run.pretrain=null", *start]
-    return ["fit", str(run.recipe), *overrides, "--run-dir", str(run.folder)]
+    return ["fit", str(run.recipe), *run.overrides, "--run-dir", str(run.folder)]
 
 
 def _reason(log: Path, place: int, code: int) -> str:

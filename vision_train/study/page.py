@@ -52,7 +52,7 @@ def comparison_page(study: Study, result: StudyResult, state: State) -> str:
         differences_remark=(
             "Resolved recipes; all keys that are not listed are the same. Steps are optimiser steps, those of "
             "pre-training aside. Where some arms lack a phase, its differences from the recipe that it trains for are "
-            "listed too."
+            "listed too. Behind `auto` stand the values that the runs found, from the least to the largest."
         ),
         budget_remark=" ".join(filter(None, (remark, words.MEMORY, words.under_load(result)))),
         how_to_read=(words.how_to_read(study.plan), words.what_is_drawn(study.plan)),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from vision_train.artefacts import Metric
 from vision_train.checkpoints import weights_files
-from vision_train.data.sample import digest
+from vision_train.data.sample import Sample, digest
 from vision_train.errors import UserError
 from vision_train.optim import learning_rate_factor
 from vision_train.progress import doing
@@ -21,6 +22,7 @@ from vision_train.run.phase import Scanned
 from vision_train.run.plan import LAST, plan_of
 from vision_train.run.steps import count_steps
 from vision_train.run.trainer import build_trainer
+from vision_train.study.folds import Folds
 from vision_train.study.plan import Plan
 
 
@@ -39,7 +41,7 @@ class Phase:
 
 def is_folded(phase: Phase) -> bool:
     """Whether what a phase learns from depends on the fold."""
-    return getattr(phase.recipe.data, "fold", None) is not None
+    return _names_fold(phase.recipe)
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,19 @@ ResolvedArms = list[list[ResolvedArm]]
 def resolve_arms(plan: Plan) -> ResolvedArms:
     """Build every arm once, with its first seed, so that what the user can mend is said before the first run.
 
+    Of the other folds and their seeds the samples alone are listed and cut.
+
     Raises:
         UserError: An arm cannot be built, it is tested on what it learns from, or arms are not tested on the same
             samples and classes.
     """
     resolved: ResolvedArms = []
+    folds = None if plan.folds is None else Folds(plan.draws)
     with doing("building every arm once", len(plan.arms) * len(plan.cells), "arms") as work:
         for arm in plan.arms:
             resolved.append([])
             for recipe in arm.recipes:
-                resolved[-1].append(_build(arm.name, recipe))
+                resolved[-1].append(_build(arm.name, recipe, folds))
                 work.advance()
     for cell in range(len(plan.cells)):
         first = resolved[0][cell]
@@ -90,13 +95,18 @@ def resolve_arms(plan: Plan) -> ResolvedArms:
     return resolved
 
 
-def _build(arm: str, recipe: Recipe) -> ResolvedArm:
+def _build(arm: str, recipe: Recipe, folds: Folds | None) -> ResolvedArm:
     try:
         plan = plan_of(recipe)
         checked = check_phases(plan)
+        of_folds = {
+            name: folds.check(scanned.recipe)
+            for name, scanned in checked.scanned.items()
+            if folds is not None and _names_fold(scanned.recipe)
+        }
     except UserError as error:
         raise UserError(f"{arm}: {error}") from error
-    _refuse_tests_learnt_before(arm, checked.scanned)
+    _refuse_tests_learnt_before(arm, checked.scanned, of_folds.get(LAST))
     last = checked.scanned[LAST]
     # The last phase may train a part of what was asked for.
     asked = replace(recipe, data=last.recipe.data, augment=last.recipe.augment, model=last.recipe.model)
@@ -138,15 +148,25 @@ def _digest_of_file(file: Path, changed: int, size: int) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _refuse_tests_learnt_before(arm: str, scanned: dict[str, Scanned]) -> None:
+def _names_fold(recipe: Recipe) -> bool:
+    return getattr(recipe.data, "fold", None) is not None
+
+
+def _refuse_tests_learnt_before(arm: str, scanned: dict[str, Scanned], of_folds: Sequence[Sample] | None) -> None:
+    """Refuse an arm that starts from what has learnt from its test samples.
+
+    Args:
+        arm: Its name.
+        scanned: Its phases.
+        of_folds: What some fold tests; None without folds.
+    """
     remedy = "divide them into the folders train, val and test, which every recipe respects, or pre-train on others"
-    tested, folded = scanned[LAST].data.samples("test"), getattr(scanned[LAST].recipe.data, "fold", None) is not None
-    if folded:  # one fold or another tests each of them
-        tested = [*tested, *scanned[LAST].data.drawn_from.get("train", scanned[LAST].data.samples("train"))]
+    if of_folds is not None:
         remedy = "pre-train on others, or compare without --folds"
+    tested = scanned[LAST].data.samples("test") if of_folds is None else of_folds
     for name, phase in scanned.items():
         left_out = phase.data.left_out
-        if folded and name != LAST and getattr(phase.recipe.data, "fold", None) is None:
+        if of_folds is not None and name != LAST and not _names_fold(phase.recipe):
             learnt_from = {sample.identity for sample in phase.data.samples("train")}
             left_out = [*left_out, *(sample for sample in tested if sample.identity in learnt_from)]
         if left_out:

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from vision_train.files import read_mapping
+from vision_train.recipe import Recipe, load_recipe
 from vision_train.report.judged_metric import JudgedMetric, describe_judged
 from vision_train.report.measured_samples import common_samples, have_own_samples, register_statistics
 from vision_train.statistics import Interval, mean_interval, overlap_of
 from vision_train.study.judgement import Comparison, Pair, compare_pair
 from vision_train.study.plan import Draw
 from vision_train.study.resolved import ResolvedArm
-from vision_train.study.study import Run, Study, chain, read_record
+from vision_train.study.runs import Run, chain, read_record
+from vision_train.study.study import Study
 
 Measured = dict[Draw, Run]
 """Draw -> a finished run."""
@@ -118,6 +120,11 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
 def measured_value(run: Run, metric: str) -> float:
     """A finished run's value of a metric."""
     return _summary(run.folder)[metric]
+
+
+def steps_of_run(run: Run) -> float:
+    """Optimiser steps of all phases of a finished run, those of pre-training aside."""
+    return _total(_summary(run.folder), "steps")
 
 
 def _cell(study: Study, cell: int, title: str, failed: Collection[Path], metric: JudgedMetric) -> CellResult:
@@ -241,12 +248,19 @@ def forget_figures() -> None:
     """Forget what was read of runs: they may have been trained anew since."""
     _summary.cache_clear()
     _environment.cache_clear()
+    recipe_of_run.cache_clear()
 
 
 # Of finished runs alone, whose files change no more; the tables are written anew after each run.
 @cache
 def _summary(folder: Path) -> dict[str, Any]:
     return read_record(folder / "summary.json", folder)
+
+
+@cache
+def recipe_of_run(folder: Path) -> Recipe:
+    """What a finished run was trained by, with all that it found itself."""
+    return load_recipe(folder / "recipe.yaml", runnable=False)
 
 
 @cache

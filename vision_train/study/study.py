@@ -21,72 +21,11 @@ from vision_train.files import OUTPUT_MARK, mark_output, read_mapping, write_jso
 from vision_train.locks import alone
 from vision_train.recipe import load_recipe, to_plain, write_recipe
 from vision_train.study.plan import UNSEEN, Draw, Plan, differing_keys, flatten, folder_names
-from vision_train.study.processes import lock_of
 from vision_train.study.resolved import ResolvedArm, ResolvedArms, is_folded
+from vision_train.study.runs import Run, chain
 
 MOST_NAMED = 5
 """Differences between two plans that a message lists."""
-
-
-def read_record(file: Path, folder: Path) -> dict[str, Any]:
-    """A JSON file that tells of the run in ``folder``.
-
-    Raises:
-        UserError: It is damaged.
-    """
-    return read_mapping(file, f"restore it, or delete {folder} and give the same command to train this run anew")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the study: a recipe and what chance decides."""
-
-    title: str
-    recipe: Path
-    """The resolved recipe in the study folder."""
-    draw: Draw
-    folder: Path
-    """The run directory."""
-    log: Path
-    """What the run printed."""
-    metric: str | None
-    """What it has to measure; None for one that others start from."""
-    start: Run | None = None
-    """The run, on the same draw, whose best weights this one begins with."""
-
-    @property
-    def seed(self) -> int:
-        """What it is trained with."""
-        return self.draw.seed
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return f"{self.title} {self.draw.title}"
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has its result; a UserError if the file of results is damaged."""
-        summary = self.folder / "summary.json"
-        if not summary.is_file():
-            return False
-        return self.metric is None or read_record(summary, self.folder).get(self.metric) is not None
-
-    @property
-    def resumable(self) -> bool:
-        """Whether it has a checkpoint to go on from. One that ended without a result has nothing to go on to."""
-        ended = (self.folder / "summary.json").exists()
-        return not ended and any(self.folder.glob("phases/*/checkpoints/last.ckpt"))
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that trains it."""
-        return lock_of(self.log)
-
-    @property
-    def conditions(self) -> Path:
-        """How many runs were trained at a time, this one among them."""
-        return self.log.with_suffix(".json")
 
 
 @dataclass(frozen=True)
@@ -110,6 +49,11 @@ class Study:
     def facts(self) -> Path:
         """What the study was begun with."""
         return self.path / "study.json"
+
+    @property
+    def pretrained(self) -> Path:
+        """Folder of the runs that others start from."""
+        return self.path / "pretrained"
 
     @cached_property
     def begun(self) -> dict[str, Any]:
@@ -143,7 +87,7 @@ class Study:
                 f"{self.plan.arms[arm].name} {phase.name}",
                 self.path / "recipes" / place / f"{phase.name}.yaml",
                 drawn,
-                self.path / "pretrained" / digest / drawn.name,
+                self.pretrained / digest / drawn.name,
                 self.path / "logs" / "pretrained" / digest / f"{drawn.name}.txt",
                 None,
                 start,
@@ -325,11 +269,6 @@ def pretraining_digests(resolved: ResolvedArm) -> list[str]:
         before = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         digests.append(before)
     return digests
-
-
-def chain(run: Run) -> list[Run]:
-    """A run behind those that it starts from, in the order of training."""
-    return [*(chain(run.start) if run.start else []), run]
 
 
 def _digests(resolved: ResolvedArm) -> dict[str, dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vision_train.artefacts import Table
-from vision_train.recipe import Recipe, to_plain
+from vision_train.recipe import to_plain
 from vision_train.report.formats import (
     format_bytes,
     format_cell,
@@ -18,19 +18,27 @@ from vision_train.report.formats import (
 )
 from vision_train.report.grid import Cell
 from vision_train.report.judged_metric import JudgedMetric
+from vision_train.run.plan import LAST
 from vision_train.study.judgement import Comparison
-from vision_train.study.plan import UNSEEN, differing_keys, flatten
+from vision_train.study.plan import UNSEEN, differing_keys
 from vision_train.study.resolved import ResolvedArm
 from vision_train.study.results import ArmResult, CellResult, StudyResult, measured_value
+from vision_train.study.runs import Run
 from vision_train.study.study import Study
+from vision_train.study.used import AUTOMATIC_KEYS, DASH, Used, keys_left, phase_recipe
 from vision_train.study.words import budget_pairs, format_interval, format_p
-
-DASH = "–"
 
 
 def recipe_diff_table(study: Study, result: StudyResult) -> Table:
-    """Keys whose resolved values differ between arms, and what follows from them for steps, rate and memory."""
+    """Keys whose resolved values differ between arms, and what follows from them for steps, rate and memory.
+
+    What a recipe leaves to the machine is that of the runs: the values that they found.
+    """
     arms, resolved = study.plan.arms, study.resolved
+    used = [
+        [Used(of_arm[cell], _runs(result, cell, arm.name)) for cell in range(len(of_arm))]
+        for arm, of_arm in zip(arms, resolved, strict=True)
+    ]
     rows: list[list[Any]] = []
 
     def row(name: str, values: Sequence[Sequence[str]]) -> None:
@@ -38,15 +46,20 @@ def recipe_diff_table(study: Study, result: StudyResult) -> Table:
         rows.append([name, *(" / ".join(of_arm) if len(set(of_arm)) > 1 else of_arm[0] for of_arm in values)])
 
     phases = dict.fromkeys(phase.name for of_arm in resolved for s in of_arm for phase in s.phases)
-    for name in sorted(phases, key=lambda name: name == "fit", reverse=True):
-        prefix = "" if name == "fit" else f"{name}: "
+    for name in sorted(phases, key=lambda name: name == LAST, reverse=True):
+        prefix = "" if name == LAST else f"{name}: "
         for key in _differing(resolved, name):
-            row(prefix + key, [[_value(arm, name, key) for arm in of_arm] for of_arm in resolved])
-    row("→ steps", [[format_number(arm.steps) for arm in of_arm] for of_arm in resolved])
-    row("→ effective learning rate", [[f"{arm.learning_rate:g}" for arm in of_arm] for of_arm in resolved])
+            row(prefix + key, [[each.value(name, key) for each in of_arm] for of_arm in used])
+    row("→ steps", [[each.steps() for each in of_arm] for of_arm in used])
+    row("→ effective learning rate", [[each.learning_rate() for each in of_arm] for of_arm in used])
     measured = [{arm.name: format_bytes(arm.peak_memory_bytes) for arm in cell.arms} for cell in result.cells]
     row("→ peak memory, measured", [[of_cell.get(arm.name, DASH) for of_cell in measured] for arm in arms])
     return Table("recipe_diff", "", ["resolved key", *(arm.name for arm in arms)], rows)
+
+
+def _runs(result: StudyResult, cell: int, name: str) -> list[Run]:
+    """The finished runs of an arm."""
+    return [run for arm in result.cells[cell].arms if arm.name == name for run in arm.runs.values()]
 
 
 def _differing(resolved: Sequence[Sequence[ResolvedArm]], phase: str) -> list[str]:
@@ -56,22 +69,17 @@ def _differing(resolved: Sequence[Sequence[ResolvedArm]], phase: str) -> list[st
     """
     keys: dict[str, None] = {}
     for cell in range(len(resolved[0])):
-        recipes = [_recipe(of_arm[cell], phase) for of_arm in resolved]
+        recipes = [phase_recipe(of_arm[cell], phase) for of_arm in resolved]
         keys |= dict.fromkeys(differing_keys([to_plain(recipe) for recipe in recipes if recipe], UNSEEN))
         if None in recipes:
             for of_arm, recipe in zip(resolved, recipes, strict=True):
                 if recipe:
                     keys |= dict.fromkeys(differing_keys([to_plain(recipe), to_plain(of_arm[cell].recipe)], UNSEEN))
-    return [key for key in keys if phase == "fit" or key != "run.pretrain"]
-
-
-def _recipe(resolved: ResolvedArm, phase: str) -> Recipe | None:
-    return next((each.recipe for each in resolved.phases if each.name == phase), None)
-
-
-def _value(resolved: ResolvedArm, phase: str, key: str) -> str:
-    recipe = _recipe(resolved, phase)
-    return DASH if recipe is None else format_cell(flatten(to_plain(recipe)).get(key))
+    if phase != LAST:
+        return [key for key in keys if key != "run.pretrain"]
+    # These say `auto` in their own rows, also where all arms leave them to the machine, which may find other values.
+    keys.pop(AUTOMATIC_KEYS, None)
+    return list(keys | dict.fromkeys(key for of_arm in resolved for arm in of_arm for key in keys_left(arm.recipe)))
 
 
 def result_table(cell: CellResult, result: StudyResult, study: Study) -> Table:

@@ -6,7 +6,7 @@ import pytest
 from vision_train.artefacts import write_artefact
 from vision_train.report.measured_samples import common_samples
 from vision_train.study.judgement import Pair, compare_pair
-from vision_train.study.study import Run
+from vision_train.study.runs import Run
 from vision_train.tasks.detection.exhibits import items
 from vision_train.tasks.detection.precision import measure
 from vision_train.tasks.detection.results import ImageResult, Results
