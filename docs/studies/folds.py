@@ -134,10 +134,8 @@ def main() -> None:
     for case in WHOLE:
         corrected, _, plain = shares_found(asked.studies, asked.seed, case)
         better = "equal" if case.gain == 0 else "better"
-        print(
-            f"| {case.samples} | {case.folds} | {case.seeds} | {better} | {100 * corrected:.1f} % | {100 * plain:.1f} % |",
-            flush=True,
-        )
+        figures = " | ".join(f"{100 * share:.1f} %" for share in (corrected, plain))
+        print(f"| {case.samples} | {case.folds} | {case.seeds} | {better} | {figures} |", flush=True)
     columns = [
         "samples",
         "folds",

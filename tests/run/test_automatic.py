@@ -182,6 +182,15 @@ def test_a_loss_that_never_falls_says_nothing():
         judged([1e-6] * 20, [2.0] * 19 + [2.1])
 
 
+def test_noise_that_happens_to_fall_at_first_is_no_fall():
+    scattered = np.random.default_rng(0).normal(0.45, 0.05, 60)
+    rates = [10 ** (place / 10 - 6) for place in range(80)]
+    with pytest.raises(UserError, match=r"optim\.lr=auto.*noise; set optim\.lr to a number"):
+        judged(rates, [*scattered, *np.linspace(0.5, 5, 20)])
+    learning = [*scattered[:30], *(scattered[30:] - np.linspace(0, 0.3, 30)), *np.linspace(0.5, 5, 20)]
+    assert judged(rates, learning) > 1e-4
+
+
 @pytest.mark.parametrize("finite", [0, 5, 10])
 def test_a_loss_that_is_not_finite_from_the_first_steps_on_is_said(tiny, monkeypatch, finite):
     original = ClassificationTask.training_step

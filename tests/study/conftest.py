@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tests.study.made_up_runs import study_of, with_pretraining
 from vision_train.study import conduct as room
+from vision_train.study import writing
 
 BASE = """
 description: Whole, so that no change of a shipped recipe moves what is expected of it.
@@ -35,11 +36,15 @@ def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def conduct(recipes, monkeypatch):
-    """Conduct a study of made-up runs; returns what was said."""
+    """Conduct a study of made-up runs; returns what was said. Plots, which take longest, are drawn where asked."""
 
-    def call(train, *arguments, seeds=3, grid=None, jobs=1, pretraining=(), folds=None, change=None, **elsewhere):
+    def call(
+        train, *arguments, seeds=3, grid=None, jobs=1, pretraining=(), folds=None, change=None, drawn=False, **elsewhere
+    ):
         study = with_pretraining(study_of(*arguments, seeds=seeds, grid=grid, folds=folds), *pretraining)
         study = change(study) if change else study
+        if not elsewhere.pop("drawn", False):
+            monkeypatch.setattr(writing, "draw_plot", lambda study, result: b"a plot")
         monkeypatch.setattr(room, "resolve_arms", lambda plan: study.resolved)
         console = Console(file=io.StringIO(), width=1000)
         options = {"jobs": jobs, "console": console, "train": train}

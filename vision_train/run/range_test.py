@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import stdev
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -32,7 +33,8 @@ SMOOTHING = 0.9
 DIVERGED = 2.0
 """Times the smallest smoothed loss above which nothing more is to be learnt from larger steps."""
 LEAST_FALL = 0.01
-"""Share of the smoothed loss by which it has to fall for the test to say anything."""
+"""Share of the smoothed loss by which it has to fall for the test to say anything; and by more than the losses of the
+first steps scatter, at whose rates nothing is learnt: moving averages of these differ by about as much."""
 FIRST = round(1 / (1 - SMOOTHING))
 """Steps at first of which a moving average says no more than single losses do."""
 
@@ -148,10 +150,10 @@ def judged(rates: list[float], losses: list[float]) -> float:
     smoothed = _smoothed(losses)
     least = min(range(FIRST, len(smoothed)), key=smoothed.__getitem__)
     highest = max(smoothed[FIRST : least + 1])
-    if highest - smoothed[least] < LEAST_FALL * abs(highest):
+    if highest - smoothed[least] < max(LEAST_FALL * abs(highest), stdev(losses[:FIRST])):
         raise UserError(
             f"optim.lr=auto: the training loss fell from {highest:.4g} to {smoothed[least]:.4g} at most while the rate "
-            f"grew from {rates[0]:.0e} to {rates[-1]:.0e}, which says nothing; set optim.lr to a number"
+            f"grew from {rates[0]:.0e} to {rates[-1]:.0e}, which is little or noise; set optim.lr to a number"
         )
     return float(f"{rates[least] / 3:.2g}")
 

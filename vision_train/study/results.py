@@ -234,10 +234,10 @@ def _total(summary: dict[str, Any], what: str) -> float:
 
 
 def _differing_conditions(folders: Iterable[Path]) -> list[str]:
-    """What the runs say of versions, devices and threads, where they do not all say the same."""
+    """What the runs say of versions, devices, threads and number formats, where they do not all say the same."""
     recorded = [_environment(folder) for folder in folders]
     differing = []
-    for name in ("vision-train", "torch", "device", "threads"):
+    for name in ("vision-train", "torch", "device", "threads", "precision"):
         counts = Counter(environment[name] for environment in recorded if name in environment)
         if len(counts) > 1:
             differing.append(f"{name} {' and '.join(f'{value} in {runs} runs' for value, runs in counts.items())}")
@@ -268,5 +268,5 @@ def _environment(folder: Path) -> dict[str, Any]:
     file = folder / "environment.json"
     recorded = read_record(file, folder) if file.is_file() else {}
     known = {"vision-train": recorded.get("vision_train"), "torch": recorded.get("packages", {}).get("torch")}
-    known |= {"device": recorded.get("device"), "threads": recorded.get("threads")}
+    known |= {name: recorded.get(name) for name in ("device", "threads", "precision")}
     return {name: value for name, value in known.items() if value is not None}
