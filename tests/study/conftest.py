@@ -43,7 +43,7 @@ def conduct(recipes, monkeypatch):
     ):
         study = with_pretraining(study_of(*arguments, seeds=seeds, grid=grid, folds=folds), *pretraining)
         study = change(study) if change else study
-        if not elsewhere.pop("drawn", False):
+        if not drawn:
             monkeypatch.setattr(writing, "draw_plot", lambda study, result: b"a plot")
         monkeypatch.setattr(room, "resolve_arms", lambda plan: study.resolved)
         console = Console(file=io.StringIO(), width=1000)
