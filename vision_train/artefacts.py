@@ -57,8 +57,10 @@ class Metric:
     """Whether it is a share of independent samples, and so has a binomial interval."""
     is_share: bool = False
     """Whether it lies in [0, 1] though it is written as a number, as AUROC is; percentages do anyway."""
-    is_positive: bool = False
-    """Whether it cannot be below 0, as a loss or an error is; its intervals then are not either."""
+    lowest: float | None = None
+    """What it cannot be below, as 0 of a loss or an error; its intervals then are not either."""
+    highest: float | None = None
+    """What it cannot be above, as 1 of a correlation."""
     in_training: str = ""
     """What training logs of the same quantity, where that has another name: charts draw the two together."""
     shown: Literal["always", "report", "never"] = "report"

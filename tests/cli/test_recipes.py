@@ -135,13 +135,17 @@ def test_shows_a_recipe_that_still_lacks_its_data():
 def test_explains_every_key_on_a_line_of_its_own():
     lines = run("--explain").stdout.splitlines()
     assert [line.split()[0] for line in lines] == [key.name for key in explain()]
-    assert any(line.startswith("optim.lr  (a number; default 0.001)  Learning rate after warm-up. ") for line in lines)
+    assert any(
+        line.startswith("optim.lr  (a number, or auto; default 0.001)  Learning rate after warm-up. ") for line in lines
+    )
     assert any(line.startswith("data  What to train on") for line in lines)
 
 
 def test_explains_the_keys_of_a_recipe_with_their_values():
     lines = run("quickstart", "optim.lr=0.5", "--explain").stdout.splitlines()
-    assert any(line.startswith("optim.lr = 0.5  (a number; default 0.001)  Learning rate after") for line in lines)
+    assert any(
+        line.startswith("optim.lr = 0.5  (a number, or auto; default 0.001)  Learning rate after") for line in lines
+    )
     assert any(line.startswith('model.args = {"patch_size": 4, ') for line in lines)
     assert any(line.startswith("optim.ema = null  ") for line in lines)
     assert any(line.startswith("optim.ema.decay  (") for line in lines)  # absent while there is no average

@@ -68,6 +68,11 @@ def test_columns_of_0_and_1_are_classes_and_a_missing_value_is_unknown(tmp_path:
     assert "Edema (1), Pleural Effusion (1)" in found.notes[0]
 
 
+def test_columns_beside_that_of_labels_are_told(tmp_path: Path) -> None:
+    found = read_label_sets(written(tmp_path, "path,label,dog\na.png,cat,1\nb.png,,0\n"), None)
+    assert any("not read: dog" in note for note in found.notes)
+
+
 def test_declared_classes_choose_the_columns(tmp_path: Path) -> None:
     table = written(tmp_path, "path,age,Edema\na.png,71,1\nb.png,35,0\n")
     assert [each.truth.present for each in read_label_sets(table, None, declared=["Edema"]).samples] == [("Edema",), ()]

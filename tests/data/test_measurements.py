@@ -9,6 +9,7 @@ import torch
 from vision_train.data.fold_section import Fold
 from vision_train.data.measurements import Section
 from vision_train.data.measurements.build import all_samples, build
+from vision_train.data.measurements.look import look
 from vision_train.data.toy.discs import COUNTS, TABLE_NAME, make_discs
 from vision_train.errors import UserError
 from vision_train.recipe import Recipe
@@ -47,11 +48,32 @@ def test_several_columns_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cell", "message"),
-    [("12,5 cm", "line 2: age is `12,5 cm`; write a number"), ("inf", "line 2: age is `inf`")],
+    [
+        ("12,5 cm", "line 2: age is `12,5 cm`; write a number"),
+        ("inf", "line 2: age is `inf`"),
+        ("1_000", "line 2: age is `1_000`"),
+        ("1e300", "1e300.*at most"),
+    ],
 )
 def test_what_is_no_number_is_refused(tmp_path: Path, cell: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(recipe(f'path,age\n0.png,"{cell}"\n', tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (lambda n: 5, r"data\.labels=.*every training image has age 5"),
+        (lambda n: 1_700_000_000 + n, r"age reaches from 170000000\d to .*32 bits; subtract"),
+    ],
+)
+def test_numbers_that_nothing_can_be_learnt_of_are_refused(tmp_path: Path, numbers: Any, message: str) -> None:
+    asked = recipe("path,age\n" + "\n".join(f"{n}.png,{numbers(n)}" for n in range(10)), tmp_path)
+    with pytest.raises(UserError, match=message):
+        build(asked)
+    with pytest.raises(UserError, match=message):
+        look(asked)
+    assert build(asked, ["age"], only="test").counts["test"] == 10
 
 
 def test_missing_numbers_stop_or_are_counted(tmp_path: Path) -> None:

@@ -298,10 +298,32 @@ def test_a_copy_of_a_training_row_among_those_of_the_test_is_refused(
     assert any("not looked for" in note for note in data.notes)
 
 
-@pytest.mark.parametrize(
-    "features", ["{image: image}", "[image]", "[{name: label, dtype: {class_label: {names: {a: x}}}}]"]
-)
+@pytest.mark.parametrize("features", ["{image: image}", "[image]"])
 def test_what_a_readme_says_in_another_way_is_not_read(tmp_path: Path, features: str) -> None:
     write(tmp_path / "train.parquet", table([(0, "cat"), (1, "dog")], said=False))
     (tmp_path / "README.md").write_text(f"---\ndataset_info: {{features: {features}}}\n---\n")
     assert [sample.truth for sample in read(tmp_path)] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (
+            "dataset_info: {features: [{name: label, dtype: {class_label: {names: {'0': a, '5': b}}}}]}",
+            "keys 0, 5.*to 1",
+        ),
+        ("dataset_info: {", r"README\.md.*YAML.*mend"),
+    ],
+)
+def test_names_of_classes_that_cannot_be_read_are_refused(tmp_path: Path, head: str, message: str) -> None:
+    write(tmp_path / "train.parquet", table([(0, 0), (1, 1)], said=False))
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n")
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    made = table([(0, 0), (1, 1)], said=False)
+    write(tmp_path / "train.parquet", made.append_column("label", made.column("label")))
+    with pytest.raises(UserError, match=r"train\.parquet: two columns are called label"):
+        read(tmp_path)

@@ -73,7 +73,9 @@ def test_the_case_of_columns_does_not_count_where_it_tells_none_apart(table: Pat
     samples = read_csv(written(table, "Path,LABEL,Split\nowl.png,a,train\n"), None).samples
     assert [(s.id, s.truth, s.split) for s in samples] == [("owl.png", "a", "train")]
     assert read_labels(written(table, "Slide_ID,Case_id,Label\na,p,x\n")).slides["a"].case == "p"
-    assert read_table(written(table, "Label,label,A\n1,2,3\n")).columns == ["Label", "label", "a"]
+    assert read_table(written(table, "Age,age,A\n1,2,3\n")).columns == ["Age", "age", "a"]
+    with pytest.raises(UserError, match="two columns are called label"):
+        read_table(written(table, "Label,label,A\n1,2,3\n"))
 
 
 def test_the_first_column_without_a_name_is_the_index(table: Path) -> None:

@@ -14,7 +14,7 @@ from vision_train.statistics import wilson_interval
 METRICS = (
     Metric("accuracy", "accuracy", "percent", is_proportion=True),
     Metric("auroc", "AUROC", is_share=True),
-    Metric("loss", "loss", better="less", is_positive=True),
+    Metric("loss", "loss", better="less", lowest=0.0),
     Metric("probe", "accuracy of other items", "percent", is_proportion=True),
 )
 

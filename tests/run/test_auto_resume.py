@@ -30,7 +30,7 @@ def begun(folder: Path, command: str = "vision-train fit mine.yaml --run-dir run
     (folder / "environment.json").write_text(json.dumps({"command": command}))
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+        (folder / name).write_text("{}" if name.endswith(".json") else "")
     return folder
 
 
@@ -66,6 +66,24 @@ def test_a_run_of_another_command_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="not empty"):
         settle_place(tmp_path / "mine", COMMAND)
     assert (tmp_path / "mine" / "notes.txt").exists()
+
+
+def test_a_summary_that_is_damaged_is_no_finished_run(tmp_path):
+    run = begun(tmp_path / "run", "vision-train fit mine.yaml --run-dir run", LAST, "summary.json")
+    (run / "summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"summary\.json.*delete"):
+        settle_place(run, COMMAND)
+
+
+def test_a_place_may_be_written_in_several_ways(tmp_path):
+    run = begun(tmp_path / "run", "vision-train fit mine.yaml --run-dir ./run", LAST)
+    assert settle_place(run, ["fit", "mine.yaml", f"--run-dir={run}", "--auto-resume"]) == "unfinished"
+
+
+def test_a_run_inside_of_another_one_is_refused(tmp_path):
+    run = begun(tmp_path / "run", "vision-train fit mine.yaml --run-dir run", LAST)
+    with pytest.raises(UserError, match=r"inside the run .*--run-dir outside"):
+        settle_place(run / "again", ["fit", "mine.yaml", "--run-dir", "run/again", "--auto-resume"])
 
 
 def test_a_run_that_another_process_trains_is_left_alone(tmp_path):

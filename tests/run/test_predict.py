@@ -458,6 +458,25 @@ def test_a_list_that_has_grown_is_another_one(images_run, photos):
         predict(images_run, Path("list.txt"), shard=Shard(1, 1), force=False)
 
 
+def test_a_finished_table_that_was_changed_is_not_trusted(images_run, photos):
+    predict(images_run, photos, shard=Shard(1, 1), force=False)
+    table = Path("out-00001-of-00001.csv")
+    table.write_text(table.read_text()[:-10])
+    with pytest.raises(UserError, match=r"out-00001-of-00001\.csv: has changed.*--force"):
+        predict(images_run, photos, shard=Shard(1, 1), force=False)
+
+
+def test_keys_that_say_where_samples_lie_are_refused(images_run, photos):
+    with pytest.raises(UserError, match=r"data\.root: predict reads the inputs"):
+        predict(images_run, photos, overrides=["data.root=photos"])
+
+
+def test_a_list_in_another_encoding_is_named(images_run, photos):
+    Path("list.txt").write_text(PHOTOS[0], encoding="utf-16")
+    with pytest.raises(UserError, match=r"list\.txt: is text in UTF-16; save it in UTF-8"):
+        predict(images_run, Path("list.txt"))
+
+
 def test_a_mistaken_input_does_not_hold_up_the_right_one(images_run, photos):
     with pytest.raises(UserError, match=r"lisst\.txt"):
         predict(images_run, Path("lisst.txt"), shard=Shard(1, 1), force=False)

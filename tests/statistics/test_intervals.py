@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from vision_train.statistics import (
+    bounded_interval,
     exact_bounds,
     mean_interval,
     overlap_of,
@@ -165,3 +166,22 @@ def test_values_of_folds_are_taken_as_dependent():
     assert folds.p > plain.p
     assert overlap_of(None) == 0
     assert mean_interval(first, overlap=overlap_of(5)).low < mean_interval(first).low
+
+
+def test_an_interval_within_bounds_is_as_wide_as_a_symmetric_one_where_bounds_are_far():
+    for bounds in ((0.0, None), (None, 100.0), (0.0, 100.0)):
+        assert bounded_interval(50.0, 0.1, bounds) == pytest.approx((49.9, 50.1), abs=1e-3)
+    assert bounded_interval(50.0, 0.1, (None, None)) == (49.9, 50.1)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, None), (None, 1.0), (-1.0, 1.0)])
+def test_an_interval_stays_within_its_bounds(bounds):
+    low, high = bounded_interval(0.5, 0.6, bounds)
+    assert bounds[0] is None or low > bounds[0]
+    assert bounds[1] is None or high < bounds[1]
+    assert low < 0.5 < high
+
+
+def test_what_is_unsure_by_far_more_than_its_distance_from_the_bound_has_no_interval():
+    assert bounded_interval(-0.03, 9.4, (None, 1.0)) is None
+    assert mean_interval([1.0, 90.0], bounds=(0.0, None)) == mean_interval([1.0, 90.0])

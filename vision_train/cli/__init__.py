@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from typing import Any
@@ -50,6 +52,12 @@ class Verbs(TyperGroup):
                 raise typer.Exit(0) from error
             process = f" (process {launched_rank()})" if launched_rank() else ""
             print(f"Error{process}: {error}", file=sys.stderr)
+            raise typer.Exit(2) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # what is left to be written has no place
+            print("Error: standard output cannot be written: no space left there; make room", file=sys.stderr)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             if launched_rank() == 0:

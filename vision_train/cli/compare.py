@@ -81,6 +81,8 @@ def compare(
 
     if emit and collect:
         raise UserError("--emit gives the commands and --collect reads what they left; give one of them")
+    if collect and not (out / "study.json").is_file():
+        raise UserError(f"--out {out}: holds no study; give the command of --emit with --collect in its place")
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: must be at least 1")
     plan = make_plan(arguments, seeds, grid, folds)

@@ -39,7 +39,7 @@ def new(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take the options and defaults.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Ask what you have and want, look at your data, and write a short recipe.
+    r"""Ask what you have and want, look at your data, and write a short recipe.
 
     For example:
 
@@ -47,7 +47,7 @@ def new(
 
       vision-train new photos.yaml --task classification --data photos --yes
 
-      vision-train new ages.yaml data.targets=[age] --task regression --labels ages.csv --yes
+      vision-train new ages.yaml data.targets=\[age] --task regression --labels ages.csv --yes
 
       vision-train new boxes.yaml --task detection --data boxes --unlabelled pool --checkpoint detector.pth --yes
     """
@@ -55,7 +55,7 @@ def new(
     from vision_train.files import write_text
     from vision_train.progress import shown_on
     from vision_train.recipe.overview import entries
-    from vision_train.recipe.starting import composed
+    from vision_train.recipe.starting import composed, starts_random
 
     _check_file(file, force=force)
     if not yes and not _at_a_terminal():
@@ -73,6 +73,11 @@ def new(
             choices, found = _asked(given, listed, console)
     write_text(file, composed(choices, str(file), found))
     console.print(f"wrote {file}; next: vision-train fit {file} --dry-run")
+    if starts_random(choices):
+        console.print(
+            "It starts from random weights, which take far more images to learn. To start from others, set "
+            "model.checkpoint in it: a file, a run, or `timm`"
+        )
 
 
 @dataclass(frozen=True)

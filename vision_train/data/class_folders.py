@@ -88,7 +88,7 @@ def _no_class_folders(folder: Path, split: str | None, listing: Listing) -> User
             f"The {count:,} images in it have no label: move the folder out of data.root, so that {split} is cut from "
             f"the training images, and use it with `vision-train predict`. Or: {remedy[0].lower()}{remedy[1:]}"
         )
-    return UserError(f"{printable(str(folder))}: no class folders. {remedy}{_if_stored(folder)}")
+    return UserError(f"{printable(str(folder))}: no class folders{_if_stored(folder) or f'. {remedy}'}")
 
 
 def _if_stored(folder: Path) -> str:

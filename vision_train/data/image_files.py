@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -138,6 +139,9 @@ def _images_of(entry: Path, taken: _Counted) -> tuple[Iterable[Path | str], list
 def _lines_of(file: Path, taken: _Counted) -> Iterator[str]:
     """Paths of a list, relative to its folder, read line by line; whether they are there is seen when they are read."""
     beside = "" if file.parent == Path() else f"{file.parent}{os.sep}"
+    with file.open("rb") as start:
+        if start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise UserError(f"{printable(str(file))}: is text in UTF-16; save it in UTF-8")
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         for line in lines:  # of a hundred million: no object of a path is made
             name = line.rstrip("\r\n")

@@ -134,7 +134,7 @@ def listed_files(table: Path, root: Path | None, *columns: str) -> tuple[list[Li
     folder = table.parent if root is None else root
     content = read_table(table)
     content.rows_with("path", *columns, filled=False)
-    files = [_listed_file(table, row, folder) for row in content.rows_with("path")]
+    files = [_listed_file(table, row, folder, root_named=root is not None) for row in content.rows_with("path")]
     outputs = _written_by_us(file.path for file in files)
     notes = [f"left out, as vision-train wrote it: {first_named(outputs)}"] if outputs else []
     if converted := [file.name for file in files if "\\" in file.cells["path"] and "\\" not in file.name]:
@@ -143,7 +143,7 @@ def listed_files(table: Path, root: Path | None, *columns: str) -> tuple[list[Li
     return [file for file in files if file.path not in left_out], notes
 
 
-def _listed_file(table: Path, row: Row, folder: Path) -> ListedFile:
+def _listed_file(table: Path, row: Row, folder: Path, *, root_named: bool) -> ListedFile:
     line, cells = row
     written = cells["path"]
     for name in dict.fromkeys((written, unescape_name(written), written.replace("\\", "/"))):
@@ -152,7 +152,7 @@ def _listed_file(table: Path, row: Row, folder: Path) -> ListedFile:
             return ListedFile(line, name, path, cells)
     raise UserError(
         f"{table} line {line}: no file {printable(os.path.normpath(folder / written))}. Paths are relative to "
-        f"{folder.absolute()}"
+        f"{folder.absolute()}{'' if root_named else '; where the images lie elsewhere, set data.root=FOLDER'}"
     )
 
 

@@ -65,6 +65,9 @@ def read_label_sets(
     refuse_repeated(table, listed)
     names = dict(zip(content.columns, content.written, strict=True))
     truths = read(table, files, names, declared, on_bad, notes)
+    beside = [written for column, written in names.items() if column not in {*NO_CLASSES, "label"}]
+    if "label" in content.columns and beside:
+        notes.append(f"{table}: labels are those of the column label; not read: {first_named(beside)}")
     return FoundImages(
         [
             ImageSample(file.name, file.path, truths[file.line], splits.get(file.line), file.group)

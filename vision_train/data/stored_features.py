@@ -46,6 +46,10 @@ def features_of(opened: Any, file: Path, root: Path, label: str | None) -> Featu
         UserError: No column holds images, several do, or there is no column of that name.
     """
     schema = opened.schema if file.suffix == ARROW else opened.schema_arrow
+    if repeated := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+        raise UserError(
+            f"{printable(str(file))}: two columns are called {', '.join(repeated)}; give each a name of its own"
+        )
     described = _described(schema, file, root)
     images = [name for name in schema.names if _is_image(schema.field(name).type, described.get(name))]
     image = next((name for name in ("image", "img") if name in images), images[0] if len(images) == 1 else None)
@@ -83,8 +87,11 @@ def class_names(described: Any) -> tuple[str, ...]:
         return class_names(described["feature"])
     names = described.get("names", ())
     if isinstance(names, Mapping):  # of a README: {'0': cat, '1': dog}
-        if not all(str(key).isdecimal() for key in names):
-            return ()
+        if {str(key) for key in names} != {str(number) for number in range(len(names))}:
+            raise UserError(
+                f"the names of classes in README.md or dataset_info.json have the keys {', '.join(map(str, names))}; "
+                f"number all of them, from 0 to {len(names) - 1}"
+            )
         names = [names[key] for key in sorted(names, key=lambda key: int(key))]
     return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
@@ -118,9 +125,13 @@ def _json(text: str) -> Any:
 
 def _of_readme(front: str, readme: Path) -> dict[str, Any]:
     try:
-        info = (yaml.safe_load(front) or {}).get("dataset_info") or {}
-    except (yaml.YAMLError, AttributeError):
-        return {}
+        head = yaml.safe_load(front)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{printable(str(readme))}: its header, between the lines ---, is no valid YAML, and may name the classes; "
+            "mend it, or remove the header"
+        ) from error
+    info = (head.get("dataset_info") if isinstance(head, dict) else None) or {}
     if isinstance(info, list):  # one for each configuration
         info = info[0] if len(info) == 1 else {}
     listed_columns = info.get("features") if isinstance(info, Mapping) else None

@@ -120,7 +120,9 @@ def parse_table(path: Path, text: str) -> Table:
     except csv.Error as error:
         raise UserError(f"{path}: not a csv file ({error})") from error
     columns = lines[0][1] if lines else []
-    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
+    read = ("path", "label", "split", "group")  # whatever their case
+    known = [name.casefold() if name.casefold() in read else name for name in columns]
+    repeated = sorted({name for name in known if name and known.count(name) > 1})
     if repeated:
         raise UserError(f"{path}: two columns are called {', '.join(repeated)}; give each a name of its own")
     named = max((place for place, name in enumerate(columns, 1) if name), default=0)

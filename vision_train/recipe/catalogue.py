@@ -76,8 +76,9 @@ def find_recipe(name_or_path: str) -> Path:
         raise UserError(f"{name_or_path}: is a run directory; its recipe is {path / 'recipe.yaml'}")
     if name_or_path and path.is_dir():
         raise UserError(f"{name_or_path}: is a folder; name a recipe in it, a YAML file")
+    beside = [str(path.parent / other.name) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
     raise UserError(
-        f"{name_or_path}: no recipe or file of this name{nearest_names(name_or_path, builtin_recipes())}; "
+        f"{name_or_path}: no recipe or file of this name{nearest_names(name_or_path, [*builtin_recipes(), *beside])}; "
         "`vision-train recipes --all` lists them all"
     )
 

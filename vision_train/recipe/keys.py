@@ -18,6 +18,7 @@ from vision_train.recipe.catalogue import nearest_names
 from vision_train.recipe.kinds import describe, field_kinds, section_kinds, union_members
 from vision_train.recipe.layers import KeyPath, join_keys, show
 from vision_train.recipe.recipe import Recipe
+from vision_train.recipe.run_section import AUTOMATIC
 from vision_train.tasks import task_options, task_packages
 
 
@@ -134,7 +135,9 @@ def _keys(kind: Any, path: KeyPath, default: Any, text: str) -> Iterator[Key]:
     if section is kind or kind is Any:
         yield Key(path, "", "", text)
     else:
-        yield Key(path, describe(kind), "required" if default is MISSING else _show_default(default), text)
+        or_auto = ", or auto" if join_keys(path) in AUTOMATIC else ""
+        shown = "required" if default is MISSING else _show_default(default)
+        yield Key(path, f"{describe(kind)}{or_auto}", shown, text)
     if section is None:
         return
     docs, defaults = field_docs(section), _defaults(section)

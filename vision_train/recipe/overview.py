@@ -59,7 +59,7 @@ def entries(*, all_recipes: bool = False) -> list[Entry]:
         all_recipes: Also the arms of studies.
     """
     names = builtin_recipes() if all_recipes else recipes_to_start_from()
-    return sorted(map(_entry, names), key=lambda entry: (entry.order, entry.name))
+    return sorted(map(_entry, names), key=lambda entry: (entry.order, entry.group, entry.name))
 
 
 def _entry(name: str) -> Entry:
@@ -68,7 +68,7 @@ def _entry(name: str) -> Entry:
     recipe = checked(name, layered, sources, runnable=False)
     bundled = not any(True for _ in recipe.data.unset())
     uses_pool = recipe.semi.method != "none" or recipe.run.pretrain is not None
-    given = recipe.kind.given or recipe.kind.noun
+    given = recipe.data.given or recipe.kind.given or recipe.kind.noun
     given = NOTHING_YET if bundled else f"few {given}, many without" if uses_pool else given
     goal = "" if bundled else goal_of(recipe.task)
     return Entry(name, recipe.description, recipe.task, given, goal, bundled, uses_pool, layered.merged.values)

@@ -97,7 +97,19 @@ def override_layer(override: str, place: int) -> Layer:
     except OmegaConfBaseException as error:
         raise located_error(error, Layer(origin)) from error
     assert isinstance(values, dict)
+    if joined := next(_joined_keys(values), None):
+        name, _, rest = joined.partition(":")
+        raise UserError(f"{COMMAND_LINE}: {key}: `{joined}` has no value; write a space, `{name}: {rest}`")
     return Layer(origin, values, dict.fromkeys(_mapping_paths(values, ()), origin))
+
+
+def _joined_keys(value: Any) -> Iterator[str]:
+    """Keys such as `depth:2`, which YAML takes for a name without a value."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if inner is None and isinstance(name, str) and ":" in name:
+                yield name
+            yield from _joined_keys(inner)
 
 
 def _parse(text: str, source: str) -> Layer:

@@ -110,6 +110,13 @@ def chosen_task(listed: Sequence[Entry], task: str) -> str:
     return task
 
 
+def starts_random(choices: Choices) -> bool:
+    """Whether a network that is to tell something of images would start from random weights."""
+    base = load_recipe(choices.recipe, choices.overrides, runnable=False)
+    of_images = bool(base.data.left_to_weights) and base.kind.judged == "test"
+    return of_images and (choices.checkpoint or base.model.checkpoint) is None
+
+
 def composed(choices: Choices, file: str, found: Sequence[str]) -> str:
     """The text of a recipe: what was chosen, each key with what it means, and what to do next.
 

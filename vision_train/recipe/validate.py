@@ -14,6 +14,7 @@ from vision_train.recipe.keys import section_keys
 from vision_train.recipe.kinds import describe, field_kinds, section_kinds, union_members
 from vision_train.recipe.layers import KeyPath, Mistake, Origin, join_keys, show
 from vision_train.recipe.recipe import Recipe
+from vision_train.recipe.run_section import AUTOMATIC
 from vision_train.recipe.trainer_keys import OWNED, REFUSED_STRATEGIES, TrainerKeys, ends_by_steps, trainer_problems
 
 MOST_KEYS_LISTED = 18
@@ -217,8 +218,9 @@ class Validator:
         return self._wrong(kind, value, path)
 
     def _wrong(self, kind: Any, value: Any, path: KeyPath) -> Any:
+        or_auto = " or auto" if join_keys(path) in AUTOMATIC else ""
         hint = "; put it in quotes" if str in union_members(kind) and value is not None else ""
-        self.report(path, f"is {show(value)}; expected {describe(kind)}{hint}")
+        self.report(path, f"is {show(value)}; expected {describe(kind)}{or_auto}{hint}")
         return _WRONG
 
     def _report_unknown(self, values: Mapping[Any, Any], known: Mapping[str, Any], path: KeyPath) -> None:
@@ -233,6 +235,8 @@ class Validator:
         """Suggest a key of the same section, or one of this name in another; else say what the section takes."""
         near = [(*path, name) for name in difflib.get_close_matches(key, known, n=1, cutoff=0.65)]
         near = near or [found.path for found in section_keys(self._task) if found.path[-1] == key]
+        words = key.replace("_", " ").lower()  # what a key means may have the name that somebody knows
+        near = near or [found.path for found in section_keys(self._task) if found.text.lower().startswith(words)][:3]
         if near:
             return f"; did you mean {' or '.join(map(join_keys, near))}?"
         return f"; there are {', '.join(known)}" if len(known) <= MOST_KEYS_LISTED else ""

@@ -65,7 +65,7 @@ def _interval(record: RunRecord, items: Items, name: str, value: float) -> Inter
         return None  # the items are not those of this figure
     if described.is_proportion and value in (0, 1):
         return wilson_interval(value, resampled.groups)
-    return bootstrap_interval(resampled, share=described.is_share, positive=described.is_positive)
+    return bootstrap_interval(resampled, share=described.is_share, bounds=described.bounds)
 
 
 def _resampled(items: Items, name: str) -> Resampled | None:

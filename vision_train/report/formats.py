@@ -69,8 +69,8 @@ class Described:
     shown: bool = True
     is_share: bool = False
     """Lies in [0, 1]."""
-    is_positive: bool = False
-    """Cannot be below 0."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """What it can be no less and no more than."""
 
 
 ENGINE: dict[str, Described] = {
@@ -111,7 +111,7 @@ def describe(name: str, metrics: Metrics) -> Described:
         metric.is_proportion,
         metric.shown != "never",
         is_share,
-        metric.is_positive,
+        (metric.lowest, metric.highest),
     )
 
 

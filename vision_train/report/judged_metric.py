@@ -25,6 +25,7 @@ class JudgedMetric:
     title: str
     format: NumberFormat = format_number
     is_share: bool = False
+    bounds: tuple[float | None, float | None] = (None, None)
     """Lies in [0, 1]."""
 
     def on(self, split: str) -> str:
@@ -60,5 +61,6 @@ def describe_judged(name: str, metrics: Sequence[Metric]) -> JudgedMetric:
         metrics: What the task says of its metrics.
     """
     described = {metric.name: metric for metric in metrics}
-    is_share = describe(name, described).is_share
-    return JudgedMetric(name, metric_title(name, described), metric_format(name, described), is_share)
+    found = describe(name, described)
+    title, written = metric_title(name, described), metric_format(name, described)
+    return JudgedMetric(name, title, written, found.is_share, found.bounds)

@@ -47,6 +47,8 @@ def settle_place(run_dir: Path, command: Sequence[str]) -> Found:
 
 def _state_of(directory: RunDirectory) -> Found:
     if directory.summary.is_file():
+        # A whole one: a machine that failed may have left a part.
+        read_mapping(directory.summary, f"restore it, or delete {directory.path} to train the run anew")
         return "finished"
     return "unfinished" if any(directory.path.glob("phases/*/checkpoints/last.ckpt")) else "nothing"
 
@@ -61,14 +63,24 @@ def _is_half_made(directory: RunDirectory) -> bool:
 def _refuse_other_command(directory: RunDirectory, command: Sequence[str]) -> None:
     remedy = f"restore it, or delete {directory.path} to train the run anew"
     recorded = str(read_mapping(directory.environment, remedy).get("command", ""))
-    now = shlex.join(["vision-train", *_compared(command)])
-    then = shlex.join(_compared(shlex.split(recorded)))
-    if then != now:
+    now = ["vision-train", *_compared(command)]
+    then = _compared(shlex.split(recorded))
+    if _without_place(then) != _without_place(now):
+        was, given = shlex.join(then) or "none", shlex.join(now)
         raise UserError(
             f"{directory.path}: holds the run of another command, and {AUTO_RESUME} goes on with that of the same one "
-            f"only; name another --run-dir, or give the old command:\n  was: {then or 'none'}\n  is:  {now}"
+            f"only; name another --run-dir, or give the old command:\n  was: {was}\n  is:  {given}"
         )
 
 
 def _compared(command: Sequence[str]) -> list[str]:
     return [word for word in command if word != AUTO_RESUME]
+
+
+def _without_place(command: Sequence[str]) -> list[str]:
+    """A command without its --run-dir, which may be written in several ways and is the same here."""
+    kept = list(command)
+    while "--run-dir" in kept:
+        place = kept.index("--run-dir")
+        del kept[place : place + 2]
+    return [word for word in kept if not word.startswith("--run-dir=")]

@@ -289,6 +289,9 @@ def refuse_taken(run_dir: Path) -> None:
     """
     if run_dir.exists() and not (run_dir.is_dir() and is_empty(run_dir)):
         raise UserError(f"{run_dir}: exists and is not empty; name another --run-dir, or continue with --resume")
+    around = [RunDirectory(folder) for folder in run_dir.absolute().parents if (folder / OUTPUT_MARK).exists()]
+    if inside := [other.path for other in around if other.recipe.is_file() and other.environment.is_file()]:
+        raise UserError(f"{run_dir}: lies inside the run {inside[0]}; name a --run-dir outside of it")
 
 
 def _claim(name: str, run_dir: Path | None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from vision_train.errors import UserError
@@ -94,12 +94,27 @@ def check_prediction(
     directory = open_run(run, with_weights=True)
     check_texts(run, texts)
     recipe = load_for_inference(directory.recipe, overrides)
+    _refuse_places(recipe, overrides)
     if shard is not None:
         _check_shard(recipe, render, texts)
         # Which shards are there already, and whether they are whole, their manifests say.
         out, force = shard.place(out or DEFAULT), True
     check_outputs(out, render, ENDINGS if recipe.kind.results is None else (*ENDINGS, RESULTS), force=force)
     return recipe
+
+
+def _refuse_places(recipe: Recipe, overrides: Sequence[str]) -> None:
+    """Refuse keys that say where samples lie: nothing would be read there.
+
+    Raises:
+        UserError: There is one.
+    """
+    places = {f"data.{each.name}" for each in fields(recipe.data) if each.metadata.get("path")}
+    if named := [key for key in (override.partition("=")[0] for override in overrides) if key in places]:
+        raise UserError(
+            f"{named[0]}: predict reads the inputs that it is given and nothing else; leave the key out. Paths in a "
+            "csv are relative to its folder"
+        )
 
 
 def _check_shard(recipe: Recipe, render: Path | None, texts: Sequence[str]) -> None:

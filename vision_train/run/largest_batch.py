@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -145,7 +147,21 @@ def _two_steps(recipe: Recipe, batch: int) -> Tried:
             raise
         return Tried(batch, None)
     finally:
-        gc.collect()  # networks and their trainers hold one another
+        with _interrupts_held():
+            gc.collect()  # networks and their trainers hold one another
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait: raised while an object is deleted, it would be printed and forgotten."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

@@ -85,7 +85,14 @@ class ShardFiles:
                 f"{self.manifest}: is of another prediction: {named}. Name another --out, or give --force to write "
                 "over it"
             )
-        return found if found.get("finished") is True else None
+        if found.get("finished") is not True:
+            return None
+        if found.get("sha256") != _digest(self.out):
+            raise UserError(
+                f"{self.out}: has changed since it was finished, by {self.manifest.name}; restore it, or give --force "
+                "to predict this shard anew"
+            )
+        return found
 
     @contextmanager
     def held(self) -> Iterator[None]:

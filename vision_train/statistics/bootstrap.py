@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from vision_train.statistics.intervals import SIGNIFICANCE, Interval, positive_interval, share_interval
+from vision_train.statistics.intervals import SIGNIFICANCE, Bounds, Interval, bounded_interval, share_interval
 from vision_train.statistics.metrics import Columns, Statistic
 
 RESAMPLES = 2_000
@@ -98,7 +98,11 @@ def _draws(groups: int, items: int, resamples: int, seed: int) -> Iterator[np.nd
 
 
 def bootstrap_interval(
-    resampled: Resampled, comparisons: int = 1, *, share: bool = False, positive: bool = False
+    resampled: Resampled,
+    comparisons: int = 1,
+    *,
+    share: bool = False,
+    bounds: Bounds = (None, None),
 ) -> Interval | None:
     """Student's t interval with the bootstrap's standard error: what other test samples of the kind might have shown.
 
@@ -110,11 +114,12 @@ def bootstrap_interval(
         comparisons: How many share the level of 5 % (Bonferroni).
         share: Whether the metric lies in [0, 1]; the interval then does too, and there is none where all resamples are
             alike, as with an AUROC of exactly 1: they do not say how far off it could be.
-        positive: Whether the metric cannot be below 0; nor is the interval then.
+        bounds: What the metric can be no less and no more than; nor is the interval then.
 
     Returns:
         None where there are fewer than two groups, or the metric is undefined on these samples or in more than 5 % of
-        the resamples: they then hold too little of a class.
+        the resamples: they then hold too little of a class. Nor is there any where they say too little of a value with
+        a single bound (:func:`vision_train.statistics.intervals.bounded_interval`).
     """
     known = resampled.values[~np.isnan(resampled.values)]
     undefined = 1 - len(known) / len(resampled.values)
@@ -126,6 +131,4 @@ def bootstrap_interval(
     )
     if share:
         return share_interval(resampled.observed, float(half)) if half > 0 else None
-    if positive:
-        return positive_interval(resampled.observed, float(half))
-    return Interval(float(resampled.observed - half), float(resampled.observed + half))
+    return bounded_interval(resampled.observed, float(half), bounds)

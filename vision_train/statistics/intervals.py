@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from scipy import special, stats
 
 SIGNIFICANCE = 0.05
+FARTHEST = 2.0
+"""Times its distance from a bound that an estimate may be unsure by; the delta method knows nothing of more."""
+Bounds = tuple[float | None, float | None]
+"""What a value can be no less and no more than; None where there is no such bound."""
 SAME = 1e-9
 """Differences that spread by less than this share of the values differ by rounding alone."""
 
@@ -51,17 +55,38 @@ def share_interval(share: float, half: float) -> Interval:
     return Interval(float(special.expit(middle - reach)), float(special.expit(middle + reach)))
 
 
-def positive_interval(value: float, half: float) -> Interval:
-    """An interval of what cannot be below 0: symmetric on the log scale, where it is as wide at the value.
+def bounded_interval(value: float, half: float, bounds: Bounds) -> Interval | None:
+    """An interval that stays within bounds, symmetric on a scale without them: the log of the distance, or the logit.
 
     Args:
-        value: The estimate, at least 0.
+        value: The estimate, within the bounds.
         half: Half the width that the interval would have if it were symmetric about the value (delta method).
+        bounds: Of the value.
+
+    Returns:
+        None where it has a single bound, and is unsure by more than :data:`FARTHEST` times its distance from that.
     """
-    if value <= 0:
-        return Interval(0.0, value + half)
-    factor = math.exp(half / value)
-    return Interval(value / factor, value * factor)
+    low, high = bounds
+    if low is None and high is None:
+        return Interval(value - half, value + half)
+    if low is None:
+        mirrored = _above(-value, half, -cast(float, high))
+        return mirrored and Interval(-mirrored.high, -mirrored.low)
+    if high is None:
+        return _above(value, half, low)
+    width = high - low
+    share = share_interval((value - low) / width, half / width)
+    return Interval(low + width * share.low, low + width * share.high)
+
+
+def _above(value: float, half: float, low: float) -> Interval | None:
+    distance = value - low
+    if distance <= 0:
+        return Interval(low, low + half)
+    if half > FARTHEST * distance:
+        return None
+    factor = math.exp(half / distance)
+    return Interval(low + distance / factor, low + distance * factor)
 
 
 def overlap_of(folds: int | None) -> float:
@@ -80,7 +105,12 @@ def overlap_of(folds: int | None) -> float:
 
 
 def mean_interval(
-    values: Sequence[float], comparisons: int = 1, *, shares: bool = False, overlap: float = 0.0
+    values: Sequence[float],
+    comparisons: int = 1,
+    *,
+    shares: bool = False,
+    bounds: Bounds = (None, None),
+    overlap: float = 0.0,
 ) -> Interval:
     """Student's t interval of a mean, at 95 % or, for one of several comparisons, at 1 - 0.05 / their number.
 
@@ -93,6 +123,7 @@ def mean_interval(
         values: At least two.
         comparisons: How many share the level of 5 % (Bonferroni).
         shares: Whether the values lie in [0, 1]; the interval then does too (:func:`share_interval`).
+        bounds: Of the values; the interval has them as well where the values say enough for that.
         overlap: Tested samples for each that is not tested (:func:`overlap_of`); 0 for independent values.
 
     Raises:
@@ -104,7 +135,9 @@ def mean_interval(
     if error == 0:
         return Interval(mean, mean)
     half = float(stats.t.ppf(1 - SIGNIFICANCE / comparisons / 2, len(values) - 1)) * error
-    return share_interval(mean, half) if shares else Interval(mean - half, mean + half)
+    if shares:
+        return share_interval(mean, half)
+    return bounded_interval(mean, half, bounds) or Interval(mean - half, mean + half)
 
 
 def _error_of_mean(values: Sequence[float], overlap: float) -> float:

@@ -192,7 +192,9 @@ def _arm_result(
         runs=runs,
         values=values,
         mean=float(np.mean(list(values.values()))),
-        interval=mean_interval([*values.values()], shares=metric.is_share, overlap=overlap) if several else None,
+        interval=mean_interval([*values.values()], shares=metric.is_share, bounds=metric.bounds, overlap=overlap)
+        if several
+        else None,
         budget=budget,
         seconds=_mean_total(runs, drawn, "seconds"),
         pretraining_seconds=_mean_before(runs, drawn, "seconds"),

@@ -47,6 +47,11 @@ class Section(ImageFolderSection):
     time augmented anew; `none` draws every one equally often."""
 
     @property
+    def given(self) -> str:
+        """Images that bear several labels are other data than those of one class each."""
+        return "images with several labels each" if self.multi_label else super().given
+
+    @property
     def balanced(self) -> bool:
         """Whether training draws equally many images of every class."""
         return self.balance == "classes"

@@ -13,7 +13,7 @@ from vision_train.data.folds import with_fold
 from vision_train.data.image_dataset import ImageDataModule
 from vision_train.data.image_files import check_start, image_transform, loose, picture_sources
 from vision_train.data.measurements import TABLE, Section
-from vision_train.data.measurements.reading import ranges_in_words, read_measurements
+from vision_train.data.measurements.reading import ranges_in_words, read_measurements, refuse_alike
 from vision_train.data.sample import ImageSample
 from vision_train.data.splits import Splits, by_split, shares_to_cut, whole_split
 from vision_train.files import printable
@@ -46,6 +46,8 @@ def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = N
     section: Section = recipe.data
     samples, names, notes = read_measurements(section, classes)
     splits = whole_split(samples, only) if only else _divide(samples, section, recipe.seed)
+    if not only:
+        refuse_alike(splits["train"], names, section.named())
     module = MeasurementDataModule(section, recipe.augment, recipe.seed, splits, names, collate_numbers)
     module.notes += [*notes, *([] if only else shared_cases(splits, MeasurementDataModule.noun))]
     return module

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pstdev
 
 from vision_train.data.image_tables import ListedFile, listed_files, refuse_repeated, splits_of
 from vision_train.data.kind import SKIP_BAD
@@ -20,6 +20,11 @@ from vision_train.wording import count_of, first_named
 
 NO_NUMBERS = frozenset({"", "path", "split", "group"})
 """Columns beside those of numbers."""
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+LARGEST, FINEST = 1e30, 2**-23
+"""What networks compute with, numbers of 32 bits, reaches to about 3e38, and tells apart this share of a number."""
+LEAST_SPREAD = 1_000 * FINEST
+"""Deviation over the largest number below which rounding to 32 bits would show."""
 
 
 def read_measurements(
@@ -65,6 +70,31 @@ def read_measurements(
     return samples, list(columns), notes
 
 
+def refuse_alike(samples: Sequence[Sample], names: Sequence[str], named: str) -> None:
+    """Refuse numbers that are all the same, or differ by so little that 32 bits do not tell them apart.
+
+    Args:
+        samples: Those to learn from.
+        names: Of the numbers.
+        named: The key that names the samples, with its value.
+
+    Raises:
+        UserError: There are such numbers.
+    """
+    for name, column in zip(names, zip(*(sample.truth for sample in samples), strict=True), strict=bool(samples)):
+        low, high, deviation = min(column), max(column), pstdev(column)
+        if low == high:
+            raise UserError(
+                f"{named}: every training image has {printable(name)} {low:g}, so there is nothing to learn; name "
+                "other columns with data.targets, or add images"
+            )
+        if deviation < LEAST_SPREAD * max(abs(low), abs(high)) or deviation < 1 / LARGEST:
+            raise UserError(
+                f"{named}: {printable(name)} reaches from {low:.12g} to {high:.12g}, which differ by too little for "
+                "numbers of 32 bits; subtract the smallest from all of them, or write them in another unit"
+            )
+
+
 def ranges_in_words(samples: Sequence[Sample], names: Sequence[str]) -> list[str]:
     """What range each of the numbers has, a sentence each; nothing of no samples."""
     columns = zip(*(sample.truth for sample in samples), strict=True)
@@ -101,14 +131,10 @@ def _numbers(table: Path, file: ListedFile, columns: dict[str, str]) -> tuple[fl
     found = []
     for name, column in columns.items():
         cell = file.cells[column]
-        try:
-            number = float(cell)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+        if not NUMBER.fullmatch(cell) or not abs(number := float(cell)) <= LARGEST:
             raise UserError(
                 f"{table} line {file.line}: {printable(name)} is `{printable(cell)}`; write a number, with a point "
-                "for its fraction"
+                f"for its fraction, of at most {LARGEST:.1g}"
             )
         found.append(number)
     return tuple(found)

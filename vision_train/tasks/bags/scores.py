@@ -18,7 +18,7 @@ from vision_train.tasks.class_balance import RECOMPUTED as BY_CLASS
 from vision_train.tasks.scores import Scores
 
 METRICS = (
-    Metric("loss", "bag loss", better="less", is_positive=True, in_training="bag_loss"),
+    Metric("loss", "bag loss", better="less", lowest=0.0, in_training="bag_loss"),
     Metric("auroc", "AUROC", shown="always", is_share=True),
     F1,
     Metric("f1_and_auroc", "F1 + AUROC", shown="never"),

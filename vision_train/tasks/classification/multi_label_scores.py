@@ -31,7 +31,7 @@ from vision_train.tasks.learning import LUCK
 from vision_train.tasks.scores import Scores
 from vision_train.wording import first_named
 
-LOSS = Metric("loss", "loss", better="less", is_positive=True, in_training=LABELLED_LOSS)
+LOSS = Metric("loss", "loss", better="less", lowest=0.0, in_training=LABELLED_LOSS)
 MAP = Metric("map", "mean AP (mAP)", shown="always", is_share=True)
 AUROC = Metric("auroc", "mean AUROC", is_share=True)
 F1 = Metric("f1", "F1 at 0.5", is_share=True)

@@ -22,7 +22,7 @@ from vision_train.wording import percent
 
 LABELLED_LOSS = "labelled_loss"
 """What training logs of labelled images alone where it minimises a sum with the loss of a pool."""
-LOSS = Metric("loss", "loss", better="less", is_positive=True, in_training=LABELLED_LOSS)
+LOSS = Metric("loss", "loss", better="less", lowest=0.0, in_training=LABELLED_LOSS)
 ACCURACY = Metric("accuracy", "accuracy", "percent", is_proportion=True)
 TOP5 = Metric("accuracy_top5", "top-5 accuracy", "percent", is_proportion=True)
 CALIBRATION = Metric("calibration_error", "calibration error", "percent", better="less")

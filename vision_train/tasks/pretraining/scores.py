@@ -16,10 +16,10 @@ from vision_train.tasks.scores import Scores
 METRICS = (
     Metric("acc1", "positions right", "percent"),
     Metric("acc1_weighted", "positions right, weighted", "percent"),
-    Metric("hard_ce", "hard cross-entropy", better="less", is_positive=True),
-    Metric("grid_distance", "mean grid distance, in patches", better="less", is_positive=True),
+    Metric("hard_ce", "hard cross-entropy", better="less", lowest=0.0),
+    Metric("grid_distance", "mean grid distance, in patches", better="less", lowest=0.0),
 )
-PIXEL_LOSS = Metric("pixel_loss", "pixel loss", better="less", is_positive=True)
+PIXEL_LOSS = Metric("pixel_loss", "pixel loss", better="less", lowest=0.0)
 PROBE_ACCURACY = Metric("probe_accuracy", "accuracy of the linear probe", "percent", is_proportion=True, shown="always")
 
 

@@ -15,12 +15,12 @@ from vision_train.statistics import Columns, statistic
 from vision_train.tasks.learning import LUCK
 from vision_train.tasks.scores import Scores
 
-LOSS = Metric("loss", "loss", better="less", is_positive=True)
-MAE = Metric("mae", "mean absolute error", better="less", is_positive=True, shown="always")
-RMSE = Metric("rmse", "root mean squared error", better="less", is_positive=True)
-R2 = Metric("r2", "R²")
-PEARSON = Metric("pearson", "Pearson's correlation")
-SPEARMAN = Metric("spearman", "Spearman's rank correlation")
+LOSS = Metric("loss", "loss", better="less", lowest=0.0)
+MAE = Metric("mae", "mean absolute error", better="less", lowest=0.0, shown="always")
+RMSE = Metric("rmse", "root mean squared error", better="less", lowest=0.0)
+R2 = Metric("r2", "R²", highest=1.0)
+PEARSON = Metric("pearson", "Pearson's correlation", lowest=-1.0, highest=1.0)
+SPEARMAN = Metric("spearman", "Spearman's rank correlation", lowest=-1.0, highest=1.0)
 METRICS = (LOSS, MAE, RMSE, R2, PEARSON, SPEARMAN)
 MOST_POINTS = 1000
 """Images in a scatter plot; of more, so many are taken evenly."""
