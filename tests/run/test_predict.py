@@ -330,7 +330,7 @@ def test_ctrl_c_stays_ctrl_c_and_leaves_nothing(images_run, photos, monkeypatch)
 
 def test_one_image_gets_an_answer(images_run, photos):
     said = predict(images_run, Path(PHOTOS[0]), out=None)
-    answer = re.fullmatch(r"photos/blue/1\.png: (\d) (\d+\.\d)%, \d .*%\n", said)
+    answer = re.fullmatch(r"photos/blue/1\.png: (\d) (\d+\.\d) %, \d .* %\n", said)
     assert answer, said
     assert not Path("predictions.jsonl").exists()
     said = predict(images_run, Path(PHOTOS[0]), out="one.csv")

@@ -93,8 +93,8 @@ def check_prediction(
         raise UserError("--images: is for pictures; say where to put them with --render DIR")
     directory = open_run(run, with_weights=True)
     check_texts(run, texts)
+    _refuse_places(load_recipe(directory.recipe, runnable=False), overrides)
     recipe = load_for_inference(directory.recipe, overrides)
-    _refuse_places(recipe, overrides)
     if shard is not None:
         _check_shard(recipe, render, texts)
         # Which shards are there already, and whether they are whole, their manifests say.
