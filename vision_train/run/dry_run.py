@@ -157,7 +157,7 @@ def _describe(prepared: Prepared, full: Trainer, steps: TrainingSteps, watch: _W
     return {
         "recipe": recipe.name,
         prepared.data.noun: ", ".join(f"{count:,} {split}" for split, count in counts.items()),
-        "classes": _classes(prepared.data),
+        prepared.data.listed: _classes(prepared.data),
         **_remarks(prepared.data),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
@@ -211,7 +211,7 @@ def _images(recipe: Recipe) -> dict[str, str]:
 
 def _remarks(data: SampleDataModule) -> dict[str, str]:
     """Notes and warnings, as a run prints them at its start."""
-    remarks = {"notes": [*data.preparation, *data.notes], "warnings": data.warnings}
+    remarks = {"notes": [*data.preparation, *data.notes], "warnings": [*data.class_doubts(), *data.warnings]}
     return {name: "\n".join(texts) for name, texts in remarks.items() if texts}
 
 
