@@ -28,6 +28,7 @@ from vision_train.run.last_checkpoint import last_checkpoint, progress
 from vision_train.run.parts import phases_of
 from vision_train.run.phase import Prepared, fit_phase
 from vision_train.run.plan import FinishedPhase, Phase
+from vision_train.run.range_test import NAME as RANGE_TEST
 from vision_train.run.sample_lists import SAMPLES_FILE, read_samples, write_samples
 from vision_train.run.steps import batch_in_words, concerns, count_steps, going_on, steps_in_words
 from vision_train.run.trainer import build_trainer
@@ -193,7 +194,8 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     trainer = build_trainer(recipe, [])
     steps = going_on(count_steps(recipe, data, trainer), recipe, *progress(last_checkpoint(directory, name)))
     console.print(f"steps: {steps_in_words(steps)}; {batch_in_words(data, trainer, steps)}")
-    of_length = list(concerns(recipe, data, trainer, steps))
+    found_rate = (directory.artefacts / f"{RANGE_TEST}.json").is_file()
+    of_length = list(concerns(recipe, data, trainer, steps, found_rate=found_rate))
     for concern in of_length:
         warn(concern, console)
     return [*of_data, *of_length]
