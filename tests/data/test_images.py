@@ -170,8 +170,9 @@ def test_classes_that_differ_in_case_alone_are_warned_of(root: Path) -> None:
     table = root.parent / "case.csv"
     table.write_text("path,label\n" + "".join(f"{name},{('Cat', 'cat')[row % 2]}\n" for row, name in enumerate(files)))
     data = module(root, labels=str(table))
-    assert "Cat, cat" in data.class_lines()[1]
-    assert "data.classes=[Cat,cat]" in data.class_lines()[1]
+    (doubt,) = data.class_doubts()
+    assert "Cat, cat" in doubt
+    assert "data.classes=[Cat,cat]" in doubt
 
 
 def test_images_that_would_come_out_black_are_warned_of(tmp_path: Path) -> None:

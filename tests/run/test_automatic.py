@@ -220,7 +220,8 @@ def test_a_test_ends_within_an_epoch_however_long_that_is(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"), [("null", "the same rate"), ("64", r"64 makes it (.*) for 32 and (.*) for 64")]
+    ("reference", "said"),
+    [("null", "the same rate"), ("64", r"applied to them is (.*); .* 64, at a rate of (.*) \(optim.*64\)")],
 )
 def test_a_rate_belongs_to_the_batch_of_its_test(tiny, monkeypatch, reference, said):
     """That of one process, whatever the run has."""
@@ -283,6 +284,22 @@ def test_a_run_keeps_the_rate_that_it_found_and_its_report_the_test(tiny, monkey
     assert max(rates) <= kept.optim.lr * (1 + 1e-9)
     assert json.loads((run.path / "artefacts" / "range_test.json").read_text())["x"][-1] > -4
     assert "Range test of the learning rate" in (run.path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("asked", ["auto", "0.01"])
+def test_nobody_is_warned_of_a_rate_that_was_found(tiny, asked):
+    """Scaled by the batch it is far from what the recipe keeps, and it was found so: only what was typed is doubted."""
+    said = io.StringIO()
+    recipe = load_recipe(tiny, [*SAME, "trainer.max_epochs=1", f"optim.lr={asked}", "optim.lr_reference_batch=512"])
+    run = fit(recipe, run_dir=Path("run"), command=[], console=Console(file=said, width=1000))
+    for text in (said.getvalue(), dry_run(recipe)):
+        assert ("take the rate as written" in text) == (asked != "auto")
+        assert asked != "auto" or re.search(r"optim\.lr=auto: .* the rate applied to them is [\d.e-]+ \(", text)
+    (run.phase("fit") / "phase.json").unlink()
+    run.summary.unlink()
+    again = io.StringIO()
+    resume(run.path, console=Console(file=again, width=1000))
+    assert ("take the rate as written" in again.getvalue()) == (asked != "auto")
 
 
 def test_a_dry_run_says_what_was_found(tiny, room_for):

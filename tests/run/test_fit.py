@@ -1,3 +1,4 @@
+import html
 import io
 import json
 from pathlib import Path
@@ -67,6 +68,21 @@ def test_a_run_leaves_every_file_that_the_design_names(whole):
     assert all(isinstance(value, int | float) for value in summary.values())
     assert {"last.ckpt", "best.ckpt"} == {entry.name for entry in (directory.path / "checkpoints").iterdir()}
     assert not list(directory.path.rglob("*.tmp"))
+
+
+def test_what_a_run_warns_of_before_its_first_step_stands_in_its_report(tiny_text, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(tiny_text)
+    said = io.StringIO()
+    recipe = load_recipe("tiny.yaml", ["trainer.max_epochs=1", "data.batch_size=16", "optim.lr_reference_batch=512"])
+    directory = fit(recipe, run_dir=None, command=[], console=Console(file=said, width=1000))
+    told = [line.removeprefix("warning: ") for line in said.getvalue().splitlines() if line.startswith("warning: ")]
+    assert [text for text in told if "optimiser steps in all are few" in text]
+    assert [text for text in told if "the warm-up takes" in text]
+    assert [text for text in told if "becomes" in text]
+    assert json.loads((directory.phase("fit") / "phase.json").read_text())["warnings"] == told
+    page = html.unescape((directory.path / "report.html").read_text())
+    assert all(f"Warning: {text}." in page for text in told)
 
 
 def test_runs_are_numbered_upwards(tiny):

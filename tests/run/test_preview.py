@@ -106,10 +106,27 @@ def test_pixels_are_whose_the_mask_says_and_shares_their_area(show):
 def test_augmented_images_are_those_that_training_would_load(tiny, show):
     rows, _, _ = show(count=2)
     data = prepare(scan(replace(recipe := load_recipe(tiny), data=replace(recipe.data, workers=0)))).data
-    batch = next(iter(data.train_dataloader()))
-    assert [row.id for row in rows] == batch["id"][:2]
-    levels = (batch["image"][0].permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1) * 255
-    assert torch.equal(torch.from_numpy(rows[0].pictures["augmented"]), levels.round().to(torch.uint8))
+    trained = {
+        name: image
+        for batch in data.train_dataloader()
+        for name, image in zip(batch["id"], batch["image"], strict=True)
+    }
+    shown = [row for row in rows if row.id in trained]  # an epoch may leave some out
+    assert shown
+    for row in shown:
+        levels = (trained[row.id].permute(1, 2, 0) * 0.5 + 0.5).clamp(0, 1) * 255
+        assert torch.equal(torch.from_numpy(row.pictures["augmented"]), levels.round().to(torch.uint8))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_rows_show_most_classes_of_class_folders(tmp_path, show, seed):
+    for split in ("train", "val", "test"):
+        make_image_folder(tmp_path / "images" / split, classes=3, per_class=10, size=(16, 16))
+    keys = ["data.source=images", f"data.root={tmp_path / 'images'}", "data.labels_per_class=null", f"seed={seed}"]
+    rows, _, _ = show(*keys, count=4)
+    assert {row.panel.label for row in rows} == {"class_0", "class_1", "class_2"}
+    again, _, _ = show(*keys, count=4)
+    assert [row.id for row in again] == [row.id for row in rows]
 
 
 def test_only_training_images_are_shown_and_never_decoded_otherwise(tmp_path, show, drawn, monkeypatch):

@@ -1,6 +1,7 @@
 """A run that predicts numbers: what it measures and keeps, evaluates, predicts and exports."""
 
 import csv
+import io
 import json
 import os
 import time
@@ -21,6 +22,7 @@ from vision_train.checkpoints import read_weights
 from vision_train.data.toy.discs import TABLE_NAME, discs_samples, make_discs
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import PASSED_ON, RunDirectory
+from vision_train.run.dry_run import dry_run
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.export.verb import export_run
 from vision_train.run.fit import fit, resume
@@ -55,6 +57,17 @@ def test_a_run_measures_and_shows_errors(run):
     page = (run / "report.html").read_text()
     assert "diameter on test, predicted by measured" in page
     assert "accuracy" not in page.lower().replace("val/accuracy", "")
+
+
+def test_numbers_are_not_called_classes(tmp_path):
+    said = io.StringIO()
+    recipe = load_recipe("regression/discs", [*SMALL, "trainer.max_epochs=1", "trainer.limit_train_batches=1"])
+    fit(recipe, run_dir=tmp_path / "run", command=[], console=Console(file=said, width=1000))
+    tried = dry_run(recipe)
+    assert "numbers: diameter from" in said.getvalue()
+    assert "\nnumbers " in tried
+    assert "class" not in said.getvalue()
+    assert "class" not in tried
 
 
 def test_the_weights_keep_what_the_numbers_were_standardised_by(run):

@@ -29,6 +29,8 @@ class MadeUpRuns:
     steps: dict[str, int] = field(default_factory=dict)
     items: Callable[[int], list[str]] = lambda seed: ITEMS
     """Seed -> ids of its test items."""
+    warnings: Callable[[str, int], list[str]] = lambda name, seed: []
+    """Recipe and seed -> what its run warns of."""
 
     def __call__(self, arguments: Sequence[str], log: BinaryIO) -> int:
         self.commands.append(list(arguments))
@@ -44,6 +46,9 @@ class MadeUpRuns:
             return 2
         if arguments[1] != "--resume":
             begin_run(folder, recipe)
+        phase = {"figures": {}, "skipped": [], "warnings": self.warnings(name, seed)}
+        (folder / "phases" / "fit").mkdir(parents=True, exist_ok=True)
+        write_json(folder / "phases" / "fit" / "phase.json", phase)
         write_run(folder, self.accuracy(name, seed), self.steps.get(name, 100), self.items(seed))
         return 0
 

@@ -46,6 +46,37 @@ def test_seeds_alternate_between_the_arms_and_leave_every_file(conduct):
     assert said.splitlines()[-1] == "study/compare.html"
 
 
+def test_what_runs_warned_of_is_told_once_an_arm(conduct):
+    """Of the seeds of an arm the numbers of the first; of arms with the same warning, both at once."""
+
+    def warnings(name: str, seed: int) -> list[str]:
+        guesses = {"plain": seed < 2, "mixed": False, "fast": seed == 1}[name]
+        guessing = [f"accuracy on test is {40 + seed}.{len(name)} %, which could be guessing"] if guesses else []
+        return ["2 optimiser steps in all are few", *guessing]
+
+    said = conduct(MadeUpRuns(accuracy, warnings=warnings), *ARMS, "fast.yaml")
+    told = [
+        "Warning of plain (3 of 3 runs) and mixed (3 of 3 runs) and fast (3 of 3 runs): 2 optimiser steps in all are "
+        "few.",
+        "Warning of plain (2 of 3 runs): accuracy on test is 40.5 %, which could be guessing.",
+        "Warning of fast (1 of 3 runs): accuracy on test is 41.4 %, which could be guessing.",
+    ]
+    assert [line for line in said.splitlines() if line.startswith("Warning")] == told
+    for file in ("table.md", "compare.html"):
+        text = Path("study", file).read_text()
+        assert all(text.count(warning) == 1 for warning in told)
+    assert table()["cautions"][:3] == told
+
+
+def test_what_pretraining_warned_of_is_told_beside_it(conduct):
+    said = conduct(
+        MadeUpRuns(accuracy, warnings=lambda name, seed: ["few steps"] * (name == "fast")),
+        *ARMS,
+        pretraining=[(1, "fast.yaml")],
+    )
+    assert "Warning of mixed pretrain (3 of 3 runs): few steps." in said
+
+
 def test_runs_are_paired_by_seed(conduct):
     conduct(MadeUpRuns(accuracy), *ARMS)
     (cell,) = table()["cells"]

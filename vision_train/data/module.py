@@ -71,6 +71,8 @@ class SampleDataModule(LightningDataModule):
     """What the samples are, in the plural."""
     repeats: ClassVar[str] = "are copies of"
     """What samples are to those of another split that have the same file, before these are named."""
+    listed: ClassVar[str] = "classes"
+    """What :meth:`class_lines` lists."""
     companions: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Split -> splits that are evaluated along with it, in loaders of their own."""
 
@@ -132,23 +134,25 @@ class SampleDataModule(LightningDataModule):
         return {name: {split: counts[name] for split, counts in labelled.items()} for name in self.classes}
 
     def class_lines(self) -> list[str]:
-        """The classes with their counts, and warnings of names that are rarely those of classes; none without any."""
-        if not self.classes:
-            return []
-        lines = [listed_classes(self.class_counts)]
+        """The classes with their counts; none without any."""
+        return [listed_classes(self.class_counts)] if self.classes else []
+
+    def class_doubts(self) -> list[str]:
+        """Warnings of names that are rarely those of classes."""
+        doubts = []
         declared = getattr(self.section, "classes", None) or ()
         declare = f"else name all classes with data.classes=[{','.join(map(printable, self.classes))}]"
         if odd := suspicious_names(self.classes, declared):
-            lines.append(
-                f"warning: {first_named(odd)} {'is a class' if len(odd) == 1 else 'are classes'} here; if that is not "
+            doubts.append(
+                f"{first_named(odd)} {'is a class' if len(odd) == 1 else 'are classes'} here; if that is not "
                 f"what you mean, mend {self.section.named()} or its labels, {declare}"
             )
         if alike := alike_names(self.classes, declared):
-            lines.append(
-                f"warning: {first_named(alike)} are classes of their own, though their names differ in nothing but "
+            doubts.append(
+                f"{first_named(alike)} are classes of their own, though their names differ in nothing but "
                 f"case or separators; if they are one, mend {self.section.named()} or its labels, {declare}"
             )
-        return lines
+        return doubts
 
     @property
     def counts(self) -> dict[str, int]:

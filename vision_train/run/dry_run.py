@@ -54,14 +54,14 @@ def dry_run(recipe: Recipe) -> str:
     recipe, precision = settle_precision(recipe)
     settle_threads(recipe)
     plan_run(recipe)  # what is wrong with it is said first
-    found = settle_automatic(recipe)
+    found, automatic = settle_automatic(recipe), recipe.run.automatic
     recipe, plan = found.recipe, plan_run(found.recipe)
     checked = check_phases(plan)
     texts = {}
     with logging_to(None):
         for phase in plan.known():
             prepared = checked.ready.pop(phase.name, None) or prepare(checked.scanned[phase.name])
-            texts[phase.name] = _try_out(prepared, phase)
+            texts[phase.name] = _try_out(prepared, phase, found_rate="optim.lr" in automatic)
         last = plan.known()[-1].name
         texts[last] += _alike(plan, checked.scanned[last].data)
         beside = _beside(plan, checked, recipe) if isinstance(plan, Parts) else []
@@ -119,7 +119,7 @@ def _seconds_of_part(phases: list[Phase], checked: CheckedPhases, steps: Trainin
     return seconds
 
 
-def _try_out(prepared: Prepared, phase: Phase) -> str:
+def _try_out(prepared: Prepared, phase: Phase, *, found_rate: bool) -> str:
     """What a phase is like, in words."""
     recipe, full = prepared.recipe, build_trainer(prepared.recipe, [])
     steps = count_steps(recipe, prepared.data, full)
@@ -128,7 +128,7 @@ def _try_out(prepared: Prepared, phase: Phase) -> str:
     width = max(len(name) for name in lines)
     below = "\n" + " " * (width + 2)
     described = [f"{name:<{width}}  {text}".replace("\n", below) for name, text in lines.items()]
-    warnings = (f"warning: {text}" for text in concerns(recipe, prepared.data, full, steps))
+    warnings = (f"warning: {text}" for text in concerns(recipe, prepared.data, full, steps, found_rate=found_rate))
     return "\n".join([*described, *warnings])
 
 
@@ -157,7 +157,7 @@ def _describe(prepared: Prepared, full: Trainer, steps: TrainingSteps, watch: _W
     return {
         "recipe": recipe.name,
         prepared.data.noun: ", ".join(f"{count:,} {split}" for split, count in counts.items()),
-        "classes": _classes(prepared.data),
+        prepared.data.listed: _classes(prepared.data),
         **_remarks(prepared.data),
         "parameters": _parameters(task.network),
         "unused parameters": ", ".join(watch.unused) or "none; every parameter receives a gradient",
@@ -211,7 +211,7 @@ def _images(recipe: Recipe) -> dict[str, str]:
 
 def _remarks(data: SampleDataModule) -> dict[str, str]:
     """Notes and warnings, as a run prints them at its start."""
-    remarks = {"notes": [*data.preparation, *data.notes], "warnings": data.warnings}
+    remarks = {"notes": [*data.preparation, *data.notes], "warnings": [*data.class_doubts(), *data.warnings]}
     return {name: "\n".join(texts) for name, texts in remarks.items() if texts}
 
 

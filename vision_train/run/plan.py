@@ -97,6 +97,8 @@ class FinishedPhase:
     """Samples that could not be read, with the reasons."""
     guesses: bool = False
     """Whether its result could be that of guessing; False in runs of versions that did not ask."""
+    warnings: list[str] = field(default_factory=list)
+    """What it warned of, in sentences without a full stop; none in runs of versions that kept none."""
 
     @property
     def part(self) -> str:
@@ -214,7 +216,8 @@ def read_finished(directory: RunDirectory, name: str) -> FinishedPhase | None:
     try:
         content = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
         figures = {key: math.nan if value is None else value for key, value in content["figures"].items()}
-        return FinishedPhase(name, folder, figures, content["skipped"], bool(content.get("guesses")))
+        guesses, warnings = bool(content.get("guesses")), [str(text) for text in content.get("warnings", [])]
+        return FinishedPhase(name, folder, figures, content["skipped"], guesses, warnings)
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count as counting
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
+from torch.utils.data import Sampler
 
-from vision_train.data.dataset import Batch
+from vision_train.data.dataset import Batch, sample_loader
 from vision_train.data.module import SampleDataModule
-from vision_train.data.sampler import TrainingBatches
+from vision_train.data.sampler import Position
 from vision_train.errors import UserError
 from vision_train.files import mark_output, write_bytes
 from vision_train.previews import Preview, PreviewRow
@@ -27,6 +30,7 @@ from vision_train.run.log import logging_to
 from vision_train.run.meter import samples_in
 from vision_train.run.phase import Prepared, prepare, scan
 from vision_train.run.predict import report_skipped
+from vision_train.seeds import derive_seed
 from vision_train.tasks.base import Task
 from vision_train.wording import count_of
 
@@ -34,13 +38,15 @@ VIEWS = {"weak": "weak view, for the teacher", "strong": "strong view, which is 
 """View of an unlabelled sample -> heading of its pictures."""
 BATCH_SIZE = 8
 """Most samples that are loaded at a time."""
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def preview(recipe: Recipe, out: Path, *, count: int, console: Console) -> None:
     """Draw training samples with what happens to them on their way into the network, and write the picture.
 
-    They are the first samples of the first epoch, augmented as training augments them. Below them are as many of the
-    pool in their two views, if training takes a pool in its steps.
+    They are spread over the list of samples, in which those of one class mostly follow one another, and augmented as
+    the first epoch augments them. Below them are as many of the pool in their two views, if training takes a pool in
+    its steps.
 
     Args:
         recipe: A checked recipe.
@@ -106,14 +112,34 @@ def _at_small_size(recipe: Recipe) -> Recipe:
     return replace(recipe, data=data, model=model, trainer={"accelerator": "cpu", **ONE_PROCESS})
 
 
-def _training_batches(data: SampleDataModule, stream: str) -> Iterator[Batch]:
-    """Batches of a stream, for as many epochs as are asked for."""
-    loader = data.stream_loader(stream)
-    order = loader.batch_sampler
-    assert isinstance(order, TrainingBatches)
-    for epoch in counting():
-        order.set_epoch(epoch)
-        yield from loader
+class _Spread(Sampler[Position]):
+    """All samples again and again, the first few of them far apart in the list, however few are taken.
+
+    Samples stand in the order of the multiples of the golden ratio, of which any number, taken from the first on,
+    divide a circle about evenly.
+
+    Args:
+        length: Samples in the list.
+        seed: Of the run; it decides where in the list the first one stands.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        start = np.random.default_rng(derive_seed(seed, "preview")).random()
+        places = (start + np.arange(length) * GOLDEN) % 1
+        self.order: list[int] = np.argsort(np.argsort(places)).tolist()
+
+    def __iter__(self) -> Iterator[Position]:
+        for epoch in counting():
+            yield from ((index, epoch) for index in self.order)
+
+
+def _training_batches(data: SampleDataModule, name: str) -> Iterator[Batch]:
+    """Augmented batches of a stream, without end."""
+    stream, dataset = data.streams[name], data.stream_loader(name).dataset
+    # Samples that are put together with none but their like are shown one by one.
+    alone = data.batch_groups(data.samples(stream.split)) is not None
+    size = 1 if alone else min(stream.batch_size, len(dataset))
+    yield from sample_loader(dataset, _Spread(len(dataset), data.seed), size, 0, seed=data.seed)
 
 
 def _counted(batches: Iterator[Batch], work: Work) -> Iterator[Batch]:

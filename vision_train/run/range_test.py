@@ -26,6 +26,8 @@ from vision_train.run.steps import count_steps
 from vision_train.run.trainer import build_trainer
 from vision_train.run.trial import try_steps
 
+NAME = "range_test"
+"""The artefact that a run keeps of its test."""
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 10.0
 SMOOTHING = 0.9
@@ -66,7 +68,7 @@ class RangeTest:
         rates = self.rates[shown]
         nearest = min(range(len(rates)), key=lambda place: abs(math.log(rates[place] / self.chosen)))
         return Curve(
-            "range_test",
+            NAME,
             "Range test of the learning rate",
             "learning rate, as a power of 10",
             f"change of the training loss, from {start:.4g}",
@@ -127,9 +129,11 @@ def _batches_in_words(optim: Optim, test: int, run: int) -> str:
     """
     said = f"a step had {test:,} samples"
     if optim.lr_reference_batch is not None:
-        scaled = [f"{optim.lr * learning_rate_factor(optim, size):.2g} for {size:,}" for size in (test, run)]
-        made = " and ".join(dict.fromkeys(scaled))
-        return f"{said}; optim.lr_reference_batch={optim.lr_reference_batch} makes it {made}"
+        in_test, in_run = (f"{optim.lr * learning_rate_factor(optim, size):.3g}" for size in (test, run))
+        applied = f"{said} and the rate applied to them is {in_test}"
+        if run != test:
+            applied += f"; one of the run has {run:,}, at a rate of {in_run}"
+        return f"{applied} (optim.lr_reference_batch={optim.lr_reference_batch})"
     if run == test:
         return said
     return f"{said} and one of the run has {run:,}, at the same rate (optim.lr_reference_batch=null)"

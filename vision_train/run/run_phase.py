@@ -28,6 +28,7 @@ from vision_train.run.last_checkpoint import last_checkpoint, progress
 from vision_train.run.parts import phases_of
 from vision_train.run.phase import Prepared, fit_phase
 from vision_train.run.plan import FinishedPhase, Phase
+from vision_train.run.range_test import NAME as RANGE_TEST
 from vision_train.run.sample_lists import SAMPLES_FILE, read_samples, write_samples
 from vision_train.run.steps import batch_in_words, concerns, count_steps, going_on, steps_in_words
 from vision_train.run.trainer import build_trainer
@@ -77,12 +78,12 @@ def run_phase(
         log: The metrics log; None on every process but the first.
         console: Where progress goes.
     """
-    name = phase.name
+    name, at_start = phase.name, list[str]()
     if log:
         directory.phase(name).mkdir(parents=True, exist_ok=True)  # absent where the phase was not known at the start
         directory.write_metrics(prepared.task.metrics)
         if not phase.part:  # parts are many, and much like the run itself
-            _announce(directory, phase, prepared, console)
+            at_start = _announce(directory, phase, prepared, console)
         _note_start(directory, name, prepared, log)
         _keep_conditions(directory, name, prepared)
     result = fit_phase(prepared, directory.phase(name), name, log, console)
@@ -100,7 +101,8 @@ def run_phase(
             warn(result.stopped_early, console)
         state: dict[str, Any] = {"name": name, "recipe": prepared.recipe.name, "figures": result.figures}
         state |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
-        state |= {"skipped": result.skipped, "guesses": result.guesses, "warnings": result.warnings}
+        warnings = list(dict.fromkeys([*at_start, *result.warnings]))
+        state |= {"skipped": result.skipped, "guesses": result.guesses, "warnings": warnings}
         write_json(directory.phase(name) / "phase.json", state)
 
 
@@ -160,17 +162,22 @@ def _renamed(phase: Phase, artefacts: list[Artefact]) -> list[Artefact]:
     return [replace(a, name=f"{phase.name}_{a.name}", title=f"{a.title}, phase {phase.name}") for a in shown]
 
 
-def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console: Console) -> None:
-    """Say what is about to be trained, on what, from what, and where to."""
+def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console: Console) -> list[str]:
+    """Say what is about to be trained, on what, from what, and where to.
+
+    Returns:
+        What was warned of: of the data, and of the length of training. What was changed before a run went on is kept in
+        a table of its own.
+    """
     recipe, data, name = prepared.recipe, prepared.data, phase.name
     console.print(f"{recipe.name}: {data.described()} -> {relative(directory.path)}")
     for number, line in enumerate(data.class_lines()):
-        console.print(line if number else f"classes: {line}")
+        console.print(line if number else f"{data.listed}: {line}")
     for remark in [*data.notes, *prepared.task.notes]:
         console.print(f"note: {remark}")
-    for warning in data.warnings:
-        console.print(f"warning: {warning}")
-        logging.getLogger("vision_train").warning(warning)
+    of_data = [*data.class_doubts(), *data.warnings]
+    for warning in of_data:
+        warn(warning, console)
     if data.counts.get(POOL_SPLIT) and recipe.semi.method == "none":
         console.print(f"note: semi.method=none, so the unlabelled {data.noun} only say how long an epoch is")
     if data.left_out:
@@ -187,8 +194,11 @@ def _announce(directory: RunDirectory, phase: Phase, prepared: Prepared, console
     trainer = build_trainer(recipe, [])
     steps = going_on(count_steps(recipe, data, trainer), recipe, *progress(last_checkpoint(directory, name)))
     console.print(f"steps: {steps_in_words(steps)}; {batch_in_words(data, trainer, steps)}")
-    for concern in concerns(recipe, data, trainer, steps):
+    found_rate = (directory.artefacts / f"{RANGE_TEST}.json").is_file()
+    of_length = list(concerns(recipe, data, trainer, steps, found_rate=found_rate))
+    for concern in of_length:
         warn(concern, console)
+    return [*of_data, *of_length]
 
 
 def _announce_start(directory: RunDirectory, name: str, prepared: Prepared, console: Console) -> None:

@@ -162,12 +162,23 @@ def batch_in_words(data: SampleDataModule, trainer: Trainer, steps: TrainingStep
     return text
 
 
-def concerns(recipe: Recipe, data: SampleDataModule, trainer: Trainer, steps: TrainingSteps) -> Iterator[str]:
-    """What will hardly be meant so, each with the key that helps."""
+def concerns(
+    recipe: Recipe, data: SampleDataModule, trainer: Trainer, steps: TrainingSteps, *, found_rate: bool = False
+) -> Iterator[str]:
+    """What will hardly be meant so, each with the key that helps.
+
+    Args:
+        recipe: Of the phase.
+        data: Its samples.
+        trainer: As the recipe asks for it.
+        steps: Of the phase.
+        found_rate: Whether the learning rate was found by a test, so that nobody typed it.
+    """
     yield from _of_length(recipe, steps)
     yield from _of_schedule(recipe, steps)
     yield from _of_samples(recipe, data, trainer, steps)
-    yield from _of_rate(recipe, steps)
+    if not found_rate:
+        yield from _of_rate(recipe, steps)
 
 
 def _of_length(recipe: Recipe, steps: TrainingSteps) -> Iterator[str]:

@@ -30,6 +30,7 @@ from vision_train.study.resolved import resolve_arms
 from vision_train.study.results import StudyResult, collect, forget_figures, measured_value
 from vision_train.study.runs import Run
 from vision_train.study.study import Study
+from vision_train.study.warned import warnings_of
 from vision_train.study.writing import verdicts, write_results
 from vision_train.threads import processors_of_each
 
@@ -105,7 +106,8 @@ def emit(plan: Plan, folder: Path, *, command: str, console: Console) -> list[st
 def _opened(plan: Plan, folder: Path, command: str) -> Iterator[Study]:
     """Hold the folder of a study; what cannot be written is one message."""
     check_writable(folder, "--out")
-    for forget in (forget_figures, forget_curves, forget_items):  # a process may compare several times
+    # A process may compare several times.
+    for forget in (forget_figures, forget_curves, forget_items, warnings_of.cache_clear):
         forget()
     CONTENTS.recall(folder)
     study = Study(folder.absolute(), plan, resolve_arms(plan))

@@ -9,6 +9,7 @@ from vision_train.study.judgement import Comparison
 from vision_train.study.plan import Plan
 from vision_train.study.results import ArmResult, CellResult, StudyResult
 from vision_train.study.study import Study
+from vision_train.study.warned import warned
 
 WHAT_A_SEED_DRAWS = (
     "A seed draws the initial weights and the order of the data, and the label subset and the generated samples where "
@@ -128,7 +129,7 @@ def evidence(comparison: Comparison, metric: JudgedMetric, tests: int) -> str:
 
 
 def cautions(study: Study, result: StudyResult, to_come: int, planned: int) -> list[str]:
-    """What a reader has to know of verdicts that are early, several or looked at before.
+    """What runs warned of, and what a reader has to know of verdicts that are early, several or looked at before.
 
     Args:
         study: The folder.
@@ -162,7 +163,7 @@ def cautions(study: Study, result: StudyResult, to_come: int, planned: int) -> l
         name for name in dict.fromkeys(reading["arms"][0] for reading in study.readings()) if name != arms[0]
     ]:
         parts.append(f"It was judged against {' and '.join(others)} before: each further reading is a chance for luck.")
-    return parts
+    return [*warned(result), *parts]
 
 
 def faults(result: StudyResult) -> list[str]:

@@ -123,8 +123,12 @@ class BoxDataModule(SampleDataModule):
         return {name: {split: counts[name] for split, counts in held.items()} for name in self.classes}
 
     def class_lines(self) -> list[str]:
-        """The classes with the number of their boxes; annotations say themselves that they are classes."""
+        """The classes with the number of their boxes."""
         return [listed_classes(self.class_counts)]
+
+    def class_doubts(self) -> list[str]:
+        """None: annotations say themselves that they are classes."""
+        return []
 
 
 def training_transform(

@@ -25,6 +25,8 @@ __all__ = ["all_samples", "build", "check_start", "image_transform", "loose", "p
 class MeasurementDataModule(ImageDataModule):
     """Images whose truths are numbers; its classes are the names of these."""
 
+    listed = "numbers"
+
     def described(self) -> str:
         """How many images there are, and what was measured."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
@@ -33,6 +35,10 @@ class MeasurementDataModule(ImageDataModule):
     def class_lines(self) -> list[str]:
         """What range the numbers to learn from have."""
         return ranges_in_words(self.samples("train"), self.classes)
+
+    def class_doubts(self) -> list[str]:
+        """None: columns are no classes."""
+        return []
 
 
 def build(recipe: Recipe, classes: list[str] | None = None, only: str | None = None) -> MeasurementDataModule:
