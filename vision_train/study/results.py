@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vision_train.errors import UserError
 from vision_train.files import read_mapping
 from vision_train.recipe import Recipe, load_recipe
 from vision_train.report.judged_metric import JudgedMetric, describe_judged
@@ -118,8 +119,17 @@ def collect(study: Study, failed: Collection[Path] = ()) -> StudyResult:
 
 
 def measured_value(run: Run, metric: str) -> float:
-    """A finished run's value of a metric."""
-    return _summary(run.folder)[metric]
+    """A finished run's value of a metric.
+
+    Raises:
+        UserError: It is no number.
+    """
+    value = _summary(run.folder)[metric]
+    if not isinstance(value, int | float):
+        raise UserError(
+            f"{run.folder / 'summary.json'}: {metric} is {value!r} and no number; restore the file, or delete the run"
+        )
+    return value
 
 
 def steps_of_run(run: Run) -> float:
