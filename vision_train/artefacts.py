@@ -100,6 +100,8 @@ class Curve:
     """Name of a single point, such as a threshold -> its x and y."""
     scattered: list[str] = field(default_factory=list)
     """Lines whose points are samples of their own, so that nothing joins them."""
+    same_range: bool = False
+    """Whether x and y are of one quantity, so that both axes cover the same range."""
 
 
 @dataclass(frozen=True)

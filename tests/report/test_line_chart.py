@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vision_train.report.charts import Line, LineChart, Mark
 from vision_train.report.formats import format_number, format_percent
-from vision_train.report.line_chart import line_chart, thin, ticks
+from vision_train.report.line_chart import HIGH, LEFT, RIGHT, TOP, line_chart, thin, ticks
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
@@ -128,6 +128,21 @@ def test_points_that_nothing_joins_are_drawn_alone_and_not_read_off():
     hover = json.loads(unescape(re.search(r'data-chart="([^"]*)"', drawn)[1]))
     assert [line["x"] for line in hover["lines"]] == [[1.0, 3.0]]
     assert drawn.index("ideal") < drawn.index("images"), "what the pointer reads comes first in the legend"
+
+
+def test_axes_of_one_quantity_cover_the_same_range():
+    """What agrees is on the diagonal: it has as much of the way behind it on both axes."""
+    images = Line("images", [25.0, 40.0, 55.0], [38.0, 41.5, 43.0], scattered=True)
+    exact = Line("no error", [25.0, 55.0], [25.0, 55.0])
+    drawn = str(line_chart(LineChart("age", [exact, images], "measured", same_range=True)))
+    across = [float(tick) for tick in re.findall(r'text-anchor="middle">([\d.]+)<', drawn)]
+    upwards = [float(tick) for tick in re.findall(r'text-anchor="end">([\d.]+)<', drawn)]
+    assert across == upwards
+    assert (across[0], across[-1]) == (20, 60)
+    start, end = re.search(r'd="M([\d.]+ [\d.]+)L([\d.]+ [\d.]+)"', drawn).groups()
+    places = [tuple(map(float, place.split())) for place in (start, end)]
+    for x, y in places:
+        assert (x - LEFT) / (RIGHT - LEFT) == pytest.approx((HIGH - y) / (HIGH - TOP), abs=1e-3)
 
 
 def test_there_is_no_half_of_an_epoch():

@@ -88,6 +88,7 @@ def test_the_report_shows_predicted_by_measured():
     chart, table = shown["test_scatter_1"], shown["test_per_target"]
     assert isinstance(chart, Curve)
     assert chart.scattered == ["images"]
+    assert chart.same_range
     assert chart.x_of["images"] == true[:, 1].tolist()
     assert chart.lines["images"] == guess[:, 1].tolist()
     assert isinstance(table, Table)

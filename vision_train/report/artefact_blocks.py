@@ -70,6 +70,7 @@ def curve_chart(curve: Curve) -> LineChart:
         counts=list(zip(curve.x, curve.counts, strict=True)) if curve.counts else (),
         marks=[Mark(x, y, text) for text, (x, y) in curve.marks.items()],
         unit_square=shares,
+        same_range=curve.same_range,
         last_values=False,
     )
 

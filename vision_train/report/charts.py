@@ -65,6 +65,9 @@ class LineChart:
     """Single points that have a name."""
     unit_square: bool = False
     """Show exactly [0, 1] on both axes, for shares against shares."""
+    same_range: bool = False
+    """Let both axes cover the same range, for values of one quantity against one another: what agrees is on the
+    diagonal."""
     last_values: bool = True
     """Give each line's last value in the legend, where the end is what the line leads to."""
 

@@ -18,7 +18,7 @@ from vision_train.report.rendering import as_markup, render
 WIDTH = 480
 LEFT, RIGHT, TOP = 56, 468, 10
 LOW, HIGH = 212, 352
-"""Lower end of the axes in pixels: of charts, and of those that show shares against shares, which are nearly square."""
+"""Lower end of the axes in pixels: of charts, and of those whose axes have one range, which are nearly square."""
 BELOW = 38
 """Room for the labels of the x axis."""
 LEAST_SPAN, LEAST_SHARE = 0.3, 0.1
@@ -27,6 +27,8 @@ BARS = 0.22
 """Height of the tallest bar of counts, of the chart's."""
 MAX_POINTS = 240
 """More points than this are joined into means; the page stays small and the line readable."""
+SAMPLE = 4
+"""Radius of a point that stands for a sample of its own."""
 MAX_DOTS = 40
 """Lines of up to this many points show each of them."""
 
@@ -59,10 +61,12 @@ def line_chart(chart: LineChart) -> Markup:
     xs = [value for line in lines for value in line.x]
     ys = [value for line in lines for values in (line.y, *(line.spread or ())) for value in values]
     ys = [value for value in ys if math.isfinite(value)]
-    bottom, bounded = HIGH if chart.unit_square else LOW, chart.bounded or written is format_percent
+    bottom, bounded = HIGH if chart.unit_square or chart.same_range else LOW, chart.bounded or written is format_percent
     counted = not chart.unit_square and all(value == round(value) for value in xs)
-    x_scale = Scale(*((0.0, 1.0) if chart.unit_square else chart.x_range or _x_range(xs)), LEFT, RIGHT)
-    y_range = (0.0, 1.0) if chart.unit_square else chart.y_range or _y_range(ys, bounded)
+    x_range, y_range = chart.x_range or _x_range(xs), chart.y_range or _y_range(ys, bounded)
+    if chart.unit_square or chart.same_range:
+        x_range = y_range = (0.0, 1.0) if chart.unit_square else _common_range([*xs, *ys])
+    x_scale = Scale(*x_range, LEFT, RIGHT)
     y_ticks = ticks(*y_range)
     y_scale = Scale(y_ticks[0], y_ticks[-1], bottom, TOP)
     # There is no half of an epoch.
@@ -123,6 +127,13 @@ def _x_range(values: list[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     low = 0.0 if 0 <= low < 0.1 * high else low
     return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _common_range(values: list[float]) -> tuple[float, float]:
+    """What both axes cover where they show one quantity: all values, to the round numbers around them."""
+    low, high = min(values), max(values)
+    around = ticks(*((low, high) if high > low else (low - 0.5, low + 0.5)))
+    return around[0], around[-1]
 
 
 def _y_range(values: list[float], bounded: bool) -> tuple[float, float]:
@@ -215,8 +226,8 @@ def tick_label(value: float, written: NumberFormat = format_number) -> str:
 def _draw(index: int, line: Line, band: tuple[np.ndarray, np.ndarray] | None, x_scale: Scale, y_scale: Scale) -> Markup:
     points = [(x_scale(x), y_scale(y) if math.isfinite(y) else None) for x, y in zip(line.x, line.y, strict=True)]
     if line.scattered:
-        dots = [f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in points if y is not None]
-        return as_markup(f'<g class="series-{_colour(index, line)}" opacity="0.6">{"".join(dots)}</g>')
+        dots = [f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{SAMPLE}"/>' for x, y in points if y is not None]
+        return as_markup(f'<g class="series-{_colour(index, line)}" fill-opacity="0.5">{"".join(dots)}</g>')
     strokes, pen = [], "M"
     for x, y in points:
         if y is None:

@@ -100,8 +100,9 @@ def test_the_weights_alone_say_all_that_a_checkpoint_says_of_them(run):
 
 
 @pytest.mark.parametrize("name", ["timm", "hf"])
-def test_folders_of_timm_load_in_timm_and_prepare_images_as_training_did(run, tmp_path, name):
+def test_folders_of_timm_load_in_timm_and_prepare_images_as_training_did(run, tmp_path, capfd, name):
     out, described = export(run, name, tmp_path / "folder")
+    assert "Loading weights" not in capfd.readouterr().err, "the bars of transformers"
     assert {file.name for file in out.iterdir()} == {
         *("config.json", "model.safetensors", "preprocessing.json", "README.md"),
     }

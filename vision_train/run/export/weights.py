@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import timm
@@ -67,13 +69,28 @@ def _open_timm(subject: Subject, folder: Path) -> Runner:
     return run
 
 
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the progress bars of transformers off the terminal, where ours says what is done."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 def _open_transformers(subject: Subject, folder: Path) -> Runner:
     (output,) = subject.exported.outputs
     from transformers import AutoModel, AutoModelForImageClassification
 
     classifies = bool(subject.exported.card.get("classes"))
     loader = AutoModelForImageClassification if classifies else AutoModel
-    network = loader.from_pretrained(folder, local_files_only=True).eval()
+    with _without_bars():
+        network = loader.from_pretrained(folder, local_files_only=True).eval()
 
     def run(inputs: Tensors) -> Ran:
         with torch.inference_mode():

@@ -127,6 +127,7 @@ def _scatter(name: str, true: Tensor, predicted: Tensor, split: str, number: int
         lines={"no error": ends, "images": predicted[kept].tolist()},
         x_of={"images": true[kept].tolist()},
         scattered=["images"],
+        same_range=True,
         note=f"Above the line predictions are too high.{some}",
     )
 
