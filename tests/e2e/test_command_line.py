@@ -33,7 +33,7 @@ def test_fit_says_what_came_out_and_where(cli):
     assert start.startswith("starting from random weights")
     assert attention.startswith("attention: sdpa (not xformers: it has kernels for CUDA devices only")
     assert re.fullmatch(
-        r"epoch 1/1  val accuracy \d+\.\d %  loss \d+\.\d{4}  [\d,]+ samples/s  \d+% waiting for data  \d+ s left",
+        r"epoch 1/1  val accuracy \d+\.\d %  loss \d+\.\d{4}  [\d,]+ samples/s  \d+ % waiting for data  \d+ s left",
         progress,
     )
     assert headline.startswith("test loss ")

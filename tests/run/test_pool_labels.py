@@ -42,7 +42,7 @@ CLOCK = {
     "run/samples_per_second",
 }
 """Figures that are never the same twice."""
-CLOCKS = re.compile(r"[\d,.]+ samples/s|\d+% waiting for data|  [\d minsh]+ left|-> \w+$|^\w+/report.html$")
+CLOCKS = re.compile(r"[\d,.]+ samples/s|\d+ % waiting for data|  [\d minsh]+ left|-> \w+$|^\w+/report.html$")
 """Words that are never the same twice."""
 
 

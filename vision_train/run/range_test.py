@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from statistics import stdev
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -154,12 +155,17 @@ def judged(rates: list[float], losses: list[float]) -> float:
     smoothed = _smoothed(losses)
     least = min(range(FIRST, len(smoothed)), key=smoothed.__getitem__)
     highest = max(smoothed[FIRST : least + 1])
-    if highest - smoothed[least] < max(LEAST_FALL * abs(highest), stdev(losses[:FIRST])):
+    if highest - smoothed[least] < max(LEAST_FALL * abs(highest), _scatter(losses[: FIRST + 1])):
         raise UserError(
             f"optim.lr=auto: the training loss fell from {highest:.4g} to {smoothed[least]:.4g} at most while the rate "
             f"grew from {rates[0]:.0e} to {rates[-1]:.0e}, which is little or noise; set optim.lr to a number"
         )
     return float(f"{rates[least] / 3:.2g}")
+
+
+def _scatter(losses: list[float]) -> float:
+    """Deviation of losses from step to step, by the median of their differences, which tells nothing of a trend."""
+    return median(abs(after - before) for before, after in pairwise(losses)) / (0.6745 * math.sqrt(2))
 
 
 def rate_at(step: int) -> float:
