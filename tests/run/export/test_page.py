@@ -19,7 +19,9 @@ QUIET = Console(quiet=True)
 
 def blocks(heading: str) -> list[str]:
     section = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    found = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert found, heading
+    return found
 
 
 @pytest.mark.slow
@@ -32,7 +34,7 @@ def test_the_code_for_classifiers_runs_on_what_the_commands_write(tmp_path, monk
     random = np.random.default_rng(0)
     Image.fromarray(random.integers(0, 256, (30, 20), dtype=np.uint8)).save("photo.png")
     capsys.readouterr()
-    for block in (*blocks("The weights of a run"), *blocks("Classifiers and encoders")):
+    for block in (*blocks("The weights of a run"), *blocks("Classifiers, regression and encoders")):
         exec(compile(block, "docs/export.md", "exec"), {})
     said = capsys.readouterr().out.split("\n")
     assert said[0].startswith("timm.create_model('vit_base_patch16_224', num_classes=10, ")
