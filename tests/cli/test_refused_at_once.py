@@ -27,6 +27,8 @@ REFUSED = {
     "compare vit.yaml vit.yaml data.root=.": "are the same recipe",
     "compare vit.yaml other.yaml data.root=nowhere": "data.root .*/nowhere: no such folder",
     "compare vit.yaml other.yaml data.root=. --jobs 0": "--jobs 0: must be at least 1",
+    "compare vit.yaml other.yaml data.root=. --out begun": r"(?s)another study; .*\n  --folds: were 2, are not given$",
+    "compare vit.yaml other.yaml data.root=. --out run": "run: holds .* and is no study; .*--out",
     "evaluate nowhere": "nowhere: no such run directory",
     "evaluate run": "data.root .*/gone: no such folder",
     "evaluate run data.root=. --split tst": "--split tst: is unknown; there are train, val, test",
@@ -80,6 +82,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("run/checkpoints/best.ckpt").touch()
     Path("run/summary.json").write_text("{}")
     write_recipe(Path("run/recipe.yaml"), load_recipe("vit.yaml", ["data.root=gone"]))
+    Path("begun").mkdir()
+    begun = {"arms": ["vit", "other"], "seeds": 1, "folds": 2, "grid": None, "test_images": ["of the first fold"]}
+    Path("begun/study.json").write_text(json.dumps(begun))
     Path("there.csv").touch()
     Path("there.onnx").touch()
     return tmp_path

@@ -392,6 +392,19 @@ def test_a_folder_of_another_study_is_refused_and_says_what_differs(conduct, arg
         conduct(MadeUpRuns(accuracy), *arguments, **options)
 
 
+def test_what_only_follows_from_other_folds_is_not_said(conduct):
+    def others(study: Study) -> Study:
+        return replace(
+            study, resolved=[[replace(cell, test_digest="others") for cell in arm] for arm in study.resolved]
+        )
+
+    conduct(MadeUpRuns(accuracy), *ARMS, emitted=True, folds=2, seeds=1)
+    with pytest.raises(UserError, match=r"undo:\n  --folds: were 2, are not given$"):
+        conduct(MadeUpRuns(accuracy), *ARMS, change=others)
+    with pytest.raises(UserError, match="the test samples: some came, went or moved since"):
+        conduct(MadeUpRuns(accuracy), *ARMS, change=others, folds=2, seeds=1)
+
+
 def test_a_recipe_edited_since_is_refused(conduct):
     conduct(MadeUpRuns(accuracy), *ARMS)
     Path("mixed.yaml").write_text("extends: plain.yaml\naugment: {mixing: {cutmix: 0.5}}\n")

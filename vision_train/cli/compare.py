@@ -77,6 +77,7 @@ def compare(
     from vision_train.cli.console import loading, plain_console
     from vision_train.progress import shown_on
     from vision_train.run.places import check_places
+    from vision_train.study.begun import refuse_folder
     from vision_train.study.plan import make_plan
 
     if emit and collect:
@@ -87,6 +88,7 @@ def compare(
         raise UserError(f"--jobs {jobs}: must be at least 1")
     plan = make_plan(arguments, seeds, grid, folds)
     check_writable(out, "--out")
+    refuse_folder(out.absolute(), plan)
     for recipe in (recipe for arm in plan.arms for recipe in arm.recipes):
         check_places(recipe)
     console = plain_console(stderr=emit)

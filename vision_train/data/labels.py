@@ -175,3 +175,26 @@ def alike_names(classes: Sequence[str], declared: Collection[str] = ()) -> list[
     for name in classes:
         names.setdefault(re.sub(r"[\s_-]+", " ", name.casefold()), []).append(name)
     return [name for same in names.values() if len(same) > 1 and not {*same} <= {*declared} for name in same]
+
+
+def name_doubts(classes: Sequence[str], declared: Collection[str], named: str) -> list[str]:
+    """Warnings of names that are rarely those of classes, in sentences without a full stop.
+
+    Args:
+        classes: The label map.
+        declared: Classes that the recipe declares.
+        named: The key that names the data, with its value.
+    """
+    doubts = []
+    declare = f"else name all classes with data.classes=[{','.join(map(printable, classes))}]"
+    if odd := suspicious_names(classes, declared):
+        doubts.append(
+            f"{first_named(odd)} {'is a class' if len(odd) == 1 else 'are classes'} here; if that is not what you "
+            f"mean, mend {named} or its labels, {declare}"
+        )
+    if alike := alike_names(classes, declared):
+        doubts.append(
+            f"{first_named(alike)} are classes of their own, though their names differ in nothing but case or "
+            f"separators; if they are one, mend {named} or its labels, {declare}"
+        )
+    return doubts

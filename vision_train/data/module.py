@@ -12,12 +12,10 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
 from vision_train.data.dataset import SampleDataset, SampleLoader, sample_loader
 from vision_train.data.kind import DataSection
-from vision_train.data.labels import alike_names, listed_classes, suspicious_names
+from vision_train.data.labels import listed_classes, name_doubts
 from vision_train.data.sample import Sample
 from vision_train.data.sampler import EvaluationSampler, TrainingBatches
 from vision_train.errors import UserError
-from vision_train.files import printable
-from vision_train.wording import first_named
 
 POOL_SPLIT = "unlabelled"
 """The split of the samples that are learnt from without labels, and the stream that draws two views of each."""
@@ -139,20 +137,7 @@ class SampleDataModule(LightningDataModule):
 
     def class_doubts(self) -> list[str]:
         """Warnings of names that are rarely those of classes."""
-        doubts = []
-        declared = getattr(self.section, "classes", None) or ()
-        declare = f"else name all classes with data.classes=[{','.join(map(printable, self.classes))}]"
-        if odd := suspicious_names(self.classes, declared):
-            doubts.append(
-                f"{first_named(odd)} {'is a class' if len(odd) == 1 else 'are classes'} here; if that is not "
-                f"what you mean, mend {self.section.named()} or its labels, {declare}"
-            )
-        if alike := alike_names(self.classes, declared):
-            doubts.append(
-                f"{first_named(alike)} are classes of their own, though their names differ in nothing but "
-                f"case or separators; if they are one, mend {self.section.named()} or its labels, {declare}"
-            )
-        return doubts
+        return name_doubts(self.classes, getattr(self.section, "classes", None) or (), self.section.named())
 
     @property
     def counts(self) -> dict[str, int]:

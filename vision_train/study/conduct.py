@@ -19,6 +19,7 @@ from vision_train.report.formats import in_words
 from vision_train.report.measured_samples import forget_items
 from vision_train.run.progress import epoch_reached
 from vision_train.study import words
+from vision_train.study.begun import refuse_folder
 from vision_train.study.elsewhere import jobs_of, refuse_missing, remarks_on
 from vision_train.study.execution import Execution, Outcome, Train
 from vision_train.study.learning import forget_curves
@@ -106,6 +107,7 @@ def emit(plan: Plan, folder: Path, *, command: str, console: Console) -> list[st
 def _opened(plan: Plan, folder: Path, command: str) -> Iterator[Study]:
     """Hold the folder of a study; what cannot be written is one message."""
     check_writable(folder, "--out")
+    refuse_folder(folder.absolute(), plan)  # before arms are built, which takes long
     # A process may compare several times.
     for forget in (forget_figures, forget_curves, forget_items, warnings_of.cache_clear):
         forget()

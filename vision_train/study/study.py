@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from vision_train import __version__
-from vision_train.errors import UserError
-from vision_train.files import OUTPUT_MARK, mark_output, read_mapping, write_json
+from vision_train.files import mark_output, write_json
 from vision_train.locks import alone
 from vision_train.recipe import load_recipe, to_plain, write_recipe
+from vision_train.study.begun import FACTS, read_begun, refuse_differences, refuse_folder, refuse_foreign
 from vision_train.study.plan import UNSEEN, Draw, Plan, differing_keys, flatten, folder_names
 from vision_train.study.resolved import ResolvedArm, ResolvedArms, is_folded
 from vision_train.study.runs import Run, chain
-
-MOST_NAMED = 5
-"""Differences between two plans that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Study:
     @property
     def facts(self) -> Path:
         """What the study was begun with."""
-        return self.path / "study.json"
+        return self.path / FACTS
 
     @property
     def pretrained(self) -> Path:
@@ -62,13 +59,7 @@ class Study:
         Raises:
             UserError: It is damaged.
         """
-        if not self.facts.exists():
-            return {}
-        remedy = "restore it, or name a new folder as --out"
-        begun = read_mapping(self.facts, remedy)
-        if not {"arms", "seeds", "grid", "test_images"} <= begun.keys():
-            raise UserError(f"{self.facts}: is damaged; {remedy}")
-        return begun
+        return read_begun(self.path)
 
     @cached_property
     def titles(self) -> list[str]:
@@ -132,7 +123,7 @@ class Study:
         Raises:
             UserError: The folder belongs to another plan, or another command is at work in it.
         """
-        self._refuse_foreign()
+        refuse_foreign(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         mark_output(self.path)
         with alone(self.path / ".lock", f"{self.path}: another compare is at work here; wait for it, or name --out"):
@@ -180,47 +171,14 @@ class Study:
         self.begun.clear()
         self.begun.update(facts)
 
-    def _refuse_foreign(self) -> None:
-        """Refuse a folder of other things before anything is put into it."""
-        if not self.path.exists() or self.facts.exists():
-            return
-        ours = {
-            self.path / ".lock",
-            self.path / OUTPUT_MARK,
-            self.path / "recipes",
-            *self.path.glob(f".{self.facts.name}.*.tmp"),
-        }
-        if foreign := sorted(set(self.path.iterdir()) - ours):
-            name = foreign[0].name
-            raise UserError(f"{self.path}: holds {name} and is no study; name a new or empty folder as --out")
-
     def _refuse_other_plan(self) -> None:
-        if not self.facts.exists():
-            return
-        differences = [*self._other_shape(), *self._other_arms()]
-        if differences:
-            rest = len(differences) - MOST_NAMED
-            named = "\n  ".join(differences[:MOST_NAMED] + ([f"and {rest} more"] if rest > 0 else []))
-            raise UserError(
-                f"{self.path}: holds another study; runs of the two must not be mixed. Name another --out, or undo:\n"
-                f"  {named}"
-            )
+        if self.facts.exists():
+            refuse_folder(self.path, self.plan)  # what follows would only follow from that
+            refuse_differences(self.path, [*self._other_test(), *self._other_arms()])
 
-    def _other_shape(self) -> Iterator[str]:
-        """Seeds, and values at the end of the grid, may be added; none may go."""
-        plan, grid, begun = self.plan, self.plan.grid, self.begun
-        if plan.seeds < begun["seeds"]:
-            yield f"--seeds: were {begun['seeds']}, are {plan.seeds}"
-        if (folds := begun.get("folds")) != plan.folds:
-            yield f"--folds: {f'were {folds}' if folds else 'were not given'}, are {plan.folds or 'not given'}"
-        old, values = begun["grid"], list(grid.values) if grid else []
-        if (old["key"] if old else None) != (grid.key if grid else None):
-            yield f"--grid: was {old['key'] if old else 'not given'}, is {grid.key if grid else 'not given'}"
-        elif old and values[: len(old["values"])] != old["values"]:
-            yield f"--grid: values were {', '.join(old['values'])}, are {', '.join(values)}"
-        elif any(
-            was != resolved.test_digest for was, resolved in zip(begun["test_images"], self.resolved[0], strict=False)
-        ):
+    def _other_test(self) -> Iterator[str]:
+        before = zip(self.begun["test_images"], self.resolved[0], strict=False)
+        if any(was != resolved.test_digest for was, resolved in before):
             yield "the test samples: some came, went or moved since"
 
     def _other_arms(self) -> Iterator[str]:
