@@ -90,11 +90,6 @@ class DataSection:
         return False
 
     @property
-    def given(self) -> str:
-        """What somebody has who can train on it, where that is not what :attr:`KindOfData.given` says."""
-        return ""
-
-    @property
     def left_to_weights(self) -> tuple[str, ...]:
         """What a recipe may leave to its weights of how pixels are prepared, such as ``mean``; nothing without any."""
         return ()

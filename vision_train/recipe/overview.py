@@ -68,7 +68,8 @@ def _entry(name: str) -> Entry:
     recipe = checked(name, layered, sources, runnable=False)
     bundled = not any(True for _ in recipe.data.unset())
     uses_pool = recipe.semi.method != "none" or recipe.run.pretrain is not None
-    given = recipe.data.given or recipe.kind.given or recipe.kind.noun
+    own: str = getattr(recipe.data, "given", "")  # of sections that hold several sorts of data
+    given = own or recipe.kind.given or recipe.kind.noun
     given = NOTHING_YET if bundled else f"few {given}, many without" if uses_pool else given
     goal = "" if bundled else goal_of(recipe.task)
     return Entry(name, recipe.description, recipe.task, given, goal, bundled, uses_pool, layered.merged.values)

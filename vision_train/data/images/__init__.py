@@ -48,8 +48,8 @@ class Section(ImageFolderSection):
 
     @property
     def given(self) -> str:
-        """Images that bear several labels are other data than those of one class each."""
-        return "images with several labels each" if self.multi_label else super().given
+        """What somebody has who trains on it, where that is not what the kind says."""
+        return "images with several labels each" if self.multi_label else ""
 
     @property
     def balanced(self) -> bool:
