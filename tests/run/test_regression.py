@@ -21,6 +21,7 @@ import vision_train
 from vision_train.checkpoints import read_weights
 from vision_train.data.toy.discs import TABLE_NAME, discs_samples, make_discs
 from vision_train.recipe import load_recipe
+from vision_train.run import range_test
 from vision_train.run.directory import PASSED_ON, RunDirectory
 from vision_train.run.dry_run import dry_run
 from vision_train.run.evaluate import evaluate_run
@@ -103,6 +104,8 @@ def _fit_as_started(rank: int, keys: Sequence[str], run_dir: Path) -> None:
     while rank and not RunDirectory(run_dir).environment.is_file():
         time.sleep(0.05)
     os.environ |= {PASSED_ON: str(run_dir)} if rank else {}
+    # A network that trains within seconds learns too little to stand out of the noise of its losses.
+    range_test._scatter = lambda losses: 0.0
     fit(load_recipe("regression/discs", keys), run_dir=run_dir, command=[], console=QUIET)
 
 
