@@ -53,7 +53,7 @@ def new(
     """
     from vision_train.cli.console import plain_console
     from vision_train.files import write_text
-    from vision_train.progress import shown_on
+    from vision_train.progress import doing, shown_on
     from vision_train.recipe.overview import entries
     from vision_train.recipe.starting import composed, starts_random
 
@@ -65,8 +65,9 @@ def new(
         )
     given = _Given(task, data, labels, unlabelled, recipe, checkpoint, tuple(overrides or ()))
     console = plain_console()
-    listed = entries()
     with shown_on(console):
+        with doing("reading the built-in recipes", at_once=True):
+            listed = entries()
         if yes:
             choices, found = _chosen(given, listed, console)
         else:
