@@ -67,6 +67,27 @@ def in_a_worker() -> Callable[[Any], Any]:
     return lambda sent: pickle.loads(pickle.dumps(sent))
 
 
+@pytest.fixture(scope="session")
+def noting_display() -> type:
+    """A display in the place of a terminal's, which notes the texts of what is done."""
+    from rich.console import Console
+
+    class Noted:
+        console = Console(quiet=True)
+
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def opened(self, work: Any, *, at_once: bool) -> None:
+            self.texts.append(work.text)
+
+        def changed(self, work: Any) -> None: ...
+        def closed(self, work: Any) -> None: ...
+        def told(self) -> None: ...
+
+    return Noted
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds() -> None:
     """Seed the global generators of those libraries that are loaded; a test of text alone need not wait for torch."""

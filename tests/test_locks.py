@@ -54,9 +54,11 @@ def test_a_lock_that_another_process_holds_is_refused_by_name(lock, monkeypatch)
 def test_what_a_process_forks_does_not_hold_its_lock(lock):
     """As the loaders of a killed training, which live on for some seconds."""
     noted = lock.with_suffix(".child")
-    code = f"lock = take(Path({str(lock)!r}))\nchild = os.fork()\n"
-    code += "if child == 0:\n    import time\n    os.close(1)\n    time.sleep(600)\n    os._exit(0)\n"
-    process = started(code + f"Path({str(noted)!r}).write_text(str(child))")
+    code = f"lock = take(Path({str(lock)!r}))\nready, tell = os.pipe()\nchild = os.fork()\n"
+    code += "if child == 0:\n    import time\n    os.close(1)\n    os.write(tell, b'.')\n"
+    code += "    time.sleep(600)\n    os._exit(0)\n"
+    # What a fork closes it closes by itself, which a busy machine may let it do later than its parent goes on.
+    process = started(code + f"os.read(ready, 1)\nPath({str(noted)!r}).write_text(str(child))")
     child = int(noted.read_text())
     try:
         assert not is_free(lock)

@@ -12,12 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 import vision_train
 from vision_train import progress
 from vision_train.errors import UserError
-from vision_train.progress import Work
 from vision_train.recipe import load_recipe, write_recipe
 
 HEAVY = ("torch", "pytorch_lightning", "timm", "albumentations")
@@ -40,12 +38,14 @@ REFUSED = {
 PROBE = """
 import json, sys, vision_train
 said = {}
-for line in json.load(sys.stdin):
-    try:
-        eval("vision_train." + line)
-    except vision_train.UserError as error:
-        said[line] = [str(error), [name for name in %r if name in sys.modules]]
-json.dump(said, sys.stdout)
+def heard(line, error):
+    said[line] = [str(error), [name for name in %r if name in sys.modules]]
+"""
+CALL = """
+try:
+    vision_train.%s
+except vision_train.UserError as error:
+    heard(%r, error)
 """
 
 
@@ -69,8 +69,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_mistakes_are_told_before_anything_heavy_is_imported(place: Path) -> None:
-    probe = [sys.executable, "-c", PROBE % (HEAVY,)]
-    done = subprocess.run(probe, input=json.dumps([*REFUSED]), capture_output=True, text=True, timeout=120)
+    lines = [PROBE % (HEAVY,), *(CALL % (line, line) for line in REFUSED), "json.dump(said, sys.stdout)"]
+    probe = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(probe, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said.keys() == REFUSED.keys()
@@ -103,24 +104,10 @@ def test_a_call_says_what_it_does_before_it_imports_what_is_heavy(place: Path, c
     assert ("loading PyTorch and Lightning" in done.stdout) is not quiet
 
 
-class Noted:
-    """A display that notes what is done."""
-
-    console = Console()
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def opened(self, work: Work, *, at_once: bool) -> None:
-        self.texts.append(work.text)
-
-    def changed(self, work: Work) -> None: ...
-    def closed(self, work: Work) -> None: ...
-    def told(self) -> None: ...
-
-
-def test_what_comes_before_the_first_step_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    noted = Noted()
+def test_what_comes_before_the_first_step_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noting_display: type
+) -> None:
+    noted = noting_display()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(progress, "_display_for", lambda console: noted)
 

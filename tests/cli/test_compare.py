@@ -26,6 +26,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["quickstart", "mine.yaml", "--seeds", "0"], "--seeds 0"),
         (["quickstart", "mine.yaml", "--grid", "data.labels_per_clas=1,2"], "did you mean data.labels_per_class?"),
         (["quickstart", "mine.yaml", "seed=4"], "--seeds"),
+        (["quickstart", "mine.yaml", "--collect", "--out", "typo"], "--out typo: holds no study"),
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(place, arguments, says):

@@ -259,6 +259,41 @@ def test_a_mistake_is_one_message_and_nothing_is_written(arguments: list[str], p
     assert not Path("recipe.yaml").exists()
 
 
+@pytest.mark.parametrize(("options", "told"), [([], True), (["--checkpoint", "timm"], False)])
+def test_says_where_a_network_would_start_from_random_weights(options: list[str], told: bool):
+    write_classes()
+    said = run("mine.yaml", "--task", "classification", "--data", "photos", *options, "--yes").stdout
+    assert ("random weights" in said) is told
+    write_features()
+    bags = run("bags.yaml", "--task", "bags", "--data", "features", "--labels", "features.csv", "--yes").stdout
+    assert "random weights" not in bags, "features were made by a network that has learnt"
+
+
+def test_labels_of_which_nothing_can_be_learnt_are_refused():
+    write_images("a.png", "b.png")
+    Path("labels.csv").write_text("path,car,dog\na.png,,\nb.png,,\n")
+    options = ["--task", "classification", "--recipe", "multilabel/vit_small", "--labels", "labels.csv", "--yes"]
+    result = run("mine.yaml", *options)
+    assert result.exit_code == 2, result.stdout
+    assert "no training image bears car" in result.stderr
+    assert not Path("mine.yaml").exists()
+
+
+def test_a_folder_of_parquet_files_names_the_key_for_them():
+    Path("stored").mkdir()
+    Path("stored/train.parquet").touch()
+    result = run("mine.yaml", "--task", "classification", "--data", "stored", "--yes")
+    assert result.exit_code == 2
+    assert "no class folders. It holds Parquet or Arrow files: set data.source=parquet" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that nobody can write into, even as root")
+def test_a_place_that_cannot_be_written_is_refused_before_the_questions():
+    result = run("/proc/mine.yaml", "--task", "classification", "--data", "photos", "--yes")
+    assert result.exit_code == 2
+    assert "/proc: cannot be written" in result.stderr
+
+
 def test_writes_over_a_file_when_told_to():
     write_classes()
     Path("there.yaml").write_text("gone")

@@ -1,6 +1,8 @@
 """`vision-train recipes`: list, show, explain; plain when piped."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,30 @@ def test_lists_recipes_with_their_descriptions_under_titles(arguments: list[str]
     assert sorted(lines) == names
     for name, line in lines.items():
         assert line.endswith(load_recipe(name, runnable=False).description)
+
+
+def test_images_of_several_labels_are_other_data_than_images_of_a_class():
+    (part,) = [part for part in run().stdout.split("\n\n") if part.startswith("Images with several labels each")]
+    assert "multilabel/vit_small" in part
+    assert "classification/" not in part
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only some systems have a file that is always full")
+def test_a_full_disk_behind_the_output_is_one_message():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "vision_train", "recipes"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: standard output cannot be written")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_beside_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("photos.yaml").touch()
+    result = CliRunner().invoke(app, ["fit", "photo.yaml"])
+    assert result.exit_code == 2
+    assert "did you mean photos.yaml?" in result.stderr
 
 
 def test_groups_say_what_one_has_and_wants():

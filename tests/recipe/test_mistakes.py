@@ -106,6 +106,9 @@ def test_rounds_have_no_voters_of_the_user_s_whatever_the_task(name, voters):
     [
         ("data.batchsize=3", "data.batchsize: unknown key; did you mean data.batch_size?"),
         ("lr=3", "lr: unknown key; did you mean optim.lr?"),
+        ("optim.learning_rate=3", "optim.learning_rate: unknown key; did you mean optim.lr "),
+        ("data.batch_size=many", "data.batch_size: is `many`; expected a whole number or auto"),
+        ("model.args={patch_size:8}", "model.args: `patch_size:8` has no value; write a space, `patch_size: 8`"),
         ("decay=3", "decay: unknown key; did you mean optim.ema.decay?"),
         ("label_smoothing=0.1", "label_smoothing: unknown key; did you mean method.label_smoothing?"),
         ("zzz=3", "zzz: unknown key"),

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -180,6 +182,19 @@ def test_the_rate_is_a_third_of_that_with_the_smallest_loss():
 def test_a_loss_that_never_falls_says_nothing():
     with pytest.raises(UserError, match=r"optim\.lr=auto.*fell from 2 .*set optim\.lr to a number"):
         judged([1e-6] * 20, [2.0] * 19 + [2.1])
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows cannot hold signals back")
+def test_ctrl_c_while_memory_is_freed_comes_after_it(monkeypatch):
+    monkeypatch.setattr(batches.gc, "collect", lambda: os.kill(os.getpid(), signal.SIGINT) or freed.append(True))
+    monkeypatch.setattr(batches, "_train_twice", lambda recipe: 0)
+    before, freed = signal.signal(signal.SIGINT, signal.default_int_handler), []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            batches._two_steps(load_recipe("quickstart"), 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert freed == [True]
 
 
 def test_noise_that_happens_to_fall_at_first_is_no_fall():

@@ -28,6 +28,7 @@ from vision_train.run.evaluate import evaluate_run
 from vision_train.run.export.verb import export_run
 from vision_train.run.fit import fit, resume
 from vision_train.run.predict import predict_run
+from vision_train.run.shards import Shard
 from vision_train.tasks.regression.task import DEVIATION, MEAN, RegressionTask
 
 QUIET = Console(quiet=True)
@@ -104,9 +105,10 @@ def _fit_as_started(rank: int, keys: Sequence[str], run_dir: Path) -> None:
     while rank and not RunDirectory(run_dir).environment.is_file():
         time.sleep(0.05)
     os.environ |= {PASSED_ON: str(run_dir)} if rank else {}
-    # A network that trains within seconds learns too little to stand out of the noise of its losses.
-    range_test._scatter = lambda losses: 0.0
-    fit(load_recipe("regression/discs", keys), run_dir=run_dir, command=[], console=QUIET)
+    with pytest.MonkeyPatch.context() as patch:
+        # A network that trains within seconds learns too little to stand out of the noise of its losses.
+        patch.setattr(range_test, "_scatter", lambda losses: 0.0)
+        fit(load_recipe("regression/discs", keys), run_dir=run_dir, command=[], console=QUIET)
 
 
 @pytest.mark.slow
@@ -150,6 +152,16 @@ def test_predictions_and_an_exported_program_agree(run, discs, tmp_path):
     folder, description = export_run(run, "safetensors", out=tmp_path / "exported", size=None, console=QUIET)
     assert json.loads(description.read_text())["classes"] == ["diameter"]
     assert torch.is_tensor(next(iter(read_weights(folder / "weights.safetensors").state.values())))
+
+
+def test_shards_hold_every_image_once(run, discs, tmp_path):
+    out = tmp_path / "p.csv"
+    options = {"overrides": [], "out": out, "render": None, "images": None, "console": QUIET}
+    for number in (1, 2):
+        predict_run(run, [discs / "images"], shard=Shard(number, 2), **options)
+    tables = [list(csv.DictReader((tmp_path / f"p-0000{number}-of-00002.csv").open())) for number in (1, 2)]
+    names = [Path(row["path"]).name for rows in tables for row in rows]
+    assert sorted(names) == sorted(path.name for path in (discs / "images").iterdir())
 
 
 def test_a_network_that_is_loaded_gives_units(run, discs):

@@ -47,7 +47,7 @@ def test_seeds_alternate_between_the_arms_and_leave_every_file(conduct):
 
 
 def test_what_runs_warned_of_is_told_once_an_arm(conduct):
-    """Of the seeds of an arm the numbers of the first; of arms with the same warning, both at once."""
+    """A warning has the numbers of the first seed, and names all arms that share it."""
 
     def warnings(name: str, seed: int) -> list[str]:
         guesses = {"plain": seed < 2, "mixed": False, "fast": seed == 1}[name]

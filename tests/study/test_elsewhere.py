@@ -165,6 +165,14 @@ def began(run: Path, when: datetime) -> None:
     write_json(run / "environment.json", record | {"began": when.isoformat()})
 
 
+def test_a_figure_that_is_no_number_is_refused_by_file(conduct):
+    made_elsewhere(emit(conduct, seeds=1), MadeUpRuns(accuracy))
+    summary = Path("study/runs/plain/0/summary.json")
+    write_json(summary, json.loads(summary.read_text()) | {"test/accuracy": "x"})
+    with pytest.raises(UserError, match=r"plain/0/summary\.json: test/accuracy is 'x'.*restore"):
+        conduct(None, *ARMS, seeds=1, collected=True)
+
+
 def test_a_study_that_was_moved_knows_its_runs(conduct):
     Path("pre.yaml").write_text("extends: plain.yaml\ntrainer: {max_epochs: 2}\n")
     options = {"seeds": 1, "pretraining": [(1, "pre.yaml")]}

@@ -12,7 +12,7 @@ from vision_train.data.stored_images import StoredImage
 from vision_train.progress import doing
 
 MOST_BYTES = 4 * 2**30
-"""Of files whose rows are compared; to read more takes more than some seconds."""
+"""Rows are compared of files that are no larger than this together: reading them takes some seconds."""
 
 
 def row_digests(samples: Iterable[Sample]) -> dict[str, str]:
@@ -21,7 +21,7 @@ def row_digests(samples: Iterable[Sample]) -> dict[str, str]:
     Those of more than :data:`MOST_BYTES` are not read, nor are rows that cannot be.
     """
     rows = _rows(samples)
-    if not rows or too_much(rows.values()):
+    if not rows or _too_much(rows.values()):
         return {}
     found = {}
     with doing("comparing images"):
@@ -33,12 +33,12 @@ def row_digests(samples: Iterable[Sample]) -> dict[str, str]:
 
 
 def unread(samples: Iterable[Sample]) -> str:
-    """Of which size the files are whose rows are too many to be compared, in words; empty where they are compared."""
+    """The size of the files, in words, where it is too much for their rows to be compared; empty where they are."""
     rows = _rows(samples)
-    return f"{_size(rows.values()) / 2**30:.1f} GiB of Parquet or Arrow files" if too_much(rows.values()) else ""
+    return f"{_size(rows.values()) / 2**30:.1f} GiB of Parquet or Arrow files" if _too_much(rows.values()) else ""
 
 
-def too_much(rows: Iterable[StoredImage]) -> bool:
+def _too_much(rows: Iterable[StoredImage]) -> bool:
     """Whether the files of these rows are too large to be read as a whole."""
     return _size(rows) > MOST_BYTES
 

@@ -146,7 +146,7 @@ def _remark(record: RunRecord, key: str, intervals: Mapping[str, Interval]) -> s
         return f"best at epoch {epoch + 1}{of_phase}" if isinstance(epoch, int) else ""
     if (interval := intervals.get(key)) is None:
         at_the_end = describe(key, record.described).is_share and record.summary[key] in (0, 1)
-        return "no interval: as good as can be, or as bad, in every resample" if at_the_end else ""
+        return "no interval: the test data do not tell how far off it is" if at_the_end else ""
     written = metric_format(key, record.described)
     if written is format_number and describe(key, record.described).is_share:
         written = "{:.3f}".format

@@ -123,7 +123,7 @@ def mean_interval(
         values: At least two.
         comparisons: How many share the level of 5 % (Bonferroni).
         shares: Whether the values lie in [0, 1]; the interval then does too (:func:`share_interval`).
-        bounds: Of the values; the interval has them as well where the values say enough for that.
+        bounds: Of the values; the interval stays within them, and is cut where the values say little.
         overlap: Tested samples for each that is not tested (:func:`overlap_of`); 0 for independent values.
 
     Raises:
@@ -137,7 +137,12 @@ def mean_interval(
     half = float(stats.t.ppf(1 - SIGNIFICANCE / comparisons / 2, len(values) - 1)) * error
     if shares:
         return share_interval(mean, half)
-    return bounded_interval(mean, half, bounds) or Interval(mean - half, mean + half)
+    if found := bounded_interval(mean, half, bounds):
+        return found
+    low, high = bounds
+    return Interval(
+        max(mean - half, -math.inf if low is None else low), min(mean + half, math.inf if high is None else high)
+    )
 
 
 def _error_of_mean(values: Sequence[float], overlap: float) -> float:

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 from vision_train.errors import UserError
 from vision_train.study.execution import begin_arguments
-from vision_train.study.runs import Run
+from vision_train.study.runs import Run, listed
 from vision_train.study.study import Study
-
-MOST_NAMED = 10
-"""Missing runs that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +77,11 @@ def refuse_missing(runs: list[Run]) -> None:
     missing = [run for run in runs if not run.finished]
     if not missing:
         return
-    lines = [f"{run.name}: {_state(run)}{_place(run)}" for run in missing[:MOST_NAMED]]
-    if len(missing) > MOST_NAMED:
-        lines.append(f"and {len(missing) - MOST_NAMED} more")
     raise UserError(
-        "\n  ".join(
-            [
-                f"{len(missing)} of {len(runs)} runs have no result; the tables hold the others. Give the same command "
-                "with --emit for the commands of what is missing, or with neither to train it here:",
-                *lines,
-            ]
+        listed(
+            f"{len(missing)} of {len(runs)} runs have no result; the tables hold the others. Give the same command "
+            "with --emit for the commands of what is missing, or with neither to train it here:",
+            [f"{run.name}: {_state(run)}{_place(run)}" for run in missing],
         )
     )
 

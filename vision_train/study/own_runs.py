@@ -15,13 +15,11 @@ from vision_train.run.differences import HARMLESS
 from vision_train.run.directory import RunDirectory
 from vision_train.run.precision import FULL, MIXED
 from vision_train.study.plan import differing_keys
-from vision_train.study.runs import Run, read_record
+from vision_train.study.runs import Run, listed, read_record
 from vision_train.study.used import AUTOMATIC_KEYS, BATCH, PARTS, RATE
 
 FREE = tuple(key for key in HARMLESS if key != "trainer.limit_test_batches")
 """Keys that may differ: a machine may need its own workers or accelerator. What is tested on may not."""
-MOST_NAMED = 10
-"""Runs that a message lists."""
 CLOCK = "%Y-%m-%d %H:%M:%S %Z"
 
 
@@ -38,16 +36,11 @@ def refuse_others(runs: Sequence[Run], pretrained: Path) -> None:
     others = {run: "; ".join(found) for run in runs if (found := list(_other(run, pretrained)))}
     if not others:
         return
-    lines = [f"{run.name}: {found} ({run.folder})" for run, found in [*others.items()][:MOST_NAMED]]
-    if len(others) > MOST_NAMED:
-        lines.append(f"and {len(others) - MOST_NAMED} more")
     raise UserError(
-        "\n  ".join(
-            [
-                f"{len(others)} of {len(runs)} runs were not trained as this study says; delete their folders, and "
-                "train them by the commands of --emit as they stand:",
-                *lines,
-            ]
+        listed(
+            f"{len(others)} of {len(runs)} runs were not trained as this study says; delete their folders, and train "
+            "them by the commands of --emit as they stand:",
+            [f"{run.name}: {found} ({run.folder})" for run, found in others.items()],
         )
     )
 

@@ -18,7 +18,6 @@ from torch import nn
 from vision_train import progress
 from vision_train.checkpoints import load_weights
 from vision_train.errors import UserError
-from vision_train.progress import Work
 from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.export import programs
@@ -54,25 +53,9 @@ def traced_once() -> Iterator[None]:
         yield
 
 
-class Noted:
-    """A display that notes what is done."""
-
-    console = QUIET
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def opened(self, work: Work, *, at_once: bool) -> None:
-        self.texts.append(work.text)
-
-    def changed(self, work: Work) -> None: ...
-    def closed(self, work: Work) -> None: ...
-    def told(self) -> None: ...
-
-
 @pytest.fixture(scope="module")
-def noted() -> Noted:
-    return Noted()
+def noted(noting_display):
+    return noting_display()
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,10 @@ from vision_train.wording import count_of, first_named
 NO_NUMBERS = frozenset({"", "path", "split", "group"})
 """Columns beside those of numbers."""
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-LARGEST, FINEST = 1e30, 2**-23
-"""What networks compute with, numbers of 32 bits, reaches to about 3e38, and tells apart this share of a number."""
-LEAST_SPREAD = 1_000 * FINEST
-"""Deviation over the largest number below which rounding to 32 bits would show."""
+LARGEST = 1e30
+"""Networks compute with numbers of 32 bits, which reach to about 3e38."""
+LEAST_SPREAD = 1_000 * 2**-23
+"""Least deviation, as a share of the largest number: rounding to 32 bits (a share of 2^-23) is a thousandth of it."""
 
 
 def read_measurements(
