@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vision_train.files import printable
 
 MOST_NAMED = 10
-"""Names that a message lists; it counts the others."""
+"""Names or lines that a message has; it counts the others."""
 
 _PLURAL = re.compile(r"(?:(?<=ch|sh|ss)e|(?<=x)e)?s$")
 
@@ -19,6 +19,12 @@ def first_named(names: Sequence[str]) -> str:
     if len(names) <= MOST_NAMED:
         return f"{', '.join(shown)} ({len(names)} in all)" if len(names) > 1 else shown[0]
     return f"{', '.join(shown)}, ... ({len(names)} in all)"
+
+
+def listed(head: str, lines: Sequence[str]) -> str:
+    """A message of a line for each thing; of more than ten the others are counted."""
+    rest = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
+    return "\n  ".join([head, *lines[:MOST_NAMED], *rest])
 
 
 def count_of(count: int, noun: str) -> str:

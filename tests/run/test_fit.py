@@ -14,6 +14,7 @@ from vision_train.recipe import load_recipe
 from vision_train.run.directory import RunDirectory
 from vision_train.run.evaluate import evaluate_run
 from vision_train.run.fit import fit, resume
+from vision_train.run.sample_lists import SAMPLES_FILE, read_samples
 from vision_train.tasks.classification.task import ClassificationTask
 
 SUMMARY_KEYS = {
@@ -314,3 +315,17 @@ def test_a_run_killed_while_its_report_is_written_is_not_finished(tiny, monkeypa
     directory = resume(Path("cut"), console=quiet)
     assert json.loads(directory.summary.read_text())["train/steps"] > 0
     assert "Val accuracy" in (directory.path / "report.html").read_text()
+
+
+def test_runs_of_folds_are_tested_on_every_sample_once(tiny):
+    tested, seen = [], set()
+    for number in (1, 2):
+        folder = Path(f"fold{number}")
+        fold = run(tiny, f"data.fold={{number: {number}, of: 2}}", "trainer.max_epochs=1", run_dir=folder)
+        lists = read_samples(fold.phase("fit") / SAMPLES_FILE)
+        names = {split: {sample.id for sample in samples} for split, samples in lists.items()}
+        assert not names["test"] & (names["train"] | names["val"])
+        tested += [sample.id for sample in lists["test"]]
+        seen |= set().union(*names.values())
+    assert len(tested) == len({*tested})
+    assert {*tested} == seen

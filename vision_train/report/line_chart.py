@@ -58,14 +58,9 @@ def line_chart(chart: LineChart) -> Markup:
     written = chart.written
     if not lines:
         return Markup()
-    xs = [value for line in lines for value in line.x]
-    ys = [value for line in lines for values in (line.y, *(line.spread or ())) for value in values]
-    ys = [value for value in ys if math.isfinite(value)]
-    bottom, bounded = HIGH if chart.unit_square or chart.same_range else LOW, chart.bounded or written is format_percent
-    counted = not chart.unit_square and all(value == round(value) for value in xs)
-    x_range, y_range = chart.x_range or _x_range(xs), chart.y_range or _y_range(ys, bounded)
-    if chart.unit_square or chart.same_range:
-        x_range = y_range = (0.0, 1.0) if chart.unit_square else _common_range([*xs, *ys])
+    bottom = HIGH if chart.unit_square or chart.same_range else LOW
+    counted = not chart.unit_square and all(value == round(value) for line in lines for value in line.x)
+    x_range, y_range = _ranges(chart, lines)
     x_scale = Scale(*x_range, LEFT, RIGHT)
     y_ticks = ticks(*y_range)
     y_scale = Scale(y_ticks[0], y_ticks[-1], bottom, TOP)
@@ -121,6 +116,18 @@ def thin(line: Line, limit: int = MAX_POINTS) -> tuple[Line, tuple[np.ndarray, n
     means = [(float(x[group].mean()), float(y[group].mean())) for group in groups]
     band = np.array([y[group].min() for group in groups]), np.array([y[group].max() for group in groups])
     return replace(line, x=[at for at, _ in means], y=[mean for _, mean in means]), band
+
+
+def _ranges(chart: LineChart, lines: Sequence[Line]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What the axes cover."""
+    xs = [value for line in lines for value in line.x]
+    ys = [value for line in lines for values in (line.y, *(line.spread or ())) for value in values]
+    ys = [value for value in ys if math.isfinite(value)]
+    if chart.unit_square or chart.same_range:
+        both = (0.0, 1.0) if chart.unit_square else _common_range([*xs, *ys])
+        return both, both
+    bounded = chart.bounded or chart.written is format_percent
+    return chart.x_range or _x_range(xs), chart.y_range or _y_range(ys, bounded)
 
 
 def _x_range(values: list[float]) -> tuple[float, float]:

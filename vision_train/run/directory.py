@@ -282,10 +282,10 @@ def is_empty(folder: Path) -> bool:
 
 
 def refuse_taken(run_dir: Path) -> None:
-    """Refuse a place for a run where something lies already.
+    """Refuse a place for a run where something lies already, or that lies inside another run.
 
     Raises:
-        UserError: It is there, and is not an empty folder.
+        UserError: It is there and is not an empty folder, or a folder around it is a run.
     """
     if run_dir.exists() and not (run_dir.is_dir() and is_empty(run_dir)):
         raise UserError(f"{run_dir}: exists and is not empty; name another --run-dir, or continue with --resume")

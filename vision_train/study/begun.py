@@ -9,11 +9,10 @@ from typing import Any
 from vision_train.errors import UserError
 from vision_train.files import OUTPUT_MARK, read_mapping
 from vision_train.study.plan import Plan
+from vision_train.wording import listed
 
 FACTS = "study.json"
 """What the study was begun with."""
-MOST_NAMED = 5
-"""Differences between two plans that a message lists."""
 
 
 def read_begun(folder: Path) -> dict[str, Any]:
@@ -63,11 +62,8 @@ def refuse_foreign(folder: Path) -> None:
 def refuse_differences(folder: Path, differences: Sequence[str]) -> None:
     """Refuse a study for what differs from the one that was begun; nothing where nothing does."""
     if differences:
-        rest = len(differences) - MOST_NAMED
-        named = "\n  ".join([*differences[:MOST_NAMED], *([f"and {rest} more"] if rest > 0 else [])])
-        raise UserError(
-            f"{folder}: holds another study; runs of the two must not be mixed. Name another --out, or undo:\n  {named}"
-        )
+        head = f"{folder}: holds another study; runs of the two must not be mixed. Name another --out, or undo:"
+        raise UserError(listed(head, differences))
 
 
 def _other_shape(begun: dict[str, Any], plan: Plan) -> Iterator[str]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from vision_train.errors import UserError
 from vision_train.study.execution import begin_arguments
-from vision_train.study.runs import Run, listed
+from vision_train.study.runs import Run
 from vision_train.study.study import Study
+from vision_train.wording import listed
 
 
 @dataclass(frozen=True)

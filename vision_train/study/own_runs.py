@@ -15,8 +15,9 @@ from vision_train.run.differences import HARMLESS
 from vision_train.run.directory import RunDirectory
 from vision_train.run.precision import FULL, MIXED
 from vision_train.study.plan import differing_keys
-from vision_train.study.runs import Run, listed, read_record
+from vision_train.study.runs import Run, read_record
 from vision_train.study.used import AUTOMATIC_KEYS, BATCH, PARTS, RATE
+from vision_train.wording import listed
 
 FREE = tuple(key for key in HARMLESS if key != "trainer.limit_test_batches")
 """Keys that may differ: a machine may need its own workers or accelerator. What is tested on may not."""

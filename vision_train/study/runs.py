@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,6 @@ from vision_train.recipe.plain import escaped
 from vision_train.run.directory import RunDirectory
 from vision_train.study.plan import Draw
 from vision_train.study.processes import lock_of
-
-MOST_NAMED = 10
-"""Runs that a message lists."""
-
-
-def listed(head: str, lines: Sequence[str]) -> str:
-    """A message with a line for each run; of many runs the rest are counted."""
-    rest = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
-    return "\n  ".join([head, *lines[:MOST_NAMED], *rest])
 
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
