@@ -251,6 +251,12 @@ def test_data_that_only_the_user_can_name_is_missing_from_no_file(mistakes: Mist
     assert mistakes("classification/vit_small", "seed=-1")[-1].startswith("data.root: no images named")
 
 
+NESTED_ALIASES = "".join(
+    f"k{level}: &k{level} [{', '.join([f'*k{level - 1}' if level else 'x'] * 9)}]\n" for level in range(9)
+)
+"""A few hundred bytes that stand for 400 million values."""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -259,7 +265,7 @@ def test_data_that_only_the_user_can_name_is_missing_from_no_file(mistakes: Mist
         ("seed: [1\n", "mine.yaml:2: not valid YAML: "),
         (
             "seed: !!python/object/apply:os.getcwd []\n",
-            "mine.yaml:1: not valid YAML: could not determine a constructor",
+            "mine.yaml:1: not valid YAML: python/object/apply:os.getcwd is no text, number, list or mapping",
         ),
         ("- seed\n", "mine.yaml: holds no keys; a recipe is a mapping"),
         ("seed: 1\ndescription: ${nothing}\n", "mine.yaml:2: description: Interpolation key 'nothing' not found"),
@@ -267,7 +273,12 @@ def test_data_that_only_the_user_can_name_is_missing_from_no_file(mistakes: Mist
         ("seed: 1\naugment:\n  mean: [1, '${augment.mean}', 1]\n", "mine.yaml:3: augment.mean"),
         ("x: &a [*a]\n", "mine.yaml:1: not valid YAML: "),
         ("? [1, 2]\n: 3\n", "mine.yaml:1: not valid YAML: "),
-        ("null: 3\n", "mine.yaml"),
+        ("null: 3\n", "mine.yaml:1: not valid YAML: a key is a name or a number"),
+        ("seed: !!set {1, 2}\n", "mine.yaml:1: not valid YAML: set is no text, number, list or mapping"),
+        ("seed: !!int three\n", "mine.yaml: not valid YAML: "),
+        ("model: {args: {a: 1, b: 2}}\naugment: {x: 1, x: 2}\n", "mine.yaml:2: not valid YAML: found duplicate key x"),
+        (f"seed: {'[' * 3000}{']' * 3000}\n", "mine.yaml: not valid YAML: "),
+        (NESTED_ALIASES, "mine.yaml:1: not valid YAML: more than 10,000 keys and values"),
         ("smoke: 3\ntask: classification\n", "mine.yaml:1: smoke: is 3; expected a mapping"),
     ],
 )

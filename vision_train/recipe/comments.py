@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from vision_train.recipe.layers import KeyPath, LayeredValues
-from vision_train.recipe.read import LOADER, key_lines
+from vision_train.recipe.yaml_text import read_yaml
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 LEFT_OUT = ("extends", "name", "smoke")
@@ -104,11 +104,8 @@ def with_comments(text: str, head: Sequence[str], stands_with: Callable[[KeyPath
 
 def _first_on_its_line(text: str) -> dict[int, KeyPath]:
     """Line -> the key that begins it, which holds the others on it."""
-    tree = yaml.compose(text, Loader=LOADER)
     paths: dict[int, KeyPath] = {}
-    if tree is None:
-        return paths
-    for path, line in key_lines(tree):
+    for path, line in read_yaml(text)[0].items():
         paths.setdefault(line, path)
     return paths
 

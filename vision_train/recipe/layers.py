@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING, Any
 
 from vision_train.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf.errors import OmegaConfBaseException
 
 COMMAND_LINE = "command line"
 """The source of an override."""
@@ -103,6 +103,9 @@ class LayeredValues:
         """
         if not _interpolates(self.merged.values):
             return copy.deepcopy(self.merged.values)  # many times as fast, and nearly every recipe
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
         try:
             values = OmegaConf.to_container(OmegaConf.create(self.merged.values), resolve=True)
         except OmegaConfBaseException as error:

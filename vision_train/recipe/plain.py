@@ -11,16 +11,14 @@ import yaml
 
 from vision_train.files import escape_name, write_text
 from vision_train.recipe.recipe import Recipe
+from vision_train.recipe.yaml_text import with_exponents
 
 
+@with_exponents
 class _Dumper(yaml.SafeDumper):
     """Block mappings, lists on one line, and text that the reader would take for a number in quotes."""
 
 
-# OmegaConf reads `1e-3` as a number, as YAML 1.2 does; PyYAML alone would write the text 1e-3 without quotes.
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 _Dumper.add_representer(
     list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
 )

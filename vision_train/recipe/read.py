@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from vision_train.errors import UserError
 from vision_train.files import unescape_name
 from vision_train.recipe.catalogue import builtin_files, find_extended, nearest_names
 from vision_train.recipe.layers import COMMAND_LINE, KeyPath, Layer, Origin, located_error, show
-
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Reads YAML without making objects; libyaml's, where PyYAML comes with it, takes a tenth of the time."""
+from vision_train.recipe.yaml_text import read_yaml
 
 
 def read_file(file: Path) -> Layer:
@@ -37,7 +33,7 @@ def read_file(file: Path) -> Layer:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{shown}{line}: not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # `!!int three`; brackets in brackets without an end
         raise UserError(f"{shown}: not valid YAML: {error}") from error
 
 
@@ -87,6 +83,9 @@ def override_layer(override: str, place: int) -> Layer:
         raise UserError(
             f"{COMMAND_LINE}: `{override}` is no override; write key.path=value, such as trainer.max_epochs=10"
         )
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     origin = Origin(COMMAND_LINE, place)
     try:
         # YAML holds no byte of a path that is no UTF-8, but its escape.
@@ -120,17 +119,12 @@ def _parse(text: str, source: str) -> Layer:
 
 @cache
 def _parsed(text: str, source: str) -> Layer:
-    tree = yaml.compose(text, Loader=LOADER)
-    if tree is None:
+    lines, values = read_yaml(text)
+    if values is None:
         return Layer(Origin(source))
-    if not isinstance(tree, yaml.MappingNode):
+    if not isinstance(values, dict):
         raise UserError(f"{source}: holds no keys; a recipe is a mapping such as `task: classification`")
-    try:
-        values = _with_names(OmegaConf.to_container(OmegaConf.create(text), resolve=False))
-    except OmegaConfBaseException as error:
-        raise located_error(error, Layer(Origin(source), {}, dict(_lines(tree, (), source)))) from error
-    assert isinstance(values, dict)
-    return Layer(Origin(source), values, dict(_lines(tree, (), source)))
+    return Layer(Origin(source), _with_names(values), {path: Origin(source, line) for path, line in lines.items()})
 
 
 def _with_names(value: Any) -> Any:
@@ -140,24 +134,6 @@ def _with_names(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_names(item) for item in value]
     return unescape_name(value) if isinstance(value, str) else value
-
-
-def _lines(node: yaml.Node, path: KeyPath, source: str) -> Iterator[tuple[KeyPath, Origin]]:
-    """Yield where every key and list item below a node was written."""
-    return ((here, Origin(source, line)) for here, line in key_lines(node, path))
-
-
-def key_lines(node: yaml.Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, int]]:
-    """Yield the line of every key and list item below a node; merged keys (`<<`) keep the line of their mapping."""
-    if isinstance(node, yaml.MappingNode):
-        children = [(key.value, key, value) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = [(index, item, item) for index, item in enumerate(node.value)]
-    else:
-        return
-    for key, marked, value in children:
-        yield (*path, key), marked.start_mark.line + 1
-        yield from key_lines(value, (*path, key))
 
 
 def _mapping_paths(values: Mapping[Any, Any], path: KeyPath) -> Iterator[KeyPath]:
