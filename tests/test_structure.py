@@ -56,6 +56,7 @@ FOUNDATION = {
     "seeds",
     "progress",
     "control_groups",
+    "importing",
 }
 FOUNDATION |= {"progress_bars"}
 FOUNDATION |= {"__version__", "__file__"}

@@ -95,7 +95,7 @@ def compare(
     command = shlex.join([*typed, "--out", fspath(out), "--jobs", str(jobs)])
     console = console_for(quiet=quiet)
     with shown_on(console):
-        with loading(f"compare {' '.join(arm.name for arm in plan.arms)}"):
+        with loading(f"compare {' '.join(arm.name for arm in plan.arms)}", shared=True):
             from vision_train.study.conduct import conduct
             from vision_train.study.writing import verdicts
 

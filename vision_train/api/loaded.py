@@ -46,7 +46,7 @@ def load_network(run: Path, console: Console) -> LoadedRun:
     directory = open_run(run, with_weights=True)
     recipe = load_for_inference(directory.recipe)
     with shown_on(console):
-        with loading(f"load {run}"):
+        with loading(f"load {run}", shared=True):
             from models.lora import remove_adapters
             from vision_train.run.best_weights import load_best
             from vision_train.run.phase import build_task

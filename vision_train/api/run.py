@@ -89,7 +89,7 @@ class Run:
         open_unfinished(self.path)
         console = console_for(quiet=quiet)
         with shown_on(console):
-            with loading(f"resume {self.path}"):
+            with loading(f"resume {self.path}", shared=True):
                 from vision_train.run.fit import resume
 
             resume(self.path, console=console, accept=accept)
@@ -123,7 +123,7 @@ class Run:
         check_evaluation(self.path, split, typed, tta)
         console = console_for(quiet=quiet)
         with shown_on(console):
-            with loading(f"evaluate {self.path}"):
+            with loading(f"evaluate {self.path}", shared=True):
                 from vision_train.run.evaluate import evaluate_run
 
             return evaluate_run(self.path, split, typed, console, tta)
@@ -162,7 +162,7 @@ class Run:
         recipe = check_prediction(self.path, typed, **options, force=False)
         console = console_for(quiet=quiet)
         with shown_on(console), as_files(inputs) as (paths, places), TemporaryFile("w+", encoding="utf-8") as lines:
-            with loading(f"predict {self.path}"):
+            with loading(f"predict {self.path}", shared=True):
                 from vision_train.run.predict import predict_run
 
             predict_run(self.path, paths, overrides=typed, console=console, lines=lines, **options)
@@ -224,7 +224,7 @@ def fit(
     command = ["fit", fspath(recipe), *typed]
     console = console_for(quiet=quiet)
     with shown_on(console):
-        with loading(f"fit {loaded.name}"):
+        with loading(f"fit {loaded.name}", shared=True):
             from vision_train.run.fit import fit as fit_run
 
         return Run(fit_run(loaded, run_dir=folder, command=command, console=console).path)

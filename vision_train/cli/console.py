@@ -6,11 +6,12 @@ import codecs
 import io
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from vision_train.progress import Work, doing, shown_on
+from vision_train.importing import uncollected, without_needless
+from vision_train.progress import doing, shown_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,9 +57,17 @@ def console_for(*, quiet: bool) -> Console:
     return Console(quiet=True) if quiet else plain_console()
 
 
-def loading(verb: str) -> AbstractContextManager[Work]:
-    """Say that libraries are imported for a verb, which takes seconds; said before the first of them is."""
-    return doing(f"{verb}: loading PyTorch and Lightning", at_once="torch" not in sys.modules)
+@contextmanager
+def loading(verb: str, *, shared: bool = False) -> Iterator[None]:
+    """Say that libraries are imported for a verb, which takes seconds; said before the first of them is.
+
+    Args:
+        verb: With what it is about.
+        shared: Whether code that is not ours runs in this process too, and may need what we do not.
+    """
+    hiding = nullcontext() if shared else without_needless()
+    with doing(f"{verb}: loading PyTorch and Lightning", at_once="torch" not in sys.modules), uncollected(), hiding:
+        yield
 
 
 @contextmanager

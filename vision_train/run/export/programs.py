@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from vision_train.importing import uncollected
 from vision_train.progress import doing
 from vision_train.run.export.codec import Codec, Ran, Runner, Subject
 from vision_train.run.export.ranking import Ranking
@@ -25,7 +26,7 @@ def traced(exported: Exported) -> ExportedProgram:
     examples = exported.draw(torch.Generator().manual_seed(0))
     # AUTO, since guards that hold for every batch size are refused where the size is declared to be free.
     free = {name: dict.fromkeys(exported.free_of(name), torch.export.Dim.AUTO) for name in examples}
-    with torch.no_grad(), doing("tracing the network"):
+    with torch.no_grad(), uncollected(), doing("tracing the network"):
         return torch.export.export(exported.module, tuple(examples.values()), dynamic_shapes=free)
 
 
@@ -35,7 +36,7 @@ def _write_onnx(subject: Subject, path: Path) -> None:
     exported = subject.exported
     names = list(exported.draw(torch.Generator().manual_seed(0)))
     program = traced(exported)
-    with warnings.catch_warnings(), doing("translating it to ONNX"):
+    with warnings.catch_warnings(), uncollected(), doing("translating it to ONNX"):
         warnings.simplefilter("ignore")  # the exporter's remarks about its own insides
         translated = torch.onnx.export(
             program,
