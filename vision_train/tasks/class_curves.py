@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 from torch import Tensor
 
 from vision_train.artefacts import Artefact, Curve, Table
@@ -82,6 +81,8 @@ def choose_thresholds(probabilities: Tensor, labels: Tensor, classes: Sequence[s
         What :meth:`~vision_train.tasks.base.Task.calibrate` returns: names of classes to thresholds, without those of
         which there are no samples, or nothing else.
     """
+    from sklearn.metrics import roc_curve  # here and below, since it takes most of a second and few verbs need it
+
     if not probabilities.isfinite().all():
         return {}
     chosen = {}
@@ -180,6 +181,8 @@ def against(
         groups: N, what belongs together; None where each sample stands alone.
         threshold: As validation chose it; None where it chose none.
     """
+    from sklearn.metrics import average_precision_score
+
     items = class_auroc_items(scores.double(), positive)
     truth, ranked = positive.numpy(), scores.numpy()
     precision = float(average_precision_score(truth, ranked))
@@ -188,6 +191,8 @@ def against(
 
 
 def _roc(found: Sequence[Against], whom: str, split: str) -> Curve:
+    from sklearn.metrics import roc_curve
+
     drawn = {each: roc_curve(each.positive, each.scores)[:2] for each in found}
     lines = {f"{each.name} (AUROC {each.auroc:.3f})": _thinned(false, true) for each, (false, true) in drawn.items()}
     told = _told(found[0]) if len(found) == 1 else []
@@ -204,6 +209,8 @@ def _roc(found: Sequence[Against], whom: str, split: str) -> Curve:
 
 
 def _precision(found: Sequence[Against], whom: str, split: str) -> Curve:
+    from sklearn.metrics import precision_recall_curve
+
     drawn = {each: precision_recall_curve(each.positive, each.scores, drop_intermediate=True)[:2] for each in found}
     lines = {
         f"{each.name} (AP {each.average_precision:.3f})": _thinned(recall[::-1], precision[::-1])

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import precision_recall_curve
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
@@ -100,6 +99,8 @@ def choose_thresholds(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
         What :meth:`~vision_train.tasks.base.Task.calibrate` returns: names of classes to thresholds, without those that
         no image bears, or nothing else.
     """
+    from sklearn.metrics import precision_recall_curve  # takes most of a second, and few verbs need it
+
     shares, truths = probabilities(scores), targets(scores)
     if not shares.isfinite().all():
         return {}
