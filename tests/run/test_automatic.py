@@ -2,9 +2,9 @@
 
 import io
 import json
-import os
 import re
 import signal
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -184,9 +184,15 @@ def test_a_loss_that_never_falls_says_nothing():
         judged([1e-6] * 20, [2.0] * 19 + [2.1])
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows cannot hold signals back")
-def test_ctrl_c_while_memory_is_freed_comes_after_it(monkeypatch):
-    monkeypatch.setattr(batches.gc, "collect", lambda: os.kill(os.getpid(), signal.SIGINT) or freed.append(True))
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_ctrl_c_while_memory_is_freed_comes_after_it_whichever_thread_takes_it(monkeypatch, elsewhere):
+    def collect():
+        thread = threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,))
+        (thread.start if elsewhere else thread.run)()
+        thread.join() if elsewhere else None
+        freed.append(True)
+
+    monkeypatch.setattr(batches.gc, "collect", collect)
     monkeypatch.setattr(batches, "_train_twice", lambda recipe: 0)
     before, freed = signal.signal(signal.SIGINT, signal.default_int_handler), []
     try:

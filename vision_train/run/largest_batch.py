@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -153,15 +154,23 @@ def _two_steps(recipe: Recipe, batch: int) -> Tried:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C wait: raised while an object is deleted, it would be printed and forgotten."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Let Ctrl-C wait: raised while an object is deleted, it would be printed and forgotten.
+
+    A mask of signals would not do: it holds for one thread, and another one may take the signal in its place.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    # Nothing is raised in other threads, and a handler that is not Python's can be neither kept nor put back.
+    if before is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

@@ -123,16 +123,16 @@ def _predict(asked: _Asked, directory: RunDirectory, console: Console) -> tuple[
     """
     run, recipe, out, render, lines = asked.run, asked.recipe, asked.out, asked.render, asked.lines
     settle_threads(recipe)
-    with doing(f"loading {recipe.model.name}"):
-        task = build_task(recipe, directory.read_classes())
-        _check_predicts(task, run, render)
-        load_best(task, run)
     with doing(f"listing {recipe.kind.noun}"):
         loader = _loader(asked)
     printed = lines is None and asked.taken is None and (bool(asked.texts) or len(loader.dataset) == 1)
     if out is None and lines is None and not printed:
         out = DEFAULT
         check_outputs(out, render, force=asked.force)
+    with doing(f"loading {recipe.model.name}"):
+        task = build_task(recipe, directory.read_classes())
+        _check_predicts(task, run, render)
+        load_best(task, run)
     as_results = out is not None and out.suffix == RESULTS
     results = recipe.kind.open_results(recipe, task.classes, loader.dataset.samples) if as_results else None
     # A file of results holds all that was found; only pictures and tables leave something out.
