@@ -123,15 +123,16 @@ def _predict(asked: _Asked, directory: RunDirectory, console: Console) -> tuple[
     """
     run, recipe, out, render, lines = asked.run, asked.recipe, asked.out, asked.render, asked.lines
     settle_threads(recipe)
+    with doing(f"building {recipe.model.name}"):
+        task = build_task(recipe, directory.read_classes())
+        _check_predicts(task, run, render)
     with doing(f"listing {recipe.kind.noun}"):
         loader = _loader(asked)
     printed = lines is None and asked.taken is None and (bool(asked.texts) or len(loader.dataset) == 1)
     if out is None and lines is None and not printed:
         out = DEFAULT
         check_outputs(out, render, force=asked.force)
-    with doing(f"loading {recipe.model.name}"):
-        task = build_task(recipe, directory.read_classes())
-        _check_predicts(task, run, render)
+    with doing(f"loading the weights of {run}"):
         load_best(task, run)
     as_results = out is not None and out.suffix == RESULTS
     results = recipe.kind.open_results(recipe, task.classes, loader.dataset.samples) if as_results else None
