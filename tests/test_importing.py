@@ -38,6 +38,7 @@ def test_what_is_not_needed_is_passed_over_and_can_be_imported_later(monkeypatch
         assert sys.modules["this"] is this
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shared", "hidden"), [("False", True), ("True", False)])
 def test_only_a_process_of_ours_hides_what_timm_imports_of_others(shared, hidden):
     pytest.importorskip("wandb")

@@ -1,4 +1,4 @@
-"""Two runs at once on one machine against one alone: the issue asks for at most 2.3 x the time.
+"""Two runs at once on one machine against one alone: wanted is at most 2.3 x the time.
 
     python tests/benchmarks/two_runs.py                        # the quickstart, three rounds
     python tests/benchmarks/two_runs.py --quota 1.5            # in a control group of so many processors; needs root

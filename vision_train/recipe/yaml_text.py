@@ -14,6 +14,8 @@ MOST_NODES = 10_000
 """Keys, values and list items of a text, with those that aliases repeat; one that is made to fill memory has more."""
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "merge")}
 """Tags of what a recipe holds."""
+UNREADABLE = (yaml.YAMLError, ValueError, LookupError, RecursionError)
+"""What PyYAML raises: the second and third for `!!int three` and `!!bool maybe`, the last for a thousand brackets."""
 
 
 def with_exponents(handler: Any) -> Any:
@@ -50,6 +52,10 @@ def read_yaml(text: str) -> tuple[dict[KeyPath, int], Any]:
         _refuse_what_is_not_plain(tree)
         lines = dict(_key_lines(tree, ()))  # before merged keys are moved into the tree
         return lines, loader.construct_document(tree)
+    except yaml.YAMLError:
+        raise
+    except UNREADABLE as error:
+        raise yaml.YAMLError(f"a value does not suit its tag, or is nested too deeply ({error})") from error
     finally:
         loader.dispose()
 
