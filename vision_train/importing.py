@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NEEDLESS = ("wandb",)
-"""Packages that timm imports, where they are installed, for its own training script alone. Ours come by Lightning."""
+"""Packages that timm imports where they are installed, though only its own training script needs them."""
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage meanwhile: Python would go through everything that was made, again and again."""
+    """Switch garbage collection off for the block: Python would go through all that was made, again and again."""
     collected = gc.isenabled()
     gc.disable()
     try:
@@ -25,11 +25,15 @@ def uncollected() -> Iterator[None]:
 
 @contextmanager
 def without_needless() -> Iterator[None]:
-    """Let imports inside pass over what is not needed. Only for a process of ours: timm takes it for not installed."""
+    """Make these packages look as if they were not installed while the block imports others.
+
+    Only for a process in which all code is ours. Runs that are tracked with wandb import it later.
+    """
     hidden = [name for name in NEEDLESS if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: importing it raises ImportError
     try:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            if sys.modules.get(name, name) is None:
+                del sys.modules[name]

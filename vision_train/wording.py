@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vision_train.files import printable
 
 MOST_NAMED = 10
-"""Names or lines that a message has; it counts the others."""
+"""Most names or lines that a message shows; it counts the others."""
 
 _PLURAL = re.compile(r"(?:(?<=ch|sh|ss)e|(?<=x)e)?s$")
 
@@ -22,7 +22,7 @@ def first_named(names: Sequence[str]) -> str:
 
 
 def listed(head: str, lines: Sequence[str]) -> str:
-    """A message of a line for each thing; of more than ten the others are counted."""
+    """The head of a message, and below it ten lines at most, with the number of the others."""
     rest = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
     return "\n  ".join([head, *lines[:MOST_NAMED], *rest])
 

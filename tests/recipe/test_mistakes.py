@@ -265,20 +265,24 @@ NESTED_ALIASES = "".join(
         ("seed: [1\n", "mine.yaml:2: not valid YAML: "),
         (
             "seed: !!python/object/apply:os.getcwd []\n",
-            "mine.yaml:1: not valid YAML: python/object/apply:os.getcwd is no text, number, list or mapping",
+            "mine.yaml:1: not valid YAML: !!python/object/apply:os.getcwd is no text, number, list or mapping",
         ),
         ("- seed\n", "mine.yaml: holds no keys; a recipe is a mapping"),
         ("seed: 1\ndescription: ${nothing}\n", "mine.yaml:2: description: Interpolation key 'nothing' not found"),
         ("description: ${seed\n", "mine.yaml:1: description: "),
         ("seed: 1\naugment:\n  mean: [1, '${augment.mean}', 1]\n", "mine.yaml:3: augment.mean"),
-        ("x: &a [*a]\n", "mine.yaml:1: not valid YAML: "),
+        ("x:\n- &a [*a]\n", "mine.yaml:2: not valid YAML: an alias (*) stands inside what it repeats"),
         ("? [1, 2]\n: 3\n", "mine.yaml:1: not valid YAML: "),
         ("null: 3\n", "mine.yaml:1: not valid YAML: a key is a name or a number"),
-        ("seed: !!set {1, 2}\n", "mine.yaml:1: not valid YAML: set is no text, number, list or mapping"),
+        ("seed: !!set {1, 2}\n", "mine.yaml:1: not valid YAML: !!set is no text, number, list or mapping"),
         *((f"seed: !!{value}\n", "mine.yaml: not valid YAML: ") for value in ("int three", "int ''", "bool maybe")),
         ("model: {args: {a: 1, b: 2}}\naugment: {x: 1, x: 2}\n", "mine.yaml:2: not valid YAML: found duplicate key x"),
-        (f"seed: {'[' * 3000}{']' * 3000}\n", "mine.yaml: not valid YAML: "),
-        (NESTED_ALIASES, "mine.yaml:1: not valid YAML: more than 10,000 keys and values"),
+        ("description: <<\n", "mine.yaml:1: not valid YAML: `<<` is no text"),
+        *(
+            (f"seed:\n  {'[' * deep}{']' * deep}\n", "mine.yaml:2: not valid YAML: more than 50")
+            for deep in (51, 400, 50_000)
+        ),
+        (NESTED_ALIASES, "not valid YAML: more than 10,000 values"),
         ("smoke: 3\ntask: classification\n", "mine.yaml:1: smoke: is 3; expected a mapping"),
     ],
 )

@@ -41,5 +41,16 @@ def test_merged_keys_are_values_and_have_no_line_of_their_own():
     assert ("mine", "a") not in lines
 
 
+@pytest.mark.parametrize(
+    "text", ["a: &a {x: 1}\nb: &b {y: 2}\nc:\n  <<: *a\n  <<: *b\n", "c:\n  <<: [{a: 1}, {a: 2, b: 3}]\n", "a: {=: 4}"]
+)
+def test_keys_of_signs_mean_what_they_mean_to_omegaconf(text):
+    assert read_yaml(text)[1] == as_omegaconf_has_it(text)
+
+
+def test_a_sign_of_equality_is_a_text():
+    assert read_yaml("description: =")[1] == {"description": "="}
+
+
 def test_an_empty_text_has_no_values():
     assert read_yaml("# nothing yet\n") == ({}, None)

@@ -188,8 +188,11 @@ def test_a_loss_that_never_falls_says_nothing():
 def test_ctrl_c_while_memory_is_freed_comes_after_it_whichever_thread_takes_it(monkeypatch, elsewhere):
     def collect():
         thread = threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,))
-        (thread.start if elsewhere else thread.run)()
-        thread.join() if elsewhere else None
+        if elsewhere:
+            thread.start()
+            thread.join()
+        else:
+            thread.run()
         freed.append(True)
 
     monkeypatch.setattr(batches.gc, "collect", collect)

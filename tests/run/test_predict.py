@@ -347,7 +347,8 @@ def test_json_goes_to_the_lines_alone(images_run, photos):
     assert Path("predictions.jsonl").read_text() == lines.getvalue()
 
 
-def test_what_is_there_is_written_over_only_if_asked(images_run, photos):
+def test_what_is_there_is_written_over_only_if_asked(images_run, photos, monkeypatch):
+    monkeypatch.setattr("vision_train.run.predict.load_best", lambda *_: pytest.fail("it was refused too late"))
     for out in ("there.csv", None):
         file = Path(out or "predictions.jsonl")
         file.write_text("mine")

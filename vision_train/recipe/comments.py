@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from vision_train.recipe.layers import KeyPath, LayeredValues
-from vision_train.recipe.yaml_text import read_yaml
+from vision_train.recipe.yaml_text import key_lines
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 LEFT_OUT = ("extends", "name", "smoke")
@@ -105,7 +105,7 @@ def with_comments(text: str, head: Sequence[str], stands_with: Callable[[KeyPath
 def _first_on_its_line(text: str) -> dict[int, KeyPath]:
     """Line -> the key that begins it, which holds the others on it."""
     paths: dict[int, KeyPath] = {}
-    for path, line in read_yaml(text)[0].items():
+    for path, line in key_lines(text).items():
         paths.setdefault(line, path)
     return paths
 

@@ -21,7 +21,7 @@ def read_file(file: Path) -> Layer:
     """Read one YAML file, without what it extends.
 
     Raises:
-        UserError: The file cannot be read, is not YAML, repeats a key, or holds no mapping.
+        UserError: The file cannot be read, is not YAML as recipes have it (:func:`read_yaml`), or holds no mapping.
     """
     shown = _shown(file)
     try:

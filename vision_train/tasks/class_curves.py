@@ -81,7 +81,7 @@ def choose_thresholds(probabilities: Tensor, labels: Tensor, classes: Sequence[s
         What :meth:`~vision_train.tasks.base.Task.calibrate` returns: names of classes to thresholds, without those of
         which there are no samples, or nothing else.
     """
-    from sklearn.metrics import roc_curve  # here and below, since it takes most of a second and few verbs need it
+    from sklearn.metrics import roc_curve  # imported where it is used: that takes most of a second
 
     if not probabilities.isfinite().all():
         return {}
