@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vision_train.errors import UserError
+from vision_train.importing import uncollected
 from vision_train.recipe.catalogue import builtin_recipes, find_recipe, nearest_names, recipes_to_start_from
 from vision_train.recipe.layers import KeyPath, join_keys
 from vision_train.recipe.load import checked, merge_files
@@ -59,7 +60,8 @@ def entries(*, all_recipes: bool = False) -> list[Entry]:
         all_recipes: Also the arms of studies.
     """
     names = builtin_recipes() if all_recipes else recipes_to_start_from()
-    return sorted(map(_entry, names), key=lambda entry: (entry.order, entry.group, entry.name))
+    with uncollected():
+        return sorted(map(_entry, names), key=lambda entry: (entry.order, entry.group, entry.name))
 
 
 def _entry(name: str) -> Entry:
