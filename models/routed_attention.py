@@ -162,7 +162,7 @@ def _heads(projected: Tensor, heads: int) -> Tensor:
 
 def _split(projected: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """B N (3 H D) to query, key and value, each B H N D; views, no copies."""
-    query, key, value = projected.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+    query, key, value = (_heads(part, heads) for part in projected.chunk(3, dim=-1))
     return query, key, value
 
 

@@ -257,6 +257,11 @@ NESTED_ALIASES = "".join(
 """A few hundred bytes that stand for 400 million values."""
 
 
+def brackets(deep: int) -> str:
+    """Lists inside one another."""
+    return "[" * deep + "]" * deep
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -279,10 +284,12 @@ NESTED_ALIASES = "".join(
         ("model: {args: {a: 1, b: 2}}\naugment: {x: 1, x: 2}\n", "mine.yaml:2: not valid YAML: found duplicate key x"),
         ("description: <<\n", "mine.yaml:1: not valid YAML: `<<` is no text"),
         *(
-            (f"seed:\n  {'[' * deep}{']' * deep}\n", "mine.yaml:2: not valid YAML: more than 50")
+            pytest.param(
+                f"seed:\n  {brackets(deep)}\n", "mine.yaml:2: not valid YAML: more than 50", id=f"{deep} brackets"
+            )
             for deep in (51, 400, 50_000)
         ),
-        (NESTED_ALIASES, "not valid YAML: more than 10,000 values"),
+        pytest.param(NESTED_ALIASES, "not valid YAML: more than 10,000 values", id="aliases of aliases"),
         ("smoke: 3\ntask: classification\n", "mine.yaml:1: smoke: is 3; expected a mapping"),
     ],
 )
@@ -303,6 +310,8 @@ def test_a_file_that_is_no_text(folder: Path, mistakes: Mistakes):
         ("seed", "command line: `seed` is no override; write key.path=value, such as trainer.max_epochs=10"),
         ("=3", "command line: `=3` is no override"),
         ("seed=[1", "command line: seed: `[1` is not valid YAML; try \"seed='[1'\""),
+        pytest.param(f"seed=0x{'f' * 5000}", "command line: seed: is 0xffff", id="thousands of digits"),
+        pytest.param(f"model.args={brackets(50_000)}", "command line: model.args: `[[[[", id="thousands of brackets"),
         ("seed=!!bool maybe", "command line: seed: `!!bool maybe` is not valid YAML"),
         ("seed=!!int three", "command line: seed: `!!int three` is not valid YAML"),
         ("description=${nothing}", "command line: description: Interpolation key 'nothing' not found"),

@@ -150,7 +150,9 @@ def show(value: object) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
         return "a mapping"
-    text = f"`{value}`" if isinstance(value, str) else str(value)
+    # Python refuses to write an integer of thousands of digits, and none is short that is.
+    long = isinstance(value, int) and value.bit_length() > 1_000
+    text = f"`{value}`" if isinstance(value, str) else hex(value) if long else str(value)  # type: ignore[arg-type]
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -14,7 +14,7 @@ from vision_train.errors import UserError
 from vision_train.files import unescape_name
 from vision_train.recipe.catalogue import builtin_files, find_extended, nearest_names
 from vision_train.recipe.layers import COMMAND_LINE, KeyPath, Layer, Origin, located_error, show
-from vision_train.recipe.yaml_text import UNREADABLE, read_yaml
+from vision_train.recipe.yaml_text import UNREADABLE, read_yaml, refuse_depth
 
 
 def read_file(file: Path) -> Layer:
@@ -88,13 +88,15 @@ def override_layer(override: str, place: int) -> Layer:
 
     origin = Origin(COMMAND_LINE, place)
     try:
+        refuse_depth(value)
         # YAML holds no byte of a path that is no UTF-8, but its escape.
         typed = override.encode("utf-8", "backslashreplace").decode()
         values = _with_names(OmegaConf.to_container(OmegaConf.from_dotlist([typed]), resolve=False))
     except OmegaConfBaseException as error:
         raise located_error(error, Layer(origin)) from error
     except UNREADABLE as error:
-        raise UserError(f"{COMMAND_LINE}: {key}: `{value}` is not valid YAML; try \"{key}='{value}'\"") from error
+        shown = show(value).strip("`")
+        raise UserError(f"{COMMAND_LINE}: {key}: `{shown}` is not valid YAML; try \"{key}='{shown}'\"") from error
     assert isinstance(values, dict)
     if joined := next(_joined_keys(values), None):
         name, _, rest = joined.partition(":")

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from vision_train.data.kind import KindOfData, Problems
+from vision_train.recipe.layers import show
 from vision_train.recipe.optim_section import Optim
 from vision_train.recipe.run_section import Run
 from vision_train.recipe.sections import Augment, Model
@@ -56,7 +57,7 @@ class Recipe:
         if not path.parts or path.is_absolute() or ".." in path.parts:
             yield "name", f"is `{self.name}`; it names a folder under runs/, so a plain name or a/b"
         if self.seed < 0 or self.seed >= 2**32:
-            yield "seed", f"is {self.seed}; must lie between 0 and 4294967295"
+            yield "seed", f"is {show(self.seed)}; must lie between 0 and 4294967295"
         yield from self._pool_problems()
         yield from self._length_problems()
 

@@ -49,7 +49,7 @@ def read_yaml(text: str) -> tuple[dict[KeyPath, int], Any]:
         yaml.YAMLError: It is not YAML, has more than one document, the same key written twice in a mapping, more than
             10,000 values, more than 50 lists and mappings inside one another, or what is no plain value.
     """
-    _refuse_depth(text)
+    refuse_depth(text)
     loader = Loader(text)
     try:
         tree = loader.get_single_node()
@@ -82,8 +82,12 @@ def _key_lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
         yield from _key_lines(value, (*path, key))
 
 
-def _refuse_depth(text: str) -> None:
-    """Refuse brackets by the thousand before the tree is made, which would end the process without a word."""
+def refuse_depth(text: str) -> None:
+    """Refuse brackets by the thousand before the tree is made, which would end the process without a word.
+
+    Raises:
+        yaml.YAMLError: There are more than 50 lists and mappings inside one another, or it is not YAML.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
