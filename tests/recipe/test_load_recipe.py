@@ -116,6 +116,12 @@ def test_relative_paths_mean_the_working_directory(folder: Path, monkeypatch: py
     assert parts.start == {"encoder": str(folder / "runs" / "0"), "text": "/home/someone/b.pth"}
 
 
+@pytest.mark.parametrize("name", ["ph\udcf6tos", "ph\udcf6tos/{of}/[two]", "猫"])
+def test_a_path_on_the_command_line_may_be_no_utf_8(folder: Path, name: str):
+    (folder / "mine.yaml").write_text(MINIMAL)
+    assert load_recipe("mine.yaml", ["data.source=images", f"data.root={name}"]).data.root == str(folder / name)
+
+
 def test_pretrain_is_a_builtin_name_or_a_path_made_absolute(folder: Path):
     (folder / "first.yaml").write_text(MINIMAL)
     assert load_recipe("quickstart", ["run.pretrain=quickstart"]).run.pretrain == "quickstart"

@@ -88,9 +88,9 @@ def override_layer(override: str, place: int) -> Layer:
 
     origin = Origin(COMMAND_LINE, place)
     try:
-        refuse_depth(value)
         # YAML holds no byte of a path that is no UTF-8, but its escape.
         typed = override.encode("utf-8", "backslashreplace").decode()
+        refuse_depth(typed.partition("=")[2])
         values = _with_names(OmegaConf.to_container(OmegaConf.from_dotlist([typed]), resolve=False))
     except OmegaConfBaseException as error:
         raise located_error(error, Layer(origin)) from error
