@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,9 @@ from PIL import Image
 from vision_train.data.content import CONTENTS, Shared
 from vision_train.data.decode import BadImageError, decode, stored_content
 from vision_train.data.sample import ImageSample, Pixels, Sample
+from vision_train.data.stored_content import rows_of
 from vision_train.data.stored_images import StoredImage
+from vision_train.progress import doing
 
 MOST_IMAGES = 50_000
 MOST_BYTES = 8 * 2**30
@@ -77,13 +80,9 @@ def pictures_of(samples: Sequence[Sample]) -> Pictures:
     files = {sample.identity: sample.image for sample in images if isinstance(sample.image, str)}
     texts = CONTENTS.of_pictures([*files.values()], _describe_file)
     found = {identity: _read(texts[path]) for identity, path in files.items() if path in texts}
-    others = {sample.identity: sample.image for sample in images if not isinstance(sample.image, str)}
-    for identity, image in others.items():
-        try:
-            found[identity] = describe(decode(stored_content(image)) if isinstance(image, StoredImage) else image)
-        except BadImageError:
-            continue  # told when it is read to learn from
-    return found
+    found |= _of_rows(rows_of(images))
+    held = {sample.identity: sample.image for sample in images if not isinstance(sample.image, str | StoredImage)}
+    return found | {identity: describe(pixels) for identity, pixels in held.items()}
 
 
 def same_pixels(lists: Mapping[str, Sequence[Sample]], pictures: Pictures) -> list[Shared]:
@@ -127,6 +126,26 @@ def _outline(pixels: Pixels) -> int | None:
     if not FEWEST_BITS <= lighter.sum() <= lighter.size - FEWEST_BITS:
         return None
     return int.from_bytes(np.packbits(lighter).tobytes())
+
+
+def _of_rows(rows: Mapping[str, StoredImage]) -> Pictures:
+    """The pictures that stand in rows of files, by identity; each is decoded once, unless its file changes."""
+    found = {}
+    with doing("comparing pictures", len(rows), "images") as work:
+        for identity, image in rows.items():
+            if picture := _describe_row(image):
+                found[identity] = picture
+            work.advance()
+    return found
+
+
+@cache
+def _describe_row(image: StoredImage) -> Picture | None:
+    """The picture in a row of a file; None where it cannot be read."""
+    try:
+        return describe(decode(stored_content(image)))
+    except BadImageError:
+        return None  # told when it is read to learn from
 
 
 def _describe_file(path: str) -> str:

@@ -15,26 +15,35 @@ MOST_BYTES = 4 * 2**30
 """Rows are compared of files that are no larger than this together: reading them takes some seconds."""
 
 
+def rows_of(samples: Iterable[Sample]) -> dict[str, StoredImage]:
+    """The images that stand in rows, by the identity of their samples.
+
+    They are in the order of their files, of which a group of rows is read at a time.
+    """
+    images = [sample for sample in samples if isinstance(sample, ImageSample)]
+    rows = {sample.identity: sample.image for sample in images if isinstance(sample.image, StoredImage)}
+    return dict(sorted(rows.items(), key=lambda item: (item[1].file, item[1].row)))
+
+
 def row_digests(samples: Iterable[Sample]) -> dict[str, str]:
     """A digest of the bytes of each image that stands in a row, by the identity of its sample.
 
     Those of more than :data:`MOST_BYTES` are not read, nor are rows that cannot be.
     """
-    rows = _rows(samples)
+    rows = rows_of(samples)
     if not rows or _too_much(rows.values()):
         return {}
     found = {}
     with doing("comparing images"):
-        # In the order of the files, of which a group of rows is read at a time.
-        for identity, image in sorted(rows.items(), key=lambda item: (item[1].file, item[1].row)):
-            if digest := _digest(image, Path(image.file).stat().st_mtime_ns):
+        for identity, image in rows.items():
+            if digest := _digest(image):
                 found[identity] = digest
     return found
 
 
 def unread(samples: Iterable[Sample]) -> str:
     """The size of the files, in words, where it is too much for their rows to be compared; empty where they are."""
-    rows = _rows(samples)
+    rows = rows_of(samples)
     return f"{_size(rows.values()) / 2**30:.1f} GiB of Parquet or Arrow files" if _too_much(rows.values()) else ""
 
 
@@ -43,18 +52,13 @@ def _too_much(rows: Iterable[StoredImage]) -> bool:
     return _size(rows) > MOST_BYTES
 
 
-def _rows(samples: Iterable[Sample]) -> dict[str, StoredImage]:
-    stored = [sample for sample in samples if isinstance(sample, ImageSample)]
-    return {sample.identity: sample.image for sample in stored if isinstance(sample.image, StoredImage)}
-
-
 def _size(rows: Iterable[StoredImage]) -> int:
     return sum(Path(file).stat().st_size for file in {image.file for image in rows})
 
 
 @cache
-def _digest(image: StoredImage, changed: int) -> str | None:
-    """A digest of the row of a file that was changed at this time; None of a row that cannot be read."""
+def _digest(image: StoredImage) -> str | None:
+    """A digest of the bytes in a row of a file; None of a row that cannot be read."""
     try:
         content = image.read()
     except OSError:

@@ -36,6 +36,8 @@ class StoredImage:
     row: int
     """Row within the file, from 0."""
     column: str
+    changed: int
+    """When the file was last changed as its rows were listed, in nanoseconds."""
 
     @property
     def place(self) -> str:
@@ -46,7 +48,7 @@ class StoredImage:
         """The bytes; None where the row holds none.
 
         Raises:
-            OSError: The file cannot be read, or is damaged.
+            OSError: The file cannot be read, is damaged, or was changed after its rows were listed.
         """
         return _parts(os.getpid()).bytes_of(self)
 
@@ -61,19 +63,19 @@ class _Parts:
     """Open files and the parts of them that were read last."""
 
     def __init__(self) -> None:
-        self._files: dict[str, Any] = {}
-        self._kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._files: dict[str, tuple[int, Any]] = {}
+        self._kept: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
         self._size = 0
 
     def bytes_of(self, image: StoredImage) -> bytes | None:
-        key = (image.file, image.part)
+        key = (image.file, image.changed, image.part)
         if key not in self._kept:
             self._keep(key, self._read(image))
         self._kept.move_to_end(key)
         value = self._kept[key][image.offset].as_py()
         return value if value is None or isinstance(value, bytes) else None
 
-    def _keep(self, key: tuple[str, int], part: Any) -> None:
+    def _keep(self, key: tuple[str, int, int], part: Any) -> None:
         self._kept[key] = part
         self._size += part.nbytes
         while self._size > HELD and len(self._kept) > 1:
@@ -81,10 +83,14 @@ class _Parts:
             self._size -= oldest.nbytes
 
     def _read(self, image: StoredImage) -> Any:
-        if image.file not in self._files:
-            self._files[image.file] = open_columns(Path(image.file))
+        changed, opened = self._files.get(image.file, (None, None))
+        if changed != image.changed:
+            opened = open_columns(Path(image.file))
+            if changed_at(Path(image.file)) != image.changed:  # another image may stand where this one stood
+                raise OSError("was changed after its rows were listed; start again")
+            self._files[image.file] = (image.changed, opened)
         with arrow_errors():
-            return self._column(self._files[image.file], image)
+            return self._column(opened, image)
 
     @staticmethod
     def _column(opened: Any, image: StoredImage) -> Any:
@@ -135,6 +141,11 @@ def arrow_errors() -> Iterator[None]:
         yield
     except pyarrow.ArrowException as error:
         raise OSError(f"damaged, or no such file ({error})") from error
+
+
+def changed_at(file: Path) -> int:
+    """When a file was last changed, in nanoseconds; of a link, the file that it leads to."""
+    return file.stat().st_mtime_ns
 
 
 def open_columns(file: Path) -> Any:
