@@ -17,6 +17,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import typer.testing
 
 # Set before any test module imports the libraries that read them; child processes inherit them.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -41,6 +42,9 @@ hypothesis.settings.load_profile("tests")
 # Lightning looks through all installed packages for each Trainer that it makes, of which a short run makes six. What is
 # installed does not change while tests run.
 importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
+
+# Typer makes the command line of its functions for each call; a call leaves it as it was.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 SEED = 0
 LONGEST = tuple(Path(__file__).parent / folder for folder in ("run", "e2e", "study"))

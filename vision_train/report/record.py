@@ -14,6 +14,7 @@ import yaml
 from vision_train.artefacts import Artefact, Metric, UnknownArtefactError, read_artefact
 from vision_train.files import finite
 from vision_train.metrics_log import part_of, read_metrics
+from vision_train.recipe.yaml_text import read_yaml
 from vision_train.report.formats import FORMATS, Metrics, describe
 
 Content = TypeVar("Content")
@@ -152,7 +153,7 @@ def _json_mapping(path: Path) -> dict[str, Any]:
 
 
 def _yaml_mapping(path: Path) -> dict[str, Any]:
-    return _mapping(yaml.safe_load(_text(path)))
+    return _mapping(read_yaml(_text(path))[1])
 
 
 def _mapping(content: object) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def resample_mean(
         draws = generator.multinomial(count, np.bincount(places.ravel()) / count, size=resamples)
         values = draws @ kinds[:, 0] / (draws @ kinds[:, 1])
     else:
-        picked = (generator.integers(count, size=count) for _ in range(resamples))
-        values = np.array([sums[each].sum() / sizes[each].sum() for each in picked])
+        picked = _picked(count, count, resamples, generator)
+        values = np.concatenate([sums[each].sum(axis=1) / sizes[each].sum(axis=1) for each in picked])
     return Resampled(float(np.mean(items)), values, count)
 
 
@@ -90,11 +90,16 @@ def resample_statistic(
 
 def _draws(groups: int, items: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each group is drawn in each resample, some resamples at a time."""
-    generator = np.random.default_rng(seed)
+    for picked in _picked(groups, items, resamples, np.random.default_rng(seed)):
+        places = picked + groups * np.arange(len(picked))[:, None]  # each resample counts in a row of its own
+        yield np.bincount(places.ravel(), minlength=picked.size).reshape(picked.shape).astype(float)
+
+
+def _picked(groups: int, items: int, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Indices of the groups that each resample draws (R G), some resamples at a time."""
     at_once = max(1, COUNTS_AT_ONCE // items)
     for start in range(0, resamples, at_once):
-        rows = range(min(at_once, resamples - start))
-        yield np.array([np.bincount(generator.integers(groups, size=groups), minlength=groups) for _ in rows], float)
+        yield generator.integers(groups, size=(min(at_once, resamples - start), groups))
 
 
 def bootstrap_interval(
