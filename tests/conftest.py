@@ -17,7 +17,6 @@ from typing import Any
 
 import hypothesis
 import pytest
-import typer.testing
 
 # Set before any test module imports the libraries that read them; child processes inherit them.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -42,9 +41,6 @@ hypothesis.settings.load_profile("tests")
 # Lightning looks through all installed packages for each Trainer that it makes, of which a short run makes six. What is
 # installed does not change while tests run.
 importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
-
-# Typer makes the command line of its functions for each call; a call leaves it as it was.
-typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 SEED = 0
 LONGEST = tuple(Path(__file__).parent / folder for folder in ("run", "e2e", "study"))
@@ -162,7 +158,7 @@ def fresh_processes() -> BaseContext:
     return context
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def two_processes(fresh_processes: BaseContext) -> Callable[..., None]:
     """Call ``function(rank, *args)`` in two fresh processes that meet over gloo; a child's traceback is raised here."""
 

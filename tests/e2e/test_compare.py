@@ -110,20 +110,16 @@ def test_a_command_whose_start_has_not_ended_is_refused_and_succeeds_later(arms,
     plain, start, tuned = lines
     folder, started = Path(start[-2]), Path(tuned[-2])
 
-    def trained(command: list[str]) -> subprocess.CompletedProcess[str]:
-        program = [sys.executable, "-m", "vision_train", *command]
-        return subprocess.run(program, text=True, capture_output=True, check=False, timeout=DEADLINE)
-
-    assert trained(tuned).returncode == 2
-    assert trained(start).returncode == 0
+    assert cli(*tuned).exit_code == 2
+    assert cli(*start).exit_code == 0
     for file in ("weights.safetensors", "summary.json"):  # as while it trains: it has the best of its epochs so far
         (folder / file).unlink()
-    refused = trained(tuned)
-    assert refused.returncode == 2
+    refused = cli(*tuned)
+    assert refused.exit_code == 2
     assert f"wait for the end of {folder}" in refused.stderr
     assert not started.exists()
     shutil.rmtree(folder)
-    assert [trained(command).returncode for command in (start, tuned, plain, tuned)] == [0] * 4
+    assert [cli(*command).exit_code for command in (start, tuned, plain, tuned)] == [0] * 4
     collected = cli(*study, "--collect")
     assert collected.exit_code == 0, collected.output
     summary = started / "summary.json"

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,12 +89,42 @@ def _trained_in_two() -> list[str]:
     return list(kinds.values())
 
 
-def test_recipes_of_every_kind_train_in_two_processes(data: Path, tmp_path: Path, two_processes: Callable[..., None]):
-    names = _trained_in_two()
-    two_processes(_train_all, names, data, tmp_path)
-    for name in names:
-        summary = json.loads((tmp_path / name / "summary.json").read_text())
-        assert summary["train/steps"] == 2, name
+KINDS = _trained_in_two()
+
+
+def _with_a_page_of_its_own() -> list[str]:
+    """Of those one for each task and each method; models of one task share their page."""
+    pages = dict[tuple[str, str], str]()
+    for name in KINDS:
+        recipe = load_recipe(name, runnable=False)
+        several = " of several" if getattr(recipe.data, "multi_label", False) else ""
+        pages.setdefault((recipe.task + several, recipe.semi.method), name)
+    return list(pages.values())
+
+
+@pytest.fixture(scope="module")
+def trained_in_two(data: Path, tmp_path_factory: pytest.TempPathFactory, two_processes: Callable[..., None]) -> Path:
+    """Runs of every kind of recipe, each by its name."""
+    folder = tmp_path_factory.mktemp("in_two")
+    two_processes(_train_all, KINDS, data, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_recipes_of_every_kind_train_in_two_processes(trained_in_two: Path, name: str):
+    summary = json.loads((trained_in_two / name / "summary.json").read_text())
+    assert summary["train/steps"] == 2
+
+
+@pytest.mark.parametrize("name", _with_a_page_of_its_own())
+def test_pages_of_every_kind_fit_a_browser(trained_in_two: Path, opened: Callable[..., Any], name: str):
+    for width, scheme in ((420, "dark"), (1280, "light")):
+        page = opened(trained_in_two / name / "report.html", width, scheme)
+        for details in page.query_selector_all("details"):
+            details.evaluate("each => (each.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        undrawn = "[...document.images].filter(image => !image.naturalWidth).length"
+        assert page.evaluate(undrawn) == 0
 
 
 def _train_all(rank: int, names: list[str], data: Path, folder: Path) -> None:
