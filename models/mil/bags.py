@@ -93,8 +93,6 @@ class BagNetwork(nn.Module):
     """Whether the network weighs instances against one another."""
     hides = True
     """Whether instances can be hidden from the network's attention."""
-    any_length = True
-    """Whether ``torch.export`` can trace it for bags of any number of instances."""
 
     def __init__(self, in_features: int, map_shape: tuple[int, ...] = (1,)) -> None:
         super().__init__()

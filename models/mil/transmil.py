@@ -57,7 +57,7 @@ class TransMIL(BagNetwork):
     """
 
     heads = ("_fc2",)
-    hides = any_length = False
+    hides = False
 
     def __init__(self, in_features: int, width: int, classes: int) -> None:
         super().__init__(in_features)

@@ -44,6 +44,9 @@ REFUSED = {
     "export run --out vit.pt": "--out vit.pt: does not end in .onnx",
     "export run --out there.onnx": "there.onnx: is there already; .*--force",
     "export run --size 0 224": "--size 0 224: must be at least 1 pixel",
+    "export transmil": "--format onnx: cannot hold .*task=bags, model.name=transmil, .*--format safetensors",
+    "export dense --format torch-export": "--format torch-export: cannot hold .*task=dense_detection, .*start from",
+    "export transmil --format timm": "--format timm: cannot hold .*task=bags.* none of timm's",
     "export run --push digits/of/me": "--push digits/of/me: is no name of a repository",
     "inspect no.pth": "no.pth: does not exist",
     "inspect run --features no.png": "--features no.png: no such image",
@@ -78,16 +81,22 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("other.yaml").write_text("extends: classification/vit_small\noptim: {lr: 1e-5}\n")
     Path("semi.yaml").write_text("extends: semi/classification\n")
     Path("wrong.yaml").write_text("extends: classification/vit_small\noptim: {lrr: 1}\n")
-    Path("run/checkpoints").mkdir(parents=True)
-    Path("run/checkpoints/best.ckpt").touch()
-    Path("run/summary.json").write_text("{}")
-    write_recipe(Path("run/recipe.yaml"), load_recipe("vit.yaml", ["data.root=gone"]))
+    _leave_run("run", "vit.yaml", "data.root=gone")
+    _leave_run("transmil", "acmil/slides_transmil", "data.root=gone", "data.labels=gone.csv", "data.splits=gone.csv")
+    _leave_run("dense", "actress/referring_visual")
     Path("begun").mkdir()
     begun = {"arms": ["vit", "other"], "seeds": 1, "folds": 2, "grid": None, "test_images": ["of the first fold"]}
     Path("begun/study.json").write_text(json.dumps(begun))
     Path("there.csv").touch()
     Path("there.onnx").touch()
     return tmp_path
+
+
+def _leave_run(name: str, recipe: str, *overrides: str) -> None:
+    Path(name, "checkpoints").mkdir(parents=True)
+    Path(name, "checkpoints/best.ckpt").touch()
+    Path(name, "summary.json").write_text("{}")
+    write_recipe(Path(name, "recipe.yaml"), load_recipe(recipe, overrides))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -56,7 +57,8 @@ def task_options(task: str) -> ModuleType:
     ``WEIGHTS``, if it is there, names a function as ``module:function`` that describes weights of the task's networks,
     and ``SETTLE`` one that fills in a recipe what files say of the network. ``VIEWS``, if it is there, names one that
     makes the views of test-time augmentation. ``SEMI_METHODS``, if it is there, lists the methods by which the task
-    learns from unlabelled samples.
+    learns from unlabelled samples. ``OF_TIMM``, if it is there and true, says that its networks may be exported as
+    models of timm, and ``NOT_TRACED`` why no program of fixed steps can be made of some, by globs of ``model.name``.
 
     Raises:
         UserError: The package that adds the task cannot be imported.
@@ -135,6 +137,17 @@ def _function(place: str) -> Callable[..., Any]:
 def semi_methods(task: str) -> tuple[str, ...]:
     """The values of ``semi.method`` that a task knows."""
     return ("none", *getattr(task_options(task), "SEMI_METHODS", ()))
+
+
+def is_of_timm(recipe: Recipe) -> bool:
+    """Whether the networks of a recipe's task may be models of timm."""
+    return bool(getattr(task_options(recipe.task), "OF_TIMM", False))
+
+
+def why_not_traced(recipe: Recipe) -> str:
+    """Why a recipe's network makes no program of fixed steps, as the end of a sentence; empty where it does."""
+    reasons: Mapping[str, str] = getattr(task_options(recipe.task), "NOT_TRACED", {})
+    return next((reason for names, reason in reasons.items() if fnmatchcase(recipe.model.name, names)), "")
 
 
 def kind_of_data(task: str) -> KindOfData:

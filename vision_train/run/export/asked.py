@@ -54,6 +54,7 @@ def check_export(
     # What computes attention is a matter of the program that runs the file.
     recipe = load_for_inference(directory.recipe, ["model.attention=auto"])
     written_as = FORMATS[name]
+    written_as.check_recipe(name, recipe)
     place = Place.of(out, Path(recipe.name).name, name, written_as.suffix)
     place.check(force=force)
     written_as.check_installed(name)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from vision_train.errors import UserError
+from vision_train.tasks import is_of_timm, why_not_traced
 
 if TYPE_CHECKING:
+    from vision_train.recipe import Recipe
     from vision_train.run.export.codec import Codec
     from vision_train.tasks.exported import Exported
 
@@ -46,23 +48,35 @@ class Format:
                 "pip install 'vision-train[export]'"
             )
 
-    def check_suits(self, name: str, exported: Exported) -> None:
-        """Refuse a network that the format cannot hold.
+    def check_recipe(self, name: str, recipe: Recipe) -> None:
+        """Refuse a network that the format cannot hold, as far as its recipe says so.
 
         Raises:
             UserError: It cannot, and which can.
         """
-        if self.is_program and exported.not_traced:
+        if self.is_program and (reason := why_not_traced(recipe)):
             raise UserError(
-                f"--format {name}: cannot hold {_network(exported)}, {exported.not_traced}. --format safetensors "
-                "holds its weights"
+                f"--format {name}: cannot hold {_network(recipe)}, {reason}. --format safetensors holds its weights"
             )
+        if self.is_timm and not is_of_timm(recipe):
+            raise _none_of_timm(name, recipe, "its network is none of timm's")
+
+    def check_suits(self, name: str, recipe: Recipe, exported: Exported) -> None:
+        """Refuse a network that the format cannot hold for what only the network itself shows.
+
+        Raises:
+            UserError: It cannot, and which can.
+        """
         if self.is_timm and exported.timm is None:
-            raise UserError(
-                f"--format {name}: cannot hold {_network(exported)}: {exported.not_timm}. --format safetensors "
-                "holds its weights, and --format onnx the whole network where one can be made"
-            )
+            raise _none_of_timm(name, recipe, exported.not_timm)
 
 
-def _network(exported: Exported) -> str:
-    return f"the network of task={exported.card['task']}, model.name={exported.card['model']}"
+def _none_of_timm(name: str, recipe: Recipe, reason: str) -> UserError:
+    return UserError(
+        f"--format {name}: cannot hold {_network(recipe)}: {reason}. --format safetensors holds its weights, and "
+        "--format onnx the whole network where one can be made"
+    )
+
+
+def _network(recipe: Recipe) -> str:
+    return f"the network of task={recipe.task}, model.name={recipe.model.name}"

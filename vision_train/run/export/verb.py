@@ -60,7 +60,7 @@ def export_run(
     classes, codec = asked.directory.read_classes(), written_as.load()
     with doing(f"loading {recipe.model.name}"):
         subject = _subject(run, recipe, classes, size)
-    written_as.check_suits(name, subject.exported)
+    written_as.check_suits(name, recipe, subject.exported)
     with logging_to(None), place.staged() as stage:
         console.print(f"exporting {recipe.model.name} as {name}; a large network takes a minute or two")
         with doing(f"writing {place.path}"):

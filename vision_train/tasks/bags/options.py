@@ -17,6 +17,9 @@ SUGGESTED = "acmil/slides"
 WEIGHTS = "models.mil.published:describe"
 """The function that describes weights of the task's networks, for ``vision-train inspect``."""
 
+NOT_TRACED = {"transmil": "which lays instances out in a square, and its side has to be fixed"}
+"""Why no program of fixed steps can be made of some networks, by globs of ``model.name``."""
+
 
 @dataclass(frozen=True)
 class Hiding:

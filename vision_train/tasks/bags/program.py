@@ -55,7 +55,6 @@ def exported(network: BagNetwork, recipe: Recipe, classes: Sequence[str], size: 
         card,
         inputs_of=bags_of,
         free={"features": INSTANCES, "attention": INSTANCES, "logits": {}, "probabilities": {}},
-        not_traced="" if network.any_length else "which lays instances out in a square, and its side has to be fixed",
     )
 
 

@@ -18,6 +18,8 @@ VIEWS = "vision_train.tasks.classification.views:augmented_views"
 """What makes the views of test-time augmentation."""
 SEMI_METHODS = ("mean_teacher", "freematch", "fixmatch", "softmatch", "self_training", "active_rounds")
 """How the task learns from unlabelled images."""
+OF_TIMM = True
+"""Networks are timm's, or built as timm builds its own."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ DATA = BOXES
 GOAL = "a visual branch to start from"
 """What training makes of them."""
 
+NOT_TRACED = {"*": "which other networks start from; export the network that is trained from it"}
+"""Why no program of fixed steps is made of its networks, by globs of ``model.name``."""
+
 
 @dataclass(frozen=True)
 class Method:

@@ -115,7 +115,6 @@ class DenseDetectionTask(Task):
             partial(_drawn, size or (side, side)),
             ("logits", "edges"),
             {"task": self.recipe.task, "model": self.recipe.model.name, "classes": self.classes},
-            not_traced="which other networks start from; export the network that is trained from it",
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

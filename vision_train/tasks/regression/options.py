@@ -14,6 +14,8 @@ GOAL = "numbers of new images"
 """What training makes of them."""
 SUGGESTED = "regression/vit_small"
 """The built-in recipe to start from."""
+OF_TIMM = True
+"""Networks are timm's, or built as timm builds its own."""
 
 
 @dataclass(frozen=True)
