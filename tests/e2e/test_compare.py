@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import Result
 
 DEADLINE = 300  # seconds; a test that hangs ends here
 STUDY = ("compare", "tiny.yaml", "wide.yaml", "--seeds", "2", "data.root=photos")
@@ -102,7 +103,7 @@ def test_emitted_commands_run_by_a_shell_and_collected_come_to_what_compare_find
 
 
 @pytest.mark.slow
-def test_a_command_whose_start_has_not_ended_is_refused_and_succeeds_later(arms, cli):
+def test_a_command_whose_start_has_not_ended_is_refused_and_succeeds_later(arms, cli, monkeypatch):
     Path("tuned.yaml").write_text("extends: tiny.yaml\nrun: {pretrain: wide.yaml}\nmodel: {args: {embed_dim: 16}}\n")
     study = ("compare", "tiny.yaml", "tuned.yaml", "--seeds", "1", "data.root=photos")
     Path("wide.yaml").write_text(Path("wide.yaml").read_text() + "data: {root: photos}\n")
@@ -110,16 +111,20 @@ def test_a_command_whose_start_has_not_ended_is_refused_and_succeeds_later(arms,
     plain, start, tuned = lines
     folder, started = Path(start[-2]), Path(tuned[-2])
 
-    assert cli(*tuned).exit_code == 2
-    assert cli(*start).exit_code == 0
+    def trained(command: list[str]) -> Result:
+        monkeypatch.setattr(sys, "argv", ["vision-train", *command])  # by which a run knows its own command
+        return cli(*command)
+
+    assert trained(tuned).exit_code == 2
+    assert trained(start).exit_code == 0
     for file in ("weights.safetensors", "summary.json"):  # as while it trains: it has the best of its epochs so far
         (folder / file).unlink()
-    refused = cli(*tuned)
+    refused = trained(tuned)
     assert refused.exit_code == 2
     assert f"wait for the end of {folder}" in refused.stderr
     assert not started.exists()
     shutil.rmtree(folder)
-    assert [cli(*command).exit_code for command in (start, tuned, plain, tuned)] == [0] * 4
+    assert [trained(command).exit_code for command in (start, tuned, plain, tuned)] == [0] * 4
     collected = cli(*study, "--collect")
     assert collected.exit_code == 0, collected.output
     summary = started / "summary.json"
