@@ -93,3 +93,12 @@ def test_a_figure_at_its_end_says_why_it_has_no_interval():
     perfect = record(found, auroc=1.0)
     (tile,) = headline_tiles(perfect, figure_intervals(perfect))
     assert "no interval" in tile.note
+
+
+def test_a_headline_of_too_few_items_says_that_it_has_no_interval():
+    found = Items("test_items", ["0", "1", "2", "3"], recomputed=items().recomputed)
+    found.columns["probabilities"] = [[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]]
+    found.columns["label"] = [0, 1, 0, 1]
+    few = record(found, auroc=0.75)
+    assert figure_intervals(few) == {"test/auroc": None}
+    assert "no interval" in headline_tiles(few, figure_intervals(few))[0].note

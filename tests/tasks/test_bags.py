@@ -297,6 +297,10 @@ class TestTestPass:
         kinds = {"summary": Table, "attention_cumulative": Curve, "items": Items, "attention": AttentionMaps}
         assert {name: type(found[f"val_{name}"]) for name in kinds} == kinds
         assert found["val_summary"].rows[0] == ["bags", 4]
+        held = found["val_attention_cumulative"].lines["mean over bags"]
+        assert held == sorted(held)
+        assert held[-1] == pytest.approx(1)
+        assert max(held) <= 1, "an axis of shares ends at 1"
         assert found["val_items"].values.keys() == {
             "accuracy",
             "loss",

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 
 from vision_train.artefacts import Items
-from vision_train.report.formats import describe
+from vision_train.report.formats import Described, describe
 from vision_train.report.headline import numbers, tested_items
 from vision_train.report.record import RunRecord
 from vision_train.statistics import (
@@ -29,7 +29,7 @@ WORK = 400_000_000
 """Entries that are drawn at most, as long as the fewest resamples allow it: a report is to take seconds."""
 
 
-def figure_intervals(record: RunRecord) -> dict[str, Interval]:
+def figure_intervals(record: RunRecord) -> dict[str, Interval | None]:
     """Intervals of the figures of the tested split: what other test items of the kind might have shown.
 
     A share of single items has Wilson's interval; items of one group, such as those of a patient, are no single
@@ -40,29 +40,34 @@ def figure_intervals(record: RunRecord) -> dict[str, Interval]:
         record: The run.
 
     Returns:
-        By the name of the figure; those without a known interval are left out.
+        By the name of the figure: None where the items do not tell how far off it is, such as an AUROC of 1 or of two
+        items. Figures that the items do not say are left out.
     """
     found = {artefact.name: artefact for artefact in record.artefacts if isinstance(artefact, Items)}
-    intervals = {}
+    intervals: dict[str, Interval | None] = {}
     for key, value in numbers(record.summary).items():
         split, _, name = key.partition("/")
         items = found.get(f"{split}_items")
         if items is None and split != "test":
             continue
-        interval = _interval(record, items or Items("test_items", []), name, value)
-        if interval is not None:
+        items = items or Items("test_items", [])
+        if (interval := _of_counted(record, items, name, value)) is not None:
             intervals[key] = interval
+        elif (resampled := _resampled(items, name)) is not None and abs(resampled.observed - value) < SAME:
+            intervals[key] = _of_resampled(resampled, describe(name, record.described), value)
     return intervals
 
 
-def _interval(record: RunRecord, items: Items, name: str, value: float) -> Interval | None:
-    described = describe(name, record.described)
-    if described.is_proportion and items.groups is None and (not items.ids or name in items.values):
-        counted = (len(items.ids), "") if items.ids else tested_items(record.artefacts)
-        return wilson_interval(value, counted[0]) if counted and 0 <= value <= 1 else None
-    resampled = _resampled(items, name)
-    if resampled is None or not abs(resampled.observed - value) < SAME:
-        return None  # the items are not those of this figure
+def _of_counted(record: RunRecord, items: Items, name: str, value: float) -> Interval | None:
+    """Wilson's interval of a share of single items; None of any other figure."""
+    is_proportion = describe(name, record.described).is_proportion
+    if not is_proportion or items.groups is not None or (items.ids and name not in items.values):
+        return None
+    counted = (len(items.ids), "") if items.ids else tested_items(record.artefacts)
+    return wilson_interval(value, counted[0]) if counted and 0 <= value <= 1 else None
+
+
+def _of_resampled(resampled: Resampled, described: Described, value: float) -> Interval | None:
     if described.is_proportion and value in (0, 1):
         return wilson_interval(value, resampled.groups)
     return bootstrap_interval(resampled, share=described.is_share, bounds=described.bounds)

@@ -29,7 +29,7 @@ class Tile:
     note: str = ""
 
 
-def headline_tiles(record: RunRecord, intervals: Mapping[str, Interval] | None = None) -> list[Tile]:
+def headline_tiles(record: RunRecord, intervals: Mapping[str, Interval | None] | None = None) -> list[Tile]:
     """The test value of the headline metric first, then the rest of the test split, then what the run cost.
 
     A run without a test split shows validation instead. Where the headline metric is never shown, the best known of
@@ -37,7 +37,7 @@ def headline_tiles(record: RunRecord, intervals: Mapping[str, Interval] | None =
 
     Args:
         record: The run.
-        intervals: 95 % interval of each figure that has one, by its name.
+        intervals: 95 % interval of each figure that has one, by its name; None where nothing tells it.
     """
     figures = numbers(record.summary)
     # Pre-training has nothing to be tested on.
@@ -135,7 +135,7 @@ def _whose(record: RunRecord) -> str:
     return f"phase {record.summary[DELIVERED]}" if DELIVERED in record.summary else "the last phase"
 
 
-def _remark(record: RunRecord, key: str, intervals: Mapping[str, Interval]) -> str:
+def _remark(record: RunRecord, key: str, intervals: Mapping[str, Interval | None]) -> str:
     select = selection(record)
     if key in ("run/seconds", "train/seconds"):
         whose = "all phases" if key == "run/seconds" else _whose(record)
@@ -145,8 +145,7 @@ def _remark(record: RunRecord, key: str, intervals: Mapping[str, Interval]) -> s
         of_phase = f" of {_whose(record)}" if DELIVERED in record.summary else ""
         return f"best at epoch {epoch + 1}{of_phase}" if isinstance(epoch, int) else ""
     if (interval := intervals.get(key)) is None:
-        at_the_end = describe(key, record.described).is_share and record.summary[key] in (0, 1)
-        return "no interval: the test data do not tell how far off it is" if at_the_end else ""
+        return "no interval: the test data do not tell how far off it is" if key in intervals else ""
     written = metric_format(key, record.described)
     if written is format_number and describe(key, record.described).is_share:
         written = "{:.3f}".format

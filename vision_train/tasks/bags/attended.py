@@ -88,7 +88,7 @@ class AttendedBags:
                 x_label="instances",
                 y_label="share of attention",
                 x=[float(count) for count in range(1, CURVE_LENGTH + 1)],
-                lines={"mean over bags": held.mean(dim=0).tolist()},
+                lines={"mean over bags": held.mean(dim=0).clamp(max=1).tolist()},  # sums of float32 may exceed 1
                 note="A line that starts near 1 is a network that looks at a single instance of each bag.",
             ),
             AttentionMaps(
