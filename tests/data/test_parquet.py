@@ -13,12 +13,11 @@ import yaml
 from PIL import Image
 
 from augment.pipeline import train_pipeline
-from vision_train.data import pictures, stored_content, stored_images
+from vision_train.data import stored_content, stored_images
 from vision_train.data.image_dataset import original_view
 from vision_train.data.images import Section
 from vision_train.data.images.build import build
 from vision_train.data.label_sets import LabelSet
-from vision_train.data.pictures import describe, pictures_of
 from vision_train.data.sample import ImageSample
 from vision_train.data.sources import read_folder, read_samples
 from vision_train.data.stored_images import StoredImage
@@ -297,38 +296,6 @@ def test_a_copy_of_a_training_row_among_those_of_the_test_is_refused(
     data = build(recipe)
     check_overlap(data)
     assert any("not looked for" in note for note in data.notes)
-
-
-def test_the_picture_of_a_row_is_decoded_once_until_its_file_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = write(tmp_path / "pool.parquet", table([(number, 0) for number in (0, 1, 2, 1, -1)]))
-    decoded: list[bytes] = []
-    decode = pictures.decode
-    monkeypatch.setattr(pictures, "decode", lambda content: decoded.append(content) or decode(content))
-    samples, _ = list_pool(str(tmp_path))
-    first = pictures_of(samples)
-    assert pictures_of(samples[::-1]) == first
-    assert [first[sample.identity].pixels for sample in samples[:4]] == [
-        describe(pixels(n)).pixels for n in (0, 1, 2, 1)
-    ]
-    assert samples[4].identity not in first, "a row without bytes"
-    assert decoded == [png(number) for number in (0, 1, 2, 1)]
-    write(file, table([(number, 0) for number in (5, 1, 2, 1, -1)]))
-    os.utime(file, (1, 1))
-    (changed, *_), _ = list_pool(str(tmp_path))
-    assert pictures_of([changed])[changed.identity].pixels == describe(pixels(5)).pixels
-
-
-def test_rows_of_a_file_that_was_replaced_are_not_taken_for_those_that_were_listed(tmp_path: Path) -> None:
-    file = write(tmp_path / "pool.parquet", table([(0, 0), (1, 0)]))
-    (listed, *_), _ = list_pool(str(tmp_path))
-    write(file, table([(2, 0), (3, 0)]))
-    os.utime(file, (1, 1))
-    with pytest.raises(OSError, match="changed after"):
-        listed.image.read()
-    (anew, *_), _ = list_pool(str(tmp_path))
-    assert anew.image.read() == png(2)
 
 
 @pytest.mark.parametrize("features", ["{image: image}", "[image]"])

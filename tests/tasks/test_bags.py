@@ -15,8 +15,6 @@ from vision_train.artefacts import Curve, Items, Table
 from vision_train.errors import UserError
 from vision_train.recipe import load_recipe
 from vision_train.tasks.bags import scores
-from vision_train.tasks.bags.options import NOT_TRACED
-from vision_train.tasks.bags.program import BagProgram
 from vision_train.tasks.bags.task import BagTask, build
 
 CLASSES = ("benign", "malignant")
@@ -316,13 +314,3 @@ class TestTestPass:
             name for name, artefact in found.items() if isinstance(artefact, AttentionMaps) or "attention" in name
         ]
         assert found["test_items"].values.keys() == {"accuracy", "loss"}
-
-
-def test_networks_of_which_no_program_is_made_are_those_that_cannot_be_traced_for_bags_of_any_number_of_instances():
-    assert {*NOT_TRACED} <= {*NETWORKS}
-    for name in NOT_TRACED:
-        recipe = load_recipe("studies/acmil/digit_bags_abmil", [f"model.name={name}", "model.args={width: 16}"])
-        program = BagProgram(build(recipe, CLASSES).network)
-        features, any_length = torch.rand(50, program.network.in_features), {0: torch.export.Dim("instances")}
-        with pytest.raises(Exception, match=r"(?i)constraint|specialized|guard"):
-            torch.export.export(program, (features,), dynamic_shapes=(any_length,))

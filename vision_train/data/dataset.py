@@ -18,6 +18,8 @@ from vision_train.threads import processors
 Batch = dict[str, Any]
 BAD = "bad"
 """Travels with an item and a batch from the workers; the loader takes it out."""
+REFUSED = "refused"
+"""Travels in their place where something ends the run whatever the policy; it is the message of a UserError."""
 
 
 class SampleDataset(Dataset[dict[str, Any]]):
@@ -25,7 +27,8 @@ class SampleDataset(Dataset[dict[str, Any]]):
 
     A sample that cannot be read is not an exception here, since it would reach the user as the traceback of a worker.
     It becomes a note in the item, which :class:`SampleLoader` raises or counts in the training process. Under the
-    policy ``skip`` the next readable sample of the data set takes its place.
+    policy ``skip`` the next readable sample of the data set takes its place. A UserError becomes a note too, which is
+    raised under both policies.
 
     Args:
         samples: In their fixed order; either all of them have a truth or none has.
@@ -63,6 +66,8 @@ class SampleDataset(Dataset[dict[str, Any]]):
                 return {"id": sample.id, "sample": sample, **self.read(sample, position), BAD: bad}
             except BadSampleError as error:
                 bad[self.named(sample)] = str(error)
+            except UserError as error:
+                return {BAD: bad, REFUSED: str(error)}
         return {BAD: bad}
 
     def named(self, sample: Any) -> str:
@@ -99,6 +104,8 @@ class SampleDataset(Dataset[dict[str, Any]]):
         Samples of known groups add ``group`` (list of str).
         """
         bad = {name: reason for item in items for name, reason in item[BAD].items()}
+        if refused := next((item[REFUSED] for item in items if REFUSED in item), None):
+            return {BAD: bad, REFUSED: refused}
         if any("id" not in item for item in items):
             return {BAD: bad}
         samples = [item["sample"] for item in items]
@@ -142,6 +149,8 @@ class SampleLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator serves where torch names its own type
         for batch in super().__iter__():
+            if REFUSED in batch:
+                raise UserError(batch[REFUSED])
             self.dataset.note_bad(batch.pop(BAD))
             if not batch:
                 some = ", ".join(list(self.dataset.skipped)[:3])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -130,22 +131,20 @@ def _outline(pixels: Pixels) -> int | None:
 
 def _of_rows(rows: Mapping[str, StoredImage]) -> Pictures:
     """The pictures that stand in rows of files, by identity; each is decoded once, unless its file changes."""
-    found = {}
+    found: Pictures = {}
+    if not rows:
+        return found
     with doing("comparing pictures", len(rows), "images") as work:
         for identity, image in rows.items():
-            if picture := _describe_row(image):
-                found[identity] = picture
+            with suppress(BadImageError):  # told when it is read to learn from
+                found[identity] = _describe_row(image)
             work.advance()
     return found
 
 
 @cache
-def _describe_row(image: StoredImage) -> Picture | None:
-    """The picture in a row of a file; None where it cannot be read."""
-    try:
-        return describe(decode(stored_content(image)))
-    except BadImageError:
-        return None  # told when it is read to learn from
+def _describe_row(image: StoredImage) -> Picture:
+    return describe(decode(stored_content(image)))
 
 
 def _describe_file(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -36,8 +37,8 @@ def row_digests(samples: Iterable[Sample]) -> dict[str, str]:
     found = {}
     with doing("comparing images"):
         for identity, image in rows.items():
-            if digest := _digest(image):
-                found[identity] = digest
+            with suppress(OSError):  # told when it is read to learn from
+                found[identity] = _digest(image)
     return found
 
 
@@ -57,10 +58,13 @@ def _size(rows: Iterable[StoredImage]) -> int:
 
 
 @cache
-def _digest(image: StoredImage) -> str | None:
-    """A digest of the bytes in a row of a file; None of a row that cannot be read."""
-    try:
-        content = image.read()
-    except OSError:
-        return None  # told when it is read to learn from
-    return None if content is None else hashlib.sha256(content).hexdigest()
+def _digest(image: StoredImage) -> str:
+    """A digest of the bytes in a row of a file.
+
+    Raises:
+        OSError: The row cannot be read, or holds none.
+    """
+    content = image.read()
+    if content is None:
+        raise OSError(f"{image.place}: holds no bytes")
+    return hashlib.sha256(content).hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,10 @@ PARQUET, ARROW = ".parquet", ".arrow"
 HELD = 256 * 2**20
 """Bytes of row groups that a process keeps."""
 EXTRA = "needs the package pyarrow; pip install 'vision-train[parquet]'"
+
+
+Version = tuple[int, int]
+"""When a file was last changed, in nanoseconds, and its size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,8 @@ class StoredImage:
     row: int
     """Row within the file, from 0."""
     column: str
-    changed: int
-    """When the file was last changed as its rows were listed, in nanoseconds."""
+    version: Version
+    """Of the file, as its rows were listed."""
 
     @property
     def place(self) -> str:
@@ -48,7 +52,8 @@ class StoredImage:
         """The bytes; None where the row holds none.
 
         Raises:
-            OSError: The file cannot be read, is damaged, or was changed after its rows were listed.
+            OSError: The file cannot be read, or is damaged.
+            UserError: It was changed after its rows were listed.
         """
         return _parts(os.getpid()).bytes_of(self)
 
@@ -63,19 +68,21 @@ class _Parts:
     """Open files and the parts of them that were read last."""
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[int, Any]] = {}
-        self._kept: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
+        self._files: dict[str, tuple[Version, Any]] = {}
+        self._kept: OrderedDict[tuple[str, Version, int], Any] = OrderedDict()
         self._size = 0
 
     def bytes_of(self, image: StoredImage) -> bytes | None:
-        key = (image.file, image.changed, image.part)
+        if image.file.endswith(ARROW):
+            _check_version(image)  # of each row: what is mapped into memory changes with the file
+        key = (image.file, image.version, image.part)
         if key not in self._kept:
             self._keep(key, self._read(image))
         self._kept.move_to_end(key)
         value = self._kept[key][image.offset].as_py()
         return value if value is None or isinstance(value, bytes) else None
 
-    def _keep(self, key: tuple[str, int, int], part: Any) -> None:
+    def _keep(self, key: tuple[str, Version, int], part: Any) -> None:
         self._kept[key] = part
         self._size += part.nbytes
         while self._size > HELD and len(self._kept) > 1:
@@ -83,14 +90,16 @@ class _Parts:
             self._size -= oldest.nbytes
 
     def _read(self, image: StoredImage) -> Any:
-        changed, opened = self._files.get(image.file, (None, None))
-        if changed != image.changed:
-            opened = open_columns(Path(image.file))
-            if changed_at(Path(image.file)) != image.changed:  # another image may stand where this one stood
-                raise OSError("was changed after its rows were listed; start again")
-            self._files[image.file] = (image.changed, opened)
-        with arrow_errors():
-            return self._column(opened, image)
+        version, opened = self._files.get(image.file, (None, None))
+        try:
+            if version != image.version:
+                opened = open_columns(Path(image.file))
+            with arrow_errors():
+                part = self._column(opened, image)
+        finally:
+            _check_version(image)  # of a file that is overwritten, rows are damaged or others
+        self._files[image.file] = (image.version, opened)
+        return part
 
     @staticmethod
     def _column(opened: Any, image: StoredImage) -> Any:
@@ -143,9 +152,21 @@ def arrow_errors() -> Iterator[None]:
         raise OSError(f"damaged, or no such file ({error})") from error
 
 
-def changed_at(file: Path) -> int:
-    """When a file was last changed, in nanoseconds; of a link, the file that it leads to."""
-    return file.stat().st_mtime_ns
+def version_of(file: Path) -> Version:
+    """The version of a file; of a link, that of the file that it leads to."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _check_version(image: StoredImage) -> None:
+    """Refuse a row of a file that is not the one whose rows were listed: another image may stand there.
+
+    Raises:
+        UserError: It is so.
+    """
+    with suppress(OSError):  # what is gone cannot be read, which is told by what reads it
+        if version_of(Path(image.file)) != image.version:
+            raise UserError(f"{image.file}: was changed after its rows were listed; start again")
 
 
 def open_columns(file: Path) -> Any:

@@ -24,9 +24,9 @@ from vision_train.data.stored_images import (
     PARQUET,
     StoredImage,
     arrow_errors,
-    changed_at,
     open_columns,
     stored_files,
+    version_of,
 )
 from vision_train.errors import UserError
 from vision_train.files import printable
@@ -170,7 +170,7 @@ def _rows(shard: _Shard, root: Path, wanted: Wanted) -> Iterator[tuple[ImageSamp
     """Samples of a file, each with what stands in place of its label where it has none."""
     name = shard.file.relative_to(root).as_posix() if shard.file != root else shard.file.name
     try:
-        changed, opened = changed_at(shard.file), open_columns(shard.file)
+        version, opened = version_of(shard.file), open_columns(shard.file)
         features = features_of(opened, shard.file, root, wanted.label_column if wanted.labelled else None)
         column = features.label if wanted.labelled else None
         if wanted.labelled and column is None:
@@ -186,7 +186,7 @@ def _rows(shard: _Shard, root: Path, wanted: Wanted) -> Iterator[tuple[ImageSamp
     row = 0
     for part, size in enumerate(sizes):
         for offset in range(size):
-            image = StoredImage(str(shard.file), part, offset, row, features.image, changed)
+            image = StoredImage(str(shard.file), part, offset, row, features.image, version)
             truth, missing = (None, None) if labels is None else _truth(labels[row], features, wanted, shard.file, row)
             yield ImageSample(f"{name}#{row}", image, truth, shard.split), missing
             row += 1

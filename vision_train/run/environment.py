@@ -6,7 +6,6 @@ import os
 import platform
 import shlex
 from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,16 +25,13 @@ RECORDED_PACKAGES = (
 
 def package_versions() -> dict[str, str | None]:
     """Versions of the packages that a result depends on; None for one that is not installed, such as an extra."""
-    return {package: _version(package) for package in RECORDED_PACKAGES}
-
-
-@cache
-def _version(package: str) -> str | None:
-    """What is installed, which reads a file of the package's; what this process has imported stays the same."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    packages: dict[str, str | None] = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            packages[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            packages[package] = None
+    return packages
 
 
 def environment(recipe: Recipe, command: list[str], threads: Count, precision: Precision) -> dict[str, Any]:

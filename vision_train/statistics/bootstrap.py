@@ -17,7 +17,9 @@ RESAMPLES = 2_000
 MOST_UNDEFINED = 0.05
 """Share of resamples that may leave a metric undefined, such as AUROC where a resample holds one class alone."""
 COUNTS_AT_ONCE = 1_000_000
-"""How many numbers of draws are held at a time; more would not be faster."""
+"""How many numbers of draws a metric is given at a time; more would not be faster."""
+DRAWN_AT_ONCE = 100_000
+"""How many are drawn at a time: with more, those of large test data no longer fit into a processor's cache."""
 
 
 class Resampled(NamedTuple):
@@ -62,7 +64,7 @@ def resample_mean(
         draws = generator.multinomial(count, np.bincount(places.ravel()) / count, size=resamples)
         values = draws @ kinds[:, 0] / (draws @ kinds[:, 1])
     else:
-        picked = _picked(count, count, resamples, generator)
+        picked = _picked(count, resamples, generator)
         values = np.concatenate([sums[each].sum(axis=1) / sizes[each].sum(axis=1) for each in picked])
     return Resampled(float(np.mean(items)), values, count)
 
@@ -90,16 +92,24 @@ def resample_statistic(
 
 def _draws(groups: int, items: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each group is drawn in each resample, some resamples at a time."""
-    for picked in _picked(groups, items, resamples, np.random.default_rng(seed)):
-        places = picked + groups * np.arange(len(picked))[:, None]  # each resample counts in a row of its own
-        yield np.bincount(places.ravel(), minlength=picked.size).reshape(picked.shape).astype(float)
-
-
-def _picked(groups: int, items: int, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Indices of the groups that each resample draws (R G), some resamples at a time."""
+    generator = np.random.default_rng(seed)
     at_once = max(1, COUNTS_AT_ONCE // items)
     for start in range(0, resamples, at_once):
+        picked = _picked(groups, min(at_once, resamples - start), generator)
+        yield np.concatenate([_counted(each, groups) for each in picked], dtype=float)
+
+
+def _picked(groups: int, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Indices of the groups that each resample draws (R G), some resamples at a time."""
+    at_once = max(1, DRAWN_AT_ONCE // groups)
+    for start in range(0, resamples, at_once):
         yield generator.integers(groups, size=(min(at_once, resamples - start), groups))
+
+
+def _counted(picked: np.ndarray, groups: int) -> np.ndarray:
+    """How often each group is in each row."""
+    places = picked + groups * np.arange(len(picked))[:, None]  # each row counts in a place of its own
+    return np.bincount(places.ravel(), minlength=picked.size).reshape(picked.shape)
 
 
 def bootstrap_interval(

@@ -64,8 +64,8 @@ class Exported:
     """Name of an input or output -> its dimensions of any length, where these are not the first one alone."""
     timm: TimmModel | None = None
     """The same as a model of timm with a single output; None where it is none."""
-    not_timm: str = ""
-    """Why it is none, of a task whose networks are timm's."""
+    not_timm: str = "this one is none of timm's"
+    """Why it is none, of a task whose networks may be timm's."""
     pipeline: str | None = None
     """What hubs call its use, such as ``image-classification``."""
 

@@ -59,7 +59,7 @@ class Format:
                 f"--format {name}: cannot hold {_network(recipe)}, {reason}. --format safetensors holds its weights"
             )
         if self.is_timm and not is_of_timm(recipe):
-            raise _none_of_timm(name, recipe, "its network is none of timm's")
+            raise _none_of_timm(name, recipe, "networks of this task are none of timm's")
 
     def check_suits(self, name: str, recipe: Recipe, exported: Exported) -> None:
         """Refuse a network that the format cannot hold for what only the network itself shows.
