@@ -1,6 +1,5 @@
 """Folders of Hugging Face `datasets`: columns, names of classes, splits by names of files, and rows read at random."""
 
-import io
 import json
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from PIL import Image
 
 from augment.pipeline import train_pipeline
+from tests.data.numbered_images import pixels, png
 from vision_train.data import stored_content, stored_images
 from vision_train.data.image_dataset import original_view
 from vision_train.data.images import Section
@@ -33,16 +33,6 @@ from pyarrow import ipc, parquet  # noqa: E402
 NAMES = ["cat", "dog", "bird"]
 CLASS_LABEL = {"names": NAMES, "_type": "ClassLabel"}
 PER_GROUP = 3
-
-
-def pixels(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
-def png(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels(number)).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def table(rows: list[tuple[int, Any]], label: Any = CLASS_LABEL, *, said: bool = True, column: str = "label") -> Any:

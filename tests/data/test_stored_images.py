@@ -1,16 +1,14 @@
 """Rows of Parquet and Arrow files: the images that stand in them, and what becomes of files that are replaced."""
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from augment.pipeline import eval_pipeline
+from tests.data.numbered_images import pixels, png
 from vision_train.data import pictures, stored_images
 from vision_train.data.dataset import sample_loader
 from vision_train.data.image_dataset import ImageDataset
@@ -25,16 +23,6 @@ from pyarrow import ipc, parquet  # noqa: E402
 
 PER_GROUP = 2
 Write = Callable[[Sequence[int]], Path]
-
-
-def pixels(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
-def png(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels(number)).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 @pytest.fixture(params=["parquet", "arrow"])

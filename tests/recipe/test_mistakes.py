@@ -312,6 +312,8 @@ def test_a_file_that_is_no_text(folder: Path, mistakes: Mistakes):
         ("seed=[1", "command line: seed: `[1` is not valid YAML; try \"seed='[1'\""),
         pytest.param(f"seed=0x{'f' * 5000}", "command line: seed: is 0xffff", id="thousands of digits"),
         pytest.param(f"model.args={brackets(50_000)}", "command line: model.args: `[[[[", id="thousands of brackets"),
+        pytest.param("[" * 50_000 + "=1", "command line: `[[[[", id="a key of thousands of brackets"),
+        pytest.param("a." * 50_000 + "a=1", "command line: `a.a.a.", id="a key of thousands of parts"),
         ("seed=!!bool maybe", "command line: seed: `!!bool maybe` is not valid YAML"),
         ("seed=!!int three", "command line: seed: `!!int three` is not valid YAML"),
         ("description=${nothing}", "command line: description: Interpolation key 'nothing' not found"),

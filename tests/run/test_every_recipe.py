@@ -93,7 +93,7 @@ KINDS = _trained_in_two()
 
 
 def _with_a_page_of_its_own() -> list[str]:
-    """Of those one for each task and each method; models of one task share their page."""
+    """One recipe for each task and each method, since the models of a task share its page."""
     pages = dict[tuple[str, str], str]()
     for name in KINDS:
         recipe = load_recipe(name, runnable=False)

@@ -1,4 +1,4 @@
-"""Of which networks for bags a program is made that takes any number of instances."""
+"""Which networks for bags can be exported as a program that takes any number of instances."""
 
 import torch
 
@@ -15,5 +15,5 @@ def takes_any_number(name: str) -> bool:
     return bool(torch.export.export(program, (FEATURES,), dynamic_shapes=(free,)).range_constraints)
 
 
-def test_the_networks_of_which_none_is_made_are_those_whose_number_would_be_fixed():
+def test_networks_that_are_refused_are_those_whose_number_of_instances_would_be_fixed():
     assert {name for name in NETWORKS if not takes_any_number(name)} == {*NOT_TRACED}

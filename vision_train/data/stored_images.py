@@ -41,7 +41,7 @@ class StoredImage:
     """Row within the file, from 0."""
     column: str
     version: Version
-    """Of the file, as its rows were listed."""
+    """The version of the file when its rows were listed."""
 
     @property
     def place(self) -> str:

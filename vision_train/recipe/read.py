@@ -14,7 +14,7 @@ from vision_train.errors import UserError
 from vision_train.files import unescape_name
 from vision_train.recipe.catalogue import builtin_files, find_extended, nearest_names
 from vision_train.recipe.layers import COMMAND_LINE, KeyPath, Layer, Origin, located_error, show
-from vision_train.recipe.yaml_text import UNREADABLE, read_yaml, refuse_depth
+from vision_train.recipe.yaml_text import DEEPEST, UNREADABLE, read_yaml, refuse_depth
 
 
 def read_file(file: Path) -> Layer:
@@ -83,6 +83,8 @@ def override_layer(override: str, place: int) -> Layer:
         raise UserError(
             f"{COMMAND_LINE}: `{override}` is no override; write key.path=value, such as trainer.max_epochs=10"
         )
+    if key.count(".") + key.count("[") > DEEPEST:
+        raise UserError(f"{COMMAND_LINE}: {show(key)} names more than {DEEPEST} keys inside one another")
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

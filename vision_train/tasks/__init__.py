@@ -58,7 +58,7 @@ def task_options(task: str) -> ModuleType:
     and ``SETTLE`` one that fills in a recipe what files say of the network. ``VIEWS``, if it is there, names one that
     makes the views of test-time augmentation. ``SEMI_METHODS``, if it is there, lists the methods by which the task
     learns from unlabelled samples. ``OF_TIMM``, if it is there and true, says that its networks may be exported as
-    models of timm, and ``NOT_TRACED`` why no program of fixed steps can be made of some, by globs of ``model.name``.
+    models of timm. ``NOT_TRACED`` maps globs of ``model.name`` to the reason why those networks cannot be programs.
 
     Raises:
         UserError: The package that adds the task cannot be imported.
@@ -145,7 +145,7 @@ def is_of_timm(recipe: Recipe) -> bool:
 
 
 def why_not_traced(recipe: Recipe) -> str:
-    """Why a recipe's network makes no program of fixed steps, as the end of a sentence; empty where it does."""
+    """The reason why a recipe's network cannot be exported as a program, as the end of a sentence; empty if it can."""
     reasons: Mapping[str, str] = getattr(task_options(recipe.task), "NOT_TRACED", {})
     return next((reason for names, reason in reasons.items() if fnmatchcase(recipe.model.name, names)), "")
 

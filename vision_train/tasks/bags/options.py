@@ -16,9 +16,8 @@ SUGGESTED = "acmil/slides"
 """The built-in recipe to start from."""
 WEIGHTS = "models.mil.published:describe"
 """The function that describes weights of the task's networks, for ``vision-train inspect``."""
-
 NOT_TRACED = {"transmil": "which lays instances out in a square, and its side has to be fixed"}
-"""Why no program of fixed steps can be made of some networks, by globs of ``model.name``."""
+"""Networks that cannot be exported as programs, by globs of ``model.name``, and why."""
 
 
 @dataclass(frozen=True)

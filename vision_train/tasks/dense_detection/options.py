@@ -12,9 +12,8 @@ DATA = BOXES
 """The kind of data that the task trains on."""
 GOAL = "a visual branch to start from"
 """What training makes of them."""
-
 NOT_TRACED = {"*": "which other networks start from; export the network that is trained from it"}
-"""Why no program of fixed steps is made of its networks, by globs of ``model.name``."""
+"""Networks that cannot be exported as programs, by globs of ``model.name``, and why."""
 
 
 @dataclass(frozen=True)
